@@ -1,0 +1,64 @@
+"""ckptconv: self-supervised checkpoints for MMDetection, with every tensor accounted for.
+
+>>> import ckptconv
+>>> receipt = ckptconv.convert("moco_v2_800ep_pretrain.pth.tar", "r50.pth")  # doctest: +SKIP
+>>> receipt.proved  # doctest: +SKIP
+318
+
+Importing this package imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ckptconv._version import __version__
+
+if TYPE_CHECKING:
+    from ckptconv.errors import CkptconvError
+    from ckptconv.methods.interface import Layout, Method, Pixels, Release
+    from ckptconv.pipeline import Explanation, Inspection, Receipt, convert, explain, inspect, plan
+    from ckptconv.remap import Plan, remap_state_dict
+    from ckptconv.rules import drop, fuse, keep, under
+
+__all__ = [
+    "CkptconvError",
+    "Explanation",
+    "Inspection",
+    "Layout",
+    "Method",
+    "Pixels",
+    "Plan",
+    "Receipt",
+    "Release",
+    "__version__",
+    "convert",
+    "drop",
+    "explain",
+    "fuse",
+    "inspect",
+    "keep",
+    "plan",
+    "remap_state_dict",
+    "under",
+]
+
+_HOMES = {
+    "CkptconvError": "errors",
+    **dict.fromkeys(("Layout", "Method", "Pixels", "Release"), "methods.interface"),
+    **dict.fromkeys(("Explanation", "Inspection", "Receipt", "convert", "explain", "inspect", "plan"), "pipeline"),
+    **dict.fromkeys(("Plan", "remap_state_dict"), "remap"),
+    **dict.fromkeys(("drop", "fuse", "keep", "under"), "rules"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ckptconv' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f"ckptconv.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

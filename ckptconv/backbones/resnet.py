@@ -1,0 +1,175 @@
+"""The ResNet family in torchvision's names, as one function of depth, width, groups and stem.
+
+Source of names and shapes: `torchvision/models/resnet.py`. SwAV's RN50w2 and w4 (`src/resnet50.py`) widen stem and
+planes alike; ResNeXt widens the inner convolutions of its groups. MMDetection's `ResNet` and `ResNeXt` use these names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ckptconv.backbones.interface import Family
+from ckptconv.spec import StateSpec
+
+_DEPTHS = {
+    (False, (2, 2, 2, 2)): 18,
+    (False, (3, 4, 6, 3)): 34,
+    (True, (3, 4, 6, 3)): 50,
+    (True, (3, 4, 23, 3)): 101,
+    (True, (3, 8, 36, 3)): 152,
+    (True, (3, 24, 36, 3)): 200,
+}
+_MMDET_DEPTHS = (18, 34, 50, 101, 152)  # arch_settings of mmdet/models/backbones/resnet.py, 3.3.0
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """Blocks a stage, and channels: of the stem, of the first stage's planes and of its inner convolutions."""
+
+    blocks: tuple[int, int, int, int]
+    bottleneck: bool
+    stem_channels: int
+    planes: int
+    inner: int
+    groups: int
+    stem_kernel: int
+    in_channels: int
+
+    @property
+    def depth(self) -> int | None:
+        """18, 34, 50, 101, 152 or 200; None for blocks that have no such name."""
+        return _DEPTHS.get((self.bottleneck, self.blocks))
+
+    @property
+    def name(self) -> str:
+        depth = str(self.depth) if self.depth else "-".join(map(str, self.blocks))
+        name = f"ResNe{'X' if self.groups > 1 else ''}t-{depth}"
+        if self.groups > 1:
+            return f"{name} {self.groups}x{self.inner // self.groups}d"
+        if self.inner != self.planes:
+            return f"{name}, inner width x{self.inner / self.planes:g}"
+        return name if self.planes == 64 else f"{name}, width x{self.planes / 64:g}"
+
+    def entries(self) -> Mapping[str, tuple[int, ...]]:
+        entries: dict[str, tuple[int, ...]] = {}
+
+        def conv(name: str, out: int, into: int, kernel: int) -> None:
+            entries[f"{name}.weight"] = (out, into, kernel, kernel)
+
+        def norm(name: str, channels: int) -> None:
+            entries.update({f"{name}.{p}": (channels,) for p in _NORM})
+            entries[f"{name}.num_batches_tracked"] = ()
+
+        conv("conv1", self.stem_channels, self.in_channels, self.stem_kernel)
+        norm("bn1", self.stem_channels)
+        into = self.stem_channels
+        for stage, blocks in enumerate(self.blocks):
+            planes, inner = self.planes << stage, self.inner << stage
+            out = planes * 4 if self.bottleneck else planes
+            for block in range(blocks):
+                at = f"layer{stage + 1}.{block}."
+                layers: tuple[tuple[int, int, int], ...]
+                if self.bottleneck:
+                    layers = ((inner, into, 1), (inner, inner // self.groups, 3), (out, inner, 1))
+                else:
+                    layers = ((planes, into, 3), (planes, planes, 3))
+                for i, (channels, fan_in, kernel) in enumerate(layers, 1):
+                    conv(f"{at}conv{i}", channels, fan_in, kernel)
+                    norm(f"{at}bn{i}", channels)
+                if block == 0 and (stage > 0 or into != out):
+                    conv(f"{at}downsample.0", out, into, 1)
+                    norm(f"{at}downsample.1", out)
+                into = out
+        return entries
+
+    def optional(self, name: str) -> bool:
+        """Only the step counters of batch norm, which matter where momentum is None: never here."""
+        return name.endswith(".num_batches_tracked")
+
+    def settings(self) -> Mapping[str, object]:
+        return {
+            "family": "ResNet",
+            "depth": self.depth,
+            "blocks": list(self.blocks),
+            "bottleneck": self.bottleneck,
+            "stem_channels": self.stem_channels,
+            "base_channels": self.planes,
+            "groups": self.groups,
+            "base_width": self.inner // self.groups,
+            "stem_kernel": self.stem_kernel,
+            "in_channels": self.in_channels,
+        }
+
+    def obstacle(self, target: str) -> str:
+        if target != "mmdet":
+            return ""
+        if self.in_channels != 3:
+            return f"its stem takes {self.in_channels} channels: a detector feeds it 3"
+        if self.stem_kernel != 7:
+            return (
+                f"its stem is {self.stem_kernel}x{self.stem_kernel}, made for small images; MMDetection's ResNet has a "
+                "7x7 stem, which would start from random weights"
+            )
+        if self.depth not in _MMDET_DEPTHS:
+            return f"MMDetection's ResNet has the depths {', '.join(map(str, _MMDET_DEPTHS))} only"
+        if self.groups == 1 and self.inner != self.planes:
+            return "MMDetection's ResNet has no wider inner convolutions without groups (torchvision's wide_resnet)"
+        if self.groups > 1 and not self.bottleneck:
+            return "MMDetection's ResNeXt has bottleneck blocks only"
+        return ""
+
+
+def _most_common(values: Iterable[int]) -> int:
+    """What most tensors say, so that one wrong shape is reported as one wrong shape; 0 if there is nothing to ask."""
+    counts = Counter(v for v in values if v > 0)
+    return counts.most_common(1)[0][0] if counts else 0
+
+
+def read(state: StateSpec) -> ResNet | None:
+    """The ResNet that most of these shapes speak for, or None if the names are not a ResNet's."""
+    stages: list[dict[str, tuple[int, ...]]] = [{} for _ in range(4)]
+    indices: list[set[str]] = [set() for _ in range(4)]
+    for name, spec in state.items():
+        head, _, rest = name.partition(".")
+        if head in ("layer1", "layer2", "layer3", "layer4") and rest:
+            stage = int(head[5]) - 1
+            indices[stage].add(rest.partition(".")[0])
+            stages[stage][rest] = spec.shape
+    stem = state.get("conv1.weight")
+    if not all(indices) or not any(".conv2.weight" in f".{rest}" for rest in stages[0]):
+        return None
+
+    def votes(conv: str, axis: int) -> list[int]:
+        return [
+            shape[axis] >> stage
+            for stage, entries in enumerate(stages)
+            for rest, shape in entries.items()
+            if rest.endswith(f".{conv}.weight") and len(shape) == 4
+        ]
+
+    bottleneck = bool(votes("conv3", 0))
+    planes = _most_common(n // 4 for n in votes("conv3", 0)) if bottleneck else _most_common(votes("conv2", 0))
+    inner = _most_common(votes("conv1", 0)) if bottleneck else planes
+    per_group = _most_common(votes("conv2", 1))
+    stem_shape = stem.shape if stem is not None and len(stem.shape) == 4 else (0, 0, 0, 0)
+    norm = state.get("bn1.weight")
+    stem_channels = norm.shape[0] if norm is not None and len(norm.shape) == 1 else stem_shape[0]
+    if not (planes and inner and per_group):
+        return None
+    blocks = (len(indices[0]), len(indices[1]), len(indices[2]), len(indices[3]))
+    return ResNet(
+        blocks=blocks,
+        bottleneck=bottleneck,
+        stem_channels=stem_channels or planes,
+        planes=planes,
+        inner=inner,
+        groups=max(inner // per_group, 1),
+        stem_kernel=stem_shape[2] or 7,
+        in_channels=stem_shape[1] or 3,
+    )
+
+
+FAMILY = Family(name="ResNet", read=read, targets=("mmdet", "torchvision"))

@@ -1,0 +1,280 @@
+"""The one place that prints. Results go to stdout, progress and errors to stderr; JSON carries a schema version."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+
+import typer
+
+from ckptconv.errors import CkptconvError
+from ckptconv.folding import fold
+from ckptconv.methods.interface import Method
+from ckptconv.pipeline import Explanation, Inspection, Progress, Receipt, dropped_by_reason
+from ckptconv.rules import Drop
+
+SCHEMA = 1
+_MANY_BYTES = 256 << 20
+_MOST_LINES = 40
+
+
+def _json(command: str, body: Mapping[str, object]) -> None:
+    typer.echo(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2))
+
+
+def _color() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _row(label: str, text: str, width: int = 9) -> None:
+    head = f"{label:<{width}}"
+    typer.echo(f"{typer.style(head, bold=True) if label and _color() else head} {text}")
+
+
+def size(count: int) -> str:
+    """Bytes for people: '352.7 MiB'."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _place(section: str) -> str:
+    return f"'{section}'" if section else "the top level"
+
+
+def error(problem: CkptconvError, as_json: bool) -> None:
+    if as_json:
+        body = {"message": problem.message, "hint": problem.hint, "exit_code": problem.exit_code}
+        typer.echo(json.dumps({"schema": SCHEMA, "error": body}, indent=2))
+        return
+    red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    typer.echo(f"{typer.style('error', fg='red', bold=True) if red else 'error'}: {problem.message}", err=True)
+    for line in problem.hint.splitlines():
+        typer.echo(f"hint: {line}", err=True)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Progress | None]:
+    """A bar on a terminal, which appears when the bytes are many; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal task
+        if total < _MANY_BYTES:
+            return
+        if task is None:
+            task = bar.add_task("", total=total)
+            bar.start()
+        bar.update(task, completed=done)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
+def receipt(done: Receipt, as_json: bool) -> None:
+    if as_json:
+        _json("convert", _receipt_data(done))
+        return
+    plan = done.plan
+    backbone = plan.backbone
+    assert backbone is not None
+    entries = backbone.entries()
+    _row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {_place(plan.section)}")
+    how = "as asked" if done.method_named else "found by its names"
+    _row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
+    if done.also:
+        _row("", f"the same names and the same result: {', '.join(done.also)}")
+    filled = len(plan.moves)
+    _row(
+        "backbone", f"{backbone.name}: {filled}/{len(entries)} tensors for {plan.target}, of {plan.tensors} in the file"
+    )
+    if plan.absent:
+        _row("", f"not in the file and not needed: {_folded(plan.absent)}")
+    for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
+        count = sum(d.why == why for d in plan.dropped)
+        shown = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
+        _row("" if i else "dropped", f"{count:>4}  {why}: {shown}")
+    if done.dtype:
+        _row("rounded", f"floating tensors to {done.dtype}: no longer bit for bit the source")
+    if not done.written:
+        _row("dry run", f"{done.target} ({done.target_format}, about {size(done.target_size)}) was not written")
+        return
+    _row("wrote", f"{done.target} ({done.target_format}, {size(done.target_size)}) in {done.seconds:.2f} s")
+    _row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
+    _row(
+        "next", f"backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={done.target!r})) in the detector's config"
+    )
+
+
+def _folded(names: Iterable[str]) -> str:
+    lines = list(fold(names))
+    return ", ".join(lines[:3]) + (", …" if len(lines) > 3 else "")
+
+
+def _receipt_data(done: Receipt) -> dict[str, object]:
+    plan = done.plan
+    assert plan.backbone is not None
+    return {
+        "source": {"path": done.source, "format": done.source_format, "bytes": done.source_size},
+        "method": {
+            "name": done.method.name,
+            "title": done.method.title,
+            "named": done.method_named,
+            "also": list(done.also),
+        },
+        "layout": plan.layout,
+        "section": plan.section,
+        "target": plan.target,
+        "backbone": {"name": plan.backbone.name, **plan.backbone.settings()},
+        "tensors": {
+            "in_section": plan.tensors,
+            "kept": {m.target: list(m.sources) for m in plan.moves},
+            "dropped": {d.source: d.why for d in plan.dropped},
+            "absent": list(plan.absent),
+        },
+        "dtype": done.dtype,
+        "output": {
+            "path": done.target,
+            "format": done.target_format,
+            "bytes": done.target_size,
+            "written": done.written,
+            "proved": done.proved,
+            "fingerprint": done.fingerprint,
+        },
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def inspection(found: Inspection, full: bool, as_json: bool) -> None:
+    if as_json:
+        _json("inspect", _inspection_data(found))
+        return
+    _row("file", f"{found.path} ({found.format}, {size(found.size)})")
+    if found.named:
+        _row("names", f"{', '.join(found.named)} (none of them was imported or called)")
+    for path, names in fold(found.sections).items():
+        specs = [spec for name in names for spec in found.sections[name].values()]
+        dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs))
+        head = f"{_place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
+        _row("section", f"{head}: {_count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}")
+        if len(names) == 1:
+            _tensors(found, path, full)
+    if not found.fits:
+        _row("fits", "no method known here; --strip-prefix, --section and --rules may help")
+    for i, fit in enumerate([f for f in found.fits if f.complete] or found.fits[:3]):
+        verdict = "explains every tensor" if fit.complete else f"leaves {_count(fit.problems, 'problem')}: {fit.first}"
+        _row("" if i else "fits", f"{fit.method} ({fit.layout}, {_place(fit.section)}) {verdict}")
+
+
+def _tensors(found: Inspection, path: str, full: bool) -> None:
+    specs = found.sections[path]
+    lines = {name: [name] for name in specs} if full else fold(specs)
+    for shown, (line, names) in enumerate(lines.items()):
+        if shown == _MOST_LINES and not full:
+            _row("", f"  … and {len(lines) - shown} more lines (--all)")
+            break
+        shapes = list(dict.fromkeys(str(specs[n]) for n in names))
+        times = f"{len(names)} x " if len(names) > 1 else ""
+        _row("", f"  {line}  {times}{shapes[0]}{' …' if len(shapes) > 1 else ''}")
+    for name, kind in found.others[path].items():
+        if path:
+            _row("", f"  {name}  not a tensor: {kind}")
+
+
+def _inspection_data(found: Inspection) -> dict[str, object]:
+    return {
+        "path": found.path,
+        "format": found.format,
+        "bytes": found.size,
+        "names": list(found.named),
+        "metadata": dict(found.metadata),
+        "sections": {
+            path: {
+                "tensors": {n: {"dtype": str(s.dtype), "shape": list(s.shape)} for n, s in specs.items()},
+                "others": dict(found.others[path]),
+            }
+            for path, specs in found.sections.items()
+        },
+        "fits": [vars(fit) for fit in found.fits],
+    }
+
+
+def explanation(found: Explanation, as_json: bool) -> None:
+    if as_json:
+        _json("explain", {**vars(found), "spec": str(found.spec) if found.spec else None})
+        return
+    _row("key", f"{found.key} ({found.spec})" if found.spec else found.key)
+    _row("method", f"{found.method}, {_place(found.section)}")
+    _row(
+        found.fate,
+        f"as {found.target}: {found.why}" if found.target else found.why,
+        11 if found.fate == "unexplained" else 9,
+    )
+    if found.rule:
+        _row("rule", found.rule)
+
+
+def methods(known: Iterable[Method], as_json: bool) -> None:
+    if as_json:
+        _json("methods", {"methods": [_method_data(m) for m in known]})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("method", "what", "keeps", "drops", box=None, pad_edge=False, header_style="bold")
+    for m in known:
+        rules = [rule for layout in m.layouts for rule in layout.rules]
+        keeps = dict.fromkeys(str(s) for r in rules if not isinstance(r, Drop) for s in r.sources)
+        drops = dict.fromkeys(str(r.source) for r in rules if isinstance(r, Drop))
+        name = m.name if m.guess else f"{m.name}*"
+        table.add_row(name, m.title, _few(keeps), _few(drops))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    typer.echo("* never guessed by auto: ask for it with --selfsup")
+
+
+def _few(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (f", … ({len(names)})" if len(names) > 3 else "")
+
+
+def _method_data(m: Method) -> dict[str, object]:
+    return {
+        "name": m.name,
+        "title": m.title,
+        "paper": m.paper,
+        "repository": m.repository,
+        "guess": m.guess,
+        "pixels": vars(m.pixels) if m.pixels else None,
+        "layouts": [
+            {"title": layout.title, "sections": list(layout.sections), "rules": [str(r) for r in layout.rules]}
+            for layout in m.layouts
+        ],
+        "releases": [vars(r) for r in m.releases],
+    }

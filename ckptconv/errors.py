@@ -1,0 +1,65 @@
+"""The exceptions of ckptconv. Each says what happened, on which input, and what to type next.
+
+::
+
+    CkptconvError                 base of all; never raised itself
+    ├── UsageError                exit 2: what was asked for makes no sense (unknown method, target exists, …)
+    ├── VerdictError              exit 1: the question was clear and the answer is no
+    │   ├── IncompletePlanError   a tensor is unexplained, missing or of the wrong shape
+    │   ├── UnidentifiedError     no method, or more than one, explains the file
+    │   └── ProofError            the file that was written is not what the plan says
+    ├── UnreadableError           exit 3: the input is no checkpoint, is broken, or is not safe to read
+    └── EnvironmentMissingError   exit 4: this machine lacks something (a package, disk space)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CkptconvError(Exception):
+    """Base class. ``message`` is one sentence about the input, ``hint`` what to do about it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(CkptconvError):
+    """What was asked for cannot be done with these arguments."""
+
+    exit_code = 2
+
+
+class VerdictError(CkptconvError):
+    """The input was read and the answer is no."""
+
+
+class IncompletePlanError(VerdictError):
+    """Some tensor is unexplained, missing or of the wrong shape; nothing was written."""
+
+
+class UnidentifiedError(VerdictError):
+    """No known method explains the file, or several explain it differently."""
+
+
+class ProofError(VerdictError):
+    """The file that was written does not hold what the plan says; it was removed."""
+
+
+class UnreadableError(CkptconvError):
+    """The input is no checkpoint, is broken, or is not safe to read."""
+
+    exit_code = 3
+
+
+class EnvironmentMissingError(CkptconvError):
+    """This machine lacks something the command needs."""
+
+    exit_code = 4

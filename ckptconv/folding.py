@@ -1,0 +1,27 @@
+"""Long lists of names, shortened for people: numbered layers fold into one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])|(?<=layer)\d+|(?<=conv)\d+|(?<=bn)\d+")
+
+
+def fold(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names that differ in their numbers only, under one line with ``*`` for the numbers, in order of appearance.
+
+    >>> list(fold(["layer1.0.bn1.bias", "layer1.1.bn1.bias", "fc.bias"]))
+    ['layer*.*.bn*.bias', 'fc.bias']
+    """
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(_NUMBER.sub("*", name), []).append(name)
+    return {(names[0] if len(names) == 1 else line): names for line, names in folded.items()}
+
+
+def some(names: Iterable[str], most: int = 5) -> str:
+    """A few names as a sentence fragment: ``a, b, c and 4 more``."""
+    names = list(names)
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,0 +1,77 @@
+"""Reading and writing checkpoint files. What a file is, its content says; its suffix is not asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats import numpy_file, safetensors_file, torch_file
+from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
+from ckptconv.formats.source import Source
+
+_STRANGERS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch it: git lfs pull."),
+    (b"\x89HDF\r\n", "an HDF5 file (Keras)", "Convert it to a torch or safetensors state dict where it was made."),
+    (b"\x1f\x8b", "gzip-compressed", "Unpack it first: gunzip."),
+    (b"BZh", "bzip2-compressed", "Unpack it first: bunzip2."),
+    (b"\xfd7zXZ", "xz-compressed", "Unpack it first: unxz."),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed", "Unpack it first: unzstd."),
+    (b"7z\xbc\xaf", "a 7z archive", "Unpack it first."),
+    (b"Rar!", "a RAR archive", "Unpack it first."),
+    (b"GGUF", "a GGUF file", "Convert it to a torch or safetensors state dict where it was made."),
+    (b"%PDF", "a PDF document", "Give the checkpoint file."),
+    (b"\x7fELF", "a program", "Give the checkpoint file."),
+)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a checkpoint of any known format. Raises UnreadableError if it is none, is broken or is not safe."""
+    source = Source(path)
+    try:
+        return _open(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _open(source: Source) -> Checkpoint:
+    head = source.read(0, min(source.size, 512))
+    if head.startswith(b"PK"):
+        return torch_file.read_zip(source)
+    if head[:1] == b"\x80":
+        legacy = torch_file.LEGACY_MAGIC.to_bytes(10, "little") in head[:32]
+        return torch_file.read_legacy(source) if legacy else numpy_file.read_pickle(source)
+    if head.startswith(numpy_file.NPY_MAGIC):
+        return numpy_file.read_npy(source)
+    if safetensors_file.header_length(source) is not None:
+        return safetensors_file.read(source)
+    _refuse_strangers(source, head)
+    if head.lstrip()[:1] == b"{":
+        return safetensors_file.read_index(source, _open)
+    raise UnreadableError(
+        f"{source.path} is no checkpoint: it starts with {head[:8]!r}",
+        "Known: what torch.save, safetensors and pickle write.",
+    )
+
+
+def _refuse_strangers(source: Source, head: bytes) -> None:
+    for magic, what, hint in _STRANGERS:
+        if head.startswith(magic):
+            raise UnreadableError(f"{source.path} is {what}", hint)
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise UnreadableError(
+            f"{source.path} is a web page, not a checkpoint", "The download gave a login or error page: get it again."
+        )
+    if head[257:262] == b"ustar":
+        raise UnreadableError(
+            f"{source.path} is a tar archive",
+            "Unpack it first: tar xf. (A '.pth.tar' of torch is no tar in spite of its name.)",
+        )
+    if head[:1] == b"\x08" and (b"onnx" in head or b"pytorch" in head or b"graph" in head):
+        raise UnreadableError(
+            f"{source.path} is an ONNX model", "Save the state dict of the network it was exported from."
+        )
+
+
+__all__ = ["Checkpoint", "Source", "Storage", "StoredTensor", "open_checkpoint"]

@@ -1,0 +1,243 @@
+"""What every format gives: named tensors whose bytes are read when asked for, and not before."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats.source import Source
+from ckptconv.sections import find_sections
+from ckptconv.spec import Section, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CHUNK = 1 << 20
+_UNFOLDED = 1 << 30  # bytes that a view may unfold to, whatever its storage, before it is called a bomb
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of bytes that tensors are views of: in a file at ``offset``, or here if ``inline`` is given.
+
+    ``crc`` is the checksum the container keeps of it, None if it keeps none. ``big_endian`` elements are swapped.
+    """
+
+    nbytes: int
+    source: Source | None = None
+    offset: int = 0
+    crc: int | None = None
+    inline: bytes | None = None
+    big_endian: bool = False
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A view of a storage: offset and strides in elements."""
+
+    spec: TensorSpec
+    storage: str
+    offset: int
+    strides: tuple[int, ...]
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in order without gaps (axes of length 1 may have any stride)."""
+        wanted = self.spec.strides
+        return self.spec.numel == 0 or all(
+            n == 1 or have == want for n, have, want in zip(self.spec.shape, self.strides, wanted, strict=True)
+        )
+
+    @property
+    def extent(self) -> int:
+        """Elements from the first to the last one that the view touches."""
+        if self.spec.numel == 0:
+            return 0
+        return 1 + sum((n - 1) * s for n, s in zip(self.spec.shape, self.strides, strict=True))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One tensor that is to be written: its name, its spec, and its contiguous little-endian bytes when asked for.
+
+    ``crc`` is their CRC-32 if the source keeps it, None if nobody knows it yet. ``read(True)`` verifies it on the way.
+    """
+
+    name: str
+    spec: TensorSpec
+    crc: int | None
+    read: Callable[[bool], Iterator[bytes]]
+
+
+Seen = Callable[[str, bytes], None]
+"""What a writer calls with a tensor's name and each run of its bytes as they pass."""
+
+
+def split(data: bytes) -> Iterator[bytes]:
+    """Runs of `CHUNK` bytes, the last one shorter."""
+    return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
+
+
+@dataclass
+class Checkpoint:
+    """An opened file: the sections it holds, and a way to the bytes of each tensor.
+
+    ``named`` lists the globals its pickle names, none of which was imported or called. ``locate`` finds a storage.
+    """
+
+    path: Path
+    format: str
+    sources: tuple[Source, ...]
+    tree: object
+    locate: Callable[[str], Storage]
+    nbytes_of: Callable[[str], int]
+    named: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sections: dict[str, Section] = find_sections(self.tree, _spec_of)
+        self._tensors: dict[str, Mapping[str, StoredTensor]] = {}
+        self._verified: set[str] = set()
+        for path in self.sections:
+            for name, tensor in self.tensors(path).items():
+                self._check(name, tensor)
+
+    @property
+    def size(self) -> int:
+        return sum(source.size for source in self.sources)
+
+    def tensors(self, path: str) -> Mapping[str, StoredTensor]:
+        """The tensors of the section at a dotted path."""
+        if path not in self._tensors:
+            node: Any = self.tree
+            rest = path
+            while rest:
+                keys = list(node) if isinstance(node, Mapping) else list(range(len(node)))
+                key = next(k for k in keys if rest == str(k) or rest.startswith(f"{k}."))
+                node, rest = node[key], rest[len(str(key)) + 1 :]
+            self._tensors[path] = {k: t for k in self.sections[path].tensors if (t := tensor_of(node[k])) is not None}
+        return self._tensors[path]
+
+    def _check(self, name: str, tensor: StoredTensor) -> None:
+        """Refuse a view that reaches outside its storage, or that unfolds into far more than the file holds."""
+        itemsize = tensor.spec.dtype.itemsize
+        if (tensor.offset + tensor.extent) * itemsize > self.nbytes_of(tensor.storage):
+            raise UnreadableError(
+                f"{self.path}: the tensor {name} reaches outside its storage '{tensor.storage}'",
+                "The file is damaged or was made to mislead; get it again from its source.",
+            )
+        if tensor.spec.nbytes > max(_UNFOLDED, 2 * self.size):
+            raise UnreadableError(
+                f"{self.path}: {name} unfolds {tensor.extent * itemsize:,} bytes into {tensor.spec.nbytes:,}",
+                "The file was made to fill memory; get it again from its source.",
+            )
+
+    def checksum(self, tensor: StoredTensor) -> int | None:
+        """The CRC-32 the container keeps of exactly this tensor's bytes, if it keeps one; `chunks` verifies it."""
+        storage = self.locate(tensor.storage)
+        whole = tensor.contiguous and tensor.offset == 0 and tensor.spec.nbytes == storage.nbytes
+        return storage.crc if whole and not storage.big_endian else None
+
+    def chunks(self, tensor: StoredTensor, verify: bool = True) -> Iterator[bytes]:
+        """The tensor's bytes in order, little-endian, as runs of up to `CHUNK` bytes.
+
+        With ``verify``, the storage's checksum is compared; a difference raises UnreadableError.
+        """
+        storage = self.locate(tensor.storage)
+        if not tensor.contiguous or storage.inline is not None or storage.big_endian:
+            yield from split(self.array(tensor, verify).tobytes())
+            return
+        expected = self.checksum(tensor) if verify else None
+        if verify and expected is None:
+            self._verify(tensor.storage, storage)
+        crc = 0
+        for chunk in self._read(storage, tensor.offset * tensor.spec.dtype.itemsize, tensor.spec.nbytes):
+            if expected is not None:
+                crc = zlib.crc32(chunk, crc)
+            yield chunk
+        if expected is not None and crc != expected:
+            raise self._damaged(tensor.storage)
+
+    def _read(self, storage: Storage, start: int, length: int) -> Iterator[bytes]:
+        assert storage.source is not None
+        at, end = storage.offset + start, storage.offset + start + length
+        while at < end:
+            chunk = storage.source.read(at, min(CHUNK, end - at))
+            yield chunk
+            at += len(chunk)
+
+    def _verify(self, key: str, storage: Storage) -> None:
+        """Compare the checksum of a storage that is not read as a whole, once."""
+        if key in self._verified or storage.crc is None or storage.inline is not None:
+            return
+        crc = 0
+        for chunk in self._read(storage, 0, storage.nbytes):
+            crc = zlib.crc32(chunk, crc)
+        if crc != storage.crc:
+            raise self._damaged(key)
+        self._verified.add(key)
+
+    def _damaged(self, key: str) -> UnreadableError:
+        return UnreadableError(
+            f"{self.path}: the checksum of storage '{key}' is wrong",
+            "The file was damaged on its way or on the disk: get it again.",
+        )
+
+    def array(self, tensor: StoredTensor, verify: bool = True) -> np.ndarray[Any, Any]:
+        """The tensor as a contiguous array; types numpy has no word for come as unsigned integers of their size."""
+        import numpy as np
+
+        storage = self.locate(tensor.storage)
+        if verify:
+            self._verify(tensor.storage, storage)
+        itemsize = tensor.spec.dtype.itemsize
+        start, length = tensor.offset * itemsize, tensor.extent * itemsize
+        if storage.inline is not None:
+            data = bytearray(storage.inline[start : start + length])
+        else:
+            data = bytearray(length)
+            assert storage.source is not None
+            storage.source.read_into(memoryview(data), storage.offset + start)
+        kind = tensor.spec.dtype.numpy or {1: "|u1", 2: "<u2", 4: "<u4"}[itemsize]
+        flat = np.frombuffer(data, dtype=np.dtype(kind))
+        if storage.big_endian:
+            # a complex number is two swapped halves; a byte has nothing to swap
+            unit = itemsize // 2 if tensor.spec.dtype.kind == "complex" else itemsize
+            flat = flat.view(f"<u{unit}").byteswap().view(kind) if unit > 1 else flat
+        strides = tuple(s * itemsize for s in tensor.strides)
+        if tensor.spec.numel == 0:
+            return np.empty(tensor.spec.shape, kind)
+        view = np.lib.stride_tricks.as_strided(flat, tensor.spec.shape, strides, writeable=False)
+        contiguous: np.ndarray[Any, Any] = view.copy(order="C")
+        return contiguous
+
+    def require_unchanged(self) -> None:
+        for source in self.sources:
+            source.require_unchanged()
+
+    def close(self) -> None:
+        for source in self.sources:
+            source.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def tensor_of(value: object) -> StoredTensor | None:
+    """The stored tensor a leaf of the tree is or stands for, if any."""
+    if isinstance(value, StoredTensor):
+        return value
+    stored = getattr(value, "stored", None)
+    return stored if isinstance(stored, StoredTensor) else None
+
+
+def _spec_of(value: object) -> TensorSpec | None:
+    tensor = tensor_of(value)
+    return tensor.spec if tensor else None

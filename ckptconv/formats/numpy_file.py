@@ -1,0 +1,49 @@
+"""Reads pickled dictionaries of numpy arrays (detectron2's `.pkl`), bare or inside a `.npy` file.
+
+Source of the `.npy` header: `numpy/lib/_format_impl.py`.
+"""
+
+from __future__ import annotations
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.pickled import Pickled
+from ckptconv.formats.sandbox import Unpickler
+from ckptconv.formats.source import Source
+
+NPY_MAGIC = b"\x93NUMPY"
+
+
+def read_pickle(source: Source, start: int = 0, name: str = "numpy pickle") -> Checkpoint:
+    """Open a pickle whose arrays lie inside it; their bytes stay in the file until asked for."""
+    pickled = Pickled(source)
+    unpickler = Unpickler(source, start, source.size, pickled.meanings)
+    tree = unpickler.load()
+    if unpickler.tell() != source.size:
+        raise UnreadableError(
+            f"{source.path}: {source.size - unpickler.tell():,} bytes stand behind its pickle",
+            "The file is damaged, or holds more than one object: get it again from its source.",
+        )
+    return Checkpoint(
+        source.path,
+        name,
+        (source,),
+        tree,
+        lambda key: pickled.arrays[key],
+        lambda key: pickled.arrays[key].nbytes,
+        tuple(unpickler.named),
+    )
+
+
+def read_npy(source: Source) -> Checkpoint:
+    """Open a `.npy` file that holds a pickled dictionary: numpy.save of an object."""
+    major = source.read(6, 1)[0]
+    width = 2 if major == 1 else 4
+    length = int.from_bytes(source.read(8, width), "little")
+    header = source.read(8 + width, min(length, 1 << 16))
+    if b"'|O'" not in header and b"'O'" not in header:
+        raise UnreadableError(
+            f"{source.path} is a single numpy array, not a checkpoint",
+            "A checkpoint is a dictionary of arrays by name.",
+        )
+    return read_pickle(source, 8 + width + length, "numpy .npy")

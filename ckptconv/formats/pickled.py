@@ -1,0 +1,201 @@
+"""What the few names in a checkpoint's pickle mean: tensors, parameters, ordered dicts, numpy arrays.
+
+Sources: `torch/_utils.py` (`_rebuild_*`), `torch/_tensor.py` (`__reduce_ex__`), `numpy/_core/multiarray.py`
+(`_reconstruct`, `ndarray.__setstate__`). Every other name stays an inert record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ckptconv.formats.interface import Storage, StoredTensor
+from ckptconv.formats.sandbox import Blob, Call, Global, Malformed, Meaning
+from ckptconv.formats.source import Source
+from ckptconv.spec import DTYPES, DType, TensorSpec
+
+_BY_STORAGE = {d.storage: d for d in DTYPES.values() if d.storage}
+_BY_NUMPY = {d.numpy[1:]: d for d in DTYPES.values() if d.numpy}
+_MOST_AXES = 64
+_LONGEST = 1 << 62
+
+
+class StorageRef:
+    """What a persistent id of torch stands for: a storage's key, its element type (None: bytes) and its elements."""
+
+    __slots__ = ("dtype", "key", "numel")
+
+    def __init__(self, key: str, dtype: DType | None, numel: int) -> None:
+        self.key, self.dtype, self.numel = key, dtype, numel
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * (self.dtype.itemsize if self.dtype else 1)
+
+
+class Pickled:
+    """The meanings for one file, and the storages they have met."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.refs: dict[str, StorageRef] = {}
+        self.arrays: dict[str, Storage] = {}
+        numpy_reconstruct: dict[tuple[str, str], Meaning] = {
+            (f"numpy.{core}.multiarray", "_reconstruct"): self._array_meaning for core in ("core", "_core")
+        }
+        self.meanings: Mapping[tuple[str, str], Meaning] = {
+            ("collections", "OrderedDict"): _ordered_dict,
+            ("torch._utils", "_rebuild_tensor"): self._tensor,
+            ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
+            ("torch._utils", "_rebuild_tensor_v3"): self._tensor_v3,
+            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+            ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
+            ("torch._tensor", "_rebuild_from_type_v2"): self._from_type,
+            ("torch", "Size"): lambda *lengths: tuple(*lengths),
+            ("_codecs", "encode"): _encode,
+            ("numpy", "dtype"): lambda *args: NumpyType(*args),
+            ("numpy.dtypes", "dtype"): lambda *args: NumpyType(*args),
+            **numpy_reconstruct,
+        }
+
+    def storage(self, pid: object) -> object:
+        """The storage of a persistent id, ('storage', type, key, location, elements[, view])."""
+        if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
+            raise Malformed("a persistent id is no storage")
+        _, kind, key, _, numel = pid[:5]
+        if (
+            not isinstance(kind, Global)
+            or not isinstance(numel, int)
+            or isinstance(numel, bool)
+            or not isinstance(key, str | int)
+        ):
+            raise Malformed("a storage is not described as torch does")
+        if not 0 <= numel < _LONGEST:
+            raise Malformed(f"a storage of {numel} elements")
+        if len(pid) > 5 and pid[5] is not None:
+            raise Malformed("a storage is a view of another, as before torch 0.4")
+        dtype = _BY_STORAGE.get(kind.name)
+        if dtype is None and kind.name != "UntypedStorage":
+            return Call(kind, pid)  # a quantized or unknown type: no tensor of it can be read
+        ref = StorageRef(str(key), dtype, numel)
+        known = self.refs.setdefault(ref.key, ref)
+        if known.nbytes != ref.nbytes:
+            raise Malformed(f"storage '{key}' has two sizes")
+        return ref
+
+    def _tensor(self, storage: object, offset: object, size: object, stride: object, *rest: object) -> object:
+        # rest: requires_grad, backward_hooks, metadata; the last says that a sign or conjugation is pending
+        if len(rest) > 2 and isinstance(rest[2], dict) and any(rest[2].values()):
+            return Call(Global("torch", "Tensor with pending negation or conjugation"), ())
+        dtype = storage.dtype if isinstance(storage, StorageRef) else None
+        return self._view(storage, dtype, offset, size, stride)
+
+    def _tensor_v3(
+        self,
+        storage: object,
+        offset: object,
+        size: object,
+        stride: object,
+        grad: object,
+        hooks: object,
+        dtype: object,
+        *rest: object,
+    ) -> object:
+        if rest and isinstance(rest[0], dict) and any(rest[0].values()):
+            return Call(Global("torch", "Tensor with pending negation or conjugation"), ())
+        known = DTYPES.get(dtype.name) if isinstance(dtype, Global) and dtype.module == "torch" else None
+        return self._view(storage, known, offset, size, stride)
+
+    def _view(self, storage: object, dtype: DType | None, offset: object, size: object, stride: object) -> object:
+        if not isinstance(storage, StorageRef) or dtype is None:
+            return Call(Global("torch", "Tensor of a type unknown here"), ())
+        shape, strides = _lengths(size), _lengths(stride)
+        if len(shape) != len(strides) or not isinstance(offset, int) or not 0 <= offset < _LONGEST:
+            raise Malformed("a tensor's shape, strides and offset do not fit together")
+        return StoredTensor(TensorSpec(shape, dtype), storage.key, offset, strides)
+
+    def _from_type(self, func: object, kind: object, args: object, state: object) -> object:
+        """A tensor subclass is the tensor it was made from."""
+        meaning = self.meanings.get((func.module, func.name)) if isinstance(func, Global) else None
+        if meaning is None or not isinstance(args, tuple):
+            return Call(kind, args)
+        return meaning(*args)
+
+    def _array_meaning(self, *_: object) -> object:
+        return PickledArray(self)
+
+    def array(self, shape: object, kind: object, fortran: object, data: object) -> StoredTensor | None:
+        """A numpy array as a stored tensor; None if its elements are objects or text."""
+        if not isinstance(kind, NumpyType) or kind.dtype is None:
+            return None
+        lengths, dtype = _lengths(shape), kind.dtype
+        spec = TensorSpec(lengths, dtype)
+        if isinstance(data, Blob):
+            storage = Storage(data.length, self._source, data.offset, big_endian=kind.big_endian)
+        elif isinstance(data, str | bytes):
+            raw = data.encode("latin-1") if isinstance(data, str) else data
+            storage = Storage(len(raw), inline=raw, big_endian=kind.big_endian)
+        else:
+            return None
+        if storage.nbytes != spec.nbytes:
+            raise Malformed(f"an array of {spec.nbytes:,} bytes is given {storage.nbytes:,}")
+        key = f"array {len(self.arrays)}"
+        self.arrays[key] = storage
+        if fortran:
+            strides = tuple(reversed(TensorSpec(lengths[::-1], dtype).strides))
+            return StoredTensor(spec, key, 0, strides)
+        return StoredTensor(spec, key, 0, spec.strides)
+
+
+class NumpyType:
+    """numpy.dtype('f4', …), and the byte order its state adds."""
+
+    __slots__ = ("big_endian", "dtype")
+
+    def __init__(self, code: object = None, *_: object) -> None:
+        name = code if isinstance(code, str) else ""
+        self.big_endian = name.startswith(">")
+        self.dtype = _BY_NUMPY.get(name.lstrip("<>|="))
+
+    def build(self, state: object) -> None:
+        if isinstance(state, tuple) and len(state) > 1:
+            self.big_endian = self.big_endian or state[1] == ">"
+
+
+class PickledArray:
+    """A numpy array in a pickle; ``stored`` is filled when its state has been read."""
+
+    __slots__ = ("_pickled", "stored")
+    kind = "numpy.ndarray"
+
+    def __init__(self, pickled: Pickled) -> None:
+        self._pickled = pickled
+        self.stored: StoredTensor | None = None
+
+    def build(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise Malformed("a numpy array is not described as numpy does")
+        _, shape, kind, fortran, data = state
+        self.stored = self._pickled.array(shape, kind, fortran, data)
+
+
+def _ordered_dict(*args: Any) -> dict[Any, Any]:
+    """Empty, or from a list of pairs as Python 2 wrote it."""
+    return dict(args[0]) if args and isinstance(args[0], list) else {}
+
+
+def _encode(text: object, codec: object = "", *_: object) -> object:
+    """Bytes as protocol 2 writes them: text that Latin-1 turns back."""
+    if isinstance(text, str) and codec == "latin1":
+        return text
+    raise Malformed("bytes are not written as Python does")
+
+
+def _lengths(value: object) -> tuple[int, ...]:
+    if (
+        not isinstance(value, tuple | list)
+        or len(value) > _MOST_AXES
+        or not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < _LONGEST for n in value)
+    ):
+        raise Malformed("a shape or stride is no list of lengths")
+    return tuple(value)

@@ -1,0 +1,152 @@
+"""Reads safetensors: one file, or an index (`*.index.json`) with its shards.
+
+The header is a length, then JSON, then the tensors' bytes without a gap. Source: the safetensors repository's README,
+"Format"; stricter than its reader in refusing a name that stands twice. Indices: transformers' `modeling_utils.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
+from ckptconv.formats.source import Source
+from ckptconv.spec import DTYPES, TensorSpec
+
+_BY_CODE = {d.safetensors: d for d in DTYPES.values() if d.safetensors}
+_MOST_HEADER = 100 << 20  # safetensors' own limit
+_MOST_AXES = 64
+
+
+def header_length(source: Source) -> int | None:
+    """The length of the JSON header if the file starts like safetensors, else None."""
+    if source.size < 10:
+        return None
+    start = source.read(0, 9)
+    length = int.from_bytes(start[:8], "little")
+    return length if start[8:] == b"{" and length >= 2 else None
+
+
+def read(source: Source) -> Checkpoint:
+    """Open one safetensors file. Raises UnreadableError for a header that does not describe the file exactly."""
+    length = header_length(source) or 0
+    if length > _MOST_HEADER or 8 + length > source.size:
+        raise source.truncated() if length <= _MOST_HEADER else _bad(source, f"its header takes {length:,} bytes")
+    header = _json(source, source.read(8, length))
+    start = 8 + length
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _bad(source, "its metadata is not text by name")
+    tree: dict[str, object] = {}
+    storages: dict[str, Storage] = {}
+    ends = []
+    for name, entry in header.items():
+        spec, begin, end = _entry(source, name, entry)
+        storages[name] = Storage(end - begin, source, start + begin)
+        tree[name] = StoredTensor(spec, name, 0, spec.strides)
+        ends.append((begin, end))
+    at = 0
+    for begin, end in sorted(ends):
+        if begin != at:
+            raise _bad(source, "its tensors overlap or leave a gap")
+        at = end
+    if start + at != source.size:
+        if start + at > source.size:
+            raise source.truncated()
+        raise _bad(source, f"{source.size - start - at:,} bytes stand behind its tensors")
+    return Checkpoint(
+        source.path, "safetensors", (source,), tree, storages.__getitem__, _sized(storages), metadata=metadata
+    )
+
+
+def _sized(storages: dict[str, Storage]) -> Callable[[str], int]:
+    return lambda key: storages[key].nbytes
+
+
+def _bad(source: Source, what: str) -> UnreadableError:
+    return UnreadableError(
+        f"{source.path} is a damaged or doctored safetensors file: {what}", "Get it again from its source."
+    )
+
+
+def _json(source: Source, raw: bytes) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a name stands twice")
+        return found
+
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise _bad(source, f"its header is not JSON ({error})") from None
+    if not isinstance(header, dict):
+        raise _bad(source, "its header is no table")
+    return header
+
+
+def _entry(source: Source, name: str, entry: Any) -> tuple[TensorSpec, int, int]:
+    try:
+        code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        lengths = tuple(shape)
+        sound = (
+            len(lengths) <= _MOST_AXES
+            and all(type(n) is int and 0 <= n < 1 << 62 for n in (*lengths, begin, end))
+            and name != ""
+        )
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise _bad(source, f"the entry of '{name}' is malformed")
+    dtype = _BY_CODE.get(code) if isinstance(code, str) else None
+    if dtype is None:
+        raise _bad(source, f"'{name}' has the element type {code!r}, which is not known here")
+    spec = TensorSpec(lengths, dtype)
+    if end - begin != spec.nbytes:
+        raise _bad(source, f"'{name}' takes {spec.nbytes:,} bytes and is given {end - begin:,}")
+    return spec, begin, end
+
+
+def read_index(source: Source, open_file: Callable[[Source], Checkpoint]) -> Checkpoint:
+    """Open a sharded checkpoint: an index that says which file beside it holds which tensor.
+
+    ``open_file`` opens a shard by its content, so shards may be safetensors or torch files (`pytorch_model.bin`).
+    """
+    index = _json(source, source.read(0, min(source.size, _MOST_HEADER)))
+    weights = index.get("weight_map")
+    if not isinstance(weights, dict) or not weights or not all(isinstance(f, str) for f in weights.values()):
+        raise UnreadableError(f"{source.path} is JSON, but no index of shards", "An index has a 'weight_map'.")
+    shards: dict[str, Checkpoint] = {}
+    for name in dict.fromkeys(weights.values()):
+        if "/" in name or "\\" in name or name in ("", ".", ".."):
+            raise UnreadableError(
+                f"{source.path} names a shard outside its folder: {name}", "Shards lie beside the index."
+            )
+        shards[name] = open_file(Source(source.path.parent / name))
+    tree: dict[str, object] = {}
+    for tensor_name, shard in weights.items():
+        stored = shards[shard].tensors("").get(tensor_name) if "" in shards[shard].sections else None
+        if stored is None:
+            raise UnreadableError(
+                f"{source.path} says that {shard} holds {tensor_name}, which it does not", "Get all shards again."
+            )
+        tree[tensor_name] = StoredTensor(stored.spec, f"{shard}:{stored.storage}", stored.offset, stored.strides)
+
+    def locate(key: str) -> Storage:
+        shard, _, storage = key.partition(":")
+        return shards[shard].locate(storage)
+
+    sources = (source, *(s for shard in shards.values() for s in shard.sources))
+    formats = " and ".join(sorted({shard.format for shard in shards.values()}))
+    named = tuple(dict.fromkeys(n for shard in shards.values() for n in shard.named))
+    return Checkpoint(
+        source.path,
+        f"{formats}, {len(shards)} shards",
+        sources,
+        tree,
+        locate,
+        lambda key: shards[key.partition(":")[0]].nbytes_of(key.partition(":")[2]),
+        named,
+    )

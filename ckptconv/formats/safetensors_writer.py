@@ -1,0 +1,43 @@
+"""Writes safetensors, byte for byte the same for the same input.
+
+Tensors stand in the order the safetensors library itself chooses, largest elements first and then by name, so that
+each is aligned. Source: the safetensors repository's README, "Format".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO
+
+from ckptconv.errors import UsageError
+from ckptconv.formats.interface import Piece, Seen
+
+
+def in_order(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces in the order they are written. Raises UsageError for a type the format has no word for."""
+    for piece in pieces:
+        if piece.spec.dtype.safetensors is None:
+            raise UsageError(
+                f"safetensors cannot hold {piece.name}: it has no {piece.spec.dtype}",
+                "Write a torch file: --format torch.",
+            )
+    return sorted(pieces, key=lambda p: (-p.spec.dtype.itemsize, p.name))
+
+
+def write(file: BinaryIO, pieces: Sequence[Piece], metadata: Mapping[str, str], seen: Seen) -> None:
+    """Write pieces that are `in_order`; ``seen`` sees the bytes as they pass."""
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    at = 0
+    for piece in pieces:
+        end = at + piece.spec.nbytes
+        code = piece.spec.dtype.safetensors
+        header[piece.name] = {"dtype": code, "shape": list(piece.spec.shape), "data_offsets": [at, end]}
+        at = end
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    raw += b" " * (-len(raw) % 8)
+    file.write(len(raw).to_bytes(8, "little") + raw)
+    for piece in pieces:
+        for chunk in piece.read(True):
+            seen(piece.name, chunk)
+            file.write(chunk)

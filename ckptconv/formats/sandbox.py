@@ -1,0 +1,456 @@
+"""The inert unpickler: reads what a pickle says, and does none of it.
+
+A pickle is a program for a small machine. This module runs that program with every global as a name and every call as
+a record of a call. Nothing is imported; no function or class that the file names is ever looked up. The meaning of the
+few names that describe tensors is given by the caller, as functions of ckptconv's own.
+
+Opcodes: `Lib/pickletools.py` of CPython, protocols 0 to 5.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats.source import Source
+
+_WINDOW = 1 << 18
+_LONGEST_LINE = 1 << 16
+_LONGEST_INT = 1 << 10
+_MOST_OPCODES = 2_000_000
+_LONGEST_TEXT = 1 << 26
+_BIG = 1 << 12
+
+
+class Global:
+    """A name the pickle wants imported. It is not."""
+
+    __slots__ = ("module", "name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    @property
+    def kind(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+class Call:
+    """A call the pickle wants made. It is not; what would be put into the result is kept."""
+
+    __slots__ = ("args", "func", "items", "state")
+
+    def __init__(self, func: object, args: object) -> None:
+        self.func, self.args = func, args
+        self.state: object = None
+        self.items: list[object] = []
+
+    @property
+    def kind(self) -> str:
+        return self.func.kind if isinstance(self.func, Global) else "object"
+
+
+class Blob:
+    """Bytes that stay in the file: where they are and how many."""
+
+    __slots__ = ("length", "offset")
+
+    def __init__(self, offset: int, length: int) -> None:
+        self.offset, self.length = offset, length
+
+
+class Malformed(Exception):
+    """What a meaning raises when its arguments are not what the writer would have given."""
+
+
+Meaning = Callable[..., object]
+_MARK = object()
+
+
+class _Stream:
+    """A window over the file that moves forward."""
+
+    def __init__(self, source: Source, start: int, end: int) -> None:
+        self.source, self.base, self.end = source, start, end
+        self.window = b""
+        self.at = 0
+
+    def tell(self) -> int:
+        return self.base + self.at
+
+    def take(self, count: int) -> bytes:
+        at = self.at
+        if at + count > len(self.window):
+            self._refill(count)
+            at = 0
+        self.at = at + count
+        return self.window[at : at + count]
+
+    def _refill(self, count: int) -> None:
+        start = self.tell()
+        if start + count > self.end:
+            raise self.source.truncated()
+        self.window = self.source.read(start, max(count, min(_WINDOW, self.end - start)))
+        self.base, self.at = start, 0
+
+    def skip(self, count: int) -> Blob:
+        start = self.tell()
+        if start + count > self.end:
+            raise self.source.truncated()
+        if self.at + count <= len(self.window):
+            self.at += count
+        else:
+            self.window, self.base, self.at = b"", start + count, 0
+        return Blob(start, count)
+
+    def line(self) -> str:
+        found = self.window.find(b"\n", self.at)
+        if found < 0:
+            start = self.tell()
+            self._refill(min(_LONGEST_LINE, self.end - start))
+            found = self.window.find(b"\n")
+            if found < 0:
+                raise Malformed("a line has no end")
+        text = self.window[self.at : found]
+        self.at = found + 1
+        return text.decode("utf-8")
+
+
+class Unpickler:
+    """Reads pickles one after another from ``source`` between two offsets.
+
+    ``meanings`` maps (module, name) to a function that is called for a call of that name; ``persistent`` is called
+    for what the pickle refers to by an id. Both are ckptconv's own. Anything else becomes a `Global`, `Call` or `Blob`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        start: int,
+        end: int,
+        meanings: Mapping[tuple[str, str], Meaning],
+        persistent: Meaning | None = None,
+    ) -> None:
+        self._stream = _Stream(source, start, end)
+        self._source, self._meanings, self._persistent = source, meanings, persistent
+        self.named: dict[str, None] = {}
+        self._globals: dict[tuple[str, str], Global] = {}
+
+    def tell(self) -> int:
+        """Where the next pickle starts."""
+        return self._stream.tell()
+
+    def load(self) -> Any:
+        """The next pickle's object. Raises UnreadableError if it is not sound."""
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+        try:
+            return self._run()
+        except Malformed as error:
+            reason = str(error)
+        except (
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            struct.error,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
+            reason = f"{type(error).__name__}: {error}"
+        raise UnreadableError(
+            f"{self._source.path}: its pickle is malformed near byte {self._stream.tell():,} ({reason})",
+            "The file is damaged, or it is no checkpoint: get it again from its source.",
+        )
+
+    def _run(self) -> Any:
+        stream, stack, dispatch = self._stream, self._stack, _DISPATCH
+        for _ in range(_MOST_OPCODES):
+            code = stream.take(1)
+            if code == b".":
+                return stack.pop()
+            try:
+                step = dispatch[code]
+            except KeyError:
+                raise Malformed(f"there is no opcode {code!r}") from None
+            step(self, stream)
+        raise Malformed(f"it has more than {_MOST_OPCODES:,} steps")
+
+    # What the opcodes share -------------------------------------------------------------------------------------
+
+    def _marked(self) -> list[Any]:
+        """Take everything above the topmost mark off the stack."""
+        stack = self._stack
+        at = len(stack) - 1
+        while stack[at] is not _MARK:
+            at -= 1
+            if at < 0:
+                raise Malformed("a mark is missing")
+        items = stack[at + 1 :]
+        del stack[at:]
+        return items
+
+    def _push(self, value: object) -> None:
+        self._stack.append(value)
+
+    def _named(self, module: object, name: object) -> Global:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise Malformed("a global's name is no text")
+        found = self._globals.get((module, name))
+        if found is None:
+            found = self._globals[module, name] = Global(module, name)
+            self.named[found.kind] = None
+        return found
+
+    def _call(self, func: object, args: object) -> object:
+        if isinstance(func, Global) and isinstance(args, tuple):
+            meaning = self._meanings.get((func.module, func.name))
+            if meaning is not None:
+                return meaning(*args)
+        return Call(func, args)
+
+    def _refer(self, pid: object) -> object:
+        if self._persistent is None:
+            raise Malformed("it refers to something outside itself")
+        return self._persistent(pid)
+
+    def _put_items(self, holder: Any, items: list[Any]) -> None:
+        if isinstance(holder, dict):
+            for i in range(0, len(items), 2):
+                holder[_key(items[i])] = items[i + 1]
+        elif isinstance(holder, Call):
+            holder.items.extend(items)
+
+    def _extend(self, holder: Any, items: list[Any]) -> None:
+        if isinstance(holder, list):
+            holder.extend(items)
+        elif isinstance(holder, Call):
+            holder.items.extend(items)
+
+    def _build(self) -> None:
+        state = self._stack.pop()
+        holder = self._stack[-1]
+        if isinstance(holder, Call):
+            holder.state = state
+        else:
+            build = getattr(holder, "build", None)
+            if build is not None:
+                build(state)
+
+    def _text(self, length: int) -> None:
+        if length > _LONGEST_TEXT:
+            raise Malformed(f"a text of {length:,} bytes")
+        self._push(self._stream.take(length).decode("utf-8", "surrogatepass"))
+
+    def _old_text(self, length: int) -> None:
+        """Python 2's str: names when short, an array's bytes when long."""
+        self._push(self._stream.skip(length) if length > _BIG else self._stream.take(length).decode("latin-1"))
+
+    def _integer(self, length: int) -> None:
+        if not 0 <= length <= _LONGEST_INT:
+            raise Malformed(f"an integer of {length} bytes")
+        self._push(int.from_bytes(self._stream.take(length), "little", signed=True))
+
+
+def _int_line(text: str) -> int | bool:
+    return {"00": False, "01": True}[text] if text in ("00", "01") else int(text)
+
+
+def _inst(u: Unpickler, s: _Stream) -> None:
+    func = u._named(s.line(), s.line())
+    u._push(u._call(func, tuple(u._marked())))
+
+
+def _obj(u: Unpickler, s: _Stream) -> None:
+    func, *args = u._marked()
+    u._push(u._call(func, tuple(args)))
+
+
+def _reduce(u: Unpickler, s: _Stream) -> None:
+    args = u._stack.pop()
+    u._stack[-1] = u._call(u._stack[-1], args)
+
+
+def _newobj_ex(u: Unpickler, s: _Stream) -> None:
+    u._stack.pop()
+    _reduce(u, s)
+
+
+def _stack_global(u: Unpickler, s: _Stream) -> None:
+    name = u._stack.pop()
+    u._stack[-1] = u._named(u._stack[-1], name)
+
+
+def _pairs(items: list[Any]) -> dict[Any, Any]:
+    return {_key(items[i]): items[i + 1] for i in range(0, len(items), 2)}
+
+
+def _key(value: Any) -> Any:
+    """A dict's key; tuples in tuples are refused, for hashing deep ones overflows the interpreter's own stack."""
+    if isinstance(value, tuple) and any(isinstance(v, tuple) for v in value):
+        raise Malformed("a dict has a nested tuple as its key")
+    return value
+
+
+def _pop(u: Unpickler, s: _Stream) -> None:
+    u._stack.pop()
+
+
+def _pop_mark(u: Unpickler, s: _Stream) -> None:
+    u._marked()
+
+
+def _setitem(u: Unpickler, s: _Stream) -> None:
+    value, key = u._stack.pop(), u._stack.pop()
+    u._put_items(u._stack[-1], [key, value])
+
+
+def _setitems(u: Unpickler, s: _Stream) -> None:
+    items = u._marked()
+    u._put_items(u._stack[-1], items)
+
+
+def _append(u: Unpickler, s: _Stream) -> None:
+    value = u._stack.pop()
+    u._extend(u._stack[-1], [value])
+
+
+def _appends(u: Unpickler, s: _Stream) -> None:
+    items = u._marked()
+    u._extend(u._stack[-1], items)
+
+
+def _tuple(count: int) -> Callable[[Unpickler, _Stream], None]:
+    def step(u: Unpickler, s: _Stream) -> None:
+        items = tuple(u._stack[-count:])
+        if len(items) < count:
+            raise Malformed("the stack is empty")
+        u._stack[-count:] = [items]
+
+    return step
+
+
+def _memoize(u: Unpickler, s: _Stream) -> None:
+    u._memo[len(u._memo)] = u._stack[-1]
+
+
+def _put(read: Callable[[_Stream], int]) -> Callable[[Unpickler, _Stream], None]:
+    def step(u: Unpickler, s: _Stream) -> None:
+        u._memo[read(s)] = u._stack[-1]
+
+    return step
+
+
+def _get(read: Callable[[_Stream], int]) -> Callable[[Unpickler, _Stream], None]:
+    def step(u: Unpickler, s: _Stream) -> None:
+        u._stack.append(u._memo[read(s)])
+
+    return step
+
+
+def _skip(count: int) -> Callable[[Unpickler, _Stream], None]:
+    def step(u: Unpickler, s: _Stream) -> None:
+        s.take(count)
+
+    return step
+
+
+def _refused(why: str) -> Callable[[Unpickler, _Stream], None]:
+    def step(u: Unpickler, s: _Stream) -> None:
+        raise Malformed(why)
+
+    return step
+
+
+def _u(size: int) -> Callable[[_Stream], int]:
+    """Read an unsigned little-endian integer."""
+
+    def read(s: _Stream) -> int:
+        return int.from_bytes(s.take(size), "little")
+
+    return read
+
+
+def _i4(s: _Stream) -> int:
+    return int.from_bytes(s.take(4), "little", signed=True)
+
+
+_u1, _u2, _u4, _u8 = _u(1), _u(2), _u(4), _u(8)
+
+_DISPATCH: Mapping[bytes, Callable[[Unpickler, _Stream], None]] = {
+    b"\x80": _skip(1),  # PROTO
+    b"\x95": _skip(8),  # FRAME
+    b"(": lambda u, s: u._push(_MARK),
+    b"0": _pop,
+    b"1": _pop_mark,
+    b"2": lambda u, s: u._push(u._stack[-1]),  # DUP
+    # constants
+    b"N": lambda u, s: u._push(None),
+    b"\x88": lambda u, s: u._push(True),
+    b"\x89": lambda u, s: u._push(False),
+    b"K": lambda u, s: u._push(_u1(s)),
+    b"M": lambda u, s: u._push(_u2(s)),
+    b"J": lambda u, s: u._push(_i4(s)),
+    b"I": lambda u, s: u._push(_int_line(s.line())),
+    b"L": lambda u, s: u._push(int(s.line().rstrip("L"))),
+    b"\x8a": lambda u, s: u._integer(_u1(s)),
+    b"\x8b": lambda u, s: u._integer(_i4(s)),
+    b"F": lambda u, s: u._push(float(s.line())),
+    b"G": lambda u, s: u._push(struct.unpack(">d", s.take(8))[0]),
+    # text and bytes
+    b"X": lambda u, s: u._text(_u4(s)),
+    b"\x8c": lambda u, s: u._text(_u1(s)),
+    b"\x8d": lambda u, s: u._text(_u8(s)),
+    b"V": lambda u, s: u._push(s.line()),
+    b"S": lambda u, s: u._push(s.line()[1:-1]),
+    b"U": lambda u, s: u._old_text(_u1(s)),
+    b"T": lambda u, s: u._old_text(_i4(s)),
+    b"C": lambda u, s: u._push(s.skip(_u1(s))),
+    b"B": lambda u, s: u._push(s.skip(_u4(s))),
+    b"\x8e": lambda u, s: u._push(s.skip(_u8(s))),
+    b"\x96": lambda u, s: u._push(s.skip(_u8(s))),
+    # containers; sets are kept as lists, for nothing in them is ever looked up
+    b"]": lambda u, s: u._push([]),
+    b"l": lambda u, s: u._push(u._marked()),
+    b"}": lambda u, s: u._push({}),
+    b"d": lambda u, s: u._push(_pairs(u._marked())),
+    b"\x8f": lambda u, s: u._push([]),
+    b"\x91": lambda u, s: u._push(u._marked()),
+    b")": lambda u, s: u._push(()),
+    b"t": lambda u, s: u._push(tuple(u._marked())),
+    b"\x85": _tuple(1),
+    b"\x86": _tuple(2),
+    b"\x87": _tuple(3),
+    b"s": _setitem,
+    b"u": _setitems,
+    b"a": _append,
+    b"e": _appends,
+    b"\x90": _appends,
+    # memo
+    b"p": _put(lambda s: int(s.line())),
+    b"q": _put(_u1),
+    b"r": _put(_u4),
+    b"\x94": _memoize,
+    b"g": _get(lambda s: int(s.line())),
+    b"h": _get(_u1),
+    b"j": _get(_u4),
+    # names and calls
+    b"c": lambda u, s: u._push(u._named(s.line(), s.line())),
+    b"\x93": _stack_global,
+    b"R": _reduce,
+    b"\x81": _reduce,
+    b"\x92": _newobj_ex,
+    b"i": _inst,
+    b"o": _obj,
+    b"b": lambda u, s: u._build(),
+    b"P": lambda u, s: u._push(u._refer(s.line())),
+    b"Q": lambda u, s: u._push(u._refer(u._stack.pop())),
+    b"\x82": _refused("it uses the copyreg extension registry"),
+    b"\x83": _refused("it uses the copyreg extension registry"),
+    b"\x84": _refused("it uses the copyreg extension registry"),
+    b"\x97": _refused("it uses out-of-band buffers"),
+    b"\x98": _refused("it uses out-of-band buffers"),
+}

@@ -1,0 +1,87 @@
+"""One file, read at any place. All input of ckptconv passes through here; nothing here knows what a checkpoint is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ckptconv.errors import UnreadableError
+
+
+class Source:
+    """An open regular file. Raises UnreadableError if there is none, or where it ends too early."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        try:
+            info = path.stat()
+            if stat.S_ISDIR(info.st_mode):
+                raise UnreadableError(f"{path} is a directory", "Give the checkpoint file inside it.")
+            if not stat.S_ISREG(info.st_mode):
+                raise UnreadableError(
+                    f"{path} is not a regular file", "A checkpoint is read at many places: save it to disk."
+                )
+            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError:
+            raise UnreadableError(f"there is no file {path}", "Check the path.") from None
+        except OSError as error:
+            raise UnreadableError(f"{path} cannot be opened: {error.strerror}", "Check its permissions.") from None
+        opened = os.fstat(self._fd)
+        self.size = opened.st_size
+        self._state = (opened.st_size, opened.st_mtime_ns)
+        if self.size == 0:
+            self.close()
+            raise UnreadableError(f"{path} is empty", "The download failed, or the disk was full: get it again.")
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise self.truncated()
+        parts = []
+        while length:
+            part = self._pread(length, offset)
+            parts.append(part)
+            offset, length = offset + len(part), length - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill the buffer from ``offset``."""
+        if offset + len(buffer) > self.size:
+            raise self.truncated()
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self._fd, [buffer[done:]], offset + done)
+            except OSError as error:
+                raise self._unreadable(error) from None
+            if not count:
+                raise self.truncated()
+            done += count
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        try:
+            part = os.pread(self._fd, length, offset)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        if not part:
+            raise self.truncated()
+        return part
+
+    def _unreadable(self, error: OSError) -> UnreadableError:
+        return UnreadableError(f"{self.path} cannot be read: {error.strerror}", "Check the disk.")
+
+    def truncated(self) -> UnreadableError:
+        return UnreadableError(
+            f"{self.path} ends before its contents do ({self.size:,} bytes)", "The download broke off: get it again."
+        )
+
+    def require_unchanged(self) -> None:
+        """Raise UnreadableError if the file was written to since it was opened."""
+        now = os.fstat(self._fd)
+        if (now.st_size, now.st_mtime_ns) != self._state:
+            raise UnreadableError(f"{self.path} changed while it was being read", "Wait until its writer is done.")
+
+    def close(self) -> None:
+        os.close(self._fd)

@@ -1,0 +1,156 @@
+"""Reads what torch.save writes: zip archives (torch 1.6 on) and the legacy format before them.
+
+Sources: `torch/serialization.py` (`_save`, `_legacy_save`), `caffe2/serialize/inline_container.cc` (records),
+`torch/csrc/generic/serialization.cpp` (legacy storages: an int64 count, then little-endian elements on any machine).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats.interface import Checkpoint, Storage
+from ckptconv.formats.pickled import Pickled
+from ckptconv.formats.sandbox import Unpickler
+from ckptconv.formats.source import Source
+from ckptconv.formats.zip_directory import Record, ZipDirectory
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+_MOST_PICKLE = 1 << 30
+
+
+def read_zip(source: Source) -> Checkpoint:
+    """Open a zip checkpoint: its directory and its pickle are read, none of its tensors."""
+    directory = ZipDirectory(source)
+    records = directory.records
+    pickles = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise _no_checkpoint(source, list(records))
+    root = pickles[0].removesuffix("data.pkl")
+    if f"{root}constants.pkl" in records:
+        raise UnreadableError(
+            f"{source.path} is a TorchScript archive: a program, not a state dict",
+            "Save its weights where it was made: torch.save(torch.jit.load(FILE).state_dict(), NEW).",
+        )
+    pickle = records[pickles[0]]
+    start = directory.locate(pickle)
+    if pickle.size > _MOST_PICKLE:
+        raise UnreadableError(
+            f"{source.path}: its pickle takes {pickle.size:,} bytes", "No checkpoint needs that many."
+        )
+    _require_crc(source, pickle, start)
+    order = records.get(f"{root}byteorder")
+    big_endian = order is not None and source.read(directory.locate(order), min(order.size, 8)) == b"big"
+
+    pickled = Pickled(source)
+    unpickler = Unpickler(source, start, start + pickle.size, pickled.meanings, pickled.storage)
+    tree = unpickler.load()
+    found: dict[str, Storage] = {}
+
+    def record_of(key: str) -> Record:
+        record = records.get(f"{root}data/{key}")
+        if record is None:
+            raise UnreadableError(
+                f"{source.path}: the storage '{key}' is missing", "The file is damaged: get it again from its source."
+            )
+        announced = pickled.refs[key].nbytes
+        if record.size != announced:
+            raise UnreadableError(
+                f"{source.path}: the storage '{key}' has {record.size:,} bytes, its pickle says {announced:,}",
+                "The file is damaged: get it again from its source.",
+            )
+        return record
+
+    def locate(key: str) -> Storage:
+        if key in pickled.arrays:
+            return pickled.arrays[key]
+        if key not in found:
+            record = record_of(key)
+            found[key] = Storage(record.size, source, directory.locate(record), record.crc, big_endian=big_endian)
+        return found[key]
+
+    def nbytes_of(key: str) -> int:
+        return pickled.arrays[key].nbytes if key in pickled.arrays else record_of(key).size
+
+    return Checkpoint(source.path, "torch zip", (source,), tree, locate, nbytes_of, tuple(unpickler.named))
+
+
+def _no_checkpoint(source: Source, names: list[str]) -> UnreadableError:
+    if names and all(name.endswith(".npy") for name in names):
+        return UnreadableError(
+            f"{source.path} is a numpy .npz archive, not a checkpoint", "Save its arrays as a dictionary: numpy.save."
+        )
+    return UnreadableError(
+        f"{source.path} is a zip archive, but no checkpoint: it has no data.pkl",
+        "If the checkpoint is inside it, unpack it first.",
+    )
+
+
+def _require_crc(source: Source, record: Record, start: int) -> None:
+    crc, at, end = 0, start, start + record.size
+    while at < end:
+        part = source.read(at, min(1 << 20, end - at))
+        crc, at = zlib.crc32(part, crc), at + len(part)
+    if crc != record.crc:
+        raise UnreadableError(
+            f"{source.path}: the checksum of its pickle is wrong", "The file was damaged on its way: get it again."
+        )
+
+
+def read_legacy(source: Source) -> Checkpoint:
+    """Open a legacy checkpoint: five pickles, then every storage behind an int64 that counts its elements."""
+    pickled = Pickled(source)
+    unpickler = Unpickler(source, 0, source.size, pickled.meanings, pickled.storage)
+    magic, protocol, _system = unpickler.load(), unpickler.load(), unpickler.load()
+    if magic != LEGACY_MAGIC or protocol != _LEGACY_PROTOCOL:
+        raise UnreadableError(
+            f"{source.path} is a legacy torch file of protocol {protocol}", "Load and save it again with a newer torch."
+        )
+    tree = unpickler.load()
+    keys = unpickler.load()
+    storages = _legacy_storages(source, pickled, keys, unpickler.tell())
+
+    def locate(key: str) -> Storage:
+        found = storages.get(key) or pickled.arrays.get(key)
+        if found is None:
+            raise UnreadableError(
+                f"{source.path}: the storage '{key}' is missing", "The file is damaged: get it again."
+            )
+        return found
+
+    return Checkpoint(source.path, "torch legacy", (source,), tree, locate, _sized(locate), tuple(unpickler.named))
+
+
+def _sized(locate: Callable[[str], Storage]) -> Callable[[str], int]:
+    return lambda key: locate(key).nbytes
+
+
+def _legacy_storages(source: Source, pickled: Pickled, keys: object, at: int) -> dict[str, Storage]:
+    if not isinstance(keys, list) or not all(isinstance(k, str | int) for k in keys) or len(set(keys)) != len(keys):
+        raise UnreadableError(f"{source.path}: its list of storages is malformed", "The file is damaged: get it again.")
+    storages: dict[str, Storage] = {}
+    for key in map(str, keys):
+        ref = pickled.refs.get(key)
+        if ref is None:
+            raise UnreadableError(
+                f"{source.path}: it holds a storage '{key}' that its pickle does not speak of",
+                "The file is damaged, or of a type that cannot be read (quantized): get it again.",
+            )
+        count = int.from_bytes(source.read(at, 8), "little", signed=True)
+        if count != ref.numel:
+            raise UnreadableError(
+                f"{source.path}: the storage '{key}' has {count:,} elements, its pickle says {ref.numel:,}",
+                "The file is damaged: get it again from its source.",
+            )
+        storages[key] = Storage(ref.nbytes, source, at + 8)
+        at += 8 + ref.nbytes
+        if at > source.size:
+            raise source.truncated()
+    if at != source.size:
+        raise UnreadableError(
+            f"{source.path}: {source.size - at:,} bytes stand behind its last storage",
+            "torch.save writes no such file; get it again from its source.",
+        )
+    return storages

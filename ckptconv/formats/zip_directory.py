@@ -1,0 +1,164 @@
+"""The directory of a zip archive, read as strictly as a checkpoint allows.
+
+torch writes stored records under unique names, one after another, with nothing before or behind. Whatever else a zip
+may be (compressed, encrypted, with one name twice, with records on top of each other) has two meanings or hides
+something, and is refused. Layout: PKWARE's APPNOTE 4.3, 4.5.3 (zip64).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats.source import Source
+
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR = struct.Struct("<4sLQL")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_MOST_DIRECTORY = 64 << 20
+_NARROW = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record: its checksum, its size, where its local header starts and where the next record may start."""
+
+    name: str
+    crc: int
+    size: int
+    header: int
+    limit: int
+
+
+class ZipDirectory:
+    """The records of an archive by name. Raises UnreadableError for an archive that could mean two things."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        start, size, count = self._end()
+        if size > _MOST_DIRECTORY:
+            raise self._odd(f"its directory takes {size:,} bytes")
+        self.records = self._entries(source.read(start, size), count, start)
+
+    def _odd(self, what: str) -> UnreadableError:
+        return UnreadableError(
+            f"{self._source.path} is a damaged or doctored zip archive: {what}",
+            "torch.save writes no such file; get it again from its source.",
+        )
+
+    def _end(self) -> tuple[int, int, int]:
+        """Offset, size and number of entries of the central directory."""
+        source = self._source
+        if source.size < _END.size:
+            raise source.truncated()
+        at = source.size - _END.size
+        magic, disk, start_disk, here, count, size, start, comment = _END.unpack(source.read(at, _END.size))
+        if magic != b"PK\5\6":
+            tail = source.read(max(0, source.size - 65557), min(source.size, 65557))
+            if b"PK\5\6" not in tail:
+                raise source.truncated()
+            raise self._odd("something stands behind its end")
+        if comment or disk or start_disk or here != count:
+            raise self._odd("its end record is not one that torch writes")
+        if at >= _LOCATOR.size:
+            magic64, _, at64, _ = _LOCATOR.unpack(source.read(at - _LOCATOR.size, _LOCATOR.size))
+            if magic64 == b"PK\6\7":
+                at -= _LOCATOR.size
+                if at64 + _END64.size > at:
+                    raise self._odd("its zip64 end record lies outside")
+                magic64, _, _, _, _, _, here64, count64, size64, start64 = _END64.unpack(source.read(at64, _END64.size))
+                if magic64 != b"PK\6\6" or here64 != count64:
+                    raise self._odd("its zip64 end record is not one")
+                for narrow, wide, full in (
+                    (count, count64, 0xFFFF),
+                    (size, size64, _NARROW),
+                    (start, start64, _NARROW),
+                ):
+                    if narrow not in (wide, full):
+                        raise self._odd("its two end records differ")
+                count, size, start, at = count64, size64, start64, at64
+        if start + size != at:
+            raise self._odd("its directory is not where its end record says")
+        return start, size, count
+
+    def _entries(self, directory: bytes, count: int, end: int) -> dict[str, Record]:
+        found: list[tuple[str, int, int, int]] = []
+        at = 0
+        while at < len(directory):
+            if at + _ENTRY.size > len(directory):
+                raise self._odd("its directory breaks off")
+            fields = _ENTRY.unpack_from(directory, at)
+            magic, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length, comment_length = fields[:13]
+            header = fields[16]
+            if magic != b"PK\1\2":
+                raise self._odd("its directory has an entry that is none")
+            at += _ENTRY.size
+            raw = directory[at : at + name_length]
+            extra = directory[at + name_length : at + name_length + extra_length]
+            at += name_length + extra_length + comment_length
+            try:
+                name = raw.decode("utf-8")
+            except UnicodeDecodeError:
+                raise self._odd("a record's name is no text") from None
+            if at > len(directory):
+                raise self._odd("its directory breaks off")
+            if flags & 0x2041:
+                raise self._odd(f"the record '{name}' is encrypted")
+            size, packed, header = self._widened(extra, size, packed, header)
+            if method or packed != size:
+                raise self._odd(f"the record '{name}' is compressed")
+            found.append((name, crc, size, header))
+        if len(found) != count:
+            raise self._odd(f"its directory has {len(found)} entries and announces {count}")
+        return self._placed(found, end)
+
+    def _widened(self, extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
+        """The three fields, from the zip64 extra field where the entry is too narrow for them."""
+        at, wide = 0, b""
+        while at + 4 <= len(extra):
+            kind, length = struct.unpack_from("<2H", extra, at)
+            if kind == 1:
+                wide = extra[at + 4 : at + 4 + length]
+            at += 4 + length
+        values = []
+        for narrow in (size, packed, header):
+            if narrow == _NARROW and wide:
+                if len(wide) < 8:
+                    raise self._odd("a zip64 field breaks off")
+                narrow, wide = int.from_bytes(wide[:8], "little"), wide[8:]
+            values.append(narrow)
+        return values[0], values[1], values[2]
+
+    def _placed(self, found: list[tuple[str, int, int, int]], end: int) -> dict[str, Record]:
+        """The records by name, each within the room before the next one."""
+        records: dict[str, Record] = {}
+        found.sort(key=lambda entry: entry[3])
+        for i, (name, crc, size, header) in enumerate(found):
+            limit = found[i + 1][3] if i + 1 < len(found) else end
+            if name in records:
+                raise self._odd(f"it holds two records named '{name}'")
+            if header + _LOCAL.size + len(name.encode()) + size > limit:
+                raise self._odd(f"the record '{name}' lies on top of another or outside the file")
+            records[name] = Record(name, crc, size, header, limit)
+        if found and found[0][3] != 0:
+            raise self._odd("something stands before its first record")
+        return records
+
+    def locate(self, record: Record) -> int:
+        """Where a record's bytes start, read from its local header, which must agree with the directory."""
+        raw = record.name.encode()
+        local = self._source.read(record.header, _LOCAL.size + len(raw))
+        magic, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack_from(local)
+        if magic != b"PK\3\4" or local[_LOCAL.size :] != raw or name_length != len(raw):
+            raise self._odd(f"the record '{record.name}' has another name in its own header")
+        late = bool(flags & 8)  # checksum and size stand behind the data
+        wide = packed == _NARROW or size == _NARROW
+        if method or (not late and (crc != record.crc or not (wide or packed == size == record.size))):
+            raise self._odd(f"the record '{record.name}' has another size in its own header")
+        start: int = record.header + _LOCAL.size + name_length + extra_length
+        if start + record.size > record.limit:
+            raise self._odd(f"the record '{record.name}' lies on top of another or outside the file")
+        return start

@@ -1,0 +1,162 @@
+"""Which method wrote this file: the one whose rules explain every name and leave exactly a known backbone.
+
+There are no detector functions. If several methods give the same plan, any of them will do and all are named; if they
+differ, the user must say; if none fits, the nearest is shown with what it leaves unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ckptconv import registry
+from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
+from ckptconv.folding import some
+from ckptconv.methods.interface import Layout, Method
+from ckptconv.remap import Options, Plan, make_plan
+from ckptconv.rules import Drop, Fuse, Keep, Rule
+from ckptconv.spec import Section
+
+Sections = Mapping[str, Section]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A complete plan, the method it is from, how it was found, and which other methods give the same plan."""
+
+    method: Method
+    plan: Plan
+    named: bool
+    also: tuple[str, ...] = ()
+
+
+def _best_plan(method: Method, sections: Sections, options: Options) -> Plan | None:
+    """The plan of the layout and section that leaves fewest problems; None if the file has no section of the kind."""
+    plans = []
+    for layout in method.layouts:
+        wanted = layout.sections if options.section is None else (options.section,)
+        for path in wanted:
+            if path in sections:
+                plans.append(make_plan(method, layout, path, sections[path], options))
+                if plans[-1].complete:
+                    return plans[-1]
+    return min(plans, key=_badness, default=None)
+
+
+def _badness(plan: Plan) -> tuple[bool, int, int]:
+    return plan.backbone is None, len(plan.problems), plan.idle_rules
+
+
+def rank(sections: Sections, methods: Iterable[Method], options: Options) -> list[tuple[Method, Plan]]:
+    """Every method that finds a section it knows, best first: complete plans, then those with fewest problems."""
+    found = [(m, p) for m in methods if (p := _best_plan(m, sections, options)) is not None]
+    return sorted(found, key=lambda pair: _badness(pair[1]))
+
+
+def identify(sections: Sections, methods: Iterable[Method], options: Options) -> Match:
+    """The method that explains the file. Raises UnidentifiedError if none does, or several differ."""
+    ranked = rank(sections, [m for m in methods if m.guess], options)
+    complete = [(m, p) for m, p in ranked if p.complete]
+    if not complete:
+        raise _nothing_fits(ranked, sections)
+    method, plan = complete[0]
+    others = [(m, p) for m, p in complete[1:] if not p.same_as(plan)]
+    if others:
+        ways = "; ".join(f"{m.name} keeps {len(p.moves)} tensors of '{p.section}'" for m, p in [complete[0], *others])
+        raise UnidentifiedError(
+            f"more than one method explains the file, and they keep different tensors: {ways}",
+            f"Say which you want: {' or '.join(f'--selfsup {m.name}' for m, _ in [complete[0], *others])}.",
+        )
+    return Match(method, plan, named=False, also=tuple(m.name for m, _ in complete[1:]))
+
+
+def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> UnidentifiedError | IncompletePlanError:
+    """The error for a file that no method explains: the nearest method's own, or what the file holds."""
+    if not ranked or ranked[0][1].backbone is None:
+        path, section = max(sections.items(), key=lambda item: len(item[1].tensors))
+        where = f"'{path}'" if path else "the top level"
+        return UnidentifiedError(
+            f"no method explains this file: {where} holds {len(section.tensors)} tensors, {some(section.tensors, 3)}",
+            "See what is there: ckptconv inspect FILE. To take a prefix off: --strip-prefix PREFIX. To write rules "
+            "for it: --rules FILE.toml.",
+        )
+    method, plan = ranked[0]
+    try:
+        plan.require_complete()
+    except IncompletePlanError as error:
+        return UnidentifiedError(
+            f"no method explains this file; the nearest is {method.name}:\n{error.message}", error.hint
+        )
+    raise AssertionError("a plan without problems is complete")
+
+
+def choose(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
+    """The match for 'auto', a method's name, a Method or rules. Raises VerdictError if none fits.
+
+    A named method that does not fit is refused with the one that does, if there is one.
+    """
+    if not sections:
+        raise UnreadableError("the file holds no tensors by name", "A state dict maps names to tensors.")
+    if options.section is not None and options.section not in sections:
+        raise UsageError(f"there is no section '{options.section}'", f"Sections: {some(map(repr, sections), 8)}.")
+    known = registry.methods(options.methods).values() if method == "auto" else ()
+    match = identify(sections, known, options) if method == "auto" else _named(sections, method, options)
+    taken = {d.rule.source.text for d in match.plan.dropped if isinstance(d.rule, Drop)}
+    for pattern in options.drops:
+        if pattern not in taken:
+            raise UsageError(
+                f"--drop '{pattern}' matches no name of '{match.plan.section}'", "See the names: ckptconv inspect FILE."
+            )
+    return match
+
+
+def _named(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
+    """The match of one method, or the error that names a better one."""
+    wanted = method_of(method, sections, options)
+    plan = _best_plan(wanted, sections, options)
+    if plan is not None and plan.complete:
+        return Match(wanted, plan, named=True)
+    advice = _better_than(wanted, sections, options)
+    if plan is not None:
+        plan.require_complete(advice)
+    known = dict.fromkeys(s or "the top level" for layout in wanted.layouts for s in layout.sections)
+    raise UnidentifiedError(
+        f"{wanted.name} keeps its weights in {' or '.join(known)}; this file has none there",
+        advice or f"Say where they are with --section; the file has {some(map(repr, sections), 6)}.",
+    )
+
+
+def nearest(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
+    """Like `choose`, but an incomplete plan will do: for looking at a file, never for writing one."""
+    try:
+        return choose(sections, method, options)
+    except VerdictError:
+        known = registry.methods(options.methods).values()
+        wanted = [m for m in known if m.guess] if method == "auto" else [method_of(method, sections, options)]
+        ranked = rank(sections, wanted, options)
+        if not ranked:
+            raise
+        return Match(ranked[0][0], ranked[0][1], named=method != "auto")
+
+
+def _better_than(wanted: Method, sections: Sections, options: Options) -> str:
+    """What to type instead of a method that does not fit; '' if no other is nearer."""
+    known = registry.methods(options.methods).values()
+    try:
+        name = identify(sections, known, options).method.name
+        return f"The file is explained by {name}: --selfsup {name}"
+    except VerdictError:
+        near = next((m.name for m, p in rank(sections, known, options) if p.backbone and m.guess), wanted.name)
+        return f"The nearest method is {near}: --selfsup {near}" if near != wanted.name else ""
+
+
+def method_of(method: str | Method | Iterable[Rule], sections: Sections, options: Options) -> Method:
+    """A Method from a name, a Method or a list of rules."""
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str):
+        return registry.method(method, options.methods)
+    rules = tuple(method)
+    if not rules or not all(isinstance(r, Keep | Drop | Fuse) for r in rules):
+        raise UsageError("the method is no name, no Method and no list of rules", "Make rules with keep, drop, fuse.")
+    return Method("rules", "rules given by the caller", (Layout(rules, tuple(sections), "as given"),), pixels=None)

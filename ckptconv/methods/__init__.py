@@ -1,0 +1,20 @@
+"""THE TABLE of methods. To add one, write its literal in the family's file and a case under `tests/cases/`.
+
+Facts come from each method's own repository, named in its row. Naming conventions come first: where a bare file could
+be anybody's, `auto` names the convention and lists the methods that use it.
+"""
+
+from __future__ import annotations
+
+from ckptconv.methods import clustering, contrastive, frameworks, masked, siamese
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Pixels, Release
+
+METHODS: tuple[Method, ...] = (
+    *frameworks.METHODS,
+    *contrastive.METHODS,
+    *clustering.METHODS,
+    *siamese.METHODS,
+    *masked.METHODS,
+)
+
+__all__ = ["IMAGENET", "METHODS", "Layout", "Method", "Pixels", "Release"]

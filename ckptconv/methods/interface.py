@@ -1,0 +1,60 @@
+"""What the table of methods is made of. A method is data: rules and facts with their sources, never code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ckptconv.rules import Rule
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What a network was fed: mean and standard deviation a channel on the 0-255 scale, and the channel order."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    order: str = "RGB"
+
+
+IMAGENET = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+@dataclass(frozen=True)
+class Release:
+    """A file that the method's authors published. ``md5`` is the (often shortened) digest they print beside it."""
+
+    name: str
+    url: str
+    md5: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a method's files are laid out.
+
+    ``sections`` are dotted paths to the mapping that holds the weights, in order of preference; '' is the top level.
+    Rules speak of names without `module.` and `_orig_mod.`: what DistributedDataParallel or torch.compile put before
+    every name of a section is taken off before they are asked.
+    """
+
+    rules: tuple[Rule, ...]
+    sections: tuple[str, ...]
+    title: str = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A self-supervised method, or a framework's naming, and how to get its backbone out.
+
+    ``guess`` is False for what only a person can want, such as DINO's student: reachable by name, never by `auto`.
+    ``pixels`` is None where the layout does not tell how the network was trained.
+    """
+
+    name: str
+    title: str
+    layouts: tuple[Layout, ...]
+    paper: str = ""
+    repository: str = ""
+    pixels: Pixels | None = IMAGENET
+    releases: tuple[Release, ...] = field(default=())
+    guess: bool = True

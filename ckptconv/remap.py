@@ -1,0 +1,367 @@
+"""Names x rules x backbone -> Plan. The plan says where each tensor goes before any byte is read.
+
+`make_plan` is pure: it sees names, shapes and element types. `remap_state_dict` applies a plan to tensors that a
+Python program holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from ckptconv.backbones import FAMILIES, TARGETS, Backbone
+from ckptconv.errors import IncompletePlanError, UsageError
+from ckptconv.folding import some
+from ckptconv.methods.interface import Layout, Method
+from ckptconv.ops import Op, OpError, Then, cast
+from ckptconv.rules import Drop, Fuse, Keep, Rule, drop, under
+from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
+
+if TYPE_CHECKING:
+    from ckptconv.identify import Match
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and DistributedDataParallel (`module.`) and torch.compile (`_orig_mod.`) put before every name."""
+
+ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """Source tensors, in order, that become one target tensor; ``op`` is None where only the name changes."""
+
+    sources: tuple[str, ...]
+    target: str
+    op: Op | None
+    spec: TensorSpec
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A source entry that is left out; ``rule`` is None for what is no tensor and needs no rule."""
+
+    source: str
+    why: str
+    rule: Rule | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a plan is not complete: one source key or one backbone entry, and a sentence about it."""
+
+    kind: ProblemKind
+    key: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may add: losses accepted by name, a prefix, a section, a target, and methods of their own."""
+
+    drops: tuple[str, ...] = ()
+    prefix: str = ""
+    section: str | None = None
+    target: str = "mmdet"
+    methods: tuple[Method, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise UsageError(f"there is no target '{self.target}'", f"Targets: {', '.join(TARGETS)}.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where every tensor of one section goes. Nothing is written unless `complete`."""
+
+    method: str
+    layout: str
+    section: str
+    target: str
+    moves: tuple[Move, ...]
+    dropped: tuple[Dropped, ...]
+    problems: tuple[Problem, ...]
+    backbone: Backbone | None
+    absent: tuple[str, ...]
+    idle_rules: int
+    tensors: int
+
+    @property
+    def complete(self) -> bool:
+        return not self.problems
+
+    def same_as(self, other: Plan) -> bool:
+        """Whether both keep the same tensors under the same names."""
+        mine, others = (
+            {(m.sources, m.target, m.op) for m in plan.moves} | {((), plan.section, None)} for plan in (self, other)
+        )
+        return mine == others
+
+    def require_complete(self, advice: str = "") -> Plan:
+        """This plan, or IncompletePlanError that names the keys; ``advice`` goes first in its hint."""
+        if self.complete:
+            return self
+        kinds = {
+            kind: [p for p in self.problems if p.kind == kind] for kind in dict.fromkeys(p.kind for p in self.problems)
+        }
+        count = len(self.problems)
+        where = f"'{self.section}'" if self.section else "the top level"
+        lines = [f"the rules of {self.method} do not account for {where}: {count} problem{'s' * (count != 1)}"]
+        for kind, found in kinds.items():
+            lines.extend(f"  {p.text}" for p in found[:3])
+            if len(found) > 3:
+                lines.append(
+                    f"  … and {len(found) - 3} more like these ({kind}): {some([p.key for p in found[3:]], 3)}"
+                )
+        hints = [advice] if advice else []
+        unexplained = [p.key for p in kinds.get("unexplained", [])]
+        if unexplained and self.backbone is not None:
+            hints.append(f"If these are no part of the backbone, accept the loss: {_drop_options(unexplained)}")
+        elif not hints:
+            hints.append("See what the file holds: ckptconv inspect FILE.")
+        raise IncompletePlanError("\n".join(lines), "\n".join(hints))
+
+
+def _drop_options(keys: Sequence[str]) -> str:
+    """The shortest --drop options that take these keys: one a module."""
+    patterns = dict.fromkeys(f"{k.rpartition('.')[0]}.{{p...}}" if "." in k else k for k in keys)
+    return " ".join(f"--drop '{p}'" for p in list(patterns)[:4]) + (" …" if len(patterns) > 4 else "")
+
+
+def wrapper_of(names: Iterable[str]) -> str:
+    """The wrappers that every name starts with, such as 'module.'; '' if none."""
+    names = list(names)
+    wrapper = ""
+    while names:
+        found = next((w for w in WRAPPERS if all(n.startswith(wrapper + w) for n in names)), None)
+        if found is None:
+            break
+        wrapper += found
+    return wrapper
+
+
+def _lifted(rules: tuple[Rule, ...], names: StateSpec, options: Options) -> tuple[Rule, ...]:
+    """The rules as this section's names need them: behind its wrapper or the user's prefix, after the user's drops."""
+    wrapper = wrapper_of(names)
+    if options.prefix:
+        prefix = options.prefix
+        if not any(n.startswith(prefix) for n in names):
+            prefix = wrapper + prefix
+        if not any(n.startswith(prefix) for n in names):
+            heads = dict.fromkeys(".".join(n.split(".")[:2]) + "." for n in names if n.count(".") > 1)
+            raise UsageError(f"no name starts with '{options.prefix}'", f"Prefixes there are: {some(heads, 6)}.")
+        rules = (*under(prefix, rules), drop("{key...}", f"outside the prefix '{options.prefix}'"))
+    elif wrapper and not any(s.prefix.startswith(wrapper) for r in rules for s in r.sources):
+        rules = under(wrapper, rules)
+    return (*(drop(pattern, "accepted by --drop") for pattern in options.drops), *rules)
+
+
+@dataclass
+class _Draft:
+    """What the rules make of the names, before the backbone is asked."""
+
+    moves: list[Move]
+    dropped: list[Dropped]
+    problems: list[Problem]
+    used: set[int]
+
+
+def _apply(rules: Sequence[Rule], names: StateSpec) -> _Draft:
+    draft = _Draft([], [], [], set())
+    parts: dict[tuple[int, str], dict[int, str]] = {}
+    for key in names:
+        for index, rule in enumerate(rules):
+            position, captures = next(
+                ((i, c) for i, s in enumerate(rule.sources) if (c := s.match(key)) is not None), (-1, None)
+            )
+            if captures is None:
+                continue
+            draft.used.add(index)
+            if isinstance(rule, Drop):
+                draft.dropped.append(Dropped(key, rule.why, rule))
+            elif isinstance(rule, Keep):
+                _move(draft, (key,), rule.target.fill(captures), rule, names)
+            else:
+                target = rule.target.fill(captures)
+                group = parts.setdefault((index, target), {})
+                group[position] = key
+                if len(group) == len(rule.sources):
+                    _move(draft, tuple(group[i] for i in range(len(group))), target, rule, names)
+            break
+        else:
+            draft.problems.append(Problem("unexplained", key, f"{key} ({names[key]}): no rule explains it"))
+    for (index, target), group in parts.items():
+        fused = rules[index]
+        missing = [str(s) for i, s in enumerate(fused.sources) if i not in group]
+        if missing:
+            text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
+            draft.problems.append(Problem("parts", next(iter(group.values())), text))
+    return draft
+
+
+def _move(draft: _Draft, sources: tuple[str, ...], target: str, rule: Keep | Fuse, names: StateSpec) -> None:
+    specs = [names[s] for s in sources]
+    try:
+        spec = rule.op.spec(specs) if rule.op else specs[0]
+    except OpError as error:
+        draft.problems.append(Problem("shape", sources[0], f"{sources[0]}: {error.message}"))
+        return
+    draft.moves.append(Move(sources, target, rule.op, spec, rule))
+
+
+def _read_backbone(state: StateSpec) -> Backbone | None:
+    """The member of any family whose names cover most of the state."""
+    members = [m for family in FAMILIES if (m := family.read(state)) is not None]
+    return max(members, key=lambda m: sum(name in state for name in m.entries()), default=None)
+
+
+def _against(backbone: Backbone, moves: Sequence[Move], target: str) -> tuple[list[Problem], list[str]]:
+    """What is wrong with these moves for this backbone, and which optional entries nothing fills."""
+    problems: list[Problem] = []
+    entries = backbone.entries()
+    filled: dict[str, Move] = {}
+    for move in moves:
+        source = move.sources[0]
+        if move.target in filled:
+            text = f"{source}: {move.target} is already taken from {filled[move.target].sources[0]}"
+            problems.append(Problem("collision", source, text))
+            continue
+        filled[move.target] = move
+        shape = entries.get(move.target)
+        if shape is None:
+            text = f"{source} ({move.spec}): {backbone.name} has no {move.target}"
+            problems.append(Problem("unexplained", source, text))
+        elif shape != move.spec.shape:
+            text = f"{source}: shape {list(move.spec.shape)}, but {move.target} of {backbone.name} is {list(shape)}"
+            problems.append(Problem("shape", source, text))
+        elif not backbone.optional(move.target) and not move.spec.dtype.is_float:
+            text = f"{source}: {move.spec.dtype} numbers, but {move.target} of {backbone.name} takes floating ones"
+            problems.append(Problem("dtype", source, text))
+    empty = [name for name in entries if name not in filled]
+    problems.extend(
+        Problem("missing", name, f"{name} of {backbone.name} ({list(entries[name])}): nothing in the file becomes it")
+        for name in empty
+        if not backbone.optional(name)
+    )
+    obstacle = backbone.obstacle(target)
+    if obstacle:
+        text = (
+            f"{backbone.name} has no place in {target}: {obstacle} (--target torchvision keeps its names as they are)"
+        )
+        problems.append(Problem("target", backbone.name, text))
+    return problems, [name for name in empty if backbone.optional(name)]
+
+
+def make_plan(method: Method, layout: Layout, path: str, section: Section, options: Options | None = None) -> Plan:
+    """The plan of one layout for the section at ``path``, complete or not. Raises UsageError for unusable options."""
+    options = options or Options()
+    names = section.tensors
+    rules = _lifted(layout.rules, names, options)
+    draft = _apply(rules, names)
+    problems, absent = list(draft.problems), list[str]()
+    backbone = _read_backbone({m.target: m.spec for m in draft.moves})
+    if backbone is None:
+        kept = [m.sources[0] for m in draft.moves]
+        text = f"what is kept is no backbone known here: {some(kept, 3)}" if kept else "nothing is kept"
+        problems.append(Problem("backbone", kept[0] if kept else "", text))
+    else:
+        found, absent = _against(backbone, draft.moves, options.target)
+        problems += found
+    dropped = [*draft.dropped, *(Dropped(k, f"not a tensor: {kind}") for k, kind in section.others.items())]
+    return Plan(
+        method=method.name,
+        layout=layout.title,
+        section=path,
+        target=options.target,
+        moves=tuple(draft.moves),
+        dropped=tuple(dropped),
+        problems=tuple(problems),
+        backbone=backbone,
+        absent=tuple(absent),
+        idle_rules=len(rules) - len(draft.used),
+        tensors=len(names),
+    )
+
+
+def cast_plan(plan: Plan, dtype: str) -> Plan:
+    """The plan with every floating tensor rounded to ``dtype``. Raises UsageError for a type that cannot be cast."""
+    cast(DTYPES["float32"], dtype)  # refuses an unknown type even where nothing needs casting
+    moves = []
+    for move in plan.moves:
+        if move.spec.dtype.is_float and move.spec.dtype.name != dtype:
+            op = cast(move.spec.dtype, dtype)
+            move = replace(move, op=Then(move.op, op) if move.op else op, spec=op.spec([move.spec]))
+        moves.append(move)
+    return replace(plan, moves=tuple(moves))
+
+
+def spec_of(value: object) -> TensorSpec | None:
+    """Shape and element type of a torch tensor or numpy array; None for anything else."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    known = DTYPES.get(str(dtype).removeprefix("torch."))
+    if known is None or shape is None:
+        return None
+    return TensorSpec(tuple(int(n) for n in shape), known)
+
+
+def remap_state_dict(
+    state_dict: Mapping[str, Any],
+    method: str | Method | Iterable[Rule] = "auto",
+    *,
+    drop: Iterable[str] = (),
+    strip_prefix: str = "",
+    section: str | None = None,
+    target: str = "mmdet",
+) -> tuple[dict[str, Any], Plan]:
+    """Rename (and where rules say so, reshape) the tensors of a checkpoint that is already in memory.
+
+    Args:
+        state_dict: names to torch tensors or numpy arrays, bare or nested in a checkpoint as ``torch.load`` gives it.
+        method: 'auto', a method's name, a `Method`, or rules made with `keep`, `drop`, `fuse` and `under`.
+        drop, strip_prefix, section, target: as the options of ``ckptconv convert``.
+
+    Returns:
+        The new dict, and the plan it follows. A tensor whose name alone changes is the very object that came in.
+
+    Raises:
+        UnidentifiedError: no method, or more than one, explains the names.
+        IncompletePlanError: the method leaves a tensor unexplained, missing or of the wrong shape.
+        UsageError: an unknown method, section or target.
+    """
+    from ckptconv.identify import choose
+    from ckptconv.sections import find_sections
+
+    sections = find_sections(state_dict, spec_of)
+    match: Match = choose(sections, method, Options(tuple(drop), strip_prefix, section, target))
+    plan = match.plan
+    values: Any = state_dict
+    for step in _steps(state_dict, plan.section):
+        values = values[step]
+    return {m.target: _moved([values[s] for s in m.sources], m) for m in plan.moves}, plan
+
+
+def _steps(tree: Mapping[str, Any], path: str) -> list[Any]:
+    """The keys that lead to a dotted path; a key may itself hold dots."""
+    steps: list[Any] = []
+    node: Any = tree
+    while path:
+        keys = list(node) if isinstance(node, Mapping) else list(range(len(node)))
+        key = next(k for k in keys if path == str(k) or path.startswith(f"{k}."))
+        steps.append(key)
+        node, path = node[key], path[len(str(key)) + 1 :]
+    return steps
+
+
+def _moved(values: list[Any], move: Move) -> Any:
+    if move.op is None:
+        return values[0]
+    if not hasattr(values[0], "detach"):
+        return move.op.apply(values)
+    import torch
+
+    # numpy has no word for torch's smaller floats: ops see opaque integers of the same size instead
+    opaque = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[move.spec.dtype.itemsize]
+    arrays = [v.detach().cpu().contiguous().view(opaque).numpy() for v in values]
+    result = torch.from_numpy(move.op.apply(arrays).copy())
+    return result.view(values[0].dtype).reshape(move.spec.shape).to(values[0].device)

@@ -1,0 +1,121 @@
+"""Methods written in TOML, for those who do not want to write Python. Same rules, same words.
+
+::
+
+    name = "mine"
+    sections = ["state_dict", ""]
+    rules = [
+      {keep = "encoder.{key...}", to = "{key...}"},
+      {drop = "head.{key...}", why = "the projection head"},
+      {fuse = ["q.{p}", "k.{p}", "v.{p}"], to = "qkv.{p}", op = "concat(0)"},
+    ]
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ckptconv import ops
+from ckptconv.errors import UsageError
+from ckptconv.methods.interface import Layout, Method, Pixels
+from ckptconv.rules import Rule, drop, fuse, keep
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TOP = {"name": str, "title": str, "paper": str, "repository": str, "sections": list, "rules": list, "pixels": dict}
+_OPS: Mapping[str, Callable[..., ops.Op]] = {"concat": ops.concat, "permute": ops.permute, "reshape": ops.reshape}
+_CALL = re.compile(r"([a-z]+)\(\s*(-?\d+(?:\s*,\s*-?\d+)*)\s*\)")
+_RESERVED = ("auto",)
+
+
+def load(path: Path) -> Method:
+    """The method a rule file describes. Raises UsageError that names the file and the entry at fault."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"the rule file {path} cannot be read: {error.strerror}", "Give a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the rule file {path} is not TOML: {error}", "See `ckptconv methods --help`.") from error
+    try:
+        return _method(table)
+    except UsageError as error:
+        raise UsageError(f"in the rule file {path}: {error.message}", error.hint) from error
+
+
+def _method(table: Mapping[str, Any]) -> Method:
+    for key, value in table.items():
+        if key not in _TOP:
+            near = get_close_matches(key, _TOP, 1)
+            raise UsageError(
+                f"there is no entry '{key}'", f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(_TOP)}."
+            )
+        if not isinstance(value, _TOP[key]):
+            raise UsageError(f"'{key}' is not a {_TOP[key].__name__}", "See `ckptconv methods --help` for an example.")
+    name = table.get("name", "")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in _RESERVED:
+        raise UsageError(f"'{name}' is no name for a method", 'Write name = "mine": small letters, digits, - and _.')
+    rules = tuple(_rule(entry) for entry in table.get("rules", []))
+    if not rules:
+        raise UsageError("there are no rules", 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].')
+    sections = tuple(table.get("sections", ["state_dict", "model", ""]))
+    if not sections or not all(isinstance(s, str) for s in sections):
+        raise UsageError("'sections' is not a list of paths", 'Write sections = ["state_dict", ""].')
+    return Method(
+        name=name,
+        title=table.get("title", name),
+        paper=table.get("paper", ""),
+        repository=table.get("repository", ""),
+        layouts=(Layout(rules, sections, "rule file"),),
+        pixels=_pixels(table["pixels"]) if "pixels" in table else None,
+    )
+
+
+def _pixels(table: Mapping[str, Any]) -> Pixels:
+    try:
+        mean, std = (tuple(float(n) for n in table[key]) for key in ("mean", "std"))
+        order = table.get("order", "RGB")
+        if len(mean) != 3 or len(std) != 3 or order not in ("RGB", "BGR"):
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            "'pixels' is not understood", 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
+        ) from None
+    return Pixels((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), order)
+
+
+def _rule(entry: Any) -> Rule:
+    """One inline table as a rule."""
+    kinds = {"keep": {"keep", "to", "op"}, "drop": {"drop", "why"}, "fuse": {"fuse", "to", "op"}}
+    kind = next((k for k in kinds if isinstance(entry, dict) and k in entry), None)
+    if kind is None or not set(entry) <= kinds[kind]:
+        raise UsageError(
+            f"the rule {entry} is not understood", "A rule has keep and to, drop and why, or fuse, to and op."
+        )
+    wrong = [k for k, v in entry.items() if not isinstance(v, list if k == "fuse" else str)]
+    if wrong or (kind == "fuse" and not all(isinstance(s, str) for s in entry["fuse"])):
+        raise UsageError(f"the rule {entry} is not understood", "Patterns are text; fuse takes a list of them.")
+    if kind == "drop":
+        return drop(entry["drop"], entry.get("why", ""))
+    if "to" not in entry:
+        raise UsageError(f"the rule {entry} does not say what the tensor becomes", 'Add to = "name".')
+    op = _op(entry["op"]) if "op" in entry else None
+    if kind == "keep":
+        return keep(entry["keep"], entry["to"], op)
+    if op is None:
+        raise UsageError(f"the rule {entry} does not say how the parts become one", 'Add op = "concat(0)".')
+    return fuse(entry["fuse"], entry["to"], op)
+
+
+def _op(text: str) -> ops.Op:
+    call = _CALL.fullmatch(text.strip())
+    if call is None or call[1] not in _OPS or (call[1] == "concat" and "," in call[2]):
+        raise UsageError(f"there is no op '{text}'", "Ops: concat(axis), permute(axis, …), reshape(length, …).")
+    return _OPS[call[1]](*(int(n) for n in call[2].split(",")))
