@@ -7,11 +7,11 @@ differ, the user must say; if none fits, the nearest is shown with what it leave
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckptconv import registry
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
-from ckptconv.folding import some
+from ckptconv.folding import fold, some
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.remap import Options, Plan, make_plan
 from ckptconv.rules import Drop, Fuse, Keep, Rule
@@ -30,17 +30,32 @@ class Match:
     also: tuple[str, ...] = ()
 
 
-def _best_plan(method: Method, sections: Sections, options: Options) -> Plan | None:
-    """The plan of the layout and section that leaves fewest problems; None if the file has no section of the kind."""
-    plans = []
-    for layout in method.layouts:
-        wanted = layout.sections if options.section is None else (options.section,)
-        for path in wanted:
-            if path in sections:
-                plans.append(make_plan(method, layout, path, sections[path], options))
-                if plans[-1].complete:
-                    return plans[-1]
-    return min(plans, key=_badness, default=None)
+class _Planner:
+    """Makes plans for one file, each layout's rules once: many methods share the rules of a bare backbone."""
+
+    def __init__(self, sections: Sections, options: Options) -> None:
+        self._sections, self._options = sections, options
+        self._made: dict[tuple[tuple[Rule, ...], str], Plan] = {}
+
+    def _plan(self, method: Method, layout: Layout, path: str) -> Plan:
+        made = self._made.get((layout.rules, path))
+        if made is not None:
+            return replace(made, method=method.name, layout=layout.title)
+        plan = make_plan(method, layout, path, self._sections[path], self._options)
+        self._made[layout.rules, path] = plan
+        return plan
+
+    def best(self, method: Method) -> Plan | None:
+        """The plan of the layout and section that leaves fewest problems; None if the file has no such section."""
+        plans = []
+        for layout in method.layouts:
+            wanted = layout.sections if self._options.section is None else (self._options.section,)
+            for path in wanted:
+                if path in self._sections:
+                    plans.append(self._plan(method, layout, path))
+                    if plans[-1].complete:
+                        return plans[-1]
+        return min(plans, key=_badness, default=None)
 
 
 def _badness(plan: Plan) -> tuple[bool, int, int]:
@@ -49,7 +64,8 @@ def _badness(plan: Plan) -> tuple[bool, int, int]:
 
 def rank(sections: Sections, methods: Iterable[Method], options: Options) -> list[tuple[Method, Plan]]:
     """Every method that finds a section it knows, best first: complete plans, then those with fewest problems."""
-    found = [(m, p) for m in methods if (p := _best_plan(m, sections, options)) is not None]
+    planner = _Planner(sections, options)
+    found = [(m, p) for m in methods if (p := planner.best(m)) is not None]
     return sorted(found, key=lambda pair: _badness(pair[1]))
 
 
@@ -98,22 +114,20 @@ def choose(sections: Sections, method: str | Method | Iterable[Rule], options: O
     if not sections:
         raise UnreadableError("the file holds no tensors by name", "A state dict maps names to tensors.")
     if options.section is not None and options.section not in sections:
-        raise UsageError(f"there is no section '{options.section}'", f"Sections: {some(map(repr, sections), 8)}.")
+        raise UsageError(f"there is no section '{options.section}'", f"Sections: {some(map(repr, fold(sections)), 8)}.")
     known = registry.methods(options.methods).values() if method == "auto" else ()
     match = identify(sections, known, options) if method == "auto" else _named(sections, method, options)
-    taken = {d.rule.source.text for d in match.plan.dropped if isinstance(d.rule, Drop)}
-    for pattern in options.drops:
-        if pattern not in taken:
-            raise UsageError(
-                f"--drop '{pattern}' matches no name of '{match.plan.section}'", "See the names: ckptconv inspect FILE."
-            )
+    for pattern in match.plan.idle_drops:
+        raise UsageError(
+            f"--drop '{pattern}' matches no name of '{match.plan.section}'", "See the names: ckptconv inspect FILE."
+        )
     return match
 
 
 def _named(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
     """The match of one method, or the error that names a better one."""
     wanted = method_of(method, sections, options)
-    plan = _best_plan(wanted, sections, options)
+    plan = _Planner(sections, options).best(wanted)
     if plan is not None and plan.complete:
         return Match(wanted, plan, named=True)
     advice = _better_than(wanted, sections, options)
@@ -122,7 +136,7 @@ def _named(sections: Sections, method: str | Method | Iterable[Rule], options: O
     known = dict.fromkeys(s or "the top level" for layout in wanted.layouts for s in layout.sections)
     raise UnidentifiedError(
         f"{wanted.name} keeps its weights in {' or '.join(known)}; this file has none there",
-        advice or f"Say where they are with --section; the file has {some(map(repr, sections), 6)}.",
+        advice or f"Say where they are with --section; the file has {some(map(repr, fold(sections)), 6)}.",
     )
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptconv import rulefile
 from ckptconv._version import __version__
 from ckptconv.errors import UsageError
 from ckptconv.folding import fold
@@ -64,7 +63,11 @@ class Receipt:
 def _options(
     drop: Iterable[str], strip_prefix: str, section: str | None, target: str, rules: PathLike | None
 ) -> Options:
-    own = (rulefile.load(Path(rules)),) if rules is not None else ()
+    own: tuple[Method, ...] = ()
+    if rules is not None:
+        from ckptconv import rulefile  # most runs need no TOML parser
+
+        own = (rulefile.load(Path(rules)),)
     return Options(tuple(drop), strip_prefix, section, target, own)
 
 
@@ -302,7 +305,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file holds: sections with their tensors by name, other values, what its pickle names, and what fits it."""
+    """What a file holds: sections with tensors and other values, what its pickle names; methods, the best fit first."""
 
     path: str
     format: str
@@ -322,7 +325,6 @@ def inspect(source: PathLike, *, rules: PathLike | None = None) -> Inspection:
         fits = [
             Fit(m.name, p.layout, p.section, p.complete, len(p.problems), p.problems[0].text if p.problems else "")
             for m, p in rank(checkpoint.sections, known, options)
-            if p.backbone is not None
         ]
         return Inspection(
             path=str(source),
@@ -338,12 +340,16 @@ def inspect(source: PathLike, *, rules: PathLike | None = None) -> Inspection:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What happens to one key: its ``fate`` ('kept', 'dropped' or 'unexplained'), the rule, and why."""
+    """What happens to one key: its ``fate`` ('kept', 'dropped' or 'unexplained'), the rule, and why.
+
+    The rule speaks of the name without ``prefix``, which wraps every name of the section.
+    """
 
     key: str
     spec: TensorSpec | None
     method: str
     section: str
+    prefix: str
     fate: str
     target: str
     rule: str
@@ -371,7 +377,12 @@ def explain(
     with open_checkpoint(Path(source)) as checkpoint:
         match = nearest(checkpoint.sections, _wanted(selfsup, strip_prefix), options)
         where = checkpoint.sections[match.plan.section]
-    about = {"key": key, "method": match.method.name, "section": match.plan.section}
+    about = {
+        "key": key,
+        "method": match.method.name,
+        "section": match.plan.section,
+        "prefix": match.plan.prefix,
+    }
     problem = next((p.text for p in match.plan.problems if p.key == key), "")
     for move in match.plan.moves:
         if key in move.sources:

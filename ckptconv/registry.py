@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 
 from ckptconv.errors import EnvironmentMissingError, UsageError
 from ckptconv.methods import METHODS
@@ -54,6 +53,8 @@ def method(name: str, extra: Iterable[Method] = ()) -> Method:
     known = methods(extra)
     if name in known:
         return known[name]
+    from difflib import get_close_matches
+
     near = get_close_matches(name, [*known, "auto"], 3)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: auto, {', '.join(known)}."
     raise UsageError(f"there is no method '{name}'", hint)

@@ -15,7 +15,7 @@ from ckptconv.errors import IncompletePlanError, UsageError
 from ckptconv.folding import some
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import Op, OpError, Then, cast
-from ckptconv.rules import Drop, Fuse, Keep, Rule, drop, under
+from ckptconv.rules import Drop, Fuse, Keep, Rule, drop
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A source entry that is left out; ``rule`` is None for what is no tensor and needs no rule."""
+    """A source entry that is left out; ``rule`` is None for what is no tensor, or outside the user's prefix."""
 
     source: str
     why: str
@@ -73,7 +73,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where every tensor of one section goes. Nothing is written unless `complete`."""
+    """Where every tensor of one section goes. Nothing is written unless `complete`.
+
+    ``prefix`` was taken off the names before the rules were asked; ``absent`` are optional entries that nothing fills;
+    ``idle_rules`` counts the rules and ``idle_drops`` lists the user's drops that matched nothing.
+    """
 
     method: str
     layout: str
@@ -86,6 +90,8 @@ class Plan:
     absent: tuple[str, ...]
     idle_rules: int
     tensors: int
+    prefix: str
+    idle_drops: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
@@ -117,15 +123,23 @@ class Plan:
         hints = [advice] if advice else []
         unexplained = [p.key for p in kinds.get("unexplained", [])]
         if unexplained and self.backbone is not None:
-            hints.append(f"If these are no part of the backbone, accept the loss: {_drop_options(unexplained)}")
+            others = {s for m in self.moves for s in m.sources} | {d.source for d in self.dropped}
+            options = _drop_options(unexplained, others - set(unexplained))
+            hints.append(f"If these are no part of the backbone, accept the loss: {options}")
         elif not hints:
             hints.append("See what the file holds: ckptconv inspect FILE.")
         raise IncompletePlanError("\n".join(lines), "\n".join(hints))
 
 
-def _drop_options(keys: Sequence[str]) -> str:
-    """The shortest --drop options that take these keys: one a module."""
-    patterns = dict.fromkeys(f"{k.rpartition('.')[0]}.{{p...}}" if "." in k else k for k in keys)
+def _drop_options(keys: Sequence[str], others: Iterable[str]) -> str:
+    """The fewest --drop options that take these keys and none of the others."""
+    others = set(others)
+    patterns: dict[str, None] = {}
+    for key in keys:
+        segments = key.split(".")
+        parents = (".".join(segments[:n]) + "." for n in range(1, len(segments)))
+        own = next((p for p in parents if not any(o.startswith(p) for o in others)), None)
+        patterns[f"{own}{{p...}}" if own else key] = None
     return " ".join(f"--drop '{p}'" for p in list(patterns)[:4]) + (" …" if len(patterns) > 4 else "")
 
 
@@ -141,20 +155,17 @@ def wrapper_of(names: Iterable[str]) -> str:
     return wrapper
 
 
-def _lifted(rules: tuple[Rule, ...], names: StateSpec, options: Options) -> tuple[Rule, ...]:
-    """The rules as this section's names need them: behind its wrapper or the user's prefix, after the user's drops."""
+def _prefix(rules: Sequence[Rule], names: StateSpec, options: Options) -> str:
+    """What to take off every name before the rules are asked: the user's prefix, or what wraps all names."""
     wrapper = wrapper_of(names)
     if options.prefix:
-        prefix = options.prefix
-        if not any(n.startswith(prefix) for n in names):
-            prefix = wrapper + prefix
-        if not any(n.startswith(prefix) for n in names):
-            heads = dict.fromkeys(".".join(n.split(".")[:2]) + "." for n in names if n.count(".") > 1)
-            raise UsageError(f"no name starts with '{options.prefix}'", f"Prefixes there are: {some(heads, 6)}.")
-        rules = (*under(prefix, rules), drop("{key...}", f"outside the prefix '{options.prefix}'"))
-    elif wrapper and not any(s.prefix.startswith(wrapper) for r in rules for s in r.sources):
-        rules = under(wrapper, rules)
-    return (*(drop(pattern, "accepted by --drop") for pattern in options.drops), *rules)
+        for prefix in (options.prefix, wrapper + options.prefix):
+            if any(n.startswith(prefix) for n in names):
+                return prefix
+        heads = dict.fromkeys(".".join(n.split(".")[:2]) + "." for n in names if n.count(".") > 1)
+        raise UsageError(f"no name starts with '{options.prefix}'", f"Prefixes there are: {some(heads, 6)}.")
+    spelled_out = wrapper and any(s.prefix.startswith(wrapper) for r in rules for s in r.sources)
+    return "" if spelled_out else wrapper
 
 
 @dataclass
@@ -167,14 +178,22 @@ class _Draft:
     used: set[int]
 
 
-def _apply(rules: Sequence[Rule], names: StateSpec) -> _Draft:
+def _apply(rules: Sequence[Rule], names: StateSpec, prefix: str, drops: Sequence[Drop]) -> _Draft:
+    """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix."""
     draft = _Draft([], [], [], set())
     parts: dict[tuple[int, str], dict[int, str]] = {}
+    ways = [(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)]
     for key in names:
-        for index, rule in enumerate(rules):
-            position, captures = next(
-                ((i, c) for i, s in enumerate(rule.sources) if (c := s.match(key)) is not None), (-1, None)
-            )
+        accepted = next((d for d in drops if d.source.match(key) is not None), None)
+        if accepted is not None:
+            draft.dropped.append(Dropped(key, accepted.why, accepted))
+            continue
+        if not key.startswith(prefix):
+            draft.dropped.append(Dropped(key, f"outside the prefix '{prefix}'"))
+            continue
+        name = key[len(prefix) :]
+        for pattern, rule, index, position in ways:
+            captures = pattern.match(name)
             if captures is None:
                 continue
             draft.used.add(index)
@@ -192,8 +211,7 @@ def _apply(rules: Sequence[Rule], names: StateSpec) -> _Draft:
         else:
             draft.problems.append(Problem("unexplained", key, f"{key} ({names[key]}): no rule explains it"))
     for (index, target), group in parts.items():
-        fused = rules[index]
-        missing = [str(s) for i, s in enumerate(fused.sources) if i not in group]
+        missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
         if missing:
             text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
             draft.problems.append(Problem("parts", next(iter(group.values())), text))
@@ -257,8 +275,9 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     """The plan of one layout for the section at ``path``, complete or not. Raises UsageError for unusable options."""
     options = options or Options()
     names = section.tensors
-    rules = _lifted(layout.rules, names, options)
-    draft = _apply(rules, names)
+    prefix = _prefix(layout.rules, names, options)
+    drops = [drop(pattern, "accepted by --drop") for pattern in options.drops]
+    draft = _apply(layout.rules, names, prefix, drops)
     problems, absent = list(draft.problems), list[str]()
     backbone = _read_backbone({m.target: m.spec for m in draft.moves})
     if backbone is None:
@@ -279,8 +298,10 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         problems=tuple(problems),
         backbone=backbone,
         absent=tuple(absent),
-        idle_rules=len(rules) - len(draft.used),
+        idle_rules=len(layout.rules) - len(draft.used),
         tensors=len(names),
+        prefix=prefix,
+        idle_drops=tuple(d.source.text for d in drops if all(gone.rule is not d for gone in draft.dropped)),
     )
 
 

@@ -51,7 +51,7 @@ class Pattern:
     def __post_init__(self) -> None:
         if not self.text:
             raise RuleError("a pattern may not be empty", "{key...} matches every name.")
-        pieces = _pieces(self.text)
+        pieces = self._pieces
         names = [name for _, name, _ in pieces if name]
         if len(set(names)) != len(names):
             raise RuleError(f"the pattern '{self.text}' names a capture twice", "Give each capture its own name.")
@@ -70,24 +70,28 @@ class Pattern:
                 )
 
     @cached_property
+    def _pieces(self) -> list[tuple[str, str, bool]]:
+        return _pieces(self.text)
+
+    @cached_property
     def captures(self) -> frozenset[str]:
-        return frozenset(name for _, name, _ in _pieces(self.text) if name)
+        return frozenset(name for _, name, _ in self._pieces if name)
 
     @cached_property
     def prefix(self) -> str:
         """The literal text every match starts with."""
-        return _pieces(self.text)[0][0]
+        return self._pieces[0][0]
 
     @cached_property
     def _tail(self) -> str | None:
         """The capture's name if the pattern is ``literal{name...}``, which needs no regular expression."""
-        pieces = _pieces(self.text)
+        pieces = self._pieces
         return pieces[0][1] if len(pieces) == 2 and pieces[0][2] and not pieces[1][0] else None
 
     @cached_property
     def _regex(self) -> re.Pattern[str]:
         parts = []
-        for literal, name, spans in _pieces(self.text):
+        for literal, name, spans in self._pieces:
             parts.append(re.escape(literal))
             if name:
                 parts.append(f"(?P<{name}>[^.]+(?:\\.[^.]+)*)" if spans else f"(?P<{name}>[^.]+)")

@@ -128,6 +128,20 @@ def _most_common(values: Iterable[int]) -> int:
     return counts.most_common(1)[0][0] if counts else 0
 
 
+def _whole(bottleneck: bool, found: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Blocks a stage; where a stage is missing altogether, as many as the known network has that fits the others."""
+    known = next(
+        (
+            blocks
+            for kind, blocks in _DEPTHS
+            if kind == bottleneck and all(n in (0, wanted) for n, wanted in zip(found, blocks, strict=True))
+        ),
+        (1, 1, 1, 1),
+    )
+    one, two, three, four = (n or wanted for n, wanted in zip(found, known, strict=True))
+    return one, two, three, four
+
+
 def read(state: StateSpec) -> ResNet | None:
     """The ResNet that most of these shapes speak for, or None if the names are not a ResNet's."""
     stages: list[dict[str, tuple[int, ...]]] = [{} for _ in range(4)]
@@ -139,7 +153,7 @@ def read(state: StateSpec) -> ResNet | None:
             indices[stage].add(rest.partition(".")[0])
             stages[stage][rest] = spec.shape
     stem = state.get("conv1.weight")
-    if not all(indices) or not any(".conv2.weight" in f".{rest}" for rest in stages[0]):
+    if not any(rest.endswith(".conv2.weight") for entries in stages for rest in entries):
         return None
 
     def votes(conv: str, axis: int) -> list[int]:
@@ -159,7 +173,7 @@ def read(state: StateSpec) -> ResNet | None:
     stem_channels = norm.shape[0] if norm is not None and len(norm.shape) == 1 else stem_shape[0]
     if not (planes and inner and per_group):
         return None
-    blocks = (len(indices[0]), len(indices[1]), len(indices[2]), len(indices[3]))
+    blocks = _whole(bottleneck, tuple(map(len, indices)))
     return ResNet(
         blocks=blocks,
         bottleneck=bottleneck,

@@ -186,11 +186,15 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         _row("section", f"{head}: {_count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}")
         if len(names) == 1:
             _tensors(found, path, full)
-    if not found.fits:
+    complete = [fit for fit in found.fits if fit.complete]
+    for i, fit in enumerate(complete):
+        _row("" if i else "fits", f"{fit.method} ({fit.layout}, {_place(fit.section)}) explains every tensor")
+    if not complete:
         _row("fits", "no method known here; --strip-prefix, --section and --rules may help")
-    for i, fit in enumerate([f for f in found.fits if f.complete] or found.fits[:3]):
-        verdict = "explains every tensor" if fit.complete else f"leaves {_count(fit.problems, 'problem')}: {fit.first}"
-        _row("" if i else "fits", f"{fit.method} ({fit.layout}, {_place(fit.section)}) {verdict}")
+    rest = [fit for fit in found.fits if not fit.complete]
+    if rest:
+        first = f"leaves {_count(rest[0].problems, 'problem')}: {rest[0].first}"
+        _row("" if complete else "nearest", f"{'next: ' if complete else ''}{rest[0].method} {first}")
 
 
 def _tensors(found: Inspection, path: str, full: bool) -> None:
@@ -238,7 +242,7 @@ def explanation(found: Explanation, as_json: bool) -> None:
         11 if found.fate == "unexplained" else 9,
     )
     if found.rule:
-        _row("rule", found.rule)
+        _row("rule", found.rule + (f" (after '{found.prefix}')" if found.prefix else ""))
 
 
 def methods(known: Iterable[Method], as_json: bool) -> None:

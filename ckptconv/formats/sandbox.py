@@ -83,12 +83,12 @@ class _Stream:
     def take(self, count: int) -> bytes:
         at = self.at
         if at + count > len(self.window):
-            self._refill(count)
+            self.refill(count)
             at = 0
         self.at = at + count
         return self.window[at : at + count]
 
-    def _refill(self, count: int) -> None:
+    def refill(self, count: int) -> None:
         start = self.tell()
         if start + count > self.end:
             raise self.source.truncated()
@@ -109,13 +109,16 @@ class _Stream:
         found = self.window.find(b"\n", self.at)
         if found < 0:
             start = self.tell()
-            self._refill(min(_LONGEST_LINE, self.end - start))
+            self.refill(min(_LONGEST_LINE, self.end - start))
             found = self.window.find(b"\n")
             if found < 0:
                 raise Malformed("a line has no end")
         text = self.window[self.at : found]
         self.at = found + 1
         return text.decode("utf-8")
+
+
+Step = Callable[["Unpickler", _Stream], None]
 
 
 class Unpickler:
@@ -167,15 +170,19 @@ class Unpickler:
         )
 
     def _run(self) -> Any:
-        stream, stack, dispatch = self._stream, self._stack, _DISPATCH
+        stream, stack = self._stream, self._stack
         for _ in range(_MOST_OPCODES):
-            code = stream.take(1)
-            if code == b".":
+            at = stream.at
+            if at == len(stream.window):
+                stream.refill(1)
+                at = 0
+            code = stream.window[at]
+            stream.at = at + 1
+            if code == _STOP:
                 return stack.pop()
-            try:
-                step = dispatch[code]
-            except KeyError:
-                raise Malformed(f"there is no opcode {code!r}") from None
+            step = _STEPS[code]
+            if step is None:
+                raise Malformed(f"there is no opcode {bytes([code])!r}")
             step(self, stream)
         raise Malformed(f"it has more than {_MOST_OPCODES:,} steps")
 
@@ -323,7 +330,7 @@ def _appends(u: Unpickler, s: _Stream) -> None:
     u._extend(u._stack[-1], items)
 
 
-def _tuple(count: int) -> Callable[[Unpickler, _Stream], None]:
+def _tuple(count: int) -> Step:
     def step(u: Unpickler, s: _Stream) -> None:
         items = tuple(u._stack[-count:])
         if len(items) < count:
@@ -337,28 +344,32 @@ def _memoize(u: Unpickler, s: _Stream) -> None:
     u._memo[len(u._memo)] = u._stack[-1]
 
 
-def _put(read: Callable[[_Stream], int]) -> Callable[[Unpickler, _Stream], None]:
+def _long_put(u: Unpickler, s: _Stream) -> None:
+    u._memo[int.from_bytes(s.take(4), "little")] = u._stack[-1]
+
+
+def _put(read: Callable[[_Stream], int]) -> Step:
     def step(u: Unpickler, s: _Stream) -> None:
         u._memo[read(s)] = u._stack[-1]
 
     return step
 
 
-def _get(read: Callable[[_Stream], int]) -> Callable[[Unpickler, _Stream], None]:
+def _get(read: Callable[[_Stream], int]) -> Step:
     def step(u: Unpickler, s: _Stream) -> None:
         u._stack.append(u._memo[read(s)])
 
     return step
 
 
-def _skip(count: int) -> Callable[[Unpickler, _Stream], None]:
+def _skip(count: int) -> Step:
     def step(u: Unpickler, s: _Stream) -> None:
         s.take(count)
 
     return step
 
 
-def _refused(why: str) -> Callable[[Unpickler, _Stream], None]:
+def _refused(why: str) -> Step:
     def step(u: Unpickler, s: _Stream) -> None:
         raise Malformed(why)
 
@@ -380,7 +391,8 @@ def _i4(s: _Stream) -> int:
 
 _u1, _u2, _u4, _u8 = _u(1), _u(2), _u(4), _u(8)
 
-_DISPATCH: Mapping[bytes, Callable[[Unpickler, _Stream], None]] = {
+_STOP = ord(".")
+_DISPATCH: Mapping[bytes, Step] = {
     b"\x80": _skip(1),  # PROTO
     b"\x95": _skip(8),  # FRAME
     b"(": lambda u, s: u._push(_MARK),
@@ -432,7 +444,7 @@ _DISPATCH: Mapping[bytes, Callable[[Unpickler, _Stream], None]] = {
     # memo
     b"p": _put(lambda s: int(s.line())),
     b"q": _put(_u1),
-    b"r": _put(_u4),
+    b"r": _long_put,  # half of all opcodes that torch writes
     b"\x94": _memoize,
     b"g": _get(lambda s: int(s.line())),
     b"h": _get(_u1),
@@ -454,3 +466,4 @@ _DISPATCH: Mapping[bytes, Callable[[Unpickler, _Stream], None]] = {
     b"\x97": _refused("it uses out-of-band buffers"),
     b"\x98": _refused("it uses out-of-band buffers"),
 }
+_STEPS: tuple[Step | None, ...] = tuple(_DISPATCH.get(bytes([code])) for code in range(256))

@@ -10,7 +10,7 @@ _VISSL = "https://dl.fbaipublicfiles.com/vissl/model_zoo/"
 
 TORCHVISION = Method(
     name="torchvision",
-    title="torchvision's names, bare",
+    title="torchvision's names",
     repository="pytorch/vision",
     layouts=(
         Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),)),

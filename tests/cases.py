@@ -1,0 +1,116 @@
+"""The case files in `tests/cases/`: every name of a real layout with what becomes of it, written without ckptconv.
+
+A case starts with lines ``# key: value`` and goes on with one line a name::
+
+    module.encoder_q.conv1.weight float32 64x3x7x7 -> conv1.weight
+    module.queue_ptr int64 1 -> -
+    config !dict -> -
+
+``-`` is dropped, ``()`` a scalar, ``!kind`` no tensor. Keys of the head: ``source`` (repository and code that wrote
+it), ``method``, ``also`` (methods that give the same plan), ``section``, ``backbone``, ``layout`` (the file in
+`tests/layouts/` that the names were read from), ``prefix`` (what to ask for with it), ``auto: never`` where the method
+is never guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ckptconv.remap import Options
+from ckptconv.spec import DTYPES, Section, TensorSpec
+
+FOLDER = Path(__file__).parent / "cases"
+_HEAD = ("source", "method", "also", "section", "backbone", "layout", "prefix", "auto")
+_TOP = "(top level)"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layout. ``targets`` maps each source name to the name it must get, None where it must be dropped."""
+
+    name: str
+    source: str
+    method: str
+    also: frozenset[str]
+    section: str
+    backbone: str
+    layout: str
+    prefix: str
+    guessed: bool
+    tensors: dict[str, TensorSpec]
+    others: dict[str, str]
+    targets: dict[str, str | None]
+
+    @property
+    def sections(self) -> dict[str, Section]:
+        return {self.section: Section(self.tensors, self.others)}
+
+    @property
+    def options(self) -> Options:
+        return Options(prefix=self.prefix)
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """Source names by target name."""
+        return {target: name for name, target in self.targets.items() if target is not None}
+
+    @property
+    def dropped(self) -> set[str]:
+        return {name for name, target in self.targets.items() if target is None}
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _read(path: Path) -> Case:
+    head: dict[str, str] = {}
+    tensors: dict[str, TensorSpec] = {}
+    others: dict[str, str] = {}
+    targets: dict[str, str | None] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# "):
+            key, _, value = line[2:].partition(": ")
+            assert key in _HEAD, f"{path.name}: unknown key {key}"
+            assert key not in head, f"{path.name}: {key} twice"
+            head[key] = value
+            continue
+        left, arrow, target = line.rpartition(" -> ")
+        assert arrow, f"{path.name}: {line}"
+        name, _, what = left.partition(" ")
+        assert name not in targets, f"{path.name}: {name} twice"
+        targets[name] = None if target == "-" else target
+        if what.startswith("!"):
+            others[name] = what[1:]
+        else:
+            dtype, shape = what.split(" ")
+            lengths = () if shape == "()" else tuple(map(int, shape.split("x")))
+            tensors[name] = TensorSpec(lengths, DTYPES[dtype])
+    case = Case(
+        name=path.stem,
+        source=head["source"],
+        method=head["method"],
+        also=frozenset(filter(None, head.get("also", "").split(", "))),
+        section=head["section"].replace(_TOP, ""),
+        backbone=head["backbone"],
+        layout=head.get("layout", ""),
+        prefix=head.get("prefix", ""),
+        guessed=head.get("auto") != "never",
+        tensors=tensors,
+        others=others,
+        targets=targets,
+    )
+    assert len(case.kept) == sum(t is not None for t in targets.values()), f"{path.name}: two names get one target"
+    return case
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """Every case, in order of name."""
+    return tuple(_read(path) for path in sorted(FOLDER.glob("*.txt")))
+
+
+@cache
+def case(name: str) -> Case:
+    return _read(FOLDER / f"{name}.txt")

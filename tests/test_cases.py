@@ -1,0 +1,216 @@
+"""Every layout of `tests/cases/`, by names alone and, where its real file can be made, with bytes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import torch
+
+import ckptconv
+from ckptconv.errors import UnidentifiedError
+from ckptconv.identify import Match, choose
+from ckptconv.methods import METHODS
+from ckptconv.remap import Options
+from ckptconv.rules import Rule
+from tests import hollow
+from tests.cases import FOLDER, Case, cases
+
+CASES = cases()
+GUESSED = [c for c in CASES if c.guessed]
+REAL = [c for c in CASES if c.layout]
+
+UNSEEN = {
+    ("vissl", "drop heads.{key...} (the pretext task's heads)"): "VISSL saves the heads beside the trunk, not in it",
+}
+"""Rules (method, rule) that no case shows, and why they are there all the same."""
+
+each = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def assert_as_written(match: Match, case: Case) -> None:
+    plan = match.plan
+    assert plan.problems == ()
+    assert {m.target: m.sources for m in plan.moves} == {target: (name,) for target, name in case.kept.items()}
+    assert len(plan.moves) == len(case.kept)
+    assert {d.source for d in plan.dropped} == case.dropped
+    assert len(plan.dropped) == len(case.dropped)
+    assert all(d.why for d in plan.dropped)
+    assert all(m.op is None and m.spec == case.tensors[m.sources[0]] for m in plan.moves)
+    assert plan.section == case.section
+    assert plan.tensors == len(case.tensors)
+    assert plan.absent == ()
+    assert plan.backbone is not None
+    assert plan.backbone.name == case.backbone
+
+
+# -- names alone ------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_the_method_by_name_does_what_the_case_says(case: Case) -> None:
+    match = choose(case.sections, case.method, case.options)
+    assert match.method.name == case.method
+    assert match.named
+    assert match.also == ()
+    assert_as_written(match, case)
+
+
+@pytest.mark.parametrize("case", GUESSED, ids=str)
+def test_auto_finds_the_method_and_names_those_that_agree(case: Case) -> None:
+    match = choose(case.sections, "auto", Options())
+    assert not match.named
+    assert {match.method.name, *match.also} == {case.method, *case.also}
+    assert len(match.also) == len(case.also)
+    assert_as_written(match, case)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.guessed], ids=str)
+def test_auto_never_guesses_what_only_a_person_can_want(case: Case) -> None:
+    with pytest.raises(UnidentifiedError):
+        choose(case.sections, "auto", Options())
+
+
+@each
+def test_no_method_by_name_explains_the_case_in_another_way(case: Case) -> None:
+    explained = set()
+    for method in METHODS:
+        try:
+            match = choose(case.sections, method.name, Options())
+        except ckptconv.CkptconvError:
+            continue
+        assert_as_written(match, case)
+        if method.guess:
+            explained.add(method.name)
+    assert explained == ({case.method, *case.also} if case.guessed else set())
+
+
+# -- the cases themselves ---------------------------------------------------------------------------------------------
+
+
+def test_there_are_cases_and_nothing_else_in_the_folder() -> None:
+    assert {p.name for p in FOLDER.iterdir()} == {f"{c.name}.txt" for c in CASES}
+    assert len(CASES) >= 30
+
+
+def test_every_resnet_layout_has_a_case() -> None:
+    other_families = {"dino_vits16_full", "esvit_swint_full", "mae_vitb16_pretrain"}  # see test_identify
+    assert {c.layout for c in REAL} == set(hollow.names()) - other_families
+
+
+def test_every_method_has_a_case() -> None:
+    assert {c.method for c in CASES} == {m.name for m in METHODS}
+
+
+def test_every_layout_of_every_method_is_used_by_a_case() -> None:
+    used = set()
+    for case in CASES:
+        match = choose(case.sections, case.method, case.options)
+        used.add((match.method.name, match.plan.layout))
+    assert used == {(m.name, layout.title) for m in METHODS for layout in m.layouts}
+
+
+def test_every_rule_of_every_method_is_shown_by_a_case() -> None:
+    shown: set[tuple[str, Rule | None]] = set()
+    for case in CASES:
+        plan = choose(case.sections, case.method, case.options).plan
+        shown.update((case.method, done.rule) for done in (*plan.moves, *plan.dropped))
+    unseen = {
+        (m.name, str(rule)) for m in METHODS for layout in m.layouts for rule in layout.rules if (m.name, rule) not in shown
+    }
+    assert unseen == set(UNSEEN)
+
+
+def test_the_cases_of_one_method_are_not_one_case_under_many_names() -> None:
+    seen: dict[tuple[object, ...], str] = {}
+    for case in CASES:
+        twin = seen.setdefault((case.method, case.section, case.layout, tuple(case.targets.items())), case.name)
+        assert twin == case.name
+
+
+# -- with bytes -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RealFile:
+    case: Case
+    path: Path
+    tensors: dict[str, torch.Tensor]
+
+
+def load(path: Path, mapped: bool) -> Any:
+    # Some files hold an argparse.Namespace, numpy's numbers or mmengine's message hub, which weights_only=True refuses.
+    # Their pickles are ours: they lie in tests/layouts. Nothing but this oracle ever unpickles them.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="mmengine")
+        return torch.load(path, map_location="cpu", mmap=mapped, weights_only=False)
+
+
+@pytest.fixture(scope="module", params=REAL, ids=str)
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealFile]:
+    """A full-size file in the case's layout (90 MB to 1.4 GB, gone after its tests), and what torch reads from it."""
+    case: Case = request.param
+    path = hollow.fill(case.layout, tmp_path_factory.mktemp(case.name) / "source.pth")
+    section = load(path, mapped=not case.layout.endswith(("_legacy", "_released")))
+    for step in filter(None, case.section.split(".")):
+        section = section[step]
+    assert set(section) == set(case.targets)
+    yield RealFile(case, path, {name: section[name] for name in case.kept.values()})
+    path.unlink()
+
+
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def assert_equal_to_the_source(written: dict[str, torch.Tensor], real: RealFile) -> None:
+    assert set(written) == set(real.case.kept)
+    for target, name in real.case.kept.items():
+        wanted = real.tensors[name]
+        assert (written[target].dtype, written[target].shape) == (wanted.dtype, wanted.shape), target
+        assert torch.equal(bits(written[target]), bits(wanted)), target
+
+
+HOW = ("auto", "by name")
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_torch_file_holds_the_backbone_bit_for_bit(real: RealFile, how: str, tmp_path: Path) -> None:
+    target = tmp_path / "backbone.pth"
+    convert(real, target, how)
+    loaded = torch.load(target, weights_only=True)
+    assert_equal_to_the_source(loaded["state_dict"], real)
+    target.unlink()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_safetensors_file_holds_the_backbone_bit_for_bit(real: RealFile, how: str, tmp_path: Path) -> None:
+    target = tmp_path / "backbone.safetensors"
+    convert(real, target, how)
+    with safetensors.safe_open(target, framework="pt") as file:
+        assert_equal_to_the_source({name: file.get_tensor(name) for name in file.keys()}, real)  # noqa: SIM118
+    target.unlink()
+
+
+def convert(real: RealFile, target: Path, how: str) -> None:
+    case = real.case
+    if how == "auto" and not case.guessed:
+        assert_the_guess_is_another(real)
+        how = "by name"
+    receipt = ckptconv.convert(real.path, target, "auto" if how == "auto" else case.method)
+    assert receipt.proved == len(case.kept)
+    assert {receipt.method.name, *receipt.also} == {case.method} | (case.also if how == "auto" else set())
+    assert receipt.plan.backbone is not None
+    assert receipt.plan.backbone.name == case.backbone
+
+
+def assert_the_guess_is_another(real: RealFile) -> None:
+    """DINO's file holds student and teacher: auto takes the teacher."""
+    found = ckptconv.plan(real.path)
+    assert found.method != real.case.method
+    assert found.section != real.case.section

@@ -1,0 +1,189 @@
+"""The command line as a user meets it: what is printed where, exit codes, JSON, options. One process a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from ckptconv.methods import METHODS
+from tests import hollow
+
+
+@pytest.fixture(scope="module")
+def lightly(tmp_path_factory):
+    return hollow.fill("lightly_moco_resnet18_sequential", tmp_path_factory.mktemp("cli") / "epoch=9.ckpt")
+
+
+def ckptconv(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ckptconv", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env}, timeout=120)
+
+
+def test_convert_says_what_it_did_on_stdout_only(lightly, tmp_path):
+    done = ckptconv("convert", lightly, tmp_path / "r18.pth")
+    assert (done.returncode, done.stderr) == (0, "")
+    labels = [line.split()[0] for line in done.stdout.splitlines() if line[0] != " "]
+    assert labels == ["read", "method", "backbone", "dropped", "wrote", "proved", "next"]
+    assert "lightly: lightly's benchmarks and examples, example: nn.Sequential" in done.stdout
+    assert "ResNet-18: 120/120 tensors for mmdet, of 248 in the file" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_convert_json_accounts_for_every_tensor(lightly, tmp_path):
+    done = ckptconv("convert", lightly, tmp_path / "r18.safetensors", "--json")
+    data = json.loads(done.stdout)
+    assert (data["schema"], data["command"], data["method"]["name"]) == (1, "convert", "lightly")
+    source = torch.load(lightly, weights_only=True)["state_dict"]
+    kept = {s for sources in data["tensors"]["kept"].values() for s in sources}
+    assert kept | set(data["tensors"]["dropped"]) == set(source)
+    assert not kept & set(data["tensors"]["dropped"])
+    assert all(data["tensors"]["dropped"].values())
+    assert data["output"]["proved"] == len(kept) == 120
+    with safe_open(tmp_path / "r18.safetensors", "pt") as file:
+        assert set(file.keys()) == set(data["tensors"]["kept"])
+        said = json.loads(file.metadata()["ckptconv"])
+    assert said["method"] == "lightly"
+    assert said["source"] == {"name": "epoch=9.ckpt", "format": "torch zip", "bytes": lightly.stat().st_size}
+    assert str(tmp_path) not in json.dumps(said)
+
+
+def test_dry_run_writes_nothing(lightly, tmp_path):
+    done = ckptconv("convert", lightly, tmp_path / "r18.pth", "--dry-run")
+    assert done.returncode == 0
+    assert "was not written" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("float16", torch.float16), ("bfloat16", torch.bfloat16), ("float64", torch.float64)]
+)
+def test_dtype_rounds_floating_tensors_as_torch_does(lightly, tmp_path, name, dtype):
+    out = tmp_path / "r18.pth"
+    done = ckptconv("convert", lightly, out, "--dtype", name)
+    assert f"rounded   floating tensors to {name}: no longer bit for bit the source" in done.stdout
+    source = torch.load(lightly, weights_only=True)["state_dict"]
+    written = torch.load(out, weights_only=True)["state_dict"]
+    assert written["bn1.num_batches_tracked"].dtype == torch.int64
+    assert torch.equal(written["conv1.weight"], source["backbone.0.weight"].to(dtype))
+    assert torch.equal(written["layer4.1.bn2.running_var"], source["backbone.7.1.bn2.running_var"].to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message", "hint"),
+    [
+        (["--dtype", "int8"], 2, "tensors of type int8 cannot be cast", "Types that can: float16"),
+        (["--dtype", "floaty"], 2, "there is no element type 'floaty'", "Types that can be cast to: float16"),
+        (["--format", "onnx"], 2, "there is no format 'onnx'", "Formats: torch, safetensors."),
+        (["--target", "detectron"], 2, "there is no target 'detectron'", "Targets: mmdet, torchvision."),
+        (["--section", "teacher"], 2, "there is no section 'teacher'", "Sections: 'state_dict'"),
+        (["--drop", "nothing.{p}"], 2, "--drop 'nothing.{p}' matches no name", "ckptconv inspect"),
+        (["--drop", "{p"], 2, "the pattern '{p' has a stray brace", "{x} or {x...}"),
+        (["--selfsup", "lightning"], 2, "there is no method 'lightning'", "Did you mean lightly?"),
+        (["--selfsup", "moco"], 1, "the rules of moco do not account for", "--selfsup lightly"),
+        (["--strip-prefix", "encoder."], 2, "no name starts with 'encoder.'", "Prefixes there are: backbone."),
+        (["--rules", "absent.toml"], 2, "the rule file absent.toml cannot be read", "TOML"),
+    ],
+)
+def test_refusals(lightly, tmp_path, args, code, message, hint):
+    done = ckptconv("convert", lightly, tmp_path / "out.pth", *args)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert re.search(rf"^hint: .*{re.escape(hint)}", done.stderr, re.M), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusals_in_json(lightly, tmp_path):
+    done = ckptconv("convert", lightly, tmp_path / "out.pth", "--selfsup", "moco", "--json")
+    data = json.loads(done.stdout)
+    assert done.returncode == data["error"]["exit_code"] == 1
+    assert data["error"]["hint"].startswith("The file is explained by lightly")
+
+
+def test_usage_errors_of_the_command_line_itself():
+    assert ckptconv("convert").returncode == 2
+    assert ckptconv("transmogrify").returncode == 2
+    assert ckptconv("--version").stdout.startswith("ckptconv ")
+
+
+def test_inspect_json(lightly):
+    data = json.loads(ckptconv("inspect", lightly, "--json").stdout)
+    assert (data["schema"], data["format"]) == (1, "torch zip")
+    shapes = {k: tuple(t["shape"]) for k, t in data["sections"]["state_dict"]["tensors"].items()}
+    assert shapes == {k: tuple(t.shape) for k, t in torch.load(lightly, weights_only=True)["state_dict"].items()}
+    best = data["fits"][0]
+    assert (best["method"], best["complete"], best["problems"]) == ("lightly", True, 0)
+    runner_up = data["fits"][1]
+    assert not runner_up["complete"]
+    assert runner_up["first"]
+
+
+def test_inspect_folds_numbers_and_all_unfolds_them(lightly):
+    folded, full = ckptconv("inspect", lightly).stdout, ckptconv("inspect", lightly, "--all").stdout
+    assert "backbone.*.*.conv*.weight  16 x float32" in folded
+    assert "backbone.7.1.conv2.weight  float32 [512, 512, 3, 3]" in full
+
+
+def test_explain(lightly):
+    kept = ckptconv("explain", lightly, "backbone.4.0.conv1.weight").stdout
+    assert "kept      as layer1.0.conv1.weight: only its name changes" in kept
+    assert "rule      keep backbone.4.{key...} -> layer1.{key...}" in kept
+    data = json.loads(ckptconv("explain", lightly, "backbone_momentum.0.weight", "--json").stdout)
+    assert (data["fate"], data["why"]) == ("dropped", "the momentum copy of the backbone")
+    unknown = ckptconv("explain", lightly, "backbone.4.0.conv1.weigth")
+    assert unknown.returncode == 2
+    assert "Did you mean backbone.4.0.conv1.weight" in unknown.stderr
+    lost = ckptconv("explain", lightly, "backbone.0.weight", "--selfsup", "moco").stdout
+    assert "unexplained backbone.0.weight (float32 [64, 3, 7, 7]): no rule explains it" in lost
+
+
+def test_methods_lists_the_table():
+    done = ckptconv("methods")
+    assert all(re.search(rf"^{re.escape(m.name)}\*? ", done.stdout, re.M) for m in METHODS)
+    data = json.loads(ckptconv("methods", "--json").stdout)
+    assert [m["name"] for m in data["methods"]] == [m.name for m in METHODS]
+    assert all(m["layouts"] and m["title"] for m in data["methods"])
+
+
+def in_a_terminal(*args: object, **env: str) -> str:
+    """What a command prints when both its outputs are a terminal."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "ckptconv", *map(str, args)]
+    process = subprocess.Popen(command, stdout=follower, stderr=follower, env={**os.environ, "TERM": "xterm", **env})
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:  # Linux reports the end of a terminal as an error
+            break
+        if not part:
+            break
+        seen += part
+    os.close(leader)
+    assert process.wait() == 0
+    return seen.decode()
+
+
+def test_colors_on_a_terminal_unless_told_not_to(lightly, tmp_path):
+    assert "\x1b[1m" in in_a_terminal("convert", lightly, tmp_path / "a.pth")
+    assert "\x1b" not in in_a_terminal("convert", lightly, tmp_path / "b.pth", NO_COLOR="1")
+
+
+def test_a_bar_shows_only_when_the_bytes_are_many(lightly, tmp_path, monkeypatch, capsys):
+    from ckptconv.cli import render
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for total, shown in ((1000, False), (render._MANY_BYTES, True)):
+        with render.progress() as show:
+            assert show is not None
+            show(total // 2, total)
+        assert bool(capsys.readouterr().err) is shown

@@ -1,0 +1,76 @@
+"""The README is a transcript: its commands are run, in order and in one folder, and must print what it shows."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import hollow
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+INPUTS = {
+    "moco_v2_800ep_pretrain.pth.tar": "moco_v2_r50_legacy",
+    "dino_resnet50_pretrain_full_checkpoint.pth": "dino_r50_full",
+    "swav_800ep_pretrain.pth.tar": "swav_r50_released",
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each `$ command` of the console blocks with the output shown below it."""
+    shown = []
+    for block in blocks("console"):
+        for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
+            command, _, output = part.partition("\n")
+            shown.append((command, output))
+    return shown
+
+
+def normal(text: str) -> str:
+    """Times differ from run to run, and nothing else does."""
+    return re.sub(r"\d+\.\d+ s\b", "T s", text).strip()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    for file, layout in INPUTS.items():
+        hollow.fill(layout, folder / file)
+    (rules,) = blocks("toml")
+    (folder / "mine.toml").write_text(rules)
+    return folder
+
+
+def test_the_readme_shows_every_command():
+    words = {shlex.split(command)[1] for command, _ in commands()}
+    assert words == {"convert", "inspect", "explain"}  # `methods` is a table as wide as the terminal
+
+
+@pytest.mark.parametrize(("command", "output"), commands(), ids=[c for c, _ in commands()])
+def test_transcript(folder, command, output):
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(command)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    printed = done.stdout + done.stderr + (f"[exit {done.returncode}]" if done.returncode else "")
+    assert normal(printed) == normal(output)
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
+def test_python(folder, code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
