@@ -63,11 +63,11 @@ class Pattern:
                     f"in the pattern '{self.text}', {{{name}...}} is not a whole segment",
                     "Write it between dots: 'encoder.{rest...}'.",
                 )
-        for (_, first, _), (between, second, _) in zip(pieces, pieces[1:], strict=False):
-            if first and second and not between:
-                raise RuleError(
-                    f"the pattern '{self.text}' has two captures side by side", "Put a dot or a letter between them."
-                )
+        if any(len(_CAPTURE.findall(segment)) > 1 for segment in _CAPTURE.sub(r"{\1}", self.text).split(".")):
+            raise RuleError(
+                f"the pattern '{self.text}' has two captures in one segment",
+                "Put a dot between them: names are cut there.",
+            )
 
     @cached_property
     def _pieces(self) -> list[tuple[str, str, bool]]:
@@ -155,8 +155,14 @@ class Keep:
 
     @property
     def invertible(self) -> bool:
-        """Whether the target name tells the source name: both sides carry the same captures and no op intervenes."""
-        return self.op is None and self.source.captures == self.target.captures
+        """Whether the target name tells the source name: the same captures on both sides, and no op between them."""
+        if self.op is not None or set(_CAPTURE.findall(self.source.text)) != set(_CAPTURE.findall(self.target.text)):
+            return False
+        try:
+            Pattern(self.target.text)
+        except RuleError:
+            return False  # the target names something twice, or joins two captures in one segment
+        return True
 
     def inverse(self) -> Keep:
         """The rule that renames back. Raises RuleError if the names do not carry enough."""
