@@ -17,8 +17,10 @@ from ckptconv._version import __version__
 if TYPE_CHECKING:
     from ckptconv.errors import CkptconvError
     from ckptconv.methods.interface import Layout, Method, Pixels, Release
-    from ckptconv.pipeline import Explanation, Inspection, Receipt, convert, explain, inspect, plan
-    from ckptconv.remap import Plan, remap_state_dict
+    from ckptconv.pipeline import Receipt, convert, plan
+    from ckptconv.planning import Plan
+    from ckptconv.questions import Explanation, Inspection, explain, inspect
+    from ckptconv.remap import remap_state_dict
     from ckptconv.rules import drop, fuse, keep, under
 
 __all__ = [
@@ -46,8 +48,10 @@ __all__ = [
 _HOMES = {
     "CkptconvError": "errors",
     **dict.fromkeys(("Layout", "Method", "Pixels", "Release"), "methods.interface"),
-    **dict.fromkeys(("Explanation", "Inspection", "Receipt", "convert", "explain", "inspect", "plan"), "pipeline"),
-    **dict.fromkeys(("Plan", "remap_state_dict"), "remap"),
+    **dict.fromkeys(("Receipt", "convert", "plan"), "pipeline"),
+    **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "questions"),
+    "Plan": "planning",
+    "remap_state_dict": "remap",
     **dict.fromkeys(("drop", "fuse", "keep", "under"), "rules"),
 }
 

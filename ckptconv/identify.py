@@ -13,7 +13,7 @@ from ckptconv import registry
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
 from ckptconv.folding import fold, some
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.remap import Options, Plan, make_plan
+from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Drop, Fuse, Keep, Rule
 from ckptconv.spec import Section
 

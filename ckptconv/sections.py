@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ckptconv.errors import UnreadableError
 from ckptconv.spec import Section, TensorSpec
@@ -12,13 +13,16 @@ _MOST_CONTAINERS = 200_000
 _DEEPEST = 24
 
 
-def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) -> dict[str, Section]:
+def find_sections(
+    tree: object, spec_of: Callable[[object], TensorSpec | None]
+) -> tuple[dict[str, Section], dict[str, Mapping[str, Any]]]:
     """Every mapping that holds tensors directly, by its dotted path ('' is the top), outermost first.
 
-    ``spec_of`` gives a tensor's spec and None for anything else. Raises UnreadableError for a tree that contains
-    itself or has no end: pickles can build both.
+    Returns what a plan may see of them, and the mappings themselves. ``spec_of`` gives a tensor's spec and None for
+    anything else. Raises UnreadableError for a tree that contains itself or has no end: pickles can build both.
     """
     sections: dict[str, Section] = {}
+    nodes: dict[str, Mapping[str, Any]] = {}
     queue: deque[tuple[str, int, object]] = deque([("", 0, tree)])
     visits = 0
     while queue:
@@ -41,7 +45,8 @@ def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) 
                 queue.append((f"{path}.{key}" if path else str(key), depth + 1, value))
         if tensors and isinstance(node, Mapping) and path not in sections:
             sections[path] = Section(tensors, others)
-    return sections
+            nodes[path] = node
+    return sections, nodes
 
 
 def _items(node: object) -> Sequence[tuple[object, object]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptconv.formats.interface import Checkpoint, Piece, split
-from ckptconv.remap import Move, Plan
+from ckptconv.planning import Move, Plan
 
 
 def transform(plan: Plan, checkpoint: Checkpoint) -> list[Piece]:

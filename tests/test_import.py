@@ -21,10 +21,11 @@ LAYERS = (
     ("sections", "ops", "rules"),
     ("methods", "backbones"),
     ("registry", "rulefile"),
-    ("remap", "identify"),
-    ("formats",),
-    ("transform", "prove"),
+    ("planning", "identify"),
+    ("remap", "formats"),
+    ("transform", "prove", "witness"),
     ("pipeline",),
+    ("questions",),
     ("cli",),
 )
 

@@ -1,4 +1,4 @@
-"""The commands. Options are read here, work is done in `ckptconv.pipeline`, and `render` prints."""
+"""The commands. Options are read here, work is done in the library, and `render` prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ckptconv import pipeline
+from ckptconv import pipeline, questions
 from ckptconv._version import __version__
 from ckptconv.cli import render
 
@@ -105,7 +105,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what SRC holds, and which methods explain it. Nothing in it is executed."""
-    render.inspection(pipeline.inspect(src, rules=rules), full, as_json)
+    render.inspection(questions.inspect(src, rules=rules), full, as_json)
 
 
 @app.command()
@@ -115,7 +115,7 @@ def methods(rules: Rules = None, as_json: Json = False) -> None:
     A rule file holds a name and rules: name = "mine", rules = [{keep = "encoder.{key...}", to = "{key...}"},
     {drop = "head.{key...}", why = "the head"}]. {x} is one segment of a dotted name, {x...} one or more.
     """
-    render.methods(pipeline.known_methods(rules), as_json)
+    render.methods(questions.known_methods(rules), as_json)
 
 
 @app.command()
@@ -131,7 +131,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say which rule takes KEY and where it goes, or why it is left out."""
-    found = pipeline.explain(
+    found = questions.explain(
         src,
         key,
         selfsup,

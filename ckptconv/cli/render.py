@@ -13,7 +13,8 @@ import typer
 from ckptconv.errors import CkptconvError
 from ckptconv.folding import fold
 from ckptconv.methods.interface import Method
-from ckptconv.pipeline import Explanation, Inspection, Progress, Receipt, dropped_by_reason
+from ckptconv.pipeline import Progress, Receipt
+from ckptconv.questions import Explanation, Inspection, dropped_by_reason
 from ckptconv.rules import Drop
 
 SCHEMA = 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.source import Source
 from ckptconv.sections import find_sections
-from ckptconv.spec import Section, TensorSpec
+from ckptconv.spec import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ class StoredTensor:
 class Piece:
     """One tensor that is to be written: its name, its spec, and its contiguous little-endian bytes when asked for.
 
-    ``crc`` is their CRC-32 if the source keeps it, None if nobody knows it yet. ``read(True)`` verifies it on the way.
+    ``crc`` is their CRC-32 as the source has it, None if nobody knows it yet. ``read(True)`` verifies it on the way.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Piece:
     read: Callable[[bool], Iterator[bytes]]
 
 
-Seen = Callable[[str, bytes], None]
-"""What a writer calls with a tensor's name and each run of its bytes as they pass."""
+Seen = Callable[[int], None]
+"""What a writer calls with the number of tensor bytes it has just written."""
 
 
 def split(data: bytes) -> Iterator[bytes]:
@@ -99,7 +99,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sections: dict[str, Section] = find_sections(self.tree, _spec_of)
+        self.sections, self._nodes = find_sections(self.tree, _spec_of)
         self._tensors: dict[str, Mapping[str, StoredTensor]] = {}
         self._verified: set[str] = set()
         for path in self.sections:
@@ -113,12 +113,7 @@ class Checkpoint:
     def tensors(self, path: str) -> Mapping[str, StoredTensor]:
         """The tensors of the section at a dotted path."""
         if path not in self._tensors:
-            node: Any = self.tree
-            rest = path
-            while rest:
-                keys = list(node) if isinstance(node, Mapping) else list(range(len(node)))
-                key = next(k for k in keys if rest == str(k) or rest.startswith(f"{k}."))
-                node, rest = node[key], rest[len(str(key)) + 1 :]
+            node = self._nodes[path]
             self._tensors[path] = {k: t for k in self.sections[path].tensors if (t := tensor_of(node[k])) is not None}
         return self._tensors[path]
 

@@ -26,7 +26,7 @@ def in_order(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def write(file: BinaryIO, pieces: Sequence[Piece], metadata: Mapping[str, str], seen: Seen) -> None:
-    """Write pieces that are `in_order`; ``seen`` sees the bytes as they pass."""
+    """Write pieces that are `in_order`; verifying the source is the caller's."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     at = 0
     for piece in pieces:
@@ -38,6 +38,6 @@ def write(file: BinaryIO, pieces: Sequence[Piece], metadata: Mapping[str, str], 
     raw += b" " * (-len(raw) % 8)
     file.write(len(raw).to_bytes(8, "little") + raw)
     for piece in pieces:
-        for chunk in piece.read(True):
-            seen(piece.name, chunk)
+        for chunk in piece.read(False):
             file.write(chunk)
+            seen(len(chunk))

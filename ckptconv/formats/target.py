@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,10 +25,26 @@ class Draft:
         self.file: BinaryIO = os.fdopen(handle, "w+b", buffering=1 << 18)
         self._committed = False
 
-    def sync(self) -> None:
-        """Wait until what was written is on the disk."""
+    @contextlib.contextmanager
+    def syncing(self) -> Iterator[None]:
+        """Bring what was written to the disk while the block runs; the block's end waits for it."""
         self.file.flush()
-        os.fsync(self.file.fileno())
+        failed: list[OSError] = []
+
+        def sync() -> None:
+            try:
+                os.fsync(self.file.fileno())
+            except OSError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=sync, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join()
+        if failed:
+            raise failed[0]
 
     def commit(self) -> None:
         """Put the file in its place. Raises UsageError if something has appeared there meanwhile."""

@@ -1,0 +1,147 @@
+"""Questions one can ask of a file without converting it: what is inside, what becomes of a name, what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from ckptconv.errors import UsageError
+from ckptconv.folding import fold
+from ckptconv.formats import open_checkpoint
+from ckptconv.identify import nearest, rank
+from ckptconv.methods.interface import Method
+from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
+from ckptconv.planning import Plan
+from ckptconv.registry import methods
+from ckptconv.spec import TensorSpec
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a method explains a file: completely, or with how many problems, the first of which is shown."""
+
+    method: str
+    layout: str
+    section: str
+    complete: bool
+    problems: int
+    first: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file holds: sections with tensors and other values, what its pickle names; methods, the best fit first."""
+
+    path: str
+    format: str
+    size: int
+    sections: Mapping[str, Mapping[str, TensorSpec]]
+    others: Mapping[str, Mapping[str, str]]
+    named: tuple[str, ...]
+    metadata: Mapping[str, str]
+    fits: tuple[Fit, ...]
+
+
+def inspect(source: PathLike, *, rules: PathLike | None = None) -> Inspection:
+    """Look into a checkpoint without loading it. Raises UnreadableError for a file that is none."""
+    options = options_of((), "", None, "mmdet", rules)
+    with open_checkpoint(Path(source)) as checkpoint:
+        known = [m for m in methods(options.methods).values() if m.guess]
+        fits = [
+            Fit(m.name, p.layout, p.section, p.complete, len(p.problems), p.problems[0].text if p.problems else "")
+            for m, p in rank(checkpoint.sections, known, options)
+        ]
+        return Inspection(
+            path=str(source),
+            format=checkpoint.format,
+            size=checkpoint.size,
+            sections={path: section.tensors for path, section in checkpoint.sections.items()},
+            others={path: section.others for path, section in checkpoint.sections.items()},
+            named=checkpoint.named,
+            metadata=checkpoint.metadata,
+            fits=tuple(fits),
+        )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What happens to one key: its ``fate`` ('kept', 'dropped' or 'unexplained'), the rule, and why.
+
+    The rule speaks of the name without ``prefix``, which wraps every name of the section.
+    """
+
+    key: str
+    spec: TensorSpec | None
+    method: str
+    section: str
+    prefix: str
+    fate: str
+    target: str
+    rule: str
+    why: str
+
+
+def explain(
+    source: PathLike,
+    key: str,
+    selfsup: MethodLike = "auto",
+    *,
+    drop: Iterable[str] = (),
+    strip_prefix: str = "",
+    section: str | None = None,
+    rules: PathLike | None = None,
+    target: str = "mmdet",
+) -> Explanation:
+    """Which rule takes a key and where it goes, in the plan that `convert` would follow, complete or not.
+
+    Raises UsageError, with the nearest names, for a key that the section does not hold.
+    """
+    options = options_of(drop, strip_prefix, section, target, rules)
+    with open_checkpoint(Path(source)) as checkpoint:
+        match = nearest(checkpoint.sections, wanted_method(selfsup, strip_prefix), options)
+        where = checkpoint.sections[match.plan.section]
+    about = {
+        "key": key,
+        "method": match.method.name,
+        "section": match.plan.section,
+        "prefix": match.plan.prefix,
+    }
+    problem = next((p.text for p in match.plan.problems if p.key == key), "")
+    for move in match.plan.moves:
+        if key in move.sources:
+            why = problem or (f"changed by {move.op}" if move.op else "only its name changes")
+            if move.sources == (move.target,) and not move.op:
+                why = problem or "it stays as it is"
+            fate = "unexplained" if problem else "kept"
+            return Explanation(
+                **about, spec=where.tensors[key], fate=fate, target=move.target, rule=str(move.rule), why=why
+            )
+    for gone in match.plan.dropped:
+        if gone.source == key:
+            spec = where.tensors.get(key)
+            return Explanation(
+                **about, spec=spec, fate="dropped", target="", rule=str(gone.rule) if gone.rule else "", why=gone.why
+            )
+    if key in where.tensors:
+        return Explanation(**about, spec=where.tensors[key], fate="unexplained", target="", rule="", why=problem)
+    near = get_close_matches(key, [*where.tensors], 3)
+    place = f"'{match.plan.section}'" if match.plan.section else "the top level"
+    raise UsageError(
+        f"{place} holds no {key}",
+        f"Did you mean {' or '.join(near)}?" if near else "See the names: ckptconv inspect FILE.",
+    )
+
+
+def known_methods(rules: PathLike | None = None) -> list[Method]:
+    """Every method: of a rule file, if one is given, built in, and of other packages."""
+    return list(methods(options_of((), "", None, "mmdet", rules).methods).values())
+
+
+def dropped_by_reason(settled: Plan) -> dict[str, list[str]]:
+    """What a plan leaves out, by reason, each with its names folded."""
+    reasons: dict[str, list[str]] = {}
+    for gone in settled.dropped:
+        reasons.setdefault(gone.why, []).append(gone.source)
+    return {why: list(fold(names)) for why, names in reasons.items()}
