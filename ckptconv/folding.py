@@ -25,3 +25,8 @@ def some(names: Iterable[str], most: int = 5) -> str:
     names = list(names)
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def place(section: str) -> str:
+    """A section's path as people say it: ``'state_dict'``, or ``the top level``."""
+    return f"'{section}'" if section else "the top level"

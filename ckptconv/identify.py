@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ckptconv import registry
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
-from ckptconv.folding import fold, some
+from ckptconv.folding import fold, place, some
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Drop, Fuse, Keep, Rule
@@ -78,9 +78,9 @@ def identify(sections: Sections, methods: Iterable[Method], options: Options) ->
     method, plan = complete[0]
     others = [(m, p) for m, p in complete[1:] if not p.same_as(plan)]
     if others:
-        ways = "; ".join(f"{m.name} keeps {len(p.moves)} tensors of '{p.section}'" for m, p in [complete[0], *others])
+        ways = [f"{m.name} keeps {len(p.moves)} tensors of {place(p.section)}" for m, p in [complete[0], *others]]
         raise UnidentifiedError(
-            f"more than one method explains the file, and they keep different tensors: {ways}",
+            f"more than one method explains the file, and they keep different tensors: {'; '.join(ways)}",
             f"Say which you want: {' or '.join(f'--selfsup {m.name}' for m, _ in [complete[0], *others])}.",
         )
     return Match(method, plan, named=False, also=tuple(m.name for m, _ in complete[1:]))
@@ -90,7 +90,7 @@ def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> Unid
     """The error for a file that no method explains: the nearest method's own, or what the file holds."""
     if not ranked or ranked[0][1].backbone is None:
         path, section = max(sections.items(), key=lambda item: len(item[1].tensors))
-        where = f"'{path}'" if path else "the top level"
+        where = place(path)
         return UnidentifiedError(
             f"no method explains this file: {where} holds {len(section.tensors)} tensors, {some(section.tensors, 3)}",
             "See what is there: ckptconv inspect FILE. To take a prefix off: --strip-prefix PREFIX. To write rules "
@@ -119,7 +119,8 @@ def choose(sections: Sections, method: str | Method | Iterable[Rule], options: O
     match = identify(sections, known, options) if method == "auto" else _named(sections, method, options)
     for pattern in match.plan.idle_drops:
         raise UsageError(
-            f"--drop '{pattern}' matches no name of '{match.plan.section}'", "See the names: ckptconv inspect FILE."
+            f"--drop '{pattern}' matches no name of {place(match.plan.section)}",
+            "See the names: ckptconv inspect FILE.",
         )
     return match
 
@@ -170,7 +171,7 @@ def method_of(method: str | Method | Iterable[Rule], sections: Sections, options
         return method
     if isinstance(method, str):
         return registry.method(method, options.methods)
-    rules = tuple(method)
+    rules = tuple(method) if isinstance(method, Iterable) else ()
     if not rules or not all(isinstance(r, Keep | Drop | Fuse) for r in rules):
         raise UsageError("the method is no name, no Method and no list of rules", "Make rules with keep, drop, fuse.")
     return Method("rules", "rules given by the caller", (Layout(rules, tuple(sections), "as given"),), pixels=None)

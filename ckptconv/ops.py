@@ -99,7 +99,8 @@ class Reshape(Op):
         (part,) = parts
         known = math.prod(n for n in self.shape if n != -1)
         free = self.shape.count(-1)
-        if free > 1 or (known != part.numel if not free else not known or part.numel % known):
+        fits = (known and part.numel % known == 0) if free else known == part.numel
+        if free > 1 or min(self.shape, default=0) < -1 or not fits:
             raise OpError(f"{self} does not suit {part}")
         return TensorSpec(tuple(part.numel // known if n == -1 else n for n in self.shape), part.dtype)
 
@@ -129,32 +130,32 @@ class Cast(Op):
                 raise OpError(f"tensors of type {dtype} cannot be cast", f"Types that can: {', '.join(_CASTABLE)}.")
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
-        return TensorSpec(parts[0].shape, self.target)
+        (part,) = parts
+        if part.dtype != self.source:
+            raise OpError(f"{self} is for {self.source}, not for {part}")
+        return TensorSpec(part.shape, self.target)
 
     def apply(self, parts: Sequence[Array]) -> Array:
         import numpy as np
 
         array = parts[0]
-        if self.source.name == "bfloat16":
-            array = (array.view("<u2").astype("<u4") << 16).view("<f4")
-        else:
-            array = array.view(self.source.numpy)
-        if self.target.name == "bfloat16":
-            return _to_bfloat16(array)
-        with np.errstate(over="ignore"):  # float16 has infinities for what it cannot hold, as in torch
-            return array.astype(self.target.numpy)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, as in torch
+            if self.source.name == "bfloat16":
+                array = (array.view("<u2").astype("<u4") << 16).view("<f4")
+            else:
+                array = array.view(self.source.numpy)
+            if self.source.itemsize == 8 and self.target.itemsize == 2:
+                array = array.astype("<f4")  # torch, too, rounds twice here
+            return _to_bfloat16(array) if self.target.name == "bfloat16" else array.astype(self.target.numpy)
 
     def __str__(self) -> str:
         return f"cast to {self.target}"
 
 
 def _to_bfloat16(array: Array) -> Array:
-    """Bit patterns (uint16) of the nearest bfloat16, ties to even; every NaN becomes 0x7fc0 as in torch on CPU."""
+    """Bit patterns (uint16) of the bfloat16 nearest to a float32, ties to even; a NaN becomes 0x7fc0 as in torch."""
     import numpy as np
 
-    if array.dtype.itemsize == 8:
-        with np.errstate(over="ignore"):
-            array = array.astype("<f4")  # torch, too, rounds float64 to float32 first
     bits = array.astype("<f4", copy=False).view("<u4")
     rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
     patterns: Array = np.where(np.isnan(array), np.uint16(0x7FC0), rounded)

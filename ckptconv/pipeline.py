@@ -181,9 +181,9 @@ def _write(
 
     total, done = sum(p.spec.nbytes for p in pieces), 0
 
-    def seen(count: int) -> None:
+    def seen(_: str, chunk: bytes) -> None:
         nonlocal done
-        done += count
+        done += len(chunk)
         if progress is not None:
             progress(done, total)
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
 from ckptconv.errors import IncompletePlanError, UsageError
-from ckptconv.folding import some
+from ckptconv.folding import place, some
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import Op, OpError, Then, cast
 from ckptconv.rules import Drop, Fuse, Keep, Rule, drop
@@ -65,6 +65,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise UsageError(f"there is no target '{self.target}'", f"Targets: {', '.join(TARGETS)}.")
+        if self.prefix and not self.prefix.endswith("."):
+            raise UsageError(f"the prefix '{self.prefix}' has no dot at its end", f"Write '{self.prefix}.' instead.")
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,9 @@ class Plan:
             kind: [p for p in self.problems if p.kind == kind] for kind in dict.fromkeys(p.kind for p in self.problems)
         }
         count = len(self.problems)
-        where = f"'{self.section}'" if self.section else "the top level"
-        lines = [f"the rules of {self.method} do not account for {where}: {count} problem{'s' * (count != 1)}"]
+        lines = [
+            f"the rules of {self.method} do not account for {place(self.section)}: {count} problem{'s' * (count != 1)}"
+        ]
         for kind, found in kinds.items():
             lines.extend(f"  {p.text}" for p in found[:3])
             if len(found) > 3:
@@ -159,7 +162,7 @@ def _prefix(rules: Sequence[Rule], names: StateSpec, options: Options) -> str:
             if any(n.startswith(prefix) for n in names):
                 return prefix
         heads = dict.fromkeys(".".join(n.split(".")[:2]) + "." for n in names if n.count(".") > 1)
-        raise UsageError(f"no name starts with '{options.prefix}'", f"Prefixes there are: {some(heads, 6)}.")
+        raise UsageError(f"no name starts with '{options.prefix}'", f"Prefixes there are: {some(map(repr, heads), 6)}.")
     spelled_out = wrapper and any(s.prefix.startswith(wrapper) for r in rules for s in r.sources)
     return "" if spelled_out else wrapper
 
@@ -177,7 +180,7 @@ class _Draft:
 def _apply(rules: Sequence[Rule], names: StateSpec, prefix: str, drops: Sequence[Drop]) -> _Draft:
     """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix."""
     draft = _Draft([], [], [], set())
-    parts: dict[tuple[int, str], dict[int, str]] = {}
+    parts: dict[tuple[int, str, tuple[str, ...]], dict[int, str]] = {}
     ways = [(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)]
     for key in names:
         accepted = next((d for d in drops if d.source.match(key) is not None), None)
@@ -199,14 +202,14 @@ def _apply(rules: Sequence[Rule], names: StateSpec, prefix: str, drops: Sequence
                 _move(draft, (key,), rule.target.fill(captures), rule, names)
             else:
                 target = rule.target.fill(captures)
-                group = parts.setdefault((index, target), {})
+                group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})
                 group[position] = key
                 if len(group) == len(rule.sources):
                     _move(draft, tuple(group[i] for i in range(len(group))), target, rule, names)
             break
         else:
             draft.problems.append(Problem("unexplained", key, f"{key} ({names[key]}): no rule explains it"))
-    for (index, target), group in parts.items():
+    for (index, target, _), group in parts.items():
         missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
         if missing:
             text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
@@ -219,7 +222,7 @@ def _move(draft: _Draft, sources: tuple[str, ...], target: str, rule: Keep | Fus
     try:
         spec = rule.op.spec(specs) if rule.op else specs[0]
     except OpError as error:
-        draft.problems.append(Problem("shape", sources[0], f"{sources[0]}: {error.message}"))
+        draft.problems.append(Problem("shape", sources[0], f"{some(sources)}: {error.message}"))
         return
     draft.moves.append(Move(sources, target, rule.op, spec, rule))
 

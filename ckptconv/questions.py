@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ckptconv.errors import UsageError
-from ckptconv.folding import fold
+from ckptconv.folding import fold, place
 from ckptconv.formats import open_checkpoint
 from ckptconv.identify import nearest, rank
 from ckptconv.methods.interface import Method
@@ -127,9 +127,8 @@ def explain(
     if key in where.tensors:
         return Explanation(**about, spec=where.tensors[key], fate="unexplained", target="", rule="", why=problem)
     near = get_close_matches(key, [*where.tensors], 3)
-    place = f"'{match.plan.section}'" if match.plan.section else "the top level"
     raise UsageError(
-        f"{place} holds no {key}",
+        f"{place(match.plan.section)} holds no {key}",
         f"Did you mean {' or '.join(near)}?" if near else "See the names: ckptconv inspect FILE.",
     )
 

@@ -46,9 +46,9 @@ def remap_state_dict(
         IncompletePlanError: the method leaves a tensor unexplained, missing or of the wrong shape.
         UsageError: an unknown method, section or target.
     """
-    sections, nodes = find_sections(state_dict, spec_of)
+    sections = find_sections(state_dict, spec_of)
     plan = choose(sections, method, Options(tuple(drop), strip_prefix, section, target)).plan
-    values = nodes[plan.section]
+    values = sections[plan.section].node
     return {m.target: _moved([values[s] for s in m.sources], m) for m in plan.moves}, plan
 
 

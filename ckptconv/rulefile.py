@@ -82,7 +82,7 @@ def _pixels(table: Mapping[str, Any]) -> Pixels:
     try:
         mean, std = (tuple(float(n) for n in table[key]) for key in ("mean", "std"))
         order = table.get("order", "RGB")
-        if len(mean) != 3 or len(std) != 3 or order not in ("RGB", "BGR"):
+        if len(mean) != 3 or len(std) != 3 or order not in ("RGB", "BGR") or table.keys() - {"mean", "std", "order"}:
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise UsageError(

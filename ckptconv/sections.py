@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ckptconv.errors import UnreadableError
 from ckptconv.spec import Section, TensorSpec
@@ -13,16 +12,13 @@ _MOST_CONTAINERS = 200_000
 _DEEPEST = 24
 
 
-def find_sections(
-    tree: object, spec_of: Callable[[object], TensorSpec | None]
-) -> tuple[dict[str, Section], dict[str, Mapping[str, Any]]]:
+def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) -> dict[str, Section]:
     """Every mapping that holds tensors directly, by its dotted path ('' is the top), outermost first.
 
-    Returns what a plan may see of them, and the mappings themselves. ``spec_of`` gives a tensor's spec and None for
-    anything else. Raises UnreadableError for a tree that contains itself or has no end: pickles can build both.
+    ``spec_of`` gives a tensor's spec and None for anything else. Raises UnreadableError for a tree that contains
+    itself or has no end: pickles can build both.
     """
     sections: dict[str, Section] = {}
-    nodes: dict[str, Mapping[str, Any]] = {}
     queue: deque[tuple[str, int, object]] = deque([("", 0, tree)])
     visits = 0
     while queue:
@@ -42,11 +38,13 @@ def find_sections(
                 continue
             others[str(key)] = kind_of(value)
             if isinstance(value, Mapping | list | tuple) and value:
-                queue.append((f"{path}.{key}" if path else str(key), depth + 1, value))
-        if tensors and isinstance(node, Mapping) and path not in sections:
-            sections[path] = Section(tensors, others)
-            nodes[path] = node
-    return sections, nodes
+                step = str(key) or "''"
+                queue.append((f"{path}.{step}" if path else step, depth + 1, value))
+        if tensors and isinstance(node, Mapping):
+            while path in sections:  # {'a.b': …} beside {'a': {'b': …}}
+                path += "'"
+            sections[path] = Section(tensors, others, node)
+    return sections
 
 
 def _items(node: object) -> Sequence[tuple[object, object]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,11 @@ StateSpec = Mapping[str, TensorSpec]
 
 @dataclass(frozen=True)
 class Section:
-    """One mapping inside a checkpoint that holds tensors: their specs, and what else it holds by kind ('dict')."""
+    """One mapping inside a checkpoint that holds tensors: their specs, and what else it holds by kind ('dict').
+
+    ``node`` is the mapping itself, for whoever reads the tensors; a plan never looks at it.
+    """
 
     tensors: StateSpec
     others: Mapping[str, str]
+    node: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

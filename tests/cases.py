@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ckptconv.remap import Options
+from ckptconv.planning import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 FOLDER = Path(__file__).parent / "cases"

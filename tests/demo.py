@@ -1,6 +1,6 @@
 """`make demo`: a full-size file in MoCo v2's real layout, converted, and what came out. Needs the core install only.
 
-The file's pickle is the one that the official code wrote; its numbers are made up. The demo leaves its files in `.demo/`.
+The file's pickle is the one that the official code wrote; its numbers are made up. Its files stay in `.demo/`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import ckptconv
 from ckptconv.errors import UnidentifiedError
 from ckptconv.identify import Match, choose
 from ckptconv.methods import METHODS
-from ckptconv.remap import Options
+from ckptconv.planning import Options
 from ckptconv.rules import Rule
 from tests import hollow
 from tests.cases import FOLDER, Case, cases
@@ -121,7 +121,11 @@ def test_every_rule_of_every_method_is_shown_by_a_case() -> None:
         plan = choose(case.sections, case.method, case.options).plan
         shown.update((case.method, done.rule) for done in (*plan.moves, *plan.dropped))
     unseen = {
-        (m.name, str(rule)) for m in METHODS for layout in m.layouts for rule in layout.rules if (m.name, rule) not in shown
+        (m.name, str(rule))
+        for m in METHODS
+        for layout in m.layouts
+        for rule in layout.rules
+        if (m.name, rule) not in shown
     }
     assert unseen == set(UNSEEN)
 

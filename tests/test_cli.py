@@ -88,7 +88,7 @@ def test_dtype_rounds_floating_tensors_as_torch_does(lightly, tmp_path, name, dt
         (["--drop", "{p"], 2, "the pattern '{p' has a stray brace", "{x} or {x...}"),
         (["--selfsup", "lightning"], 2, "there is no method 'lightning'", "Did you mean lightly?"),
         (["--selfsup", "moco"], 1, "the rules of moco do not account for", "--selfsup lightly"),
-        (["--strip-prefix", "encoder."], 2, "no name starts with 'encoder.'", "Prefixes there are: backbone."),
+        (["--strip-prefix", "encoder."], 2, "no name starts with 'encoder.'", "Prefixes there are: 'backbone."),
         (["--rules", "absent.toml"], 2, "the rule file absent.toml cannot be read", "TOML"),
     ],
 )

@@ -107,7 +107,7 @@ class ResNet:
         if target != "mmdet":
             return ""
         if self.in_channels != 3:
-            return f"its stem takes {self.in_channels} channels: a detector feeds it 3"
+            return f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
         if self.stem_kernel != 7:
             return (
                 f"its stem is {self.stem_kernel}x{self.stem_kernel}, made for small images; MMDetection's ResNet has a "
@@ -145,12 +145,12 @@ def _whole(bottleneck: bool, found: tuple[int, ...]) -> tuple[int, int, int, int
 def read(state: StateSpec) -> ResNet | None:
     """The ResNet that most of these shapes speak for, or None if the names are not a ResNet's."""
     stages: list[dict[str, tuple[int, ...]]] = [{} for _ in range(4)]
-    indices: list[set[str]] = [set() for _ in range(4)]
+    blocks_seen: list[Counter[str]] = [Counter() for _ in range(4)]
     for name, spec in state.items():
         head, _, rest = name.partition(".")
         if head in ("layer1", "layer2", "layer3", "layer4") and rest:
             stage = int(head[5]) - 1
-            indices[stage].add(rest.partition(".")[0])
+            blocks_seen[stage][rest.partition(".")[0]] += 1
             stages[stage][rest] = spec.shape
     stem = state.get("conv1.weight")
     if not any(rest.endswith(".conv2.weight") for entries in stages for rest in entries):
@@ -169,11 +169,12 @@ def read(state: StateSpec) -> ResNet | None:
     inner = _most_common(votes("conv1", 0)) if bottleneck else planes
     per_group = _most_common(votes("conv2", 1))
     stem_shape = stem.shape if stem is not None and len(stem.shape) == 4 else (0, 0, 0, 0)
-    norm = state.get("bn1.weight")
-    stem_channels = norm.shape[0] if norm is not None and len(norm.shape) == 1 else stem_shape[0]
+    stem_channels = _most_common(
+        spec.shape[0] for name, spec in state.items() if name.startswith(("conv1.", "bn1.")) and spec.shape
+    )
     if not (planes and inner and per_group):
         return None
-    blocks = _whole(bottleneck, tuple(map(len, indices)))
+    blocks = _whole(bottleneck, tuple(sum(n > 1 for n in seen.values()) for seen in blocks_seen))
     return ResNet(
         blocks=blocks,
         bottleneck=bottleneck,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import typer
 
 from ckptconv.errors import CkptconvError
-from ckptconv.folding import fold
+from ckptconv.folding import fold, place
 from ckptconv.methods.interface import Method
 from ckptconv.pipeline import Progress, Receipt
 from ckptconv.questions import Explanation, Inspection, dropped_by_reason
@@ -47,10 +47,6 @@ def size(count: int) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _place(section: str) -> str:
-    return f"'{section}'" if section else "the top level"
 
 
 def error(problem: CkptconvError, as_json: bool) -> None:
@@ -107,7 +103,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     backbone = plan.backbone
     assert backbone is not None
     entries = backbone.entries()
-    _row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {_place(plan.section)}")
+    _row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
     how = "as asked" if done.method_named else "found by its names"
     _row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
     if done.also:
@@ -183,13 +179,13 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
     for path, names in fold(found.sections).items():
         specs = [spec for name in names for spec in found.sections[name].values()]
         dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs))
-        head = f"{_place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
+        head = f"{place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
         _row("section", f"{head}: {_count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}")
         if len(names) == 1:
             _tensors(found, path, full)
     complete = [fit for fit in found.fits if fit.complete]
     for i, fit in enumerate(complete):
-        _row("" if i else "fits", f"{fit.method} ({fit.layout}, {_place(fit.section)}) explains every tensor")
+        _row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
     if not complete:
         _row("fits", "no method known here; --strip-prefix, --section and --rules may help")
     rest = [fit for fit in found.fits if not fit.complete]
@@ -236,7 +232,7 @@ def explanation(found: Explanation, as_json: bool) -> None:
         _json("explain", {**vars(found), "spec": str(found.spec) if found.spec else None})
         return
     _row("key", f"{found.key} ({found.spec})" if found.spec else found.key)
-    _row("method", f"{found.method}, {_place(found.section)}")
+    _row("method", f"{found.method}, {place(found.section)}")
     _row(
         found.fate,
         f"as {found.target}: {found.why}" if found.target else found.why,

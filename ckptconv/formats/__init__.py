@@ -36,6 +36,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 def _open(source: Source) -> Checkpoint:
     head = source.read(0, min(source.size, 512))
+    if safetensors_file.header_length(source) is not None:
+        return safetensors_file.read(source)
     if head.startswith(b"PK"):
         return torch_file.read_zip(source)
     if head[:1] == b"\x80":
@@ -43,8 +45,6 @@ def _open(source: Source) -> Checkpoint:
         return torch_file.read_legacy(source) if legacy else numpy_file.read_pickle(source)
     if head.startswith(numpy_file.NPY_MAGIC):
         return numpy_file.read_npy(source)
-    if safetensors_file.header_length(source) is not None:
-        return safetensors_file.read(source)
     _refuse_strangers(source, head)
     if head.lstrip()[:1] == b"{":
         return safetensors_file.read_index(source, _open)

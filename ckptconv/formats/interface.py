@@ -73,8 +73,8 @@ class Piece:
     read: Callable[[bool], Iterator[bytes]]
 
 
-Seen = Callable[[int], None]
-"""What a writer calls with the number of tensor bytes it has just written."""
+Seen = Callable[[str, bytes], None]
+"""What a writer calls with a tensor's name and each run of its bytes as they pass."""
 
 
 def split(data: bytes) -> Iterator[bytes]:
@@ -99,7 +99,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sections, self._nodes = find_sections(self.tree, _spec_of)
+        self.sections = find_sections(self.tree, _spec_of)
         self._tensors: dict[str, Mapping[str, StoredTensor]] = {}
         self._verified: set[str] = set()
         for path in self.sections:
@@ -113,14 +113,14 @@ class Checkpoint:
     def tensors(self, path: str) -> Mapping[str, StoredTensor]:
         """The tensors of the section at a dotted path."""
         if path not in self._tensors:
-            node = self._nodes[path]
-            self._tensors[path] = {k: t for k in self.sections[path].tensors if (t := tensor_of(node[k])) is not None}
+            section = self.sections[path]
+            self._tensors[path] = {k: t for k in section.tensors if (t := tensor_of(section.node[k])) is not None}
         return self._tensors[path]
 
     def _check(self, name: str, tensor: StoredTensor) -> None:
         """Refuse a view that reaches outside its storage, or that unfolds into far more than the file holds."""
         itemsize = tensor.spec.dtype.itemsize
-        if (tensor.offset + tensor.extent) * itemsize > self.nbytes_of(tensor.storage):
+        if tensor.spec.numel and (tensor.offset + tensor.extent) * itemsize > self.nbytes_of(tensor.storage):
             raise UnreadableError(
                 f"{self.path}: the tensor {name} reaches outside its storage '{tensor.storage}'",
                 "The file is damaged or was made to mislead; get it again from its source.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.interface import Checkpoint
-from ckptconv.formats.pickled import Pickled
+from ckptconv.formats.pickled import Pickled, PickledArray
 from ckptconv.formats.sandbox import Unpickler
 from ckptconv.formats.source import Source
 
@@ -19,6 +19,8 @@ def read_pickle(source: Source, start: int = 0, name: str = "numpy pickle") -> C
     pickled = Pickled(source)
     unpickler = Unpickler(source, start, source.size, pickled.meanings)
     tree = unpickler.load()
+    if isinstance(tree, PickledArray) and len(tree.objects) == 1:
+        tree = tree.objects[0]  # numpy.save wraps whatever is no array in an array of one object
     if unpickler.tell() != source.size:
         raise UnreadableError(
             f"{source.path}: {source.size - unpickler.tell():,} bytes stand behind its pickle",

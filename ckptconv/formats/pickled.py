@@ -16,21 +16,21 @@ from ckptconv.spec import DTYPES, DType, TensorSpec
 
 _BY_STORAGE = {d.storage: d for d in DTYPES.values() if d.storage}
 _BY_NUMPY = {d.numpy[1:]: d for d in DTYPES.values() if d.numpy}
+_OPAQUE = {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1}
+"""Bytes an element of the storages that are known to exist and cannot be read as tensors: quantized ones."""
+
 _MOST_AXES = 64
 _LONGEST = 1 << 62
 
 
 class StorageRef:
-    """What a persistent id of torch stands for: a storage's key, its element type (None: bytes) and its elements."""
+    """What a persistent id of torch stands for: a storage's key, its element type (None: unknown), its size."""
 
-    __slots__ = ("dtype", "key", "numel")
+    __slots__ = ("dtype", "itemsize", "key", "nbytes")
 
-    def __init__(self, key: str, dtype: DType | None, numel: int) -> None:
-        self.key, self.dtype, self.numel = key, dtype, numel
-
-    @property
-    def nbytes(self) -> int:
-        return self.numel * (self.dtype.itemsize if self.dtype else 1)
+    def __init__(self, key: str, dtype: DType | None, numel: int, itemsize: int) -> None:
+        self.key, self.dtype, self.itemsize = key, dtype, itemsize
+        self.nbytes = numel * itemsize
 
 
 class Pickled:
@@ -40,9 +40,10 @@ class Pickled:
         self._source = source
         self.refs: dict[str, StorageRef] = {}
         self.arrays: dict[str, Storage] = {}
-        numpy_reconstruct: dict[tuple[str, str], Meaning] = {
-            (f"numpy.{core}.multiarray", "_reconstruct"): self._array_meaning for core in ("core", "_core")
-        }
+        arrays: dict[tuple[str, str], Meaning] = {}
+        for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
+            arrays[f"{core}.multiarray", "_reconstruct"] = lambda *_: PickledArray(self)
+            arrays[f"{core}.numeric", "_frombuffer"] = self._array_from_buffer
         self.meanings: Mapping[tuple[str, str], Meaning] = {
             ("collections", "OrderedDict"): _ordered_dict,
             ("torch._utils", "_rebuild_tensor"): self._tensor,
@@ -54,8 +55,9 @@ class Pickled:
             ("torch", "Size"): lambda *lengths: tuple(*lengths),
             ("_codecs", "encode"): _encode,
             ("numpy", "dtype"): lambda *args: NumpyType(*args),
-            ("numpy.dtypes", "dtype"): lambda *args: NumpyType(*args),
-            **numpy_reconstruct,
+            ("__builtin__", "bytes"): _no_bytes,
+            ("builtins", "bytes"): _no_bytes,
+            **arrays,
         }
 
     def storage(self, pid: object) -> object:
@@ -75,13 +77,12 @@ class Pickled:
         if len(pid) > 5 and pid[5] is not None:
             raise Malformed("a storage is a view of another, as before torch 0.4")
         dtype = _BY_STORAGE.get(kind.name)
-        if dtype is None and kind.name != "UntypedStorage":
-            return Call(kind, pid)  # a quantized or unknown type: no tensor of it can be read
-        ref = StorageRef(str(key), dtype, numel)
+        opaque = dtype is None and kind.name != "UntypedStorage"
+        ref = StorageRef(str(key), dtype, numel, dtype.itemsize if dtype else _OPAQUE.get(kind.name, 1))
         known = self.refs.setdefault(ref.key, ref)
         if known.nbytes != ref.nbytes:
             raise Malformed(f"storage '{key}' has two sizes")
-        return ref
+        return Call(kind, ()) if opaque else ref
 
     def _tensor(self, storage: object, offset: object, size: object, stride: object, *rest: object) -> object:
         # rest: requires_grad, backward_hooks, metadata; the last says that a sign or conjugation is pending
@@ -121,8 +122,20 @@ class Pickled:
             return Call(kind, args)
         return meaning(*args)
 
-    def _array_meaning(self, *_: object) -> object:
-        return PickledArray(self)
+    def _array_from_buffer(
+        self, data: object, kind: object, shape: object, order: object, axes: object = None
+    ) -> object:
+        """How protocol 5 writes an array that is contiguous in some order of its axes: `numpy._core.numeric`."""
+        array = PickledArray(self)
+        stored = self.array(shape, kind, order == "F", data)
+        if stored is not None and axes is not None:
+            moved = _lengths(axes)
+            if sorted(moved) != list(range(len(stored.spec.shape))):
+                raise Malformed("an array's axes are not in order")
+            spec = TensorSpec(tuple(stored.spec.shape[a] for a in moved), stored.spec.dtype)
+            stored = StoredTensor(spec, stored.storage, 0, tuple(stored.strides[a] for a in moved))
+        array.stored = stored
+        return array
 
     def array(self, shape: object, kind: object, fortran: object, data: object) -> StoredTensor | None:
         """A numpy array as a stored tensor; None if its elements are objects or text."""
@@ -163,20 +176,22 @@ class NumpyType:
 
 
 class PickledArray:
-    """A numpy array in a pickle; ``stored`` is filled when its state has been read."""
+    """A numpy array in a pickle: ``stored`` if it holds numbers, ``objects`` if it holds objects, once it is built."""
 
-    __slots__ = ("_pickled", "stored")
+    __slots__ = ("_pickled", "objects", "stored")
     kind = "numpy.ndarray"
 
     def __init__(self, pickled: Pickled) -> None:
         self._pickled = pickled
         self.stored: StoredTensor | None = None
+        self.objects: list[Any] = []
 
     def build(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
             raise Malformed("a numpy array is not described as numpy does")
         _, shape, kind, fortran, data = state
         self.stored = self._pickled.array(shape, kind, fortran, data)
+        self.objects = data if isinstance(data, list) else []
 
 
 def _ordered_dict(*args: Any) -> dict[Any, Any]:
@@ -189,6 +204,13 @@ def _encode(text: object, codec: object = "", *_: object) -> object:
     if isinstance(text, str) and codec == "latin1":
         return text
     raise Malformed("bytes are not written as Python does")
+
+
+def _no_bytes(*args: object) -> object:
+    """Empty bytes as protocol 2 writes them."""
+    if args:
+        raise Malformed("bytes are not written as Python does")
+    return ""
 
 
 def _lengths(value: object) -> tuple[int, ...]:

@@ -21,12 +21,15 @@ _MOST_AXES = 64
 
 
 def header_length(source: Source) -> int | None:
-    """The length of the JSON header if the file starts like safetensors, else None."""
+    """The length of the JSON header if the file starts like safetensors, else None.
+
+    No pickle and no zip does: behind what would be three zero bytes of the length they have no brace.
+    """
     if source.size < 10:
         return None
     start = source.read(0, 9)
     length = int.from_bytes(start[:8], "little")
-    return length if start[8:] == b"{" and length >= 2 else None
+    return length if start[8:] == b"{" and 2 <= length < 1 << 40 else None
 
 
 def read(source: Source) -> Checkpoint:
@@ -125,6 +128,7 @@ def read_index(source: Source, open_file: Callable[[Source], Checkpoint]) -> Che
                 f"{source.path} names a shard outside its folder: {name}", "Shards lie beside the index."
             )
         shards[name] = open_file(Source(source.path.parent / name))
+    ordered, numbers = list(shards.values()), {name: i for i, name in enumerate(shards)}
     tree: dict[str, object] = {}
     for tensor_name, shard in weights.items():
         stored = shards[shard].tensors("").get(tensor_name) if "" in shards[shard].sections else None
@@ -132,11 +136,20 @@ def read_index(source: Source, open_file: Callable[[Source], Checkpoint]) -> Che
             raise UnreadableError(
                 f"{source.path} says that {shard} holds {tensor_name}, which it does not", "Get all shards again."
             )
-        tree[tensor_name] = StoredTensor(stored.spec, f"{shard}:{stored.storage}", stored.offset, stored.strides)
+        key = f"{numbers[shard]}:{stored.storage}"
+        tree[tensor_name] = StoredTensor(stored.spec, key, stored.offset, stored.strides)
+
+    def shard_of(key: str) -> tuple[Checkpoint, str]:
+        number, _, storage = key.partition(":")
+        return ordered[int(number)], storage
 
     def locate(key: str) -> Storage:
-        shard, _, storage = key.partition(":")
-        return shards[shard].locate(storage)
+        shard, storage = shard_of(key)
+        return shard.locate(storage)
+
+    def nbytes_of(key: str) -> int:
+        shard, storage = shard_of(key)
+        return shard.nbytes_of(storage)
 
     sources = (source, *(s for shard in shards.values() for s in shard.sources))
     formats = " and ".join(sorted({shard.format for shard in shards.values()}))
@@ -147,6 +160,6 @@ def read_index(source: Source, open_file: Callable[[Source], Checkpoint]) -> Che
         sources,
         tree,
         locate,
-        lambda key: shards[key.partition(":")[0]].nbytes_of(key.partition(":")[2]),
+        nbytes_of,
         named,
     )

@@ -17,6 +17,8 @@ from ckptconv.formats.interface import Piece, Seen
 def in_order(pieces: Sequence[Piece]) -> list[Piece]:
     """The pieces in the order they are written. Raises UsageError for a type the format has no word for."""
     for piece in pieces:
+        if piece.name == "__metadata__" or any("\ud800" <= letter <= "\udfff" for letter in piece.name):
+            raise UsageError(f"safetensors cannot hold the name {piece.name!r}", "Write a torch file: --format torch.")
         if piece.spec.dtype.safetensors is None:
             raise UsageError(
                 f"safetensors cannot hold {piece.name}: it has no {piece.spec.dtype}",
@@ -39,5 +41,5 @@ def write(file: BinaryIO, pieces: Sequence[Piece], metadata: Mapping[str, str], 
     file.write(len(raw).to_bytes(8, "little") + raw)
     for piece in pieces:
         for chunk in piece.read(False):
+            seen(piece.name, chunk)
             file.write(chunk)
-            seen(len(chunk))

@@ -9,6 +9,7 @@ Opcodes: `Lib/pickletools.py` of CPython, protocols 0 to 5.
 
 from __future__ import annotations
 
+import codecs
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -105,7 +106,7 @@ class _Stream:
             self.window, self.base, self.at = b"", start + count, 0
         return Blob(start, count)
 
-    def line(self) -> str:
+    def line(self) -> bytes:
         found = self.window.find(b"\n", self.at)
         if found < 0:
             start = self.tell()
@@ -115,7 +116,7 @@ class _Stream:
                 raise Malformed("a line has no end")
         text = self.window[self.at : found]
         self.at = found + 1
-        return text.decode("utf-8")
+        return text
 
 
 Step = Callable[["Unpickler", _Stream], None]
@@ -254,6 +255,8 @@ class Unpickler:
 
     def _old_text(self, length: int) -> None:
         """Python 2's str: names when short, an array's bytes when long."""
+        if length < 0:
+            raise Malformed(f"a text of {length} bytes")
         self._push(self._stream.skip(length) if length > _BIG else self._stream.take(length).decode("latin-1"))
 
     def _integer(self, length: int) -> None:
@@ -262,12 +265,12 @@ class Unpickler:
         self._push(int.from_bytes(self._stream.take(length), "little", signed=True))
 
 
-def _int_line(text: str) -> int | bool:
-    return {"00": False, "01": True}[text] if text in ("00", "01") else int(text)
+def _int_line(text: bytes) -> int | bool:
+    return {b"00": False, b"01": True}[text] if text in (b"00", b"01") else int(text)
 
 
 def _inst(u: Unpickler, s: _Stream) -> None:
-    func = u._named(s.line(), s.line())
+    func = u._named(s.line().decode(), s.line().decode())
     u._push(u._call(func, tuple(u._marked())))
 
 
@@ -407,7 +410,7 @@ _DISPATCH: Mapping[bytes, Step] = {
     b"M": lambda u, s: u._push(_u2(s)),
     b"J": lambda u, s: u._push(_i4(s)),
     b"I": lambda u, s: u._push(_int_line(s.line())),
-    b"L": lambda u, s: u._push(int(s.line().rstrip("L"))),
+    b"L": lambda u, s: u._push(int(s.line().rstrip(b"L"))),
     b"\x8a": lambda u, s: u._integer(_u1(s)),
     b"\x8b": lambda u, s: u._integer(_i4(s)),
     b"F": lambda u, s: u._push(float(s.line())),
@@ -416,8 +419,8 @@ _DISPATCH: Mapping[bytes, Step] = {
     b"X": lambda u, s: u._text(_u4(s)),
     b"\x8c": lambda u, s: u._text(_u1(s)),
     b"\x8d": lambda u, s: u._text(_u8(s)),
-    b"V": lambda u, s: u._push(s.line()),
-    b"S": lambda u, s: u._push(s.line()[1:-1]),
+    b"V": lambda u, s: u._push(s.line().decode("raw-unicode-escape")),
+    b"S": lambda u, s: u._push(codecs.escape_decode(s.line()[1:-1])[0].decode("latin-1")),
     b"U": lambda u, s: u._old_text(_u1(s)),
     b"T": lambda u, s: u._old_text(_i4(s)),
     b"C": lambda u, s: u._push(s.skip(_u1(s))),
@@ -450,7 +453,7 @@ _DISPATCH: Mapping[bytes, Step] = {
     b"h": _get(_u1),
     b"j": _get(_u4),
     # names and calls
-    b"c": lambda u, s: u._push(u._named(s.line(), s.line())),
+    b"c": lambda u, s: u._push(u._named(s.line().decode(), s.line().decode())),
     b"\x93": _stack_global,
     b"R": _reduce,
     b"\x81": _reduce,
@@ -458,7 +461,7 @@ _DISPATCH: Mapping[bytes, Step] = {
     b"i": _inst,
     b"o": _obj,
     b"b": lambda u, s: u._build(),
-    b"P": lambda u, s: u._push(u._refer(s.line())),
+    b"P": lambda u, s: u._push(u._refer(s.line().decode())),
     b"Q": lambda u, s: u._push(u._refer(u._stack.pop())),
     b"\x82": _refused("it uses the copyreg extension registry"),
     b"\x83": _refused("it uses the copyreg extension registry"),

@@ -139,9 +139,10 @@ def _legacy_storages(source: Source, pickled: Pickled, keys: object, at: int) ->
                 "The file is damaged, or of a type that cannot be read (quantized): get it again.",
             )
         count = int.from_bytes(source.read(at, 8), "little", signed=True)
-        if count != ref.numel:
+        if count * ref.itemsize != ref.nbytes:
             raise UnreadableError(
-                f"{source.path}: the storage '{key}' has {count:,} elements, its pickle says {ref.numel:,}",
+                f"{source.path}: the storage '{key}' has {count:,} elements, its pickle says "
+                f"{ref.nbytes // ref.itemsize:,}",
                 "The file is damaged: get it again from its source.",
             )
         storages[key] = Storage(ref.nbytes, source, at + 8)

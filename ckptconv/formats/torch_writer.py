@@ -23,7 +23,7 @@ _WIDE = 0xFFFFFFFF
 
 
 def _text(value: str) -> bytes:
-    raw = value.encode("utf-8")
+    raw = value.encode("utf-8", "surrogatepass")  # as pickle does
     return b"X" + struct.pack("<I", len(raw)) + raw
 
 
@@ -135,7 +135,12 @@ def write(file: BinaryIO, pieces: Sequence[Piece], meta: Mapping[str, object], s
     archive.add("data.pkl", len(data), [data], zlib.crc32(data))
     archive.add("byteorder", 6, [b"little"], zlib.crc32(b"little"))
     for i, piece in enumerate(pieces):
-        archive.add(f"data/{i}", piece.spec.nbytes, piece.read(False), piece.crc)
-        seen(piece.spec.nbytes)
+        archive.add(f"data/{i}", piece.spec.nbytes, _shown(piece, seen), piece.crc)
     archive.add("version", 2, [b"3\n"], zlib.crc32(b"3\n"))
     archive.finish()
+
+
+def _shown(piece: Piece, seen: Seen) -> Iterable[bytes]:
+    for chunk in piece.read(False):
+        seen(piece.name, chunk)
+        yield chunk

@@ -1,0 +1,330 @@
+"""The ResNet family against MMDetection's own classes, and what is said of files that are nearly a ResNet."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ckptconv.backbones import FAMILIES, TARGETS
+from ckptconv.backbones.resnet import ResNet, read
+from ckptconv.methods.frameworks import TORCHVISION
+from ckptconv.planning import Options, Plan, make_plan
+from ckptconv.spec import DTYPES, Section, TensorSpec
+
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+}
+SLOW = settings(deadline=None, derandomize=True, max_examples=60)
+
+
+def resnet(depth: int, width: int = 64, groups: int = 1, base_width: int = 0) -> ResNet:
+    """``base_width``: channels a group in the first stage, as in 'ResNeXt-50 32x4d'."""
+    return ResNet(
+        blocks=BLOCKS[depth],
+        bottleneck=depth >= 50,
+        stem_channels=width,
+        planes=width,
+        inner=groups * base_width or width,
+        groups=groups,
+        stem_kernel=7,
+        in_channels=3,
+    )
+
+
+def state(entries: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
+    counters = (name for name in entries if name.endswith(".num_batches_tracked"))
+    dtypes = dict.fromkeys(counters, DTYPES["int64"])
+    return {name: TensorSpec(shape, dtypes.get(name, DTYPES["float32"])) for name, shape in entries.items()}
+
+
+def plan_of(names: Mapping[str, TensorSpec], target: str = "mmdet") -> Plan:
+    return make_plan(TORCHVISION, TORCHVISION.layouts[0], "", Section(names, {}), Options(target=target))
+
+
+# -- MMDetection's word ------------------------------------------------------------------------------------------------
+
+
+def mmdet_state(kind: str, **arguments: Any) -> list[tuple[str, tuple[int, ...]]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # mmcv and torch.jit each say what will change in their next version
+        import mmdet.models.backbones as backbones
+        import torch
+
+    with torch.device("meta"):
+        network = getattr(backbones, kind)(**arguments)
+    return [(name, tuple(tensor.shape)) for name, tensor in network.state_dict().items()]
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize("width", [64, 128, 256, 320])
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_entries_are_those_of_mmdet_resnet(depth: int, width: int) -> None:
+    real = mmdet_state("ResNet", depth=depth, base_channels=width, stem_channels=width)
+    assert list(resnet(depth, width).entries().items()) == real
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize(("depth", "groups", "base_width"), [(50, 32, 4), (101, 32, 4), (101, 64, 4), (152, 32, 8)])
+def test_entries_are_those_of_mmdet_resnext(depth: int, groups: int, base_width: int) -> None:
+    real = mmdet_state("ResNeXt", depth=depth, groups=groups, base_width=base_width)
+    assert list(resnet(depth, 64, groups, base_width).entries().items()) == real
+
+
+@pytest.mark.mmdet
+def test_the_depths_said_to_have_no_place_have_none() -> None:
+    for depth in (18, 34, 50, 101, 152):
+        assert resnet(depth).obstacle("mmdet") == ""
+    with pytest.raises(KeyError, match="invalid depth 200"):
+        mmdet_state("ResNet", depth=200)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("member", "name"),
+    [
+        (resnet(18), "ResNet-18"),
+        (resnet(34), "ResNet-34"),
+        (resnet(50), "ResNet-50"),
+        (resnet(200), "ResNet-200"),
+        (resnet(50, 128), "ResNet-50, width x2"),
+        (resnet(50, 96), "ResNet-50, width x1.5"),
+        (resnet(50, 64, 32, 4), "ResNeXt-50 32x4d"),
+        (resnet(101, 64, 64, 4), "ResNeXt-101 64x4d"),
+        (resnet(152, 64, 32, 8), "ResNeXt-152 32x8d"),
+        (replace(resnet(50), inner=128), "ResNet-50, inner width x2"),
+        (replace(resnet(50), blocks=(1, 2, 3, 4)), "ResNet-1-2-3-4"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_name(member: ResNet, name: str) -> None:
+    assert member.name == name
+
+
+def test_settings_are_what_a_config_needs() -> None:
+    assert resnet(101, 64, 32, 8).settings() == {
+        "family": "ResNet",
+        "depth": 101,
+        "blocks": [3, 4, 23, 3],
+        "bottleneck": True,
+        "stem_channels": 64,
+        "base_channels": 64,
+        "groups": 32,
+        "base_width": 8,
+        "stem_kernel": 7,
+        "in_channels": 3,
+    }
+
+
+def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
+    member = resnet(50)
+    assert len(member.entries()) == 318
+    optional = [name for name in member.entries() if member.optional(name)]
+    assert len(optional) == 53
+    assert {name.rpartition(".")[2] for name in optional} == {"num_batches_tracked"}
+
+
+def test_targets() -> None:
+    assert TARGETS == ("mmdet", "torchvision")
+    assert [family.name for family in FAMILIES] == ["ResNet"]
+
+
+# -- reading back ------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def members(draw: st.DrawFn) -> ResNet:
+    count = st.integers(1, 5)
+    bottleneck = draw(st.booleans())
+    planes = draw(st.integers(1, 80))
+    groups = draw(st.sampled_from([1, 2, 3, 32])) if bottleneck else 1
+    inner = groups * draw(st.integers(1, 12)) if groups > 1 else planes
+    if bottleneck and groups == 1 and draw(st.booleans()):
+        inner = draw(st.integers(1, 200))
+    return ResNet(
+        blocks=(draw(count), draw(count), draw(count), draw(count)),
+        bottleneck=bottleneck,
+        stem_channels=draw(st.integers(1, 300)),
+        planes=planes,
+        inner=inner,
+        groups=groups,
+        stem_kernel=draw(st.sampled_from([3, 5, 7])),
+        in_channels=draw(st.sampled_from([1, 2, 3, 4])),
+    )
+
+
+@SLOW
+@given(members())
+def test_read_finds_the_very_member_whose_entries_it_is_given(member: ResNet) -> None:
+    assert read(state(member.entries())) == member
+
+
+@SLOW
+@given(members(), st.randoms(use_true_random=False))
+def test_read_does_not_depend_on_the_order_of_names(member: ResNet, random: Any) -> None:
+    names = list(state(member.entries()).items())
+    random.shuffle(names)
+    assert read(dict(names)) == member
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        ["cls_token", "blocks.0.attn.qkv.weight", "norm.weight"],
+        ["layers.0.blocks.0.attn.qkv.weight", "layers.0.downsample.reduction.weight"],
+        ["features.0.weight", "classifier.1.weight"],
+        ["conv1.weight", "bn1.weight"],
+    ],
+    ids=["empty", "ViT", "Swin", "AlexNet", "a stem alone"],
+)
+def test_read_gives_none_for_names_of_no_resnet(names: list[str]) -> None:
+    assert read({name: TensorSpec((64, 3, 7, 7), DTYPES["float32"]) for name in names}) is None
+
+
+# -- one thing wrong ---------------------------------------------------------------------------------------------------
+
+NEAR = {m.name: state(m.entries()) for m in (resnet(18), resnet(34), resnet(50), resnet(50, 64, 32, 4))}
+a_network = st.sampled_from(sorted(NEAR))
+
+
+@st.composite
+def network_and_key(draw: st.DrawFn) -> tuple[str, str]:
+    name = draw(a_network)
+    keys = [key for key in NEAR[name] if not key.endswith(".num_batches_tracked")]
+    return name, draw(st.sampled_from(keys))
+
+
+@SLOW
+@given(network_and_key())
+def test_one_missing_key_is_one_problem_that_names_it(choice: tuple[str, str]) -> None:
+    name, key = choice
+    names = {k: v for k, v in NEAR[name].items() if k != key}
+    (problem,) = plan_of(names).problems
+    shape = list(NEAR[name][key].shape)
+    assert (problem.kind, problem.key) == ("missing", key)
+    assert problem.text == f"{key} of {name} ({shape}): nothing in the file becomes it"
+
+
+@SLOW
+@given(
+    a_network,
+    st.sampled_from(
+        [
+            "fc.weight",
+            "extra",
+            "layer2",
+            "layer1.x",
+            "layer1.0.conv9.weight",
+            "layer2.0.downsample.2.weight",
+            "layer4.9.bn1.bias",
+            "layer5.0.conv1.weight",
+        ]
+    ),
+)
+def test_one_extra_key_is_one_problem_that_names_it(name: str, extra: str) -> None:
+    spec = TensorSpec((7, 5), DTYPES["float32"])
+    (problem,) = plan_of({**NEAR[name], extra: spec}).problems
+    assert (problem.kind, problem.key) == ("unexplained", extra)
+    assert problem.text == f"{extra} (float32 [7, 5]): {name} has no {extra}"
+
+
+@SLOW
+@given(network_and_key(), st.sampled_from(["longer", "another axis"]))
+def test_one_wrong_shape_is_one_problem_that_names_it(choice: tuple[str, str], how: str) -> None:
+    name, key = choice
+    right = NEAR[name][key]
+    wrong = (right.shape[0] + 1, *right.shape[1:]) if how == "longer" else (*right.shape, 1)
+    (problem,) = plan_of({**NEAR[name], key: TensorSpec(wrong, right.dtype)}).problems
+    assert (problem.kind, problem.key) == ("shape", key)
+    assert problem.text == f"{key}: shape {list(wrong)}, but {key} of {name} is {list(right.shape)}"
+
+
+@SLOW
+@given(network_and_key(), st.sampled_from(["int64", "uint8", "bool"]))
+def test_one_tensor_of_whole_numbers_is_one_problem_that_names_it(choice: tuple[str, str], dtype: str) -> None:
+    name, key = choice
+    spec = TensorSpec(NEAR[name][key].shape, DTYPES[dtype])
+    (problem,) = plan_of({**NEAR[name], key: spec}).problems
+    assert (problem.kind, problem.key) == ("dtype", key)
+    assert problem.text == f"{key}: {dtype} numbers, but {key} of {name} takes floating ones"
+
+
+def test_counters_may_be_absent_and_are_named() -> None:
+    names = {k: v for k, v in NEAR["ResNet-50"].items() if not k.endswith(".num_batches_tracked")}
+    plan = plan_of(names)
+    assert plan.complete
+    assert len(plan.absent) == 53
+    assert set(names) | set(plan.absent) == set(NEAR["ResNet-50"])
+
+
+def test_a_stage_that_was_cut_off_is_missing() -> None:
+    names = {k: v for k, v in NEAR["ResNet-50"].items() if not k.startswith("layer4.")}
+    plan = plan_of(names)
+    assert plan.backbone is not None
+    assert plan.backbone.name == "ResNet-50"
+    assert {p.kind for p in plan.problems} == {"missing"}
+    gone = set(NEAR["ResNet-50"]) - set(names)
+    assert {p.key for p in plan.problems} == {k for k in gone if not k.endswith(".num_batches_tracked")}
+
+
+# -- networks that MMDetection has no place for ------------------------------------------------------------------------
+
+NO_PLACE = {
+    "R200": (
+        resnet(200),
+        "MMDetection's ResNet has the depths 18, 34, 50, 101, 152 only",
+    ),
+    "no name": (
+        replace(resnet(50), blocks=(3, 3, 9, 3)),
+        "MMDetection's ResNet has the depths 18, 34, 50, 101, 152 only",
+    ),
+    "3x3 stem": (
+        replace(resnet(18), stem_kernel=3),
+        (
+            "its stem is 3x3, made for small images; MMDetection's ResNet has a 7x7 stem, which would start from "
+            "random weights"
+        ),
+    ),
+    "1 channel": (
+        replace(resnet(50), in_channels=1),
+        "its stem takes 1 channel: a detector feeds it 3",
+    ),
+    "wide_resnet50_2": (
+        replace(resnet(50), inner=128),
+        "MMDetection's ResNet has no wider inner convolutions without groups (torchvision's wide_resnet)",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", NO_PLACE)
+def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(which: str) -> None:
+    member, why = NO_PLACE[which]
+    assert member.obstacle("mmdet") == why
+    assert member.obstacle("torchvision") == ""
+    (problem,) = plan_of(state(member.entries())).problems
+    assert problem.kind == "target"
+    assert problem.text == (
+        f"{member.name} has no place in mmdet: {why} (--target torchvision keeps its names as they are)"
+    )
+    assert plan_of(state(member.entries()), "torchvision").complete
+
+
+@pytest.mark.mmdet
+def test_a_bottleneck_wider_inside_is_truly_no_mmdet_resnet() -> None:
+    wide = replace(resnet(50), inner=128).entries()
+    assert wide["layer1.0.conv2.weight"] == (128, 128, 3, 3)
+    for arguments in ({}, {"base_channels": 128}, {"base_channels": 128, "stem_channels": 128}):
+        assert dict(mmdet_state("ResNet", depth=50, **arguments)) != dict(wide)

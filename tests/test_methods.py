@@ -1,0 +1,151 @@
+"""The table of methods as data: what every row must have, and facts about releases that their authors printed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import ckptconv
+from ckptconv.methods import IMAGENET, METHODS
+from ckptconv.methods.interface import Layout, Method
+from ckptconv.rules import Drop, Fuse, Keep
+
+PACKAGE = Path(ckptconv.__file__).parent
+each = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+
+
+@each
+def test_a_row_says_what_people_ask(method: Method) -> None:
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]*", method.name)
+    assert method.title
+    assert method.layouts
+    assert method.paper == "" or re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{5}", method.paper)
+    assert method.repository == "" or re.fullmatch(r"[\w.-]+/[\w.-]+", method.repository)
+    assert method.repository or method.name == "generic"
+
+
+@each
+def test_a_layout_has_a_title_of_its_own_sections_and_rules(method: Method) -> None:
+    assert len({layout.title for layout in method.layouts}) == len(method.layouts)
+    for layout in method.layouts:
+        assert layout.title
+        assert layout.sections
+        assert len(set(layout.sections)) == len(layout.sections)
+        assert any(not isinstance(rule, Drop) for rule in layout.rules)
+        assert all(isinstance(rule, Keep | Drop | Fuse) for rule in layout.rules)
+        assert len(set(layout.rules)) == len(layout.rules)
+
+
+@each
+def test_rules_speak_of_names_without_wrappers(method: Method) -> None:
+    for layout in method.layouts:
+        for rule in layout.rules:
+            assert all(not source.prefix.startswith(("module.", "_orig_mod.")) for source in rule.sources)
+
+
+@each
+def test_a_rename_can_be_undone(method: Method) -> None:
+    for layout in method.layouts:
+        assert all(rule.invertible for rule in layout.rules if isinstance(rule, Keep))
+
+
+def test_what_only_a_person_can_want_is_never_guessed() -> None:
+    assert {m.name for m in METHODS if not m.guess} == {"generic", "dino-student"}
+
+
+def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
+    conventions = {"torchvision", "generic", "mmselfsup", "vissl", "lightly"}
+    assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"}
+    assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {m.name for m in METHODS} - conventions
+    assert IMAGENET.mean == (123.675, 116.28, 103.53)  # the default of MMDetection's preprocessor
+    assert IMAGENET.std == (58.395, 57.12, 57.375)
+
+
+# -- releases: read off the READMEs of their repositories --------------------------------------------------------------
+
+FB = "https://dl.fbaipublicfiles.com/"
+PRINTED = {
+    "moco": {
+        f"{FB}moco/moco_checkpoints/moco_v1_200ep/moco_v1_200ep_pretrain.pth.tar": "b251726a",
+        f"{FB}moco/moco_checkpoints/moco_v2_200ep/moco_v2_200ep_pretrain.pth.tar": "59fd9945",
+        f"{FB}moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar": "a04e12f8",
+    },
+    "mocov3": {
+        f"{FB}moco-v3/r-50-100ep/r-50-100ep.pth.tar": "",
+        f"{FB}moco-v3/r-50-300ep/r-50-300ep.pth.tar": "",
+        f"{FB}moco-v3/r-50-1000ep/r-50-1000ep.pth.tar": "",
+    },
+    "simsiam": {
+        f"{FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar": "",
+        f"{FB}simsiam/models/100ep-256bs/pretrain/checkpoint_0099.pth.tar": "",
+    },
+    "barlowtwins": {f"{FB}barlowtwins/ljng/resnet50.pth": "", f"{FB}barlowtwins/ljng/checkpoint.pth": ""},
+    "vicreg": {
+        f"{FB}vicreg/{name}.pth": "" for name in ("resnet50", "resnet50_fullckpt", "resnet50x2", "resnet50x2_fullckpt")
+    },
+    "dino": {
+        f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth": "",
+        f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain_full_checkpoint.pth": "",
+    },
+    "swav": {
+        f"{FB}deepcluster/{name}_pretrain.pth.tar": ""
+        for name in (
+            *(f"swav_{n}" for n in ("100ep", "200ep", "400ep", "800ep", "200ep_bs256", "400ep_bs256", "400ep_2x224")),
+            *(f"swav_RN50w{w}_400ep" for w in (2, 4, 5)),
+            *(f"deepclusterv2_{n}" for n in ("400ep", "800ep", "400ep_2x224")),
+            *(f"selav2_{n}" for n in ("400ep", "400ep_2x224")),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_releases_are_those_the_authors_print(name: str) -> None:
+    (method,) = (m for m in METHODS if m.name == name)
+    assert {release.url: release.md5 for release in method.releases} == PRINTED[name]
+
+
+def test_a_release_has_a_name_of_its_own() -> None:
+    releases = [release for m in METHODS for release in m.releases]
+    assert [n for n, count in Counter(r.name for r in releases).items() if count > 1] == []
+    assert [u for u, count in Counter(r.url for r in releases).items() if count > 1] == []
+    assert all(re.fullmatch(r"https://[\w./-]+", r.url) for r in releases)
+    assert all(re.fullmatch(r"([0-9a-f]{6,32})?", r.md5) for r in releases)
+
+
+# -- the table is data, and the only place that knows a method ---------------------------------------------------------
+
+
+def tables() -> list[Path]:
+    return sorted(set((PACKAGE / "methods").glob("*.py")) - {PACKAGE / "methods" / "interface.py"})
+
+
+@pytest.mark.parametrize("path", tables(), ids=lambda p: p.stem)
+def test_a_table_holds_literals_and_no_code(path: Path) -> None:
+    code = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.If, ast.For, ast.While, ast.Try)
+    assert [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, code)] == []
+
+
+def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
+    known = {m.name for m in METHODS}
+    allowed = {("pipeline.py", "generic"), ("resnet.py", "torchvision")}  # --strip-prefix, and the target of that name
+    found = {
+        (path.name, node.value)
+        for path in PACKAGE.rglob("*.py")
+        if path.parent.name != "methods"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in known
+    }
+    assert found <= allowed
+
+
+def test_a_method_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        METHODS[0].name = "other"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        Layout((), ()).title = "other"  # type: ignore[misc]
+    assert {m: m.name for m in METHODS}  # and hashable

@@ -1,0 +1,216 @@
+"""Ops against torch."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ckptconv.ops import Cast, Concat, Op, OpError, Permute, Reshape, Then, cast, concat, permute, reshape
+from ckptconv.spec import DTYPES, TensorSpec
+
+Array = np.ndarray[Any, Any]
+F32 = DTYPES["float32"]
+shapes = st.lists(st.integers(0, 4), max_size=5).map(tuple)
+
+
+def numbered(shape: tuple[int, ...], start: int = 0) -> torch.Tensor:
+    """A tensor no two elements of which are equal."""
+    count = int(np.prod(shape))
+    return torch.arange(start, start + count, dtype=torch.int32).reshape(shape)
+
+
+def assert_does(op: Op, parts: list[torch.Tensor], wanted: torch.Tensor) -> None:
+    found = op.apply([part.numpy() for part in parts])
+    specs = [TensorSpec(tuple(part.shape), DTYPES["int32"]) for part in parts]
+    assert op.spec(specs) == TensorSpec(tuple(wanted.shape), DTYPES["int32"])
+    assert found.shape == tuple(wanted.shape)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, wanted.numpy())
+
+
+# Moving elements --------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(shape=shapes.filter(len), axis=st.integers(0, 4), lengths=st.lists(st.integers(0, 4), min_size=1, max_size=4))
+def test_concat_is_torchs(shape: tuple[int, ...], axis: int, lengths: list[int]) -> None:
+    axis %= len(shape)
+    parts = [numbered((*shape[:axis], n, *shape[axis + 1 :]), 1000 * i) for i, n in enumerate(lengths)]
+    assert_does(concat(axis), parts, torch.cat(parts, axis))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(shape=shapes, data=st.data())
+def test_permute_is_torchs(shape: tuple[int, ...], data: st.DataObject) -> None:
+    axes = data.draw(st.permutations(range(len(shape))))
+    assert_does(permute(*axes), [numbered(shape)], numbered(shape).permute(axes))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(shape=shapes, data=st.data())
+def test_reshape_is_torchs(shape: tuple[int, ...], data: st.DataObject) -> None:
+    """To the same lengths in another order, some of them joined, one of them left open."""
+    tensor = numbered(shape)
+    lengths = data.draw(st.permutations(shape))
+    cut = data.draw(st.integers(0, len(lengths)))
+    target = [int(np.prod(lengths[:cut])), *lengths[cut:]]
+    if data.draw(st.booleans()) and tensor.numel():
+        target[data.draw(st.integers(0, len(target) - 1))] = -1
+    assert_does(reshape(*target), [tensor], tensor.reshape(target))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(shape=shapes, target=st.lists(st.integers(-2, 6), max_size=4))
+def test_reshape_accepts_what_torch_accepts(shape: tuple[int, ...], target: list[int]) -> None:
+    try:
+        wanted = numbered(shape).reshape(target)
+    except RuntimeError:
+        with pytest.raises(OpError, match="does not suit"):
+            reshape(*target).spec([TensorSpec(shape, F32)])
+    else:
+        assert_does(reshape(*target), [numbered(shape)], wanted)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(shape=shapes.filter(len), data=st.data())
+def test_one_op_after_another(shape: tuple[int, ...], data: st.DataObject) -> None:
+    axes = data.draw(st.permutations(range(len(shape))))
+    parts = [numbered(shape), numbered(shape, 1000)]
+    op = Then(Then(concat(0), permute(*axes)), reshape(-1) if parts[0].numel() else reshape(0))
+    assert_does(op, parts, torch.cat(parts).permute(axes).reshape(-1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
+    size = DTYPES[dtype].itemsize
+    array = np.random.default_rng(0).integers(0, 256, (3, 4 * size), dtype=np.uint8).view(f"V{size}")
+    for op, wanted in (
+        (concat(1), np.concatenate([array, array], 1)),
+        (permute(1, 0), array.T),
+        (reshape(2, -1), array.reshape(2, 6)),
+    ):
+        parts = [array] * 2 if isinstance(op, Concat) else [array]
+        assert op.apply(parts).tobytes() == wanted.tobytes()
+        assert op.spec([TensorSpec((3, 4), DTYPES[dtype])] * len(parts)) == TensorSpec(wanted.shape, DTYPES[dtype])
+
+
+@pytest.mark.parametrize(
+    ("op", "specs", "message"),
+    [
+        (concat(2), [(2, 3), (2, 3)], "concat(axis=2) needs a tensor with more axes than float32 [2, 3]"),
+        (concat(-1), [(2, 3), (2, 3)], "concat(axis=-1) needs a tensor with more axes than float32 [2, 3]"),
+        (concat(0), [(), ()], "concat(axis=0) needs a tensor with more axes than float32 []"),
+        (concat(0), [(2, 3), (2, 4)], "concat(axis=0) cannot join float32 [2, 3] and float32 [2, 4]"),
+        (concat(0), [(2,), (2, 1)], "concat(axis=0) cannot join float32 [2] and float32 [2, 1]"),
+        (permute(0, 1), [(2, 3, 4)], "permute(0, 1) does not suit float32 [2, 3, 4]"),
+        (permute(0, 0), [(2, 3)], "permute(0, 0) does not suit float32 [2, 3]"),
+        (permute(0, -1), [(2, 3)], "permute(0, -1) does not suit float32 [2, 3]"),
+        (reshape(4), [(2, 3)], "reshape(4,) does not suit float32 [2, 3]"),
+        (reshape(4, -1), [(2, 3)], "reshape(4, -1) does not suit float32 [2, 3]"),
+        (reshape(-1, -1), [(2, 3)], "reshape(-1, -1) does not suit float32 [2, 3]"),
+        (reshape(0, -1), [(2, 0)], "reshape(0, -1) does not suit float32 [2, 0]"),
+        (reshape(-2, -3), [(2, 3)], "reshape(-2, -3) does not suit float32 [2, 3]"),
+        (Then(concat(0), permute(1)), [(2,), (3,)], "permute(1,) does not suit float32 [5]"),
+    ],
+)
+def test_what_does_not_suit_is_refused(op: Op, specs: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(OpError) as caught:
+        op.spec([TensorSpec(shape, F32) for shape in specs])
+    assert caught.value.message == message
+
+
+def test_only_tensors_of_one_type_are_joined() -> None:
+    with pytest.raises(OpError, match=r"cannot join float32 \[2\] and float16 \[2\]"):
+        concat(0).spec([TensorSpec((2,), F32), TensorSpec((2,), DTYPES["float16"])])
+
+
+# Casting ----------------------------------------------------------------------------------------------------------
+
+CASTABLE = {"float16": "<u2", "bfloat16": "<u2", "float32": "<u4", "float64": "<u8"}
+PAIRS = [*itertools.product(CASTABLE, CASTABLE)]
+
+
+def patterns(source: str) -> Array:
+    """Bit patterns of a type: all of 16 bits; else random ones, and the numbers at and around the ties of rounding."""
+    bits = CASTABLE[source]
+    if bits == "<u2":
+        return np.arange(1 << 16, dtype=bits)
+    kind = "<f4" if source == "float32" else "<f8"
+    drawn = np.frombuffer(np.random.default_rng(0).bytes(1 << 20), bits)
+    halves = np.arange(1 << 16, dtype="<u2").view("<f2")
+    brains = (np.arange(1 << 16, dtype="<u4") << 16).view("<f4")
+    grids = [np.unique(grid[np.isfinite(grid)]).astype("<f8") for grid in (halves, brains)]
+    singles = np.random.default_rng(1).standard_normal(1 << 15, "<f4")
+    ties = [(grid[1:] + grid[:-1]) / 2 for grid in grids]
+    ties.append((singles.astype("<f8") + np.nextafter(singles, np.float32(9))) / 2)
+    edges = np.array([0, 65519.99, 65520, 3.3895e38, 3.4028236e38, 3.5e38, 2**-25, 2**-149, 2**-150, 5e-324, np.inf])
+    with np.errstate(over="ignore"):
+        numbers = np.concatenate([*grids, *ties, edges, -edges]).astype(kind)
+    below, above = (np.nextafter(numbers, np.array(end, kind)) for end in (-np.inf, np.inf))
+    return np.concatenate([drawn, *(array.view(bits) for array in (numbers, below, above))])
+
+
+def as_array(bits: Array, dtype: str) -> Array:
+    """As the reader gives it: bfloat16 as uint16."""
+    return bits.view(DTYPES[dtype].numpy or bits.dtype)
+
+
+def as_tensor(bits: Array, dtype: str) -> torch.Tensor:
+    return torch.from_numpy(bits.view(np.uint8).copy()).view(getattr(torch, dtype))
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_cast_rounds_as_torch_does(source: str, target: str) -> None:
+    bits = patterns(source)
+    wanted = as_tensor(bits, source).to(getattr(torch, target))
+    found = Cast(DTYPES[source], DTYPES[target]).apply([as_array(bits, source)])
+    assert found.dtype.itemsize == DTYPES[target].itemsize
+    found_bits = found.view(CASTABLE[target])
+    wanted_bits = np.frombuffer(wanted.view(torch.uint8).numpy().tobytes(), CASTABLE[target])
+    nan = wanted.isnan().numpy()
+    assert np.array_equal(as_tensor(found_bits, target).isnan().numpy(), nan)
+    assert nan.any()
+    differ = (found_bits != wanted_bits) & ~nan
+    assert not differ.any(), [hex(b) for b in bits[differ][:5]]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (2, 3), (3, 1, 2)])
+def test_cast_keeps_the_shape(shape: tuple[int, ...], source: str, target: str) -> None:
+    op = cast(DTYPES[source], target)
+    found = op.apply([as_array(np.ones(shape, CASTABLE[source]), source)])
+    assert op.spec([TensorSpec(shape, DTYPES[source])]) == TensorSpec(shape, DTYPES[target])
+    assert found.shape == shape
+    assert len(found.tobytes()) == TensorSpec(shape, DTYPES[target]).nbytes
+
+
+@pytest.mark.parametrize("dtype", sorted(set(DTYPES) - set(CASTABLE)))
+def test_other_types_are_not_cast(dtype: str) -> None:
+    for source, target in ((dtype, "float32"), ("float32", dtype)):
+        with pytest.raises(OpError, match=f"tensors of type {dtype} cannot be cast"):
+            cast(DTYPES[source], target)
+
+
+def test_an_unknown_type_is_named() -> None:
+    with pytest.raises(OpError) as caught:
+        cast(F32, "fp16")
+    assert str(caught.value) == (
+        "there is no element type 'fp16'\nTypes that can be cast to: float16, bfloat16, float32, float64."
+    )
+
+
+def test_a_cast_is_for_the_type_it_was_made_for() -> None:
+    with pytest.raises(OpError, match="int64"):
+        cast(F32, "float16").spec([TensorSpec((2,), DTYPES["int64"])])
+
+
+def test_ops_are_equal_by_value_and_print_as_they_are_written() -> None:
+    assert [concat(0), permute(1, 0), reshape(2, -1)] == [Concat(0), Permute((1, 0)), Reshape((2, -1))]
+    assert str(Then(concat(0), reshape(2, -1))) == "concat(axis=0), reshape(2, -1)"
+    assert str(cast(F32, "float16")) == "cast to float16"
