@@ -17,6 +17,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def printable(text: str) -> str:
+    """The text with what could steer a terminal or break a line written as an escape: names come from files."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+_LONGEST = 900  # letters of a sentence that quotes a file
+
+
 class CkptconvError(Exception):
     """Base class. ``message`` is one sentence about the input, ``hint`` what to do about it."""
 
@@ -57,6 +65,12 @@ class UnreadableError(CkptconvError):
     """The input is no checkpoint, is broken, or is not safe to read."""
 
     exit_code = 3
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        shown = printable(message)
+        if len(shown) > _LONGEST:
+            shown = f"{shown[: _LONGEST // 2]} … {shown[-_LONGEST // 2 :]}"
+        super().__init__(shown, hint)
 
 
 class EnvironmentMissingError(CkptconvError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ckptconv.errors import printable
+
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])|(?<=layer)\d+|(?<=conv)\d+|(?<=bn)\d+")
 
 
@@ -22,11 +24,11 @@ def fold(names: Iterable[str]) -> dict[str, list[str]]:
 
 def some(names: Iterable[str], most: int = 5) -> str:
     """A few names as a sentence fragment: ``a, b, c and 4 more``."""
-    names = list(names)
+    names = [printable(name) for name in names]
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def place(section: str) -> str:
     """A section's path as people say it: ``'state_dict'``, or ``the top level``."""
-    return f"'{section}'" if section else "the top level"
+    return f"'{printable(section)}'" if section else "the top level"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
-from ckptconv.errors import IncompletePlanError, UsageError
+from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import Op, OpError, Then, cast
@@ -208,7 +208,7 @@ def _apply(rules: Sequence[Rule], names: StateSpec, prefix: str, drops: Sequence
                     _move(draft, tuple(group[i] for i in range(len(group))), target, rule, names)
             break
         else:
-            draft.problems.append(Problem("unexplained", key, f"{key} ({names[key]}): no rule explains it"))
+            draft.problems.append(Problem("unexplained", key, f"{printable(key)} ({names[key]}): no rule explains it"))
     for (index, target, _), group in parts.items():
         missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
         if missing:
@@ -233,39 +233,37 @@ def _read_backbone(state: StateSpec) -> Backbone | None:
     return max(members, key=lambda m: sum(name in state for name in m.entries()), default=None)
 
 
-def _against(backbone: Backbone, moves: Sequence[Move], target: str) -> tuple[list[Problem], list[str]]:
+def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tuple[list[Problem], list[str]]:
     """What is wrong with these moves for this backbone, and which optional entries nothing fills."""
     problems: list[Problem] = []
     entries = backbone.entries()
     filled: dict[str, Move] = {}
     for move in moves:
-        source = move.sources[0]
+        source, target = printable(move.sources[0]), printable(move.target)
         if move.target in filled:
-            text = f"{source}: {move.target} is already taken from {filled[move.target].sources[0]}"
-            problems.append(Problem("collision", source, text))
+            text = f"{source}: {target} is already taken from {printable(filled[move.target].sources[0])}"
+            problems.append(Problem("collision", move.sources[0], text))
             continue
         filled[move.target] = move
         shape = entries.get(move.target)
         if shape is None:
-            text = f"{source} ({move.spec}): {backbone.name} has no {move.target}"
-            problems.append(Problem("unexplained", source, text))
+            text = f"{source} ({move.spec}): {backbone.name} has no {target}"
+            problems.append(Problem("unexplained", move.sources[0], text))
         elif shape != move.spec.shape:
-            text = f"{source}: shape {list(move.spec.shape)}, but {move.target} of {backbone.name} is {list(shape)}"
-            problems.append(Problem("shape", source, text))
+            text = f"{source}: shape {list(move.spec.shape)}, but {target} of {backbone.name} is {list(shape)}"
+            problems.append(Problem("shape", move.sources[0], text))
         elif not backbone.optional(move.target) and not move.spec.dtype.is_float:
-            text = f"{source}: {move.spec.dtype} numbers, but {move.target} of {backbone.name} takes floating ones"
-            problems.append(Problem("dtype", source, text))
+            text = f"{source}: {move.spec.dtype} numbers, but {target} of {backbone.name} takes floating ones"
+            problems.append(Problem("dtype", move.sources[0], text))
     empty = [name for name in entries if name not in filled]
     problems.extend(
         Problem("missing", name, f"{name} of {backbone.name} ({list(entries[name])}): nothing in the file becomes it")
         for name in empty
         if not backbone.optional(name)
     )
-    obstacle = backbone.obstacle(target)
+    obstacle = backbone.obstacle(for_target)
     if obstacle:
-        text = (
-            f"{backbone.name} has no place in {target}: {obstacle} (--target torchvision keeps its names as they are)"
-        )
+        text = f"{backbone.name} has no place in {for_target}: {obstacle} (--target torchvision writes it all the same)"
         problems.append(Problem("target", backbone.name, text))
     return problems, [name for name in empty if backbone.optional(name)]
 

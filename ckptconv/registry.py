@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from ckptconv.errors import EnvironmentMissingError, UsageError
 from ckptconv.methods import METHODS
@@ -12,7 +16,25 @@ GROUP = "ckptconv.methods"
 """Entry points of this group name a Method, or an iterable of them."""
 
 
+def _is_offered() -> bool:
+    """Whether any installed package has our entry point group: a look at a few small files.
+
+    `importlib.metadata` answers the same, but importing it costs more than all the planning of a conversion.
+    """
+    wanted = f"[{GROUP}]".encode()
+    for folder in sys.path:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(folder or "."):
+                if entry.name.endswith((".dist-info", ".egg-info")):
+                    with contextlib.suppress(OSError):
+                        if wanted in (Path(entry) / "entry_points.txt").read_bytes():
+                            return True
+    return False
+
+
 def _from_entry_points() -> dict[str, Method]:
+    if not _is_offered():
+        return {}
     from importlib.metadata import entry_points
 
     found: dict[str, Method] = {}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from ckptconv.errors import UnreadableError
 from ckptconv.spec import Section, TensorSpec
 
-_MOST_CONTAINERS = 200_000
+_MOST_CONTAINERS = 50_000
+_MOST_ENTRIES = 1_500_000
+_MOST_TENSORS = 100_000
 _DEEPEST = 24
+_MOST_ALIKE = 4
+_LONGEST_NAME = 1_000  # letters; of a path, four times as many
 
 
 def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) -> dict[str, Section]:
@@ -20,39 +24,49 @@ def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) 
     """
     sections: dict[str, Section] = {}
     queue: deque[tuple[str, int, object]] = deque([("", 0, tree)])
-    visits = 0
+    visits = entries = found = 0
     while queue:
         path, depth, node = queue.popleft()
         visits += 1
-        if visits > _MOST_CONTAINERS or depth > _DEEPEST:
-            raise UnreadableError(
-                "the file nests its contents without end",
-                "It was not written by a training script; get it again from its source.",
-            )
+        entries += len(node) if isinstance(node, Mapping | list | tuple) else 0
+        if visits > _MOST_CONTAINERS or entries > _MOST_ENTRIES or depth > _DEEPEST or len(path) > 4 * _LONGEST_NAME:
+            raise _endless("nests its contents without end")
         tensors: dict[str, TensorSpec] = {}
         others: dict[str, str] = {}
+        named = isinstance(node, Mapping)
         for key, value in _items(node):
             spec = spec_of(value)
             if spec is not None and isinstance(key, str):
                 tensors[key] = spec
+                found += 1
+                if found > _MOST_TENSORS:
+                    raise _endless(f"holds more than {_MOST_TENSORS:,} tensors")
+                if len(key) > _LONGEST_NAME:
+                    raise _endless(f"holds a name of {len(key):,} letters")
                 continue
-            others[str(key)] = kind_of(value)
+            if named:
+                others[str(key)] = kind_of(value)
             if isinstance(value, Mapping | list | tuple) and value:
                 step = str(key) or "''"
                 queue.append((f"{path}.{step}" if path else step, depth + 1, value))
         if tensors and isinstance(node, Mapping):
+            alike = 0
             while path in sections:  # {'a.b': …} beside {'a': {'b': …}}
-                path += "'"
+                path, alike = f"{path}'", alike + 1
+                if alike > _MOST_ALIKE:
+                    raise _endless("spells many of its paths alike")
             sections[path] = Section(tensors, others, node)
     return sections
 
 
-def _items(node: object) -> Sequence[tuple[object, object]]:
+def _endless(what: str) -> UnreadableError:
+    return UnreadableError(f"the file {what}", "It was not written by a training script; get it again from its source.")
+
+
+def _items(node: object) -> Iterable[tuple[object, object]]:
     if isinstance(node, Mapping):
-        return list(node.items())
-    if isinstance(node, list | tuple):
-        return list(enumerate(node))
-    return ()
+        return node.items()
+    return enumerate(node) if isinstance(node, list | tuple) else ()
 
 
 def kind_of(value: object) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import typer
 
-from ckptconv.errors import CkptconvError
+from ckptconv.errors import CkptconvError, printable
 from ckptconv.folding import fold, place
 from ckptconv.methods.interface import Method
 from ckptconv.pipeline import Progress, Receipt
@@ -32,7 +32,7 @@ def _color() -> bool:
 
 def _row(label: str, text: str, width: int = 9) -> None:
     head = f"{label:<{width}}"
-    typer.echo(f"{typer.style(head, bold=True) if label and _color() else head} {text}")
+    typer.echo(f"{typer.style(head, bold=True) if label and _color() else head} {printable(text)}")
 
 
 def size(count: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats import numpy_file, safetensors_file, torch_file
+from ckptconv.formats import numpy_file, safetensors_file, sharded, torch_file
 from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
 from ckptconv.formats.source import Source
 
@@ -26,15 +27,26 @@ _STRANGERS: tuple[tuple[bytes, str, str], ...] = (
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a checkpoint of any known format. Raises UnreadableError if it is none, is broken or is not safe."""
+    return _opened(path, _shard)
+
+
+def _shard(path: Path) -> Checkpoint:
+    def refuse(_: Path) -> Checkpoint:
+        raise UnreadableError(f"{path} is a shard and is an index itself", "Give the index that names the files.")
+
+    return _opened(path, refuse)
+
+
+def _opened(path: Path, open_shard: Callable[[Path], Checkpoint]) -> Checkpoint:
     source = Source(path)
     try:
-        return _open(source)
+        return _by_content(source, open_shard)
     except BaseException:
         source.close()
         raise
 
 
-def _open(source: Source) -> Checkpoint:
+def _by_content(source: Source, open_shard: Callable[[Path], Checkpoint]) -> Checkpoint:
     head = source.read(0, min(source.size, 512))
     if safetensors_file.header_length(source) is not None:
         return safetensors_file.read(source)
@@ -47,7 +59,7 @@ def _open(source: Source) -> Checkpoint:
         return numpy_file.read_npy(source)
     _refuse_strangers(source, head)
     if head.lstrip()[:1] == b"{":
-        return safetensors_file.read_index(source, _open)
+        return sharded.read_index(source, open_shard)
     raise UnreadableError(
         f"{source.path} is no checkpoint: it starts with {head[:8]!r}",
         "Known: what torch.save, safetensors and pickle write.",

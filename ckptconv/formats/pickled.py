@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptconv.formats.interface import Storage, StoredTensor
-from ckptconv.formats.sandbox import Blob, Call, Global, Malformed, Meaning
+from ckptconv.formats.sandbox import Blob, Call, Global, Malformed, Meaning, key_of
 from ckptconv.formats.source import Source
 from ckptconv.spec import DTYPES, DType, TensorSpec
 
@@ -21,6 +21,7 @@ _OPAQUE = {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2S
 
 _MOST_AXES = 64
 _LONGEST = 1 << 62
+_MOST_PAIRS = 1_000_000
 
 
 class StorageRef:
@@ -40,19 +41,20 @@ class Pickled:
         self._source = source
         self.refs: dict[str, StorageRef] = {}
         self.arrays: dict[str, Storage] = {}
+        self._inline = self._pairs = 0
         arrays: dict[tuple[str, str], Meaning] = {}
         for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
             arrays[f"{core}.multiarray", "_reconstruct"] = lambda *_: PickledArray(self)
             arrays[f"{core}.numeric", "_frombuffer"] = self._array_from_buffer
         self.meanings: Mapping[tuple[str, str], Meaning] = {
-            ("collections", "OrderedDict"): _ordered_dict,
+            ("collections", "OrderedDict"): self._ordered_dict,
             ("torch._utils", "_rebuild_tensor"): self._tensor,
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_tensor_v3"): self._tensor_v3,
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
             ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
             ("torch._tensor", "_rebuild_from_type_v2"): self._from_type,
-            ("torch", "Size"): lambda *lengths: tuple(*lengths),
+            ("torch", "Size"): lambda lengths=(): _lengths(lengths),
             ("_codecs", "encode"): _encode,
             ("numpy", "dtype"): lambda *args: NumpyType(*args),
             ("__builtin__", "bytes"): _no_bytes,
@@ -122,6 +124,15 @@ class Pickled:
             return Call(kind, args)
         return meaning(*args)
 
+    def _ordered_dict(self, pairs: object = (), *_: object) -> dict[Any, Any]:
+        """Empty, or from a list of pairs as Python 2 wrote it."""
+        if not isinstance(pairs, list):
+            return {}
+        self._pairs += len(pairs)
+        if self._pairs > _MOST_PAIRS:
+            raise Malformed(f"it makes dicts of more than {_MOST_PAIRS:,} pairs")
+        return {key_of(key): value for key, value in pairs}
+
     def _array_from_buffer(
         self, data: object, kind: object, shape: object, order: object, axes: object = None
     ) -> object:
@@ -148,6 +159,9 @@ class Pickled:
         elif isinstance(data, str | bytes):
             raw = data.encode("latin-1") if isinstance(data, str) else data
             storage = Storage(len(raw), inline=raw, big_endian=kind.big_endian)
+            self._inline += len(raw)
+            if self._inline > self._source.size:
+                raise Malformed("its arrays hold more bytes than it has")
         else:
             return None
         if storage.nbytes != spec.nbytes:
@@ -194,23 +208,15 @@ class PickledArray:
         self.objects = data if isinstance(data, list) else []
 
 
-def _ordered_dict(*args: Any) -> dict[Any, Any]:
-    """Empty, or from a list of pairs as Python 2 wrote it."""
-    return dict(args[0]) if args and isinstance(args[0], list) else {}
-
-
-def _encode(text: object, codec: object = "", *_: object) -> object:
+def _encode(text: object, codec: object = "", *rest: object) -> object:
     """Bytes as protocol 2 writes them: text that Latin-1 turns back."""
-    if isinstance(text, str) and codec == "latin1":
-        return text
-    raise Malformed("bytes are not written as Python does")
+    plain = isinstance(text, str) and codec == "latin1" and not rest
+    return text if plain else Call(Global("_codecs", "encode"), (text, codec, *rest))
 
 
 def _no_bytes(*args: object) -> object:
     """Empty bytes as protocol 2 writes them."""
-    if args:
-        raise Malformed("bytes are not written as Python does")
-    return ""
+    return Call(Global("builtins", "bytes"), args) if args else ""
 
 
 def _lengths(value: object) -> tuple[int, ...]:

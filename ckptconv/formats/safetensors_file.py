@@ -1,7 +1,7 @@
-"""Reads safetensors: one file, or an index (`*.index.json`) with its shards.
+"""Reads a safetensors file.
 
 The header is a length, then JSON, then the tensors' bytes without a gap. Source: the safetensors repository's README,
-"Format"; stricter than its reader in refusing a name that stands twice. Indices: transformers' `modeling_utils.py`.
+"Format"; stricter than its reader in refusing a name that stands twice.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from ckptconv.formats.source import Source
 from ckptconv.spec import DTYPES, TensorSpec
 
 _BY_CODE = {d.safetensors: d for d in DTYPES.values() if d.safetensors}
-_MOST_HEADER = 100 << 20  # safetensors' own limit
+MOST_HEADER = 16 << 20  # a hundred thousand tensors; safetensors itself allows 100 MB
 _MOST_AXES = 64
+_MOST_LISTS = 500_000
 
 
 def header_length(source: Source) -> int | None:
@@ -35,9 +36,9 @@ def header_length(source: Source) -> int | None:
 def read(source: Source) -> Checkpoint:
     """Open one safetensors file. Raises UnreadableError for a header that does not describe the file exactly."""
     length = header_length(source) or 0
-    if length > _MOST_HEADER or 8 + length > source.size:
-        raise source.truncated() if length <= _MOST_HEADER else _bad(source, f"its header takes {length:,} bytes")
-    header = _json(source, source.read(8, length))
+    if length > MOST_HEADER or 8 + length > source.size:
+        raise source.truncated() if length <= MOST_HEADER else _bad(source, f"its header takes {length:,} bytes")
+    header = parse_json(source, source.read(8, length))
     start = 8 + length
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
@@ -74,13 +75,15 @@ def _bad(source: Source, what: str) -> UnreadableError:
     )
 
 
-def _json(source: Source, raw: bytes) -> dict[str, Any]:
+def parse_json(source: Source, raw: bytes) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
             raise ValueError("a name stands twice")
         return found
 
+    if raw.count(b"[") + raw.count(b"{") > _MOST_LISTS:
+        raise _bad(source, f"its header holds more than {_MOST_LISTS:,} lists")
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
@@ -110,56 +113,3 @@ def _entry(source: Source, name: str, entry: Any) -> tuple[TensorSpec, int, int]
     if end - begin != spec.nbytes:
         raise _bad(source, f"'{name}' takes {spec.nbytes:,} bytes and is given {end - begin:,}")
     return spec, begin, end
-
-
-def read_index(source: Source, open_file: Callable[[Source], Checkpoint]) -> Checkpoint:
-    """Open a sharded checkpoint: an index that says which file beside it holds which tensor.
-
-    ``open_file`` opens a shard by its content, so shards may be safetensors or torch files (`pytorch_model.bin`).
-    """
-    index = _json(source, source.read(0, min(source.size, _MOST_HEADER)))
-    weights = index.get("weight_map")
-    if not isinstance(weights, dict) or not weights or not all(isinstance(f, str) for f in weights.values()):
-        raise UnreadableError(f"{source.path} is JSON, but no index of shards", "An index has a 'weight_map'.")
-    shards: dict[str, Checkpoint] = {}
-    for name in dict.fromkeys(weights.values()):
-        if "/" in name or "\\" in name or name in ("", ".", ".."):
-            raise UnreadableError(
-                f"{source.path} names a shard outside its folder: {name}", "Shards lie beside the index."
-            )
-        shards[name] = open_file(Source(source.path.parent / name))
-    ordered, numbers = list(shards.values()), {name: i for i, name in enumerate(shards)}
-    tree: dict[str, object] = {}
-    for tensor_name, shard in weights.items():
-        stored = shards[shard].tensors("").get(tensor_name) if "" in shards[shard].sections else None
-        if stored is None:
-            raise UnreadableError(
-                f"{source.path} says that {shard} holds {tensor_name}, which it does not", "Get all shards again."
-            )
-        key = f"{numbers[shard]}:{stored.storage}"
-        tree[tensor_name] = StoredTensor(stored.spec, key, stored.offset, stored.strides)
-
-    def shard_of(key: str) -> tuple[Checkpoint, str]:
-        number, _, storage = key.partition(":")
-        return ordered[int(number)], storage
-
-    def locate(key: str) -> Storage:
-        shard, storage = shard_of(key)
-        return shard.locate(storage)
-
-    def nbytes_of(key: str) -> int:
-        shard, storage = shard_of(key)
-        return shard.nbytes_of(storage)
-
-    sources = (source, *(s for shard in shards.values() for s in shard.sources))
-    formats = " and ".join(sorted({shard.format for shard in shards.values()}))
-    named = tuple(dict.fromkeys(n for shard in shards.values() for n in shard.named))
-    return Checkpoint(
-        source.path,
-        f"{formats}, {len(shards)} shards",
-        sources,
-        tree,
-        locate,
-        nbytes_of,
-        named,
-    )

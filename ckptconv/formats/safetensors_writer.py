@@ -1,7 +1,7 @@
 """Writes safetensors, byte for byte the same for the same input.
 
-Tensors stand in the order the safetensors library itself chooses, largest elements first and then by name, so that
-each is aligned. Source: the safetensors repository's README, "Format".
+Tensors stand with the largest elements first and then by name, so that each is aligned.
+Source: the safetensors repository's README, "Format".
 """
 
 from __future__ import annotations

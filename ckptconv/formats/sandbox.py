@@ -20,8 +20,10 @@ from ckptconv.formats.source import Source
 _WINDOW = 1 << 18
 _LONGEST_LINE = 1 << 16
 _LONGEST_INT = 1 << 10
-_MOST_OPCODES = 2_000_000
-_LONGEST_TEXT = 1 << 26
+_MOST_OPCODES = 1_000_000
+_LONGEST_TEXT = 1 << 25
+_LONGEST_KEY = 1 << 12
+_LONGEST_TUPLE_KEY = 16
 _BIG = 1 << 12
 
 
@@ -228,7 +230,7 @@ class Unpickler:
     def _put_items(self, holder: Any, items: list[Any]) -> None:
         if isinstance(holder, dict):
             for i in range(0, len(items), 2):
-                holder[_key(items[i])] = items[i + 1]
+                holder[key_of(items[i])] = items[i + 1]
         elif isinstance(holder, Call):
             holder.items.extend(items)
 
@@ -295,13 +297,19 @@ def _stack_global(u: Unpickler, s: _Stream) -> None:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    return {_key(items[i]): items[i + 1] for i in range(0, len(items), 2)}
+    return {key_of(items[i]): items[i + 1] for i in range(0, len(items), 2)}
 
 
-def _key(value: Any) -> Any:
-    """A dict's key; tuples in tuples are refused, for hashing deep ones overflows the interpreter's own stack."""
-    if isinstance(value, tuple) and any(isinstance(v, tuple) for v in value):
-        raise Malformed("a dict has a nested tuple as its key")
+def key_of(value: Any) -> Any:
+    """A dict's key, if it is one that costs little to hash: deep tuples would overflow the interpreter's own stack."""
+    if isinstance(value, tuple):
+        costly = len(value) > _LONGEST_TUPLE_KEY or any(isinstance(v, tuple) for v in value)
+    elif isinstance(value, str):
+        costly = len(value) > _LONGEST_KEY
+    else:
+        costly = isinstance(value, int) and value.bit_length() > 64
+    if costly:
+        raise Malformed(f"a dict has a {type(value).__name__} as its key that no program writes")
     return value
 
 

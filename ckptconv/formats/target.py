@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
+import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +20,12 @@ class Draft:
     def __init__(self, target: Path, force: bool) -> None:
         self.target = target
         self._force = force
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.parent)
-        self.path = Path(name)
-        self.file: BinaryIO = os.fdopen(handle, "w+b", buffering=1 << 18)
+        self.path = target.with_name(f".ckptconv-{secrets.token_hex(6)}.partial")
+        self.file: BinaryIO
         self._committed = False
+
+    def open(self) -> None:
+        self.file = open(self.path, "x+b", buffering=1 << 18)  # noqa: SIM115 (closed by `close`)
 
     @contextlib.contextmanager
     def syncing(self) -> Iterator[None]:
@@ -73,7 +75,7 @@ class Draft:
                 os.close(folder)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # on a full disk even the last flush fails
+        with contextlib.suppress(OSError, AttributeError):  # a full disk refuses the last flush, too
             self.file.close()
         if not self._committed:
             self.path.unlink(missing_ok=True)
@@ -86,6 +88,10 @@ def exists(target: Path) -> UsageError:
 def check_target(target: Path, force: bool, sources: Iterator[Path]) -> Path:
     """Where the file will really stand. Raises UsageError if it may not be written, before any work is done."""
     real = Path(os.path.realpath(target))
+    try:
+        real.exists()
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}", "Choose another place.") from None
     if real.is_dir():
         raise UsageError(f"{target} is a directory", "Give the name of the file to write.")
     if not real.parent.is_dir():
@@ -108,9 +114,9 @@ def check_target(target: Path, force: bool, sources: Iterator[Path]) -> Path:
 @contextlib.contextmanager
 def drafting(target: Path, force: bool) -> Iterator[Draft]:
     """A draft that is removed unless it was committed. A full disk raises EnvironmentMissingError."""
-    draft: Draft | None = None
+    draft = Draft(target, force)
     try:
-        draft = Draft(target, force)
+        draft.open()
         yield draft
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -119,5 +125,4 @@ def drafting(target: Path, force: bool) -> Iterator[Draft]:
             ) from None
         raise UsageError(f"{target} cannot be written: {error.strerror}", "Choose another place.") from None
     finally:
-        if draft is not None:
-            draft.close()
+        draft.close()

@@ -34,19 +34,22 @@ def read_zip(source: Source) -> Checkpoint:
             f"{source.path} is a TorchScript archive: a program, not a state dict",
             "Save its weights where it was made: torch.save(torch.jit.load(FILE).state_dict(), NEW).",
         )
+    directory.require_plain()
     pickle = records[pickles[0]]
     start = directory.locate(pickle)
     if pickle.size > _MOST_PICKLE:
         raise UnreadableError(
             f"{source.path}: its pickle takes {pickle.size:,} bytes", "No checkpoint needs that many."
         )
-    _require_crc(source, pickle, start)
-    order = records.get(f"{root}byteorder")
-    big_endian = order is not None and source.read(directory.locate(order), min(order.size, 8)) == b"big"
+    _require_crc(source, pickle, start, "pickle")
+    big_endian = _is_big_endian(source, directory, records.get(f"{root}byteorder"))
 
     pickled = Pickled(source)
     unpickler = Unpickler(source, start, start + pickle.size, pickled.meanings, pickled.storage)
     tree = unpickler.load()
+    behind = start + pickle.size - unpickler.tell()
+    if behind:
+        raise UnreadableError(f"{source.path}: {behind:,} bytes stand behind its pickle", "Get it again.")
     found: dict[str, Storage] = {}
 
     def record_of(key: str) -> Record:
@@ -88,14 +91,26 @@ def _no_checkpoint(source: Source, names: list[str]) -> UnreadableError:
     )
 
 
-def _require_crc(source: Source, record: Record, start: int) -> None:
+def _is_big_endian(source: Source, directory: ZipDirectory, record: Record | None) -> bool:
+    """What the record `byteorder` says; torch before 2.1 writes none and means little-endian."""
+    if record is None:
+        return False
+    start = directory.locate(record)
+    _require_crc(source, record, start, "byte order")
+    order = source.read(start, min(record.size, 8))
+    if order not in (b"little", b"big"):
+        raise UnreadableError(f"{source.path}: its byte order is {order!r}", "Get it again from its source.")
+    return order == b"big"
+
+
+def _require_crc(source: Source, record: Record, start: int, what: str) -> None:
     crc, at, end = 0, start, start + record.size
     while at < end:
         part = source.read(at, min(1 << 20, end - at))
         crc, at = zlib.crc32(part, crc), at + len(part)
     if crc != record.crc:
         raise UnreadableError(
-            f"{source.path}: the checksum of its pickle is wrong", "The file was damaged on its way: get it again."
+            f"{source.path}: the checksum of its {what} is wrong", "The file was damaged on its way: get it again."
         )
 
 
@@ -106,7 +121,7 @@ def read_legacy(source: Source) -> Checkpoint:
     magic, protocol, _system = unpickler.load(), unpickler.load(), unpickler.load()
     if magic != LEGACY_MAGIC or protocol != _LEGACY_PROTOCOL:
         raise UnreadableError(
-            f"{source.path} is a legacy torch file of protocol {protocol}", "Load and save it again with a newer torch."
+            f"{source.path} is a legacy torch file of an unknown protocol", "Load and save it again with a newer torch."
         )
     tree = unpickler.load()
     keys = unpickler.load()
@@ -128,7 +143,11 @@ def _sized(locate: Callable[[str], Storage]) -> Callable[[str], int]:
 
 
 def _legacy_storages(source: Source, pickled: Pickled, keys: object, at: int) -> dict[str, Storage]:
-    if not isinstance(keys, list) or not all(isinstance(k, str | int) for k in keys) or len(set(keys)) != len(keys):
+    if (
+        not isinstance(keys, list)
+        or not all(isinstance(k, str | int) for k in keys)
+        or len(set(map(str, keys))) != len(keys)
+    ):
         raise UnreadableError(f"{source.path}: its list of storages is malformed", "The file is damaged: get it again.")
     storages: dict[str, Storage] = {}
     for key in map(str, keys):

@@ -8,7 +8,7 @@ something, and is refused. Layout: PKWARE's APPNOTE 4.3, 4.5.3 (zip64).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.source import Source
@@ -18,19 +18,21 @@ _LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_MOST_DIRECTORY = 64 << 20
+_MOST_DIRECTORY = 16 << 20
 _NARROW = 0xFFFFFFFF
+_ENCRYPTED = 0x2041
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record: its checksum, its size, where its local header starts and where the next record may start."""
+    """One record: checksum, bytes in the file, its local header, where the next one may start, whether it is stored."""
 
     name: str
     crc: int
     size: int
     header: int
     limit: int
+    plain: bool
 
 
 class ZipDirectory:
@@ -58,7 +60,8 @@ class ZipDirectory:
         magic, disk, start_disk, here, count, size, start, comment = _END.unpack(source.read(at, _END.size))
         if magic != b"PK\5\6":
             tail = source.read(max(0, source.size - 65557), min(source.size, 65557))
-            if b"PK\5\6" not in tail:
+            last = tail.rfind(b"PK\5\6")
+            if last < 0 or last + _END.size > len(tail):
                 raise source.truncated()
             raise self._odd("something stands behind its end")
         if comment or disk or start_disk or here != count:
@@ -85,7 +88,7 @@ class ZipDirectory:
         return start, size, count
 
     def _entries(self, directory: bytes, count: int, end: int) -> dict[str, Record]:
-        found: list[tuple[str, int, int, int]] = []
+        found: list[tuple[int, Record]] = []
         at = 0
         while at < len(directory):
             if at + _ENTRY.size > len(directory):
@@ -105,12 +108,11 @@ class ZipDirectory:
                 raise self._odd("a record's name is no text") from None
             if at > len(directory):
                 raise self._odd("its directory breaks off")
-            if flags & 0x2041:
+            if flags & _ENCRYPTED:
                 raise self._odd(f"the record '{name}' is encrypted")
             size, packed, header = self._widened(extra, size, packed, header)
-            if method or packed != size:
-                raise self._odd(f"the record '{name}' is compressed")
-            found.append((name, crc, size, header))
+            plain = method == 0 and packed == size
+            found.append((header, Record(name, crc, packed, header, 0, plain)))
         if len(found) != count:
             raise self._odd(f"its directory has {len(found)} entries and announces {count}")
         return self._placed(found, end)
@@ -132,20 +134,26 @@ class ZipDirectory:
             values.append(narrow)
         return values[0], values[1], values[2]
 
-    def _placed(self, found: list[tuple[str, int, int, int]], end: int) -> dict[str, Record]:
+    def _placed(self, found: list[tuple[int, Record]], end: int) -> dict[str, Record]:
         """The records by name, each within the room before the next one."""
         records: dict[str, Record] = {}
-        found.sort(key=lambda entry: entry[3])
-        for i, (name, crc, size, header) in enumerate(found):
-            limit = found[i + 1][3] if i + 1 < len(found) else end
-            if name in records:
-                raise self._odd(f"it holds two records named '{name}'")
-            if header + _LOCAL.size + len(name.encode()) + size > limit:
-                raise self._odd(f"the record '{name}' lies on top of another or outside the file")
-            records[name] = Record(name, crc, size, header, limit)
-        if found and found[0][3] != 0:
+        found.sort(key=lambda pair: pair[0])
+        limits = [header for header, _ in found[1:]] + [end]
+        for (header, record), limit in zip(found, limits, strict=False):
+            if record.name in records:
+                raise self._odd(f"it holds two records named '{record.name}'")
+            if header + _LOCAL.size + len(record.name.encode()) + record.size > limit:
+                raise self._odd(f"the record '{record.name}' lies on top of another or outside the file")
+            records[record.name] = replace(record, limit=limit)
+        if found and found[0][0] != 0:
             raise self._odd("something stands before its first record")
         return records
+
+    def require_plain(self) -> None:
+        """Refuse compressed records, which torch.save never writes: a few bytes of them unfold to any number."""
+        for record in self.records.values():
+            if not record.plain:
+                raise self._odd(f"the record '{record.name}' is compressed")
 
     def locate(self, record: Record) -> int:
         """Where a record's bytes start, read from its local header, which must agree with the directory."""
@@ -154,6 +162,8 @@ class ZipDirectory:
         magic, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack_from(local)
         if magic != b"PK\3\4" or local[_LOCAL.size :] != raw or name_length != len(raw):
             raise self._odd(f"the record '{record.name}' has another name in its own header")
+        if flags & _ENCRYPTED:
+            raise self._odd(f"the record '{record.name}' is encrypted")
         late = bool(flags & 8)  # checksum and size stand behind the data
         wide = packed == _NARROW or size == _NARROW
         if method or (not late and (crc != record.crc or not (wide or packed == size == record.size))):

@@ -1,0 +1,92 @@
+"""Writes the numbers of results/speed.json into the project's README, between two markers; --check only compares."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
+_HEAD = ("input", "ckptconv", "peer", "time ÷ peer's", "memory ÷ peer's", "goal", "met")
+_UNITS = {"wall_s": "s", "peak_mib": "MiB", "cpu_s": "s of CPU"}
+
+Row = Mapping[str, Any]
+
+
+def render(result: Row) -> str:
+    """A Markdown table of the rows, and one line that says where they come from."""
+    lines = [_line(_HEAD), _line("---" for _ in _HEAD)]
+    lines += [_line(_cells(row)) for row in result["rows"]]
+    made = result["machine"]
+    versions = ", ".join(f"{n} {made[n]}" for n in ("python", "torch", "mmdet", "ckptconv") if made[n])
+    lines += [
+        "",
+        (
+            f"Medians of whole processes, measured {result['date']} on {made['cores']} cores of {made['cpu']}, "
+            f"{made['memory_gib']:g} GiB of memory; {versions}."
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if "skipped" in row:
+        return row["input"], f"`{row['command']}`: not measured, {row['skipped']}", _code(row["peer"]), "", "", "", ""
+    ours = f"`{row['command']}`: {_took(row['ckptconv'])}"
+    ratio = row.get("ratio")
+    times = (f"{ratio['wall_s']:.2g}", f"{ratio['peak_mib']:.2g}") if ratio else ("", "")
+    goals = row["goals"]
+    verdicts = ", ".join({True: "yes", False: "no", None: "not known"}[goal["met"]] for goal in goals)
+    return row["input"], ours, _peer(row), *times, ", ".join(map(_goal, goals)), verdicts
+
+
+def _peer(row: Row) -> str:
+    if "peer_took" in row:
+        return f"{_code(row['peer'])}: {_took(row['peer_took'])}"
+    return f"{_code(row['peer'])}: not measured, {row['peer_skipped']}" if "peer_skipped" in row else ""
+
+
+def _code(words: str | None) -> str:
+    return f"`{words}`" if words else ""
+
+
+def _took(took: Row) -> str:
+    return f"{took['wall_s']['median']:.2f} s, {took['peak_mib']['median']:.0f} MiB"
+
+
+def _goal(goal: Row) -> str:
+    bound = f"≤ {goal['at_most']:g}"
+    return f"{bound} × the peer's time" if goal["of"] == "ratio" else f"{bound} {_UNITS[goal['measure']]}"
+
+
+def inserted(text: str, table: str) -> str:
+    """The text with the table between the markers. Raises SystemExit if they are not there."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"README.md has no {BEGIN} … {END}")
+    return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if the README is out of date")
+    options = parser.parse_args()
+    old = README.read_text(encoding="utf-8")
+    new = inserted(old, render(json.loads((HERE / "results" / "speed.json").read_text(encoding="utf-8"))))
+    if options.check:
+        sys.exit("README.md is out of date: python -m benchmarks.table" if new != old else 0)
+    README.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Reads a checkpoint in several files: an index (`*.index.json`) that says which file beside it holds which tensor.
+
+Source of the layout: transformers, `modeling_utils.py`. Shards may be safetensors or torch files (`pytorch_model.bin`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
+from ckptconv.formats.safetensors_file import MOST_HEADER, parse_json
+from ckptconv.formats.source import Source
+
+_MOST_SHARDS = 500
+
+
+def read_index(source: Source, open_shard: Callable[[Path], Checkpoint]) -> Checkpoint:
+    """Open an index and all its shards; ``open_shard`` opens one by its content. Closes them again if one fails."""
+    weights = parse_json(source, source.read(0, min(source.size, MOST_HEADER))).get("weight_map")
+    if not isinstance(weights, dict) or not weights or not all(isinstance(f, str) for f in weights.values()):
+        raise UnreadableError(f"{source.path} is JSON, but no index of shards", "An index has a 'weight_map'.")
+    names = list(dict.fromkeys(weights.values()))
+    if len(names) > _MOST_SHARDS:
+        raise UnreadableError(f"{source.path} names {len(names):,} shards", "No checkpoint has that many.")
+    shards: list[Checkpoint] = []
+    try:
+        for name in names:
+            if "/" in name or "\\" in name or name in ("", ".", "..") or not name.isprintable():
+                raise UnreadableError(
+                    f"{source.path} names a shard outside its folder: {name}", "Shards lie beside the index."
+                )
+            shards.append(open_shard(source.path.parent / name))
+        return _joined(source, weights, dict(zip(names, range(len(names)), strict=True)), shards)
+    except BaseException:
+        for shard in shards:
+            shard.close()
+        raise
+
+
+def _joined(source: Source, weights: dict[str, str], numbers: dict[str, int], shards: list[Checkpoint]) -> Checkpoint:
+    """The shards as one checkpoint; a storage's key is its shard's number and its key there."""
+    tree: dict[str, object] = {}
+    for name, file in weights.items():
+        shard = shards[numbers[file]]
+        stored = shard.tensors("").get(name) if "" in shard.sections else None
+        if stored is None:
+            raise UnreadableError(f"{source.path} says that {file} holds {name}, which it does not", "Get all again.")
+        tree[name] = StoredTensor(stored.spec, f"{numbers[file]}:{stored.storage}", stored.offset, stored.strides)
+
+    def shard_of(key: str) -> tuple[Checkpoint, str]:
+        number, _, storage = key.partition(":")
+        return shards[int(number)], storage
+
+    def locate(key: str) -> Storage:
+        shard, storage = shard_of(key)
+        return shard.locate(storage)
+
+    def nbytes_of(key: str) -> int:
+        shard, storage = shard_of(key)
+        return shard.nbytes_of(storage)
+
+    return Checkpoint(
+        path=source.path,
+        format=f"{' and '.join(sorted({s.format for s in shards}))}, {len(shards)} shards",
+        sources=(source, *(one for s in shards for one in s.sources)),
+        tree=tree,
+        locate=locate,
+        nbytes_of=nbytes_of,
+        named=tuple(dict.fromkeys(name for s in shards for name in s.named)),
+    )
