@@ -181,9 +181,9 @@ def _write(
 
     total, done = sum(p.spec.nbytes for p in pieces), 0
 
-    def seen(_: str, chunk: bytes) -> None:
+    def seen(_: str, count: int) -> None:
         nonlocal done
-        done += len(chunk)
+        done += count
         if progress is not None:
             progress(done, total)
 

@@ -23,11 +23,11 @@ def _is_offered() -> bool:
     """
     wanted = f"[{GROUP}]".encode()
     for folder in sys.path:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(folder or "."):
+        with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
+            for entry in entries:
                 if entry.name.endswith((".dist-info", ".egg-info")):
                     with contextlib.suppress(OSError):
-                        if wanted in (Path(entry) / "entry_points.txt").read_bytes():
+                        if wanted in Path(entry, "entry_points.txt").read_bytes():
                             return True
     return False
 

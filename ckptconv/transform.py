@@ -18,7 +18,13 @@ def _piece(move: Move, section: str, checkpoint: Checkpoint) -> Piece:
     op = move.op
     if op is None:
         (tensor,) = tensors
-        return Piece(move.target, move.spec, checkpoint.checksum(tensor), lambda v: checkpoint.chunks(tensor, v))
+        return Piece(
+            move.target,
+            move.spec,
+            checkpoint.checksum(tensor),
+            lambda verify: checkpoint.chunks(tensor, verify),
+            checkpoint.place(tensor),
+        )
 
     def changed(verify: bool) -> Iterator[bytes]:
         return split(op.apply([checkpoint.array(t, verify) for t in tensors]).tobytes())

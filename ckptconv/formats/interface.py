@@ -65,16 +65,18 @@ class Piece:
     """One tensor that is to be written: its name, its spec, and its contiguous little-endian bytes when asked for.
 
     ``crc`` is their CRC-32 as the source has it, None if nobody knows it yet. ``read(True)`` verifies it on the way.
+    ``place`` is a file and an offset where exactly these bytes stand, if they stand anywhere.
     """
 
     name: str
     spec: TensorSpec
     crc: int | None
     read: Callable[[bool], Iterator[bytes]]
+    place: tuple[Source, int] | None = None
 
 
-Seen = Callable[[str, bytes], None]
-"""What a writer calls with a tensor's name and each run of its bytes as they pass."""
+Seen = Callable[[str, int], None]
+"""What a writer calls with a tensor's name and how many of its bytes it has just written."""
 
 
 def split(data: bytes) -> Iterator[bytes]:
@@ -136,6 +138,13 @@ class Checkpoint:
         storage = self.locate(tensor.storage)
         whole = tensor.contiguous and tensor.offset == 0 and tensor.spec.nbytes == storage.nbytes
         return storage.crc if whole and not storage.big_endian else None
+
+    def place(self, tensor: StoredTensor) -> tuple[Source, int] | None:
+        """The file and the offset where the tensor's bytes stand as they are wanted, if they do."""
+        storage = self.locate(tensor.storage)
+        if storage.source is None or storage.big_endian or not tensor.contiguous:
+            return None
+        return storage.source, storage.offset + tensor.offset * tensor.spec.dtype.itemsize
 
     def chunks(self, tensor: StoredTensor, verify: bool = True) -> Iterator[bytes]:
         """The tensor's bytes in order, little-endian, as runs of up to `CHUNK` bytes.

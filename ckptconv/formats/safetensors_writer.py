@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from ckptconv.errors import UsageError
 from ckptconv.formats.interface import Piece, Seen
+from ckptconv.formats.pour import pour
 
 
 def in_order(pieces: Sequence[Piece]) -> list[Piece]:
@@ -40,6 +41,4 @@ def write(file: BinaryIO, pieces: Sequence[Piece], metadata: Mapping[str, str], 
     raw += b" " * (-len(raw) % 8)
     file.write(len(raw).to_bytes(8, "little") + raw)
     for piece in pieces:
-        for chunk in piece.read(False):
-            seen(piece.name, chunk)
-            file.write(chunk)
+        pour(piece, file, seen, needs_crc=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -59,6 +60,25 @@ class Source:
             if not count:
                 raise self.truncated()
             done += count
+
+    def copy_to(self, target: int, at: int, offset: int, length: int) -> bool:
+        """Copy ``length`` bytes from ``offset`` to place ``at`` of an open file, inside the kernel.
+
+        False if this system or these file systems cannot do that; nothing of use is written then.
+        """
+        if not hasattr(os, "copy_file_range"):
+            return False
+        while length:
+            try:
+                count = os.copy_file_range(self._fd, target, length, offset, at)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                    raise
+                return False
+            if not count:
+                raise self.truncated()
+            offset, at, length = offset + count, at + count, length - count
+        return True
 
     def _pread(self, length: int, offset: int) -> bytes:
         try:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import BinaryIO
 
 from ckptconv.errors import UsageError
 from ckptconv.formats.interface import Piece, Seen
+from ckptconv.formats.pour import pour
 from ckptconv.spec import TensorSpec
 
 _ROOT = "archive/"
@@ -88,8 +89,15 @@ class _Zip:
         self._entries: list[bytes] = []
         self._patches: list[tuple[int, int]] = []
 
-    def add(self, name: str, size: int, chunks: Iterable[bytes], crc: int | None) -> None:
-        """One record; without a ``crc`` it is computed on the way and filled in by `finish`."""
+    def add(self, name: str, data: bytes) -> None:
+        """One record that is at hand."""
+        self._add(name, len(data), zlib.crc32(data), lambda: self._file.write(data))
+
+    def add_piece(self, name: str, piece: Piece, seen: Seen) -> None:
+        """One record of a tensor's bytes; a checksum that nobody knows yet is filled in by `finish`."""
+        self._add(name, piece.spec.nbytes, piece.crc, lambda: pour(piece, self._file, seen, needs_crc=True))
+
+    def _add(self, name: str, size: int, crc: int | None, fill: Callable[[], int]) -> None:
         raw = (_ROOT + name).encode()
         header, wide = self._at, size >= _WIDE
         extra = struct.pack("<2H2Q", 1, 16, size, size) if wide else b""
@@ -99,11 +107,7 @@ class _Zip:
         narrow = _WIDE if wide else size
         fields = (b"PK\3\4", 45 if wide else 20, 0x800, 0, 0, _DATE, crc or 0, narrow, narrow, len(raw), len(extra))
         self._file.write(struct.pack("<4s5H3L2H", *fields) + raw + extra)
-        found = 0
-        for chunk in chunks:
-            if crc is None:
-                found = zlib.crc32(chunk, found)
-            self._file.write(chunk)
+        found = fill()
         if crc is None:
             self._patches.append((header + 14, found))
             crc = found
@@ -132,15 +136,9 @@ def write(file: BinaryIO, pieces: Sequence[Piece], meta: Mapping[str, object], s
     """Write pieces and metadata as a checkpoint; verifying the source, and the checksums it gives, is the caller's."""
     archive = _Zip(file)
     data = pickled([(p.name, p.spec) for p in pieces], meta)
-    archive.add("data.pkl", len(data), [data], zlib.crc32(data))
-    archive.add("byteorder", 6, [b"little"], zlib.crc32(b"little"))
+    archive.add("data.pkl", data)
+    archive.add("byteorder", b"little")
     for i, piece in enumerate(pieces):
-        archive.add(f"data/{i}", piece.spec.nbytes, _shown(piece, seen), piece.crc)
-    archive.add("version", 2, [b"3\n"], zlib.crc32(b"3\n"))
+        archive.add_piece(f"data/{i}", piece, seen)
+    archive.add("version", b"3\n")
     archive.finish()
-
-
-def _shown(piece: Piece, seen: Seen) -> Iterable[bytes]:
-    for chunk in piece.read(False):
-        seen(piece.name, chunk)
-        yield chunk
