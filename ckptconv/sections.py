@@ -10,10 +10,10 @@ from ckptconv.spec import Section, TensorSpec
 
 _MOST_CONTAINERS = 50_000
 _MOST_ENTRIES = 1_500_000
-_MOST_TENSORS = 100_000
+_MOST_TENSORS = 50_000
 _DEEPEST = 24
 _MOST_ALIKE = 4
-_LONGEST_NAME = 1_000  # letters; of a path, four times as many
+_LONGEST_NAME = 1_000  # letters, of a name or a path
 
 
 def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) -> dict[str, Section]:
@@ -29,7 +29,7 @@ def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) 
         path, depth, node = queue.popleft()
         visits += 1
         entries += len(node) if isinstance(node, Mapping | list | tuple) else 0
-        if visits > _MOST_CONTAINERS or entries > _MOST_ENTRIES or depth > _DEEPEST or len(path) > 4 * _LONGEST_NAME:
+        if visits > _MOST_CONTAINERS or entries > _MOST_ENTRIES or depth > _DEEPEST or len(path) > _LONGEST_NAME:
             raise _endless("nests its contents without end")
         tensors: dict[str, TensorSpec] = {}
         others: dict[str, str] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -271,6 +272,13 @@ def _int_line(text: bytes) -> int | bool:
     return {b"00": False, b"01": True}[text] if text in (b"00", b"01") else int(text)
 
 
+def _quoted(line: bytes) -> str:
+    """Python 2's str as its repr stood in protocol 0."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of an escape that Python does not know and leaves alone
+        return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
+
+
 def _inst(u: Unpickler, s: _Stream) -> None:
     func = u._named(s.line().decode(), s.line().decode())
     u._push(u._call(func, tuple(u._marked())))
@@ -428,7 +436,7 @@ _DISPATCH: Mapping[bytes, Step] = {
     b"\x8c": lambda u, s: u._text(_u1(s)),
     b"\x8d": lambda u, s: u._text(_u8(s)),
     b"V": lambda u, s: u._push(s.line().decode("raw-unicode-escape")),
-    b"S": lambda u, s: u._push(codecs.escape_decode(s.line()[1:-1])[0].decode("latin-1")),
+    b"S": lambda u, s: u._push(_quoted(s.line())),
     b"U": lambda u, s: u._old_text(_u1(s)),
     b"T": lambda u, s: u._old_text(_i4(s)),
     b"C": lambda u, s: u._push(s.skip(_u1(s))),
