@@ -89,10 +89,16 @@ def cases() -> list[Case]:
             "ckptconv convert SRC DST.safetensors --force --selfsup moco",
         ),
         (usual,),
+        (Goal("ratio", "wall_s", 0.125), Goal("ratio", "peak_mib", 0.1)),
     )
     look = Group(("ckptconv inspect SRC",))
     return [
-        Case("no input", None, 0, (Group(("ckptconv --help",), ("python -c 'import typer, rich'",)),)),
+        Case(
+            "no input",
+            None,
+            0,
+            (Group(("ckptconv --help",), ("python -c 'import typer, rich'",), (Goal("ratio", "wall_s", 2.5),)),),
+        ),
         Case("no input", None, 0, (Group(("ckptconv --version",), ("python -c 'import torch'",)),)),
         Case("MoCo v2, 370 MB, zip", partial(files.layout, "moco_v2_r50"), 370_000_000, (convert, look)),
         Case("MoCo v2, 370 MB, legacy", partial(files.layout, "moco_v2_r50_legacy"), 370_000_000, (convert, look)),

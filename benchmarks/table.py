@@ -65,7 +65,8 @@ def _took(took: Row) -> str:
 
 def _goal(goal: Row) -> str:
     bound = f"≤ {goal['at_most']:g}"
-    return f"{bound} × the peer's time" if goal["of"] == "ratio" else f"{bound} {_UNITS[goal['measure']]}"
+    what = "time" if goal["measure"] == "wall_s" else "memory"
+    return f"{bound} × the peer's {what}" if goal["of"] == "ratio" else f"{bound} {_UNITS[goal['measure']]}"
 
 
 def inserted(text: str, table: str) -> str:

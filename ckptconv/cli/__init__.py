@@ -6,20 +6,25 @@ import gc
 import signal
 import sys
 
-from ckptconv.errors import CkptconvError
+from ckptconv.errors import CkptconvError, EnvironmentMissingError
 
 
 def main() -> None:
     """Entry point of the command `ckptconv`. Exit codes: see `ckptconv.errors`."""
     gc.disable()  # a command makes many small objects and then ends: collecting them costs a tenth of its time
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that an unfinished file is removed
-    from ckptconv.cli import app, render
+    from ckptconv.cli.app import app
 
     try:
-        app.app()
+        app()
     except CkptconvError as error:
-        render.error(error, as_json="--json" in sys.argv)
-        sys.exit(error.exit_code)
+        _fail(error)
     except MemoryError:
-        render.error(CkptconvError("this needs more memory than there is", "Close other programs."), as_json=False)
-        sys.exit(4)
+        _fail(EnvironmentMissingError("this needs more memory than there is", "Close other programs."))
+
+
+def _fail(error: CkptconvError) -> None:
+    from ckptconv.cli import render
+
+    render.error(error, as_json="--json" in sys.argv)
+    sys.exit(error.exit_code)

@@ -1,4 +1,7 @@
-"""The commands. Options are read here, work is done in the library, and `render` prints."""
+"""The commands. Options are read here, work is done in the library, and `render` prints.
+
+Each command imports what it needs itself, so that `--help` does not wait for the library.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ckptconv import pipeline, questions
 from ckptconv._version import __version__
-from ckptconv.cli import render
 
 app = typer.Typer(
     name="ckptconv",
@@ -78,6 +79,9 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write the backbone of SRC to DST as MMDetection loads it, or say which tensor stands in the way."""
+    from ckptconv import pipeline
+    from ckptconv.cli import render
+
     with render.progress() as progress:
         receipt = pipeline.convert(
             src,
@@ -105,6 +109,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what SRC holds, and which methods explain it. Nothing in it is executed."""
+    from ckptconv import questions
+    from ckptconv.cli import render
+
     render.inspection(questions.inspect(src, rules=rules), full, as_json)
 
 
@@ -115,6 +122,9 @@ def methods(rules: Rules = None, as_json: Json = False) -> None:
     A rule file holds a name and rules: name = "mine", rules = [{keep = "encoder.{key...}", to = "{key...}"},
     {drop = "head.{key...}", why = "the head"}]. {x} is one segment of a dotted name, {x...} one or more.
     """
+    from ckptconv import questions
+    from ckptconv.cli import render
+
     render.methods(questions.known_methods(rules), as_json)
 
 
@@ -131,6 +141,9 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say which rule takes KEY and where it goes, or why it is left out."""
+    from ckptconv import questions
+    from ckptconv.cli import render
+
     found = questions.explain(
         src,
         key,
