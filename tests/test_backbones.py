@@ -316,9 +316,7 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
     assert member.obstacle("torchvision") == ""
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    assert problem.text == (
-        f"{member.name} has no place in mmdet: {why} (--target torchvision writes it all the same)"
-    )
+    assert problem.text == (f"{member.name} has no place in mmdet: {why} (--target torchvision writes it all the same)")
     assert plan_of(state(member.entries()), "torchvision").complete
 
 
