@@ -187,3 +187,13 @@ def test_a_bar_shows_only_when_the_bytes_are_many(lightly, tmp_path, monkeypatch
             assert show is not None
             show(total // 2, total)
         assert bool(capsys.readouterr().err) is shown
+
+
+@pytest.mark.parametrize("command", [["methods"], ["convert", "SRC", "DST"], ["inspect", "SRC"]], ids=lambda c: c[0])
+def test_closed_outputs_are_no_error(lightly, tmp_path, command):
+    words = [str({"SRC": lightly, "DST": tmp_path / "r18.pth"}.get(word, word)) for word in command]
+    script = 'exec "$@" >&- 2>&-'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, "-m", "ckptconv", *words], check=False, timeout=120
+    )
+    assert done.returncode == 0

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TextIO
 
 import typer
 
@@ -26,13 +27,18 @@ def _json(command: str, body: Mapping[str, object]) -> None:
     typer.echo(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2))
 
 
-def _color() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads it; a stream that was closed before the start is None."""
+    return stream is not None and stream.isatty()
+
+
+def _color(stream: TextIO | None) -> bool:
+    return _is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 def _row(label: str, text: str, width: int = 9) -> None:
     head = f"{label:<{width}}"
-    typer.echo(f"{typer.style(head, bold=True) if label and _color() else head} {printable(text)}")
+    typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {printable(text)}")
 
 
 def size(count: int) -> str:
@@ -54,7 +60,7 @@ def error(problem: CkptconvError, as_json: bool) -> None:
         body = {"message": problem.message, "hint": problem.hint, "exit_code": problem.exit_code}
         typer.echo(json.dumps({"schema": SCHEMA, "error": body}, indent=2))
         return
-    red = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    red = _color(sys.stderr)
     typer.echo(f"{typer.style('error', fg='red', bold=True) if red else 'error'}: {problem.message}", err=True)
     for line in problem.hint.splitlines():
         typer.echo(f"hint: {line}", err=True)
@@ -63,7 +69,7 @@ def error(problem: CkptconvError, as_json: bool) -> None:
 @contextlib.contextmanager
 def progress() -> Iterator[Progress | None]:
     """A bar on a terminal, which appears when the bytes are many; nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if not _is_terminal(sys.stderr):
         yield None
         return
     from rich.console import Console
@@ -256,7 +262,7 @@ def methods(known: Iterable[Method], as_json: bool) -> None:
         drops = dict.fromkeys(str(r.source) for r in rules if isinstance(r, Drop))
         name = m.name if m.guess else f"{m.name}*"
         table.add_row(name, m.title, _few(keeps), _few(drops))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(table)
+    Console(highlight=False, width=None if _is_terminal(sys.stdout) else 120).print(table)
     typer.echo("* never guessed by auto: ask for it with --selfsup")
 
 

@@ -102,10 +102,10 @@ def check_target(target: Path, force: bool, sources: Iterator[Path]) -> Path:
                 raise UsageError(
                     f"{target} is the input itself", "ckptconv never writes over its input: give another name."
                 )
-        if not force:
-            raise exists(target)
         if not real.is_file():
             raise UsageError(f"{target} is not a regular file", "Give the name of the file to write.")
+        if not force:
+            raise exists(target)
     if not os.access(real.parent, os.W_OK):
         raise UsageError(f"the folder {real.parent} cannot be written to", "Choose another place.")
     return real
