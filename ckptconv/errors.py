@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -43,6 +44,16 @@ class UsageError(CkptconvError):
     """What was asked for cannot be done with these arguments."""
 
     exit_code = 2
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not in a table, with the nearest names that are."""
+    from difflib import get_close_matches
+
+    known = list(known)
+    near = get_close_matches(name, known, 3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
+    return UsageError(f"there is no {what} '{name}'", hint)
 
 
 class VerdictError(CkptconvError):

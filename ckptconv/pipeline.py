@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptconv._version import __version__
 from ckptconv.errors import UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
-from ckptconv.identify import Match, choose
+from ckptconv.identify import choose
 from ckptconv.methods.interface import Method
 from ckptconv.planning import Options, Plan, cast_plan
 from ckptconv.prove import prove
+from ckptconv.provenance import KEY, describe
 from ckptconv.rules import Rule
 from ckptconv.transform import transform
 from ckptconv.witness import Witness
@@ -145,8 +145,8 @@ def convert(
         if dry_run:
             fingerprint, size, proved = "", sum(p.spec.nbytes for p in pieces), 0
         else:
-            meta = provenance(checkpoint, match, settled, dtype)
-            fingerprint, size, proved = _write(real, force, kind, pieces, meta, checkpoint, progress)
+            said = describe(checkpoint, match, settled, dtype)
+            fingerprint, size, proved = _write(real, force, kind, pieces, said, checkpoint, progress)
         return Receipt(
             source=str(source),
             source_format=checkpoint.format,
@@ -171,7 +171,7 @@ def _write(
     force: bool,
     kind: str,
     pieces: Sequence[Piece],
-    meta: Mapping[str, object],
+    said: Mapping[str, object],
     checkpoint: Checkpoint,
     progress: Progress | None,
 ) -> tuple[str, int, int]:
@@ -189,10 +189,10 @@ def _write(
 
     with Witness(pieces) as witness, drafting(target, force) as draft:
         if kind == "safetensors":
-            texts = {"format": "pt", "ckptconv": json.dumps(meta["ckptconv"], separators=(",", ":"))}
+            texts = {"format": "pt", KEY: json.dumps(said, separators=(",", ":"))}
             safetensors_writer.write(draft.file, safetensors_writer.in_order(pieces), texts, seen)
         else:
-            torch_writer.write(draft.file, pieces, meta, seen)
+            torch_writer.write(draft.file, pieces, {KEY: said}, seen)
         with draft.syncing():
             proved = prove(draft.path, pieces, "" if kind == "safetensors" else "state_dict")
         fingerprint = witness.fingerprint()
@@ -200,25 +200,3 @@ def _write(
         size = draft.path.stat().st_size
         draft.commit()
         return fingerprint, size, proved
-
-
-def provenance(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | None) -> dict[str, object]:
-    """What the output says of itself: plain values only, and nothing that differs from run to run."""
-    assert settled.backbone is not None
-    pixels = match.method.pixels
-    return {
-        "ckptconv": {
-            "version": __version__,
-            "method": match.method.name,
-            "also": list(match.also),
-            "layout": settled.layout,
-            "section": settled.section,
-            "target": settled.target,
-            "source": {"name": checkpoint.path.name, "format": checkpoint.format, "bytes": checkpoint.size},
-            "backbone": {"name": settled.backbone.name, **settled.backbone.settings()},
-            "pixels": {"mean": list(pixels.mean), "std": list(pixels.std), "order": pixels.order} if pixels else None,
-            "tensors": len(settled.moves),
-            "dropped": len(settled.dropped),
-            "dtype": dtype,
-        }
-    }

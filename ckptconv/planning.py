@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ckptconv.backbones import FAMILIES, TARGETS, Backbone
+from ckptconv import backbones
+from ckptconv.backbones import TARGETS, Backbone
 from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
 from ckptconv.methods.interface import Layout, Method
@@ -227,12 +228,6 @@ def _move(draft: _Draft, sources: tuple[str, ...], target: str, rule: Keep | Fus
     draft.moves.append(Move(sources, target, rule.op, spec, rule))
 
 
-def _read_backbone(state: StateSpec) -> Backbone | None:
-    """The member of any family whose names cover most of the state."""
-    members = [m for family in FAMILIES if (m := family.read(state)) is not None]
-    return max(members, key=lambda m: sum(name in state for name in m.entries()), default=None)
-
-
 def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tuple[list[Problem], list[str]]:
     """What is wrong with these moves for this backbone, and which optional entries nothing fills."""
     problems: list[Problem] = []
@@ -276,7 +271,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     drops = [drop(pattern, "accepted by --drop") for pattern in options.drops]
     draft = _apply(layout.rules, names, prefix, drops)
     problems, absent = list(draft.problems), list[str]()
-    backbone = _read_backbone({m.target: m.spec for m in draft.moves})
+    backbone = backbones.read({m.target: m.spec for m in draft.moves})
     if backbone is None:
         kept = [m.sources[0] for m in draft.moves]
         text = f"what is kept is no backbone known here: {some(kept, 3)}" if kept else "nothing is kept"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ckptconv.errors import EnvironmentMissingError, UsageError
+from ckptconv.errors import EnvironmentMissingError, UsageError, unknown
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Method
 
@@ -75,11 +75,7 @@ def method(name: str, extra: Iterable[Method] = ()) -> Method:
     known = methods(extra)
     if name in known:
         return known[name]
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, [*known, "auto"], 3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: auto, {', '.join(known)}."
-    raise UsageError(f"there is no method '{name}'", hint)
+    raise unknown("method", name, ["auto", *known])
 
 
 def _own(extra: Iterable[Method]) -> dict[str, Method]:

@@ -7,9 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ckptconv.formats.interface import Piece
+
+
+def fingerprint(pieces: Iterable[Piece], stopped: Callable[[], bool] = lambda: False) -> str:
+    """SHA-256 over one line a tensor, in order of name: name, type, shape, SHA-256 of its bytes; 64 hex digits.
+
+    Checksums are verified on the way. When ``stopped`` says so, the work is given up and the result means nothing.
+    """
+    whole = hashlib.sha256()
+    for piece in sorted(pieces, key=lambda p: p.name):
+        digest = hashlib.sha256()
+        for chunk in piece.read(True):
+            digest.update(chunk)
+            if stopped():
+                return ""
+        whole.update(f"{piece.name} {piece.spec} {digest.hexdigest()}\n".encode())
+    return whole.hexdigest()
 
 
 class Witness:
@@ -17,29 +33,23 @@ class Witness:
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self._pieces = pieces
-        self._lines: list[str] = []
+        self._found = ""
         self._error: BaseException | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         try:
-            for piece in sorted(self._pieces, key=lambda p: p.name):
-                digest = hashlib.sha256()
-                for chunk in piece.read(True):
-                    digest.update(chunk)
-                    if self._stopped:
-                        return
-                self._lines.append(f"{piece.name} {piece.spec} {digest.hexdigest()}\n")
+            self._found = fingerprint(self._pieces, lambda: self._stopped)
         except BaseException as error:  # whatever it is, it must not be lost in the thread
             self._error = error
 
     def fingerprint(self) -> str:
-        """SHA-256 over one line a tensor, in order of name: name, type, shape, SHA-256 of its bytes; 64 hex digits."""
+        """The fingerprint of all pieces, once the thread has read them."""
         self._thread.join()
         if self._error is not None:
             raise self._error
-        return hashlib.sha256("".join(self._lines).encode()).hexdigest()
+        return self._found
 
     def __enter__(self) -> Witness:
         self._thread.start()

@@ -23,9 +23,10 @@ LAYERS = (
     ("registry", "rulefile"),
     ("planning", "identify"),
     ("remap", "formats"),
-    ("transform", "prove", "witness"),
+    ("transform", "prove", "witness", "provenance"),
     ("pipeline",),
     ("questions",),
+    ("mmdetection",),
     ("cli",),
 )
 

@@ -155,3 +155,108 @@ def explain(
         target=target,
     )
     render.explanation(found, as_json)
+
+
+@app.command("emit-config")
+def emit_config(
+    ckpt: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A checkpoint that `ckptconv convert` wrote.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write it. Default: print it.")
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            "-d",
+            metavar="NAME",
+            help="mask-rcnn (the default), mask-rcnn-c4, faster-rcnn, cascade-mask-rcnn, cascade-rcnn, retinanet, "
+            "fcos, atss, deformable-detr or dino.",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option("--schedule", "-s", metavar="NAME", help="1x (the default), 2x, ms-1x, ms-2x or mmselfsup."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="CONFIG", help="Any MMDetection config instead: a path or mmdet::FOLDER/FILE."),
+    ] = None,
+    style: Annotated[
+        str, typer.Option("--style", metavar="inherit|flat", help="On MMDetection's bases, or one file without any.")
+    ] = "inherit",
+    frozen_stages: Annotated[
+        int | None, typer.Option("--frozen-stages", metavar="N", help="-1 none, 0 the stem, 1 also layer1, …")
+    ] = None,
+    norm: Annotated[
+        str, typer.Option("--norm", metavar="SyncBN|BN|frozen", help="Batch norm of the backbone.")
+    ] = "SyncBN",
+    num_classes: Annotated[int | None, typer.Option("--num-classes", metavar="N", help="Default: COCO's 80.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="A,B,C|FILE", help="Class names, or a file with one on each line."),
+    ] = None,
+    data_root: Annotated[
+        str | None, typer.Option("--data-root", metavar="DIR", help="A data set laid out as COCO is.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="N", help="Images a GPU; the learning rate follows.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", metavar="N", help="GPUs; the learning rate follows.")] = None,
+    amp: Annotated[bool, typer.Option("--amp", help="Train with automatic mixed precision.")] = False,
+    no_guard: Annotated[bool, typer.Option("--no-guard", help="Leave out the hook that proves the start.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace FILE if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the MMDetection config that trains a detector on CKPT."""
+    from ckptconv.cli import render_detection
+    from ckptconv.mmdetection import config
+    from ckptconv.mmdetection.choices import choose
+
+    choices = choose(
+        detector=detector,
+        schedule=schedule,
+        base=base,
+        style=style,
+        frozen_stages=frozen_stages,
+        norm=norm,
+        num_classes=num_classes,
+        classes=classes,
+        data_root=data_root,
+        batch_size=batch_size,
+        gpus=gpus,
+        amp=amp,
+        guard=not no_guard,
+    )
+    if out is None:
+        render_detection.config_text(config.emit(ckpt, choices), as_json)
+    else:
+        render_detection.config_written(config.write(ckpt, out, choices, force), out, as_json)
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A detector's config.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Build CONFIG's detector, initialise it, and compare it with its checkpoint, tensor by tensor."""
+    from ckptconv.cli import render_detection
+    from ckptconv.mmdetection.check import check
+
+    found = check(config)
+    render_detection.verdict(found, as_json)
+    if not found.good:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, whether a detector can run with it, and the commands that mend it. Exit 4 if none can."""
+    from ckptconv.cli import render_detection
+    from ckptconv.mmdetection.doctor import examine
+
+    found = examine()
+    render_detection.diagnosis(found, as_json)
+    if not found.can_detect:
+        raise typer.Exit(4)

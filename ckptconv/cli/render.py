@@ -23,7 +23,7 @@ _MANY_BYTES = 256 << 20
 _MOST_LINES = 40
 
 
-def _json(command: str, body: Mapping[str, object]) -> None:
+def dump(command: str, body: Mapping[str, object]) -> None:
     typer.echo(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2))
 
 
@@ -36,7 +36,7 @@ def _color(stream: TextIO | None) -> bool:
     return _is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
-def _row(label: str, text: str, width: int = 9) -> None:
+def row(label: str, text: str, width: int = 9) -> None:
     head = f"{label:<{width}}"
     typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {printable(text)}")
 
@@ -49,6 +49,11 @@ def size(count: int) -> str:
             break
         amount /= 1024
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def text(content: str) -> None:
+    """Text that is data, as it is."""
+    typer.echo(content, nl=False)
 
 
 def _count(number: int, noun: str) -> str:
@@ -103,37 +108,36 @@ def progress() -> Iterator[Progress | None]:
 
 def receipt(done: Receipt, as_json: bool) -> None:
     if as_json:
-        _json("convert", _receipt_data(done))
+        dump("convert", _receipt_data(done))
         return
     plan = done.plan
     backbone = plan.backbone
     assert backbone is not None
     entries = backbone.entries()
-    _row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
+    row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
     how = "as asked" if done.method_named else "found by its names"
-    _row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
+    row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
     if done.also:
-        _row("", f"the same names and the same result: {', '.join(done.also)}")
+        row("", f"the same names and the same result: {', '.join(done.also)}")
     filled = len(plan.moves)
-    _row(
+    row(
         "backbone", f"{backbone.name}: {filled}/{len(entries)} tensors for {plan.target}, of {plan.tensors} in the file"
     )
     if plan.absent:
-        _row("", f"not in the file and not needed: {_folded(plan.absent)}")
+        row("", f"not in the file and not needed: {_folded(plan.absent)}")
     for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
         count = sum(d.why == why for d in plan.dropped)
         shown = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
-        _row("" if i else "dropped", f"{count:>4}  {why}: {shown}")
+        row("" if i else "dropped", f"{count:>4}  {why}: {shown}")
     if done.dtype:
-        _row("rounded", f"floating tensors to {done.dtype}: no longer bit for bit the source")
+        row("rounded", f"floating tensors to {done.dtype}: no longer bit for bit the source")
     if not done.written:
-        _row("dry run", f"{done.target} ({done.target_format}, about {size(done.target_size)}) was not written")
+        row("dry run", f"{done.target} ({done.target_format}, about {size(done.target_size)}) was not written")
         return
-    _row("wrote", f"{done.target} ({done.target_format}, {size(done.target_size)}) in {done.seconds:.2f} s")
-    _row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
-    _row(
-        "next", f"backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={done.target!r})) in the detector's config"
-    )
+    row("wrote", f"{done.target} ({done.target_format}, {size(done.target_size)}) in {done.seconds:.2f} s")
+    row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
+    if plan.target == "mmdet":
+        row("next", f"ckptconv emit-config {done.target} -o mask_rcnn.py")
 
 
 def _folded(names: Iterable[str]) -> str:
@@ -177,27 +181,27 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
 
 def inspection(found: Inspection, full: bool, as_json: bool) -> None:
     if as_json:
-        _json("inspect", _inspection_data(found))
+        dump("inspect", _inspection_data(found))
         return
-    _row("file", f"{found.path} ({found.format}, {size(found.size)})")
+    row("file", f"{found.path} ({found.format}, {size(found.size)})")
     if found.named:
-        _row("names", f"{', '.join(found.named)} (none of them was imported or called)")
+        row("names", f"{', '.join(found.named)} (none of them was imported or called)")
     for path, names in fold(found.sections).items():
         specs = [spec for name in names for spec in found.sections[name].values()]
         dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs))
         head = f"{place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
-        _row("section", f"{head}: {_count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}")
+        row("section", f"{head}: {_count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}")
         if len(names) == 1:
             _tensors(found, path, full)
     complete = [fit for fit in found.fits if fit.complete]
     for i, fit in enumerate(complete):
-        _row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
+        row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
     if not complete:
-        _row("fits", "no method known here; --strip-prefix, --section and --rules may help")
+        row("fits", "no method known here; --strip-prefix, --section and --rules may help")
     rest = [fit for fit in found.fits if not fit.complete]
     if rest:
         first = f"leaves {_count(rest[0].problems, 'problem')}: {rest[0].first}"
-        _row("" if complete else "nearest", f"{'next: ' if complete else ''}{rest[0].method} {first}")
+        row("" if complete else "nearest", f"{'next: ' if complete else ''}{rest[0].method} {first}")
 
 
 def _tensors(found: Inspection, path: str, full: bool) -> None:
@@ -205,14 +209,14 @@ def _tensors(found: Inspection, path: str, full: bool) -> None:
     lines = {name: [name] for name in specs} if full else fold(specs)
     for shown, (line, names) in enumerate(lines.items()):
         if shown == _MOST_LINES and not full:
-            _row("", f"  … and {len(lines) - shown} more lines (--all)")
+            row("", f"  … and {len(lines) - shown} more lines (--all)")
             break
         shapes = list(dict.fromkeys(str(specs[n]) for n in names))
         times = f"{len(names)} x " if len(names) > 1 else ""
-        _row("", f"  {line}  {times}{shapes[0]}{' …' if len(shapes) > 1 else ''}")
+        row("", f"  {line}  {times}{shapes[0]}{' …' if len(shapes) > 1 else ''}")
     for name, kind in found.others[path].items():
         if path:
-            _row("", f"  {name}  not a tensor: {kind}")
+            row("", f"  {name}  not a tensor: {kind}")
 
 
 def _inspection_data(found: Inspection) -> dict[str, object]:
@@ -235,22 +239,22 @@ def _inspection_data(found: Inspection) -> dict[str, object]:
 
 def explanation(found: Explanation, as_json: bool) -> None:
     if as_json:
-        _json("explain", {**vars(found), "spec": str(found.spec) if found.spec else None})
+        dump("explain", {**vars(found), "spec": str(found.spec) if found.spec else None})
         return
-    _row("key", f"{found.key} ({found.spec})" if found.spec else found.key)
-    _row("method", f"{found.method}, {place(found.section)}")
-    _row(
+    row("key", f"{found.key} ({found.spec})" if found.spec else found.key)
+    row("method", f"{found.method}, {place(found.section)}")
+    row(
         found.fate,
         f"as {found.target}: {found.why}" if found.target else found.why,
         11 if found.fate == "unexplained" else 9,
     )
     if found.rule:
-        _row("rule", found.rule + (f" (after '{found.prefix}')" if found.prefix else ""))
+        row("rule", found.rule + (f" (after '{found.prefix}')" if found.prefix else ""))
 
 
 def methods(known: Iterable[Method], as_json: bool) -> None:
     if as_json:
-        _json("methods", {"methods": [_method_data(m) for m in known]})
+        dump("methods", {"methods": [_method_data(m) for m in known]})
         return
     from rich.console import Console
     from rich.table import Table

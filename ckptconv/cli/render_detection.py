@@ -1,0 +1,93 @@
+"""What the commands about MMDetection print, line by line through `render`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckptconv.cli import render
+
+if TYPE_CHECKING:
+    from ckptconv.mmdetection.check import Checked
+    from ckptconv.mmdetection.config import Emitted
+    from ckptconv.mmdetection.doctor import Diagnosis
+    from ckptconv.mmdetection.reasons import Finding
+
+_WIDTH = 11  # of 'torchvision'
+
+
+def diagnosis(found: Diagnosis, as_json: bool) -> None:
+    if as_json:
+        head = {"can_detect": found.can_detect, "verdict": found.verdict, "loading": found.loading}
+        render.dump("doctor", {**head, "findings": [asdict(f) for f in found.findings]})
+        return
+    for finding in found.findings:
+        render.row(finding.name, ", ".join(filter(None, (finding.version, finding.text))), _WIDTH)
+        for i, command in enumerate(finding.mend):
+            render.row("" if i else "  mend", command, _WIDTH)
+    render.row("verdict", found.verdict, _WIDTH)
+
+
+def config_text(emitted: Emitted, as_json: bool) -> None:
+    """The config itself, for a pipe."""
+    if as_json:
+        render.dump("emit-config", {"config": None, **_config_data(emitted)})
+    else:
+        render.text(emitted.text)
+
+
+def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
+    if as_json:
+        render.dump("emit-config", {"config": str(out), **_config_data(emitted)})
+        return
+    found = emitted.pretrained
+    render.row(
+        "backbone", f"{found.backbone.name} of {found.method}, {found.path}; fingerprint {found.fingerprint[:16]}"
+    )
+    render.row("detector", f"{emitted.title}, on {emitted.base}")
+    render.row("training", f"{emitted.images} images a step, learning rate {emitted.lr:g}")
+    render.row("wrote", str(out))
+    render.row("next", f"ckptconv check {out}")
+
+
+def _config_data(emitted: Emitted) -> Mapping[str, object]:
+    found = emitted.pretrained
+    return {
+        "checkpoint": found.path,
+        "fingerprint": found.fingerprint,
+        "method": found.method,
+        "backbone": {"name": found.backbone.name, **found.backbone.settings()},
+        "detector": emitted.title,
+        "base": emitted.base,
+        "images": emitted.images,
+        "lr": emitted.lr,
+        "text": emitted.text,
+    }
+
+
+def verdict(found: Checked, as_json: bool) -> None:
+    if as_json:
+        render.dump("check", {**asdict(found), "good": found.good})
+        return
+    render.row("config", f"{found.config}: {found.detector}")
+    for report in found.reports:
+        where = report.module or "all of it"
+        prefix = f", prefix={report.prefix!r}" if report.prefix else ""
+        render.row("module", f"{where}: {report.network}, from {report.checkpoint}{prefix}")
+        render.row("equal", f"{report.equal}/{report.total}")
+        for problem in report.problems:
+            _finding("problem", problem)
+        for note in report.notes:
+            _finding("note", note)
+    for problem in found.problems:
+        _finding("problem", problem)
+    answer = "starts from its checkpoint" if found.good else "does not start as it should"
+    render.row("verdict", f"the detector {answer}")
+
+
+def _finding(label: str, found: Finding) -> None:
+    render.row(label, found.text)
+    for i, line in enumerate(found.mend):
+        render.row("  or" if i else "  mend", line)

@@ -1,0 +1,19 @@
+"""All that knows MMDetection. Conversion works without it; deleting this folder and `cli/` leaves a working library.
+
+::
+
+    detectors.py   THE TABLE: detectors and schedules, as MMDetection's own configs have them
+    networks.py    a backbone read from shapes -> the arguments of its constructor
+    choices.py     what a user may choose of a config
+    pretrained.py  what a converted file says of itself
+    sheet.py       what a config changes of its base
+    literal.py     nested data -> Python text
+    config.py      all of these -> the text of a config
+    adopt.py       a config of the user's own as such a base
+    compare.py     a module of a built detector against its file, entry by entry
+    check.py       what the comparison means, and the line to change
+    guard.py       the same inside a training, before its first iteration
+    loader.py      checkpoints for mmengine, read by the inert reader
+    doctor.py      what is installed and whether it fits; probe.py asks, mends.py says what to type
+    runtime.py     resolving configs and building detectors with the installed packages
+"""

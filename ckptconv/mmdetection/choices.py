@@ -1,0 +1,112 @@
+"""What a user may choose of a config, checked as it comes in. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import UsageError, unknown
+from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
+
+STYLES = ("inherit", "flat")
+_SYNCED = (
+    "Batch norm trains, with statistics over all GPUs: those of one GPU's few images are poor, and features learnt "
+    "without labels are not scaled as an ImageNet classifier's are (MoCo, arXiv:1911.05722, section 4.2)."
+)
+NORMS: Mapping[str, tuple[Mapping[str, Any], bool, str]] = {
+    "SyncBN": (
+        {"type": "SyncBN", "requires_grad": True},
+        False,
+        _SYNCED,
+    ),
+    "BN": (
+        {"type": "BN", "requires_grad": True},
+        False,
+        "Batch norm trains, each GPU with the statistics of its own few images; SyncBN is what MMDetection's rows use.",
+    ),
+    "frozen": (
+        {"type": "BN", "requires_grad": False},
+        True,
+        "Batch norm keeps the statistics of the pretraining; without labels these suit a detector less than SyncBN.",
+    ),
+}
+"""For each choice of ``norm``: norm_cfg, norm_eval, and why."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user may choose. None is the recipe's own value: of the schedule, the detector or MMDetection's base.
+
+    ``base`` is a config to stand on instead of a detector and a schedule: 'mmdet::…' or a path.
+    ``classes`` are the names of the data set's classes; ``batch_size`` is images a GPU.
+    """
+
+    detector: str = "mask-rcnn"
+    schedule: str = "1x"
+    style: str = "inherit"
+    base: str | None = None
+    frozen_stages: int | None = None
+    norm: str = "SyncBN"
+    num_classes: int | None = None
+    classes: tuple[str, ...] = ()
+    data_root: str | None = None
+    batch_size: int | None = None
+    gpus: int | None = None
+    amp: bool = False
+    guard: bool = True
+
+    def __post_init__(self) -> None:
+        for what, name, table in (
+            ("detector", self.detector, DETECTORS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("style", self.style, STYLES),
+            ("norm", self.norm, NORMS),
+        ):
+            if name not in table:
+                raise unknown(what, name, table)
+        for option, value, least in (
+            ("--num-classes", self.num_classes, 1),
+            ("--batch-size", self.batch_size, 1),
+            ("--gpus", self.gpus, 1),
+            ("--frozen-stages", self.frozen_stages, -1),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"{option} {value} makes no sense", f"Give {least} or more.")
+        if self.frozen_stages is not None and self.frozen_stages > 4:
+            raise UsageError(f"--frozen-stages {self.frozen_stages}: a ResNet has 4 stages", "Give -1 to 4.")
+        if self.classes and self.num_classes not in (None, len(self.classes)):
+            raise UsageError(
+                f"--num-classes says {self.num_classes}, --classes names {len(self.classes)}", "Give --classes alone."
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise UsageError("--classes names a class twice", "Each class has one name.")
+
+
+def choose(
+    *, detector: str | None = None, schedule: str | None = None, classes: str | None = None, **others: Any
+) -> Choices:
+    """Choices as a command line has them, where None is "not said". Raises UsageError for those that contradict."""
+    named: dict[str, Any] = {
+        key: value for key, value in (("detector", detector), ("schedule", schedule)) if value is not None
+    }
+    if others.get("base") is not None and named:
+        raise UsageError(
+            f"--base is a whole config, and --{next(iter(named))} would replace it", "Give one of the two."
+        )
+    return Choices(**named, classes=class_names(classes) if classes is not None else (), **others)
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """Class names from ``a,b,c``, or from a file with one on each line. Raises UsageError for an empty list."""
+    path = Path(text)
+    try:
+        lines: Iterable[str] = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the class names in {text} cannot be read: {error}", "One name a line, in UTF-8.") from None
+    names = tuple(name for line in lines if (name := re.sub(r"\s+", " ", line).strip()))
+    if not names:
+        raise UsageError(f"--classes {text!r} names no class", "Give a,b,c or a file with one name on each line.")
+    return names

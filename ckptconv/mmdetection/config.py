@@ -1,0 +1,89 @@
+"""Checkpoint x detector x schedule -> the text of an MMDetection config, with a comment where a value matters.
+
+Text only: nothing of MMDetection is imported, except by `runtime` for what cannot be known without it: a config
+without bases (``style='flat'``), and a base of the user's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckptconv._version import __version__
+from ckptconv.errors import UsageError, printable
+from ckptconv.formats.target import check_target, drafting
+from ckptconv.mmdetection import literal
+from ckptconv.mmdetection.choices import Choices
+from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
+from ckptconv.mmdetection.pretrained import Pretrained, pretrained
+from ckptconv.mmdetection.sheet import Sheet
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """A config's text, and what it is about. ``images`` a step and ``lr`` are None where the base decides."""
+
+    text: str
+    pretrained: Pretrained
+    title: str
+    base: str
+    images: int | None
+    lr: float | None
+
+
+def write(path: PathLike, out: Path, choices: Choices | None = None, force: bool = False) -> Emitted:
+    """Write the config for a converted checkpoint. It appears complete or not at all.
+
+    Raises what `emit` does, and UsageError for a place that cannot be written.
+    """
+    if out.suffix != ".py":
+        raise UsageError(f"{out} does not end in .py: mmengine would not read it", "Give FILE.py.")
+    real = check_target(out, force, iter([Path(path)]))
+    emitted = emit(path, choices, real.parent)
+    with drafting(real, force) as draft:
+        draft.file.write(emitted.text.encode())
+        with draft.syncing():
+            pass
+        draft.commit()
+    return emitted
+
+
+def emit(path: PathLike, choices: Choices | None = None, folder: Path = Path()) -> Emitted:
+    """The config for a converted checkpoint. ``folder`` is where it will stand: relative bases are seen from there.
+
+    Raises UsageError, UnreadableError, or EnvironmentMissingError where MMDetection is needed and missing.
+    """
+    choices = choices or Choices()
+    found = pretrained(str(path))
+    if choices.base is None:
+        detector, schedule = DETECTORS[choices.detector], SCHEDULES[choices.schedule]
+        base = f"mmdet::{detector.bases.get(schedule.epochs, next(iter(detector.bases.values())))}"
+        title = f"{detector.title}, {schedule.title}"
+    else:
+        from ckptconv.mmdetection import adopt
+
+        base = adopt.reference(choices.base, folder)
+        detector, schedule = adopt.detector(choices.base), None
+        title = f"{detector.title} of {choices.base}"
+    if detector.shared_head and not found.network.plain:
+        raise UsageError(
+            f"{found.backbone.name} cannot be the backbone of {detector.title}: MMDetection's ResLayer, its last "
+            "stage, has neither widths nor groups",
+            "Choose a detector with FPN: --detector mask-rcnn",
+        )
+    sheet = Sheet(detector, found, choices)
+    sheet.fill(schedule)
+    head = (
+        f"# {printable(title)}, on {found.backbone.name} of {found.method}.\n"
+        f"# Made by ckptconv {__version__}; the backbone's proof: ckptconv check THIS_FILE\n"
+    )
+    text = f"{head}\n_base_ = {base!r}\n\n{literal.assignments(sheet.tree(), sheet.notes)}"
+    if choices.style == "flat":
+        from ckptconv.mmdetection import runtime
+
+        located = runtime.locate(choices.base or base)
+        resolved = runtime.resolve(f"_base_ = {str(located)!r}\n\n{literal.assignments(sheet.tree())}")
+        text = f"{head}\n{literal.assignments(resolved, sheet.notes)}"
+    return Emitted(text, found, title, base, sheet.images, sheet.lr)

@@ -1,0 +1,82 @@
+"""A converted checkpoint as a config needs it: network, method, pixels, fingerprint. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckptconv.backbones import Backbone
+from ckptconv.errors import UsageError, VerdictError
+from ckptconv.formats import open_checkpoint
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.identify import choose
+from ckptconv.methods.interface import Method, Pixels
+from ckptconv.mmdetection.networks import Network, network
+from ckptconv.planning import Options
+from ckptconv.provenance import origin
+from ckptconv.rules import keep
+from ckptconv.transform import as_they_are
+from ckptconv.witness import fingerprint
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A converted checkpoint; ``path`` is where it is, as the user said it."""
+
+    path: str
+    method: str
+    backbone: Backbone
+    pixels: Pixels | None
+    fingerprint: str
+
+    @property
+    def network(self) -> Network:
+        return network(self.backbone)
+
+
+def section_of(checkpoint: Checkpoint) -> str:
+    """Where mmengine looks for the weights: under 'state_dict' if there is such a thing, else at the top."""
+    tree = checkpoint.tree
+    return "state_dict" if isinstance(tree, Mapping) and "state_dict" in tree else ""
+
+
+def pretrained(path: str) -> Pretrained:
+    """What a file that `convert` wrote says of itself, and what its tensors say.
+
+    Raises UsageError for a file that ckptconv did not write, or wrote for another target.
+    """
+    with open_checkpoint(Path(path)) as checkpoint:
+        said = origin(checkpoint)
+        if said is None:
+            raise _not_converted(path, checkpoint)
+        if said.target != "mmdet":
+            raise UsageError(
+                f"{path} was written for {said.target}, not for MMDetection",
+                "Convert it again from its source, without --target.",
+            )
+        section = section_of(checkpoint)
+        plan = choose(checkpoint.sections, [keep("{key...}", "{key...}")], Options(section=section)).plan
+        assert plan.backbone is not None
+        mark = fingerprint(as_they_are(section, checkpoint))
+        return Pretrained(path, said.method, plan.backbone, said.pixels, mark)
+
+
+def raw_method(checkpoint: Checkpoint) -> Method | None:
+    """The method that explains a file which ckptconv did not write; None if none does, or several differ."""
+    try:
+        return choose(checkpoint.sections, "auto", Options()).method
+    except VerdictError:
+        return None
+
+
+def conversion(path: str, method: Method | None) -> tuple[str, str]:
+    """The command that converts a raw file, and the name of the file it writes."""
+    target = f"{Path(path).name.partition('.')[0]}_backbone.pth"
+    return f"ckptconv convert {f'--selfsup {method.name} ' if method else ''}{path} {target}", target
+
+
+def _not_converted(path: str, checkpoint: Checkpoint) -> UsageError:
+    method = raw_method(checkpoint)
+    what = f"a raw checkpoint of {method.name}" if method else "no file of ckptconv: it says neither method nor network"
+    return UsageError(f"{path} is {what}", f"Convert it first: {conversion(path, method)[0]}")

@@ -1,0 +1,172 @@
+"""The installed MMDetection: configs resolved, detectors built, weights initialised. Nothing else here imports it.
+
+(`guard` and `loader` are parts of a training and import mmengine themselves.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError
+
+_DOCTOR = "See what is missing and how to mend it: ckptconv doctor"
+
+
+def locate(base: str) -> Path:
+    """The file of a config: a path, or ``package::path`` as mmengine writes it, found without mmengine."""
+    package, mark, inside = base.partition("::")
+    if not mark:
+        path = Path(base).resolve()
+        if not path.is_file():
+            raise UsageError(
+                f"there is no config {base}", "Give a file, or one of MMDetection's own: mmdet::FOLDER/FILE"
+            )
+        return path
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.origin:
+        raise EnvironmentMissingError(f"{base} cannot be found: {package} is not installed", _DOCTOR)
+    home = Path(found.origin).parent
+    for configs in (home / ".mim" / "configs", home.parent / "configs"):  # a wheel, a clone
+        if (configs / inside).is_file():
+            return configs / inside
+    known = [
+        str(p.relative_to(c)) for c in (home / ".mim" / "configs", home.parent / "configs") for p in c.rglob("*.py")
+    ]
+    near = get_close_matches(inside, known, 3)
+    hint = f"Did you mean {' or '.join(f'{package}::{n}' for n in near)}?" if near else "Check the name."
+    raise UsageError(f"{package} has no config {inside}", hint)
+
+
+def resolve(text: str) -> dict[str, Any]:
+    """What a config's text amounts to once its bases are read. No custom module is imported."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.py"
+        path.write_text(text, encoding="utf-8")
+        values: dict[str, Any] = read_config(path, shown="the config", imports=False).to_dict()
+        return values
+
+
+def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
+    """The `mmengine.Config` of a file. Raises UsageError, with the cause, for one that is missing or fails.
+
+    A config is Python code and is run, as mmengine always does.
+    """
+    shown = shown or str(path)
+    with _needs_mmdetection():
+        from mmengine.config import Config
+    if not path.is_file():
+        raise UsageError(f"there is no config {path}", "Check the path; ckptconv emit-config writes one.")
+    try:
+        with quiet():
+            return Config.fromfile(str(path), import_custom_modules=imports)
+    except ModuleNotFoundError as error:
+        if error.name == "pkg_resources":
+            raise EnvironmentMissingError(
+                f"{shown}: mmengine resolves its 'mmdet::' base with pkg_resources, which is missing here",
+                "pip install 'setuptools<82', or emit the config without bases: --style flat",
+            ) from error
+        raise EnvironmentMissingError(f"{shown} needs a package that is missing: {error}", _DOCTOR) from error
+    except CkptconvError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the code in a config does
+        raise UsageError(f"{shown} cannot be read: {told(error)}", "It is Python code: run it to see more.") from error
+
+
+def build(config: Any, shown: str) -> Any:
+    """The detector a config describes, as MMDetection's runner builds it, with random weights."""
+    with _needs_mmdetection():
+        import mmdet.models  # noqa: F401 (registers)
+        from mmdet.registry import MODELS
+        from mmengine.registry import init_default_scope
+    model = config.get("model")
+    if not isinstance(model, Mapping) or "type" not in model:
+        raise UsageError(f"{shown} has no model", "Give the config of a detector, not a part that others stand on.")
+    with quiet():
+        init_default_scope(config.get("default_scope", "mmdet"))
+        try:
+            return MODELS.build(model)
+        except Exception as error:
+            raise UsageError(f"{shown}: its model cannot be built: {told(error)}", "Mend the config.") from error
+
+
+def initialise(model: Any) -> tuple[Exception | None, Mapping[str, str]]:
+    """Run the detector's own initialisation, as a training does first.
+
+    Returns the error that ended it, if one did, and what mmengine noted of how each parameter got its value.
+    """
+    recorded: dict[str, str] = {}
+
+    def note() -> None:
+        notes = model._params_init_info
+        recorded.update((name, notes[value]["init_info"]) for name, value in model.named_parameters())
+
+    if not hasattr(model, "init_weights"):
+        return None, recorded
+    model._dump_init_info = note  # instead of hundreds of lines in a log
+    try:
+        with quiet(), inert_loading():
+            model.init_weights()
+    except UnreadableError:
+        raise
+    except Exception as error:  # whatever the initialisation of a detector does
+        return error, recorded
+    finally:
+        del model._dump_init_info
+    return None, recorded
+
+
+@contextlib.contextmanager
+def inert_loading() -> Iterator[None]:
+    """While it lasts, `torch.load` refuses whatever is more than tensors, whichever way it is called."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    unsafe = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    before = {key: os.environ.get(key) for key in (name, unsafe)}
+    os.environ[name] = "1"
+    os.environ.pop(unsafe, None)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what mmengine logs and warns to itself: the answer is ours to print."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w") as null, contextlib.redirect_stdout(null):  # noqa: PTH123
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _needs_mmdetection() -> Iterator[None]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:  # an assertion about versions, a library that does not load, …
+        raise EnvironmentMissingError(f"MMDetection cannot be imported here: {told(error)}", _DOCTOR) from error
+
+
+def told(error: BaseException) -> str:
+    """An error in one line: its last sentence says what it is about."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

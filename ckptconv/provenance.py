@@ -1,0 +1,95 @@
+"""What a converted file says of itself: from which method, network and pixels it came. Written by `pipeline`.
+
+In a torch file it stands at ``meta.ckptconv``, in safetensors as JSON under ``__metadata__.ckptconv``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ckptconv._version import __version__
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.identify import Match
+from ckptconv.methods.interface import Pixels
+from ckptconv.planning import Plan
+
+KEY = "ckptconv"
+_NAME = re.compile(r"[\w.+-]{1,100}")
+
+
+def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | None) -> dict[str, object]:
+    """What the output of a plan says of itself: plain values only, and nothing that differs from run to run."""
+    assert settled.backbone is not None
+    pixels = match.method.pixels
+    return {
+        "version": __version__,
+        "method": match.method.name,
+        "also": list(match.also),
+        "layout": settled.layout,
+        "section": settled.section,
+        "target": settled.target,
+        "source": {"name": checkpoint.path.name, "format": checkpoint.format, "bytes": checkpoint.size},
+        "backbone": {"name": settled.backbone.name, **settled.backbone.settings()},
+        "pixels": {"mean": list(pixels.mean), "std": list(pixels.std), "order": pixels.order} if pixels else None,
+        "tensors": len(settled.moves),
+        "dropped": len(settled.dropped),
+        "dtype": dtype,
+    }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is read back: the method's name, whose names the tensors have, the source's file name, the pixels."""
+
+    method: str
+    target: str
+    source: str
+    pixels: Pixels | None
+
+
+def origin(checkpoint: Checkpoint) -> Origin | None:
+    """What a file says of its origin; None if ckptconv did not write it. Values that ckptconv never writes count so."""
+    found = _said(checkpoint)
+    try:
+        method, target, source = found["method"], found["target"], found["source"]["name"]
+        pixels = _pixels(found["pixels"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    names = isinstance(method, str) and isinstance(target, str) and _NAME.fullmatch(method) and _NAME.fullmatch(target)
+    if not names or not isinstance(source, str):
+        return None
+    return Origin(method, target, source, pixels)
+
+
+def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    text = checkpoint.metadata.get(KEY)
+    if text is not None:
+        try:
+            said = json.loads(text)
+        except (ValueError, RecursionError):
+            return {}
+    else:
+        meta = checkpoint.tree.get("meta") if isinstance(checkpoint.tree, Mapping) else None
+        said = meta.get(KEY) if isinstance(meta, Mapping) else None
+    return said if isinstance(said, Mapping) else {}
+
+
+def _pixels(said: Any) -> Pixels | None:
+    if said is None:
+        return None
+    mean, std = _three(said["mean"]), _three(said["std"])
+    if min(std) <= 0 or said["order"] not in ("RGB", "BGR"):
+        raise ValueError("no pixel statistics")
+    return Pixels(mean, std, said["order"])
+
+
+def _three(said: Any) -> tuple[float, float, float]:
+    one, two, three = map(float, said)
+    if not all(map(math.isfinite, (one, two, three))):
+        raise ValueError("no finite numbers")
+    return one, two, three
