@@ -177,7 +177,7 @@ def _overwritten(e: Evidence) -> Iterator[Finding]:
         return
     notes = [e.recorded[name] for name in e.differing if name in e.recorded]
     by = next((note.rpartition(" in ")[2].strip() for note in notes if "user-defined" in note), "")
-    if not by and any("same before and" in note for note in notes):
+    if not by and (not e.recorded or any("same before and" in note for note in notes)):
         text = f"never loaded: the initialisation of {e.detector} does not reach it"
         mend = f"Let init_weights() of {e.detector} call that of its parts: super().init_weights()"
     else:

@@ -1,0 +1,164 @@
+"""The guard in real trainings: mmengine's Runner, MMDetection's RetinaNet, one process or two over gloo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ckptconv
+from ckptconv.mmdetection import config
+from ckptconv.mmdetection.choices import Choices
+from tests.mmdetection import raw_files, tiny_coco
+
+pytestmark = pytest.mark.mmdet
+
+ROOT = Path(__file__).parents[2]
+STOPPED = "ckptconv.errors.ProofError: stopped before the first iteration: "
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    return raw_files.moco(tmp_path_factory.mktemp("raw") / "moco.pth.tar")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> Path:
+    return raw_files.moco(tmp_path_factory.mktemp("raw") / "moco_again.pth.tar", seed=1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tiny_coco.make(tmp_path_factory.mktemp("data") / "coco", images=2)
+
+
+@pytest.fixture
+def choices(data) -> Choices:
+    return Choices("retinanet", norm="BN", classes=("box",), data_root=str(data), batch_size=1, gpus=1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, raw, choices) -> Path:
+    """The current folder, with a converted checkpoint and the config that was emitted for it."""
+    monkeypatch.chdir(tmp_path)
+    ckptconv.convert(raw, "r18.pth", "moco")
+    config.write("r18.pth", Path("detector.py"), choices)
+    return tmp_path
+
+
+def train(folder: Path, *options: str, processes: int = 1, script: str = "") -> subprocess.CompletedProcess[str]:
+    """Train one epoch of two images. ``script`` runs before it, in the same process."""
+    run = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run"]
+    run += [] if processes == 1 else [f"--nproc_per_node={processes}", "--master_port=29517"]
+    code = folder / "train.py"
+    code.write_text(f"import runpy\n{script}\nrunpy.run_module('tests.mmdetection.training', run_name='__main__')\n")
+    words = [*run, str(code), "detector.py", 'work_dir="work"', *options]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=env, timeout=300)
+
+
+def iterations(done: subprocess.CompletedProcess[str]) -> int:
+    return done.stdout.count("Epoch(train)")
+
+
+def test_the_right_checkpoint_trains(folder):
+    done = train(folder)
+    assert done.returncode == 0, done.stderr
+    assert "guard: 120/120 tensors of backbone equal r18.pth" in done.stdout
+    assert iterations(done) == 2
+    assert (folder / "work" / "epoch_1.pth").exists()
+
+
+def test_a_checkpoint_that_was_swapped_stops_it(folder, other):
+    expected = ckptconv.convert(other, folder / "r18.pth", "moco", force=True).fingerprint
+    meant = (folder / "detector.py").read_text().split("fingerprint='")[1][:16]
+    done = train(folder)
+    assert done.returncode == 1
+    sentence = next(line for line in done.stderr.splitlines() if line.startswith(STOPPED))
+    assert sentence == (
+        f"{STOPPED}r18.pth is not the file this config was made for (its fingerprint is {expected[:16]}, not {meant})"
+    )
+    assert iterations(done) == 0
+    assert not list((folder / "work").glob("*.pth"))
+
+
+def test_two_processes_over_gloo(folder, other):
+    distributed = ('launcher="pytorch"', 'model_wrapper_cfg={"type": "MMDistributedDataParallel", "device_ids": null}')
+    # mmengine starts a group on GPUs only, and goes on with one that stands
+    group = "import torch; torch.distributed.init_process_group('gloo')"
+    done = train(folder, *distributed, processes=2, script=group)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "guard: 120/120 tensors of backbone equal r18.pth" in done.stdout
+    assert iterations(done) == 1  # of two images, one for each
+
+    ckptconv.convert(other, folder / "r18.pth", "moco", force=True)
+    done = train(folder, *distributed, processes=2, script=group)
+    assert done.returncode != 0
+    assert done.stderr.count(STOPPED) == 2  # every process comes to the verdict by itself
+    assert iterations(done) == 0
+
+
+def stopped(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1
+    assert iterations(done) == 0
+    (sentence,) = (line.removeprefix(STOPPED) for line in done.stderr.splitlines() if line.startswith(STOPPED))
+    return sentence
+
+
+def test_weights_that_are_overwritten_after_loading_stop_it(folder):
+    hook = """
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+@HOOKS.register_module()
+class Resetting(Hook):
+    def before_train(self, runner):
+        runner.model.backbone.conv1.weight.data.zero_()
+"""
+    text = (folder / "detector.py").read_text().replace("custom_hooks = [", "custom_hooks = [dict(type='Resetting'), ")
+    (folder / "detector.py").write_text(text)
+    assert stopped(train(folder, script=hook)) == "1 of 120 tensors of backbone are not those of r18.pth: conv1.weight"
+
+
+def test_a_detector_that_is_loaded_over_it_stops_it(folder):
+    assert train(folder).returncode == 0
+    os.rename(folder / "work" / "epoch_1.pth", folder / "detector.pth")
+    sentence = stopped(train(folder, 'load_from="detector.pth"'))
+    assert sentence.startswith("114 of 120 tensors of backbone are not those of r18.pth: load_from='detector.pth' came")
+
+
+def test_a_detector_without_the_checkpoint_stops_it(folder):
+    text = (folder / "detector.py").read_text()
+    text = text.replace("init_cfg=dict(type='Pretrained', checkpoint='r18.pth')", "init_cfg=None")
+    (folder / "detector.py").write_text(text)
+    assert stopped(train(folder)) == "nothing in the detector is initialised from a checkpoint"
+
+
+def test_a_training_that_is_resumed_is_past_it(folder, other):
+    assert "guard: 120/120" in train(folder, "resume=true").stdout  # nothing to resume yet
+    ckptconv.convert(other, folder / "r18.pth", "moco", force=True)
+    done = train(folder, "resume=true", 'train_cfg={"type": "EpochBasedTrainLoop", "max_epochs": 2}')
+    assert done.returncode == 0, done.stderr
+    assert "guard: resumed at iteration 2, behind the pretrained checkpoint" in done.stdout
+    assert iterations(done) == 2
+
+
+def test_ema_and_mixed_precision_are_no_difference(folder):
+    # Mixed precision refuses to start without a GPU; what the guard sees is the same with autocast switched off.
+    script = "import mmengine.optim.optimizer.amp_optimizer_wrapper as amp; amp.is_cuda_available = lambda: True"
+    text = (folder / "detector.py").read_text().replace("custom_hooks = [", "custom_hooks = [dict(type='EMAHook'), ")
+    (folder / "detector.py").write_text(text)
+    done = train(folder, 'optim_wrapper.type="AmpOptimWrapper"', script=script)
+    assert done.returncode == 0, done.stderr
+    assert "guard: 120/120 tensors of backbone equal r18.pth" in done.stdout
+    assert "AmpOptimWrapper" in (folder / "work" / "detector.py").read_text()
+
+
+def test_a_checkpoint_in_half_precision_is_compared_as_it_is_loaded(folder, raw, choices):
+    ckptconv.convert(raw, "r18.pth", "moco", dtype="float16", force=True)
+    config.write("r18.pth", Path("detector.py"), choices, force=True)
+    done = train(folder)
+    assert done.returncode == 0, done.stderr
+    assert "guard: 120/120" in done.stdout

@@ -1,0 +1,42 @@
+"""A data set in COCO's layout, small enough for a step of training: grey images with one bright box each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SIDE = 64
+
+
+def make(folder: Path, images: int = 4) -> Path:
+    """Write ``annotations/instances_{train,val}2017.json`` and the images they name."""
+    rng = np.random.default_rng(0)
+    (folder / "annotations").mkdir(parents=True)
+    for part in ("train2017", "val2017"):
+        (folder / part).mkdir()
+        boxes = [(int(rng.integers(4, 20)), int(rng.integers(4, 20)), 32, 36) for _ in range(images)]
+        for i, (x, y, w, h) in enumerate(boxes):
+            image = rng.integers(80, 120, (SIDE, SIDE, 3)).astype(np.uint8)
+            image[y : y + h, x : x + w] = 250
+            cv2.imwrite(str(folder / part / f"{i}.png"), image)
+        described = {
+            "images": [{"id": i, "file_name": f"{i}.png", "width": SIDE, "height": SIDE} for i in range(images)],
+            "categories": [{"id": 1, "name": "box"}],
+            "annotations": [
+                {
+                    "id": i + 1,
+                    "image_id": i,
+                    "category_id": 1,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": 0,
+                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                }
+                for i, (x, y, w, h) in enumerate(boxes)
+            ],
+        }
+        (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(described))
+    return folder
