@@ -170,8 +170,8 @@ def test_weights_in_another_place():
     _, problems, mends = only(check(detector("dino.pth")))
     assert problems == [
         (
-            "nothing was loaded: dino.pth has none under 'state_dict' and none at the top; its tensors are in 'student', "
-            "'teacher'"
+            "nothing was loaded: dino.pth has none under 'state_dict' and none at the top; its tensors are in "
+            "'student', 'teacher'"
         )
     ]
     assert mends == [("ckptconv inspect dino.pth, to see what it is",)]
@@ -184,8 +184,8 @@ def test_a_head_in_a_backbones_file():
     assert (report.equal, problems, found.good) == (120, [], True)
     assert [n.text for n in report.notes] == [
         (
-            "2 tensors of the file have no place in a ResNet and were left out: fc.weight, fc.bias (a head, no part of the "
-            "backbone)"
+            "2 tensors of the file have no place in a ResNet and were left out: fc.weight, fc.bias (a head, no part of "
+            "the backbone)"
         )
     ]
 
@@ -221,24 +221,24 @@ class ForgetfulDetector(RetinaNet):
         (
             "backbone=dict(type='ResettingResNet')",
             (
-                "loaded and then overwritten by init_weights() of ResettingResNet: 1 of 120 tensors differ from r18.pth, "
-                "whose names and shapes fit: conv1.weight"
+                "loaded and then overwritten by init_weights() of ResettingResNet: 1 of 120 tensors differ from "
+                "r18.pth, whose names and shapes fit: conv1.weight"
             ),
             "Let init_weights() of ResettingResNet leave what init_cfg loads as it is",
         ),
         (
             "type='ResettingDetector'",
             (
-                "loaded and then overwritten by init_weights() of ResettingDetector: 2 of 120 tensors differ from r18.pth, "
-                "whose names and shapes fit: bn1.running_mean, layer1.0.bn1.weight"
+                "loaded and then overwritten by init_weights() of ResettingDetector: 2 of 120 tensors differ from "
+                "r18.pth, whose names and shapes fit: bn1.running_mean, layer1.0.bn1.weight"
             ),
             "Let init_weights() of ResettingDetector leave what init_cfg loads as it is",
         ),
         (
             "type='ForgetfulDetector'",
             (
-                "never loaded: the initialisation of ForgetfulDetector does not reach it: 120 of 120 tensors differ from "
-                "r18.pth, whose names and shapes fit: conv1.weight, bn1.weight, bn1.bias and 15 more"
+                "never loaded: the initialisation of ForgetfulDetector does not reach it: 120 of 120 tensors differ "
+                "from r18.pth, whose names and shapes fit: conv1.weight, bn1.weight, bn1.bias and 14 more"
             ),
             "Let init_weights() of ForgetfulDetector call that of its parts: super().init_weights()",
         ),
@@ -265,8 +265,8 @@ def test_initialised_again_after_loading(moco18, here, monkeypatch, change, prob
             18,
             50,
             (
-                "r.pth holds a ResNet-18, and the config builds a ResNet-50: 165 tensors missing, 23 of another shape, 0 "
-                "without a place"
+                "r.pth holds a ResNet-18, and the config builds a ResNet-50: 165 tensors missing, 23 of another shape, "
+                "0 without a place"
             ),
             "model.backbone: depth=18",
         ),
@@ -344,8 +344,8 @@ def test_strides_in_the_wrong_convolutions(moco50):
     assert report.equal == 318
     assert problems == [
         (
-            "style='caffe' has the strides in the 1x1 convolutions; moco was trained with them in the 3x3 ones: the same "
-            "names, other features"
+            "style='caffe' has the strides in the 1x1 convolutions; moco was trained with them in the 3x3 ones: the "
+            "same names, other features"
         )
     ]
     assert mends == [("model.backbone: style='pytorch'",)]
