@@ -106,7 +106,7 @@ class Checkpoint:
         self._verified: set[str] = set()
         for path in self.sections:
             for name, tensor in self.tensors(path).items():
-                self._check(name, tensor)
+                self.require_sound(name, tensor)
 
     @property
     def size(self) -> int:
@@ -119,7 +119,7 @@ class Checkpoint:
             self._tensors[path] = {k: t for k in section.tensors if (t := tensor_of(section.node[k])) is not None}
         return self._tensors[path]
 
-    def _check(self, name: str, tensor: StoredTensor) -> None:
+    def require_sound(self, name: str, tensor: StoredTensor) -> None:
         """Refuse a view that reaches outside its storage, or that unfolds into far more than the file holds."""
         itemsize = tensor.spec.dtype.itemsize
         if tensor.spec.numel and (tensor.offset + tensor.extent) * itemsize > self.nbytes_of(tensor.storage):

@@ -41,7 +41,7 @@ class Pickled:
         self._source = source
         self.refs: dict[str, StorageRef] = {}
         self.arrays: dict[str, Storage] = {}
-        self._inline = self._pairs = 0
+        self._inline = self._pairs = self._encoded = 0
         arrays: dict[tuple[str, str], Meaning] = {}
         for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
             arrays[f"{core}.multiarray", "_reconstruct"] = lambda *_: PickledArray(self)
@@ -55,7 +55,7 @@ class Pickled:
             ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
             ("torch._tensor", "_rebuild_from_type_v2"): self._from_type,
             ("torch", "Size"): lambda lengths=(): _lengths(lengths),
-            ("_codecs", "encode"): _encode,
+            ("_codecs", "encode"): self._encode,
             ("numpy", "dtype"): lambda *args: NumpyType(*args),
             ("__builtin__", "bytes"): _no_bytes,
             ("builtins", "bytes"): _no_bytes,
@@ -133,6 +133,15 @@ class Pickled:
             raise Malformed(f"it makes dicts of more than {_MOST_PAIRS:,} pairs")
         return {key_of(key): value for key, value in pairs}
 
+    def _encode(self, text: object, codec: object = "", *rest: object) -> object:
+        """Bytes as protocol 2 writes them: text that Latin-1 turns back."""
+        if not isinstance(text, str) or codec != "latin1" or rest:
+            return Call(Global("_codecs", "encode"), (text, codec, *rest))
+        self._encoded += len(text)
+        if self._encoded > self._source.size:
+            raise Malformed("its arrays hold more bytes than it has")
+        return text.encode("latin-1")
+
     def _array_from_buffer(
         self, data: object, kind: object, shape: object, order: object, axes: object = None
     ) -> object:
@@ -208,15 +217,9 @@ class PickledArray:
         self.objects = data if isinstance(data, list) else []
 
 
-def _encode(text: object, codec: object = "", *rest: object) -> object:
-    """Bytes as protocol 2 writes them: text that Latin-1 turns back."""
-    plain = isinstance(text, str) and codec == "latin1" and not rest
-    return text if plain else Call(Global("_codecs", "encode"), (text, codec, *rest))
-
-
 def _no_bytes(*args: object) -> object:
     """Empty bytes as protocol 2 writes them."""
-    return Call(Global("builtins", "bytes"), args) if args else ""
+    return Call(Global("builtins", "bytes"), args) if args else b""
 
 
 def _lengths(value: object) -> tuple[int, ...]:

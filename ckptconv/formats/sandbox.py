@@ -312,7 +312,7 @@ def key_of(value: Any) -> Any:
     """A dict's key, if it is one that costs little to hash: deep tuples would overflow the interpreter's own stack."""
     if isinstance(value, tuple):
         costly = len(value) > _LONGEST_TUPLE_KEY or any(isinstance(v, tuple) for v in value)
-    elif isinstance(value, str):
+    elif isinstance(value, str | bytes):
         costly = len(value) > _LONGEST_KEY
     else:
         costly = isinstance(value, int) and value.bit_length() > 64

@@ -13,6 +13,7 @@ from textwrap import wrap
 WIDTH = 100
 _INDENT = 4
 Path = tuple[str, ...]
+Comments = Mapping[Path, str]
 
 
 class Code(str):
@@ -21,8 +22,10 @@ class Code(str):
     __slots__ = ()
 
 
-def assignments(values: Mapping[str, object], comments: Mapping[Path, str] | None = None) -> str:
-    """One assignment a key. ``comments`` go above the key at their path; keys must be identifiers.
+def assignments(values: Mapping[str, object], comments: Comments | None = None) -> str:
+    """One assignment a key, with ``comments`` above the key at their path.
+
+    Raises ValueError for a key that is no name, TypeError for a value that has no literal.
 
     >>> print(assignments({"model": {"depth": 50, "norm": {"type": "BN"}}}, {("model", "depth"): "layers"}), end="")
     model = dict(
@@ -33,68 +36,74 @@ def assignments(values: Mapping[str, object], comments: Mapping[Path, str] | Non
     comments = comments or {}
     text = ""
     for key, value in values.items():
-        block = f"{_above((key,), 0, comments)}{key} = {_text(value, (key,), 0, len(key) + 3, comments)}\n"
+        if not _is_name(key):
+            raise ValueError(f"{key!r} is no name")
+        block = f"{_above((key,), 0, comments)}{key} = {_text(value, (key,), 0, len(key) + 3, 0, comments)}\n"
         gap = "\n" if text and "\n" in block[:-1] else ""
         text += gap + block
     return text
 
 
-def _above(path: Path, depth: int, comments: Mapping[Path, str]) -> str:
+def _above(path: Path, depth: int, comments: Comments) -> str:
     lines = wrap(comments[path], WIDTH - depth * _INDENT - 2) if path in comments else ()
     return "".join(f"{' ' * (depth * _INDENT)}# {line}\n" for line in lines)
 
 
-def _text(value: object, path: Path, depth: int, used: int, comments: Mapping[Path, str]) -> str:
-    """The value in one line if it fits behind ``used`` letters and holds no comment, else an item a line."""
+def _text(value: object, path: Path, depth: int, before: int, behind: int, comments: Comments) -> str:
+    """The value on one line if it fits between ``before`` and ``behind`` letters, uncommented; else an item a line."""
     short = inline(value)
-    fits = used + len(short) < WIDTH
     noted = any(len(p) > len(path) and p[: len(path)] == path for p in comments)
+    fits = before + len(short) + behind <= WIDTH
     if not isinstance(value, Mapping | list | tuple | Code) or not value or (fits and not noted):
         return short
     inner = " " * ((depth + 1) * _INDENT)
     if isinstance(value, Code):
         return value.replace("\n", f"\n{inner}")
     opening, closing = _brackets(value)
+    items = list(_items(value))
     parts = []
-    for name, head, item in _items(value):
+    for i, (name, head, item) in enumerate(items):
         below = (*path, name)
-        text = _text(item, below, depth + 1, len(inner) + len(head), comments)
+        tail = 1 if i < len(items) - 1 else len(closing) + behind
+        text = _text(item, below, depth + 1, len(inner) + len(head), tail, comments)
         parts.append(f"{_above(below, depth + 1, comments)}{inner}{head}{text}")
-    comma = "," if len(parts) == 1 and isinstance(value, tuple) else ""
-    return opening + "\n" + ",\n".join(parts) + comma + closing
+    return f"{opening}\n" + ",\n".join(parts) + closing
 
 
 def inline(value: object) -> str:
     """The value on one line. Raises TypeError for what has no literal."""
     if isinstance(value, Code):
         return value.replace("[\n", "[").replace("\n", " ")
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"float('{value}')"
-    if not isinstance(value, Mapping | list | tuple):
-        if value is not None and not isinstance(value, str | bytes | bool | int | float):
-            raise TypeError(f"a value of type {type(value).__name__} has no literal")
+    if isinstance(value, Mapping | list | tuple):
+        opening, closing = _brackets(value)
+        return opening + ", ".join(head + inline(item) for _, head, item in _items(value)) + closing
+    if value is None or isinstance(value, bool):
         return repr(value)
-    opening, closing = _brackets(value)
-    parts = [head + inline(item) for _, head, item in _items(value)]
-    comma = "," if len(parts) == 1 and isinstance(value, tuple) else ""
-    return opening + ", ".join(parts) + comma + closing
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{float(value)}')"
+    for kind in (str, bytes, int, float):
+        if isinstance(value, kind):
+            return kind.__repr__(value)  # a subclass may call itself something else
+    raise TypeError(f"a value of type {type(value).__name__} has no literal")
 
 
-def _is_call(value: Mapping[object, object]) -> bool:
-    """Whether all keys can be keyword arguments of ``dict()``."""
-    return all(isinstance(k, str) and k.isidentifier() and not keyword.iskeyword(k) for k in value)
+def _is_name(key: object) -> bool:
+    """Whether it can stand before ``=``, here and among the arguments of ``dict()``."""
+    plain = isinstance(key, str) and key.isascii() and key.isidentifier()
+    return plain and not keyword.iskeyword(str(key)) and key != "__debug__"
 
 
-def _brackets(value: object) -> tuple[str, str]:
+def _brackets(value: Mapping[object, object] | list[object] | tuple[object, ...]) -> tuple[str, str]:
     if isinstance(value, Mapping):
-        return ("dict(", ")") if _is_call(value) else ("{", "}")
-    return ("[", "]") if isinstance(value, list) else ("(", ")")
+        return ("dict(", ")") if all(map(_is_name, value)) else ("{", "}")
+    if isinstance(value, list):
+        return "[", "]"
+    return "(", ",)" if len(value) == 1 else ")"
 
 
-def _items(value: object) -> Iterable[tuple[str, str, object]]:
+def _items(value: Mapping[object, object] | list[object] | tuple[object, ...]) -> Iterable[tuple[str, str, object]]:
     """Each item with its step in a path and what stands before it."""
     if isinstance(value, Mapping):
-        call = _is_call(value)
-        return [(str(k), f"{k}=" if call else f"{k!r}: ", item) for k, item in value.items()]
-    assert isinstance(value, list | tuple)
+        named = all(map(_is_name, value))
+        return [(str(k), f"{k}=" if named else f"{inline(k)}: ", item) for k, item in value.items()]
     return [(str(i), "", item) for i, item in enumerate(value)]
