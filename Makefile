@@ -15,6 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 	$(PIP) install -q -c constraints.txt torch numpy setuptools wheel ninja psutil
 	MMCV_WITH_OPS=1 $(PIP) install -q -c constraints.txt --no-build-isolation mmcv
 	$(PIP) install -q -c constraints.txt -e '.[mmdet,test]'
+	$(BIN)/ckptconv doctor
 	touch $@
 
 demo: .venv/.core

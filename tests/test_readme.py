@@ -46,12 +46,21 @@ def folder(tmp_path_factory):
         hollow.fill(layout, folder / file)
     (rules,) = blocks("toml")
     (folder / "mine.toml").write_text(rules)
+    for code in blocks("python"):
+        if code.startswith("# raw.py\n"):
+            (folder / "raw.py").write_text(code)
     return folder
 
 
 def test_the_readme_shows_every_command():
     words = {shlex.split(command)[1] for command, _ in commands()}
-    assert words == {"convert", "inspect", "explain"}  # `methods` is a table as wide as the terminal
+    assert words == {
+        "convert",
+        "inspect",
+        "explain",
+        "emit-config",
+        "check",
+    }  # `methods` is a table as wide as the terminal
 
 
 @pytest.mark.parametrize(("command", "output"), commands(), ids=[c for c, _ in commands()])
@@ -68,7 +77,10 @@ def test_transcript(folder, command, output):
     assert normal(printed) == normal(output)
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=range(len(blocks("python"))))
+PROGRAMS = [code for code in blocks("python") if not code.startswith("# raw.py\n")]
+
+
+@pytest.mark.parametrize("code", PROGRAMS, ids=range(len(PROGRAMS)))
 def test_python(folder, code):
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, timeout=120

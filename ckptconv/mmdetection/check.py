@@ -19,6 +19,8 @@ from ckptconv.mmdetection.reasons import Evidence, Finding
 from ckptconv.provenance import origin
 from ckptconv.registry import methods
 
+PathLike = str | Path
+
 
 @dataclass(frozen=True)
 class Report:
@@ -48,13 +50,13 @@ class Checked:
         return not self.problems and not any(report.problems for report in self.reports)
 
 
-def check(config: Path) -> Checked:
+def check(config: PathLike) -> Checked:
     """Whether the detector starts from its checkpoint.
 
     Raises UsageError for a config that cannot be read or built, or whose checkpoint is not there; UnreadableError for a
     checkpoint that is broken; EnvironmentMissingError without MMDetection.
     """
-    settings = runtime.read_config(config)
+    settings = runtime.read_config(Path(config))
     model = runtime.build(settings, str(config))
     from ckptconv.mmdetection.compare import sites
 

@@ -33,11 +33,12 @@ class Emitted:
     lr: float | None
 
 
-def write(path: PathLike, out: Path, choices: Choices | None = None, force: bool = False) -> Emitted:
+def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: bool = False) -> Emitted:
     """Write the config for a converted checkpoint. It appears complete or not at all.
 
     Raises what `emit` does, and UsageError for a place that cannot be written.
     """
+    out = Path(out)
     if out.suffix != ".py":
         raise UsageError(f"{out} does not end in .py: mmengine would not read it", "Give FILE.py.")
     real = check_target(out, force, iter([Path(path)]))
