@@ -47,7 +47,8 @@ def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
         "backbone", f"{found.backbone.name} of {found.method}, {found.path}; fingerprint {found.fingerprint[:16]}"
     )
     render.row("detector", f"{emitted.title}, on {emitted.base}")
-    render.row("training", f"{emitted.images} images a step, learning rate {emitted.lr:g}")
+    rate = f", learning rate {emitted.lr:g}" if emitted.lr is not None else ""
+    render.row("training", f"{emitted.images} images a step{rate}")
     render.row("wrote", str(out))
     render.row("next", f"ckptconv check {out}")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,107 +12,99 @@ from typing import Any
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Pixels
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.detectors import DETECTORS, Detector
+from ckptconv.mmdetection.detectors import DETECTORS, Detector, value_at
 
 _C4 = DETECTORS["mask-rcnn-c4"]
+_MMENGINES = re.compile(r"\w*::\w*/\w*")  # what mmengine takes for another package's config (not 'mmdet::gn+ws/…')
 
 
 def reference(base: str, folder: Path) -> str:
     """How a config in ``folder`` names its base: mmengine sees relative paths from there."""
-    if "::" in base:
-        runtime.locate(base)
-        return base
-    return os.path.relpath(runtime.locate(base), folder.resolve())
+    located = runtime.locate(base)
+    if "::" not in base:
+        return os.path.relpath(located, folder.resolve())
+    return base if _MMENGINES.match(base) else str(located)
 
 
 def detector(base: str) -> Detector:
     """What a new backbone changes of this config. Raises UsageError for one that has no backbone to change."""
     config: dict[str, Any] = runtime.read_config(runtime.locate(base), shown=base, imports=False).to_dict()
     model = config.get("model")
-    backbone = model.get("backbone") if isinstance(model, dict) else None
+    backbone = value_at(config, "model.backbone", {})
     if not isinstance(model, dict) or not isinstance(backbone, dict) or "type" not in backbone:
         raise UsageError(f"{base} has no model.backbone to replace", "Give the config of a detector.")
-    shared = "model.roi_head.shared_head" if "shared_head" in (model.get("roi_head") or {}) else ""
-    train = config.get("train_dataloader") or {}
-    batch = int(train.get("batch_size", 2))
+    if not isinstance(backbone["type"], str) or backbone["type"].count(".") > 1:  # 'mmdet.models.backbones.ResNet'
+        raise UsageError(
+            f"{base} is in mmengine's new style, which imports what it names: no other style can stand on it",
+            "Give the config of the same detector in the style of mmdet/.mim/configs.",
+        )
+    shared = _C4.shared_head if isinstance(value_at(config, _C4.shared_head), dict) else ""
+    batch = value_at(config, "train_dataloader.batch_size") or 2
+    rate = value_at(config, "optim_wrapper.optimizer.lr")
     return Detector(
         name="",
         title=str(model.get("type", "the detector")),
         bases={},
-        widths=_c4_widths(model) if shared else _neck(base, model, backbone),
+        widths={p: s for p, s in _C4.widths.items() if value_at(config, p)} if shared else _neck(base, model, backbone),
         classes=tuple(_class_counts(model)),
         shared_head=shared,
-        images=int((config.get("auto_scale_lr") or {}).get("base_batch_size", 8 * batch)),
+        images=value_at(config, "auto_scale_lr.base_batch_size") or 8 * batch,
         batch_size=batch,
-        lr=_learning_rate(config),
+        lr=float(rate) if isinstance(rate, int | float) else None,
         backbone=backbone,
         channels=(),
-        pixels=_pixels(model.get("data_preprocessor") or {}),
+        pixels=_pixels(value_at(config, "model.data_preprocessor") or {}),
         datasets=tuple(
             path.removesuffix(".ann_file")
             for part in ("train", "val", "test")
             for path, _ in _find(config.get(f"{part}_dataloader"), f"{part}_dataloader", "ann_file")
         ),
-        evaluated=dict(_annotations(config)),
-        prefixed=bool((backbone.get("init_cfg") or {}).get("prefix")) if isinstance(backbone, dict) else False,
-        hooks=bool(config.get("custom_hooks")),
-        imports=tuple((config.get("custom_imports") or {}).get("imports", ())),
+        evaluated=dict(_below_the_data_root(config)),
+        found=config,
     )
 
 
-def _find(node: Any, path: str, key: str) -> Iterator[tuple[str, Any]]:
-    """Every ``key`` below a node, by dotted path; ``[]`` for the items of a list that all have it."""
+def _walk(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every value below a node, by its path: ``a.b[0].c``."""
+    yield path, node
     if isinstance(node, Mapping):
-        if key in node:
-            yield f"{path}.{key}", node[key]
         for name, child in node.items():
-            if name != key:
-                yield from _find(child, f"{path}.{name}", key)
-    elif isinstance(node, list) and node and all(isinstance(item, Mapping) and key in item for item in node):
-        yield f"{path}[].{key}", node[0][key]
+            yield from _walk(child, f"{path}.{name}")
+    elif isinstance(node, list | tuple):
+        for i, child in enumerate(node):
+            yield from _walk(child, f"{path}[{i}]")
+
+
+def _find(node: Any, path: str, key: str) -> Iterator[tuple[str, Any]]:
+    return ((where, value) for where, value in _walk(node, path) if where.endswith(f".{key}"))
 
 
 def _class_counts(model: Mapping[str, Any]) -> list[str]:
     """Where the number of classes stands: what agrees with the box head, so that stuff classes are left alone."""
     found = dict(_find(model, "model", "num_classes"))
-    of_boxes = next((value for path, value in found.items() if "bbox_head" in path), next(iter(found.values()), None))
-    return [path for path, value in found.items() if value == of_boxes]
+    of_boxes = [value for path, value in found.items() if "bbox_head" in path] or list(found.values())
+    wanted = Counter(of_boxes).most_common(1)[0][0] if of_boxes else None
+    return [path for path, value in found.items() if value == wanted]
 
 
 def _neck(base: str, model: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, tuple[int, ...] | int]:
     """Where the neck takes the channels of the stages that the backbone hands out."""
-    stages = tuple(backbone.get("out_indices", range(4)))
+    stages = backbone.get("out_indices", tuple(range(4)))
+    stages = tuple(stages) if isinstance(stages, list | tuple) else (stages,)
     neck, path = model.get("neck"), "model.neck"
     if isinstance(neck, list) and neck:
         neck, path = neck[0], "model.neck[0]"
     wanted = neck.get("in_channels") if isinstance(neck, Mapping) else None
-    if isinstance(wanted, int):
-        return {f"{path}.in_channels": stages[-1]}
-    if isinstance(wanted, list | tuple) and len(wanted) == len(stages) and all(0 <= s < 4 for s in stages):
-        return {f"{path}.in_channels": stages}
+    if stages and all(isinstance(s, int) and 0 <= s < 4 for s in stages):
+        if isinstance(wanted, int):
+            return {f"{path}.in_channels": stages[-1]}
+        if isinstance(wanted, list | tuple) and len(wanted) == len(stages):
+            return {f"{path}.in_channels": stages}
     raise UsageError(
         f"{base}: how many channels its neck takes of which stage cannot be told from out_indices={list(stages)} and "
         f"neck.in_channels={wanted!r}",
         "Write the backbone into the config yourself; ckptconv check CONFIG proves it.",
     )
-
-
-def _c4_widths(model: Mapping[str, Any]) -> dict[str, tuple[int, ...] | int]:
-    """The widths of a C4 detector, of those heads that this one has."""
-
-    def has(path: str) -> bool:
-        node: Any = {"model": model}
-        for step in path.split("."):
-            if not isinstance(node, Mapping) or step not in node:
-                return False
-            node = node[step]
-        return True
-
-    return {path: stages for path, stages in _C4.widths.items() if has(path)}
-
-
-def _learning_rate(config: Mapping[str, Any]) -> float:
-    return float(((config.get("optim_wrapper") or {}).get("optimizer") or {}).get("lr", 0.02))
 
 
 def _pixels(fed: Mapping[str, Any]) -> Pixels | None:
@@ -121,10 +115,10 @@ def _pixels(fed: Mapping[str, Any]) -> Pixels | None:
     return Pixels(tuple(mean), tuple(std), "RGB" if fed.get("bgr_to_rgb") else "BGR")
 
 
-def _annotations(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The evaluators' annotation files, below the data root."""
-    root = str(config.get("data_root") or "")
+def _below_the_data_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the evaluators name of the data set, by path; the names without the data root."""
+    root = config.get("data_root")
     for part in ("val_evaluator", "test_evaluator"):
-        for path, file in _find(config.get(part), part, "ann_file"):
-            if isinstance(file, str) and root and file.startswith(root):
-                yield path, file[len(root) :]
+        for path, name in _walk(config.get(part), part):
+            if isinstance(name, str) and isinstance(root, str) and root and name.startswith(root):
+                yield path, name[len(root) :]

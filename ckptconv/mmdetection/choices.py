@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ class Choices:
                 raise UsageError(f"{option} {value} makes no sense", f"Give {least} or more.")
         if self.frozen_stages is not None and self.frozen_stages > 4:
             raise UsageError(f"--frozen-stages {self.frozen_stages}: a ResNet has 4 stages", "Give -1 to 4.")
+        if self.data_root == "":
+            raise UsageError("--data-root is empty", "Give the folder of the data set; . is the current one.")
         if self.classes and self.num_classes not in (None, len(self.classes)):
             raise UsageError(
                 f"--num-classes says {self.num_classes}, --classes names {len(self.classes)}", "Give --classes alone."
@@ -101,12 +104,18 @@ def choose(
 
 def class_names(text: str) -> tuple[str, ...]:
     """Class names from ``a,b,c``, or from a file with one on each line. Raises UsageError for an empty list."""
-    path = Path(text)
-    try:
-        lines: Iterable[str] = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the class names in {text} cannot be read: {error}", "One name a line, in UTF-8.") from None
+    lines: Iterable[str] = text.split(",")
+    with contextlib.suppress(OSError, ValueError):  # a list of names may be too long for a path
+        if Path(text).is_file():
+            lines = _lines_of(Path(text))
     names = tuple(name for line in lines if (name := re.sub(r"\s+", " ", line).strip()))
     if not names:
         raise UsageError(f"--classes {text!r} names no class", "Give a,b,c or a file with one name on each line.")
     return names
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the class names in {path} cannot be read: {error}", "One name a line, in UTF-8.") from None

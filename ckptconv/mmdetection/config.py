@@ -42,6 +42,9 @@ def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: 
     if out.suffix != ".py":
         raise UsageError(f"{out} does not end in .py: mmengine would not read it", "Give FILE.py.")
     real = check_target(out, force, iter([Path(path)]))
+    base = Path(choices.base) if choices and choices.base else None
+    if base is not None and real.exists() and base.exists() and real.samefile(base):
+        raise UsageError(f"{out} is the base itself", "Give the new config another name.")
     emitted = emit(path, choices, real.parent)
     with drafting(real, force) as draft:
         draft.file.write(emitted.text.encode())
@@ -86,5 +89,8 @@ def emit(path: PathLike, choices: Choices | None = None, folder: Path = Path()) 
 
         located = runtime.locate(choices.base or base)
         resolved = runtime.resolve(f"_base_ = {str(located)!r}\n\n{literal.assignments(sheet.tree())}")
-        text = f"{head}\n{literal.assignments(resolved, sheet.notes)}"
+        try:
+            text = f"{head}\n{literal.assignments(resolved, sheet.notes)}"
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{base} cannot be written flat: {error}", "Stand on it: --style inherit") from None
     return Emitted(text, found, title, base, sheet.images, sheet.lr)

@@ -41,7 +41,7 @@ class Detector:
     ``backbone``: arguments of its backbone; ``channels`` of its stages, () where they are not known.
     ``pixels``: what it feeds the network; None for what no method here was trained with (detectron's BGR weights).
     ``masks``: whether it is trained on masks, too. ``datasets``, ``evaluated``: where data sets stand, and their files.
-    ``prefixed``, ``hooks``, ``imports``: whether its init_cfg has a prefix, has hooks, and what it imports.
+    ``found``: all of it, where it has been read; None for MMDetection's own, of which the row says enough.
     """
 
     name: str
@@ -57,20 +57,27 @@ class Detector:
     scales: bool = True
     images: int = 16
     batch_size: int = 2
-    lr: float = 0.02
+    lr: float | None = 0.02
     backbone: Mapping[str, Any] = field(default_factory=lambda: _R50)
     channels: tuple[int, ...] = (256, 512, 1024, 2048)
     pixels: Pixels | None = IMAGENET
     masks: bool = False
     datasets: tuple[str, ...] = tuple(f"{part}_dataloader.dataset" for part in ("train", "val", "test"))
     evaluated: Mapping[str, str] = field(default_factory=lambda: _EVALUATED)
-    prefixed: bool = False
-    hooks: bool = False
-    imports: tuple[str, ...] = ()
+    found: Mapping[str, Any] | None = None
 
     def width(self, path: str) -> object:
         """What the base has at a path of ``widths``; None if that is not known."""
         return among(self.channels, self.widths[path]) if self.channels else None
+
+
+def value_at(node: Any, path: str, default: Any = None) -> Any:
+    """What stands at a dotted path of nested dicts."""
+    for step in path.split("."):
+        if not isinstance(node, Mapping) or step not in node:
+            return default
+        node = node[step]
+    return node
 
 
 def among(channels: tuple[int, ...], stages: tuple[int, ...] | int) -> list[int] | int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import keyword
 import math
+import re
 from collections.abc import Iterable, Mapping
 from textwrap import wrap
 
@@ -73,7 +74,7 @@ def _text(value: object, path: Path, depth: int, before: int, behind: int, comme
 def inline(value: object) -> str:
     """The value on one line. Raises TypeError for what has no literal."""
     if isinstance(value, Code):
-        return value.replace("[\n", "[").replace("\n", " ")
+        return re.sub(r"\s*\n\s*", " ", value.replace("[\n", "["))
     if isinstance(value, Mapping | list | tuple):
         opening, closing = _brackets(value)
         return opening + ", ".join(head + inline(item) for _, head, item in _items(value)) + closing
@@ -83,7 +84,8 @@ def inline(value: object) -> str:
         return f"float('{float(value)}')"
     for kind in (str, bytes, int, float):
         if isinstance(value, kind):
-            return kind.__repr__(value)  # a subclass may call itself something else
+            # A subclass may call itself something else; and mmengine replaces what stands in double braces.
+            return kind.__repr__(value).replace("{{", r"{\x7b")
     raise TypeError(f"a value of type {type(value).__name__} has no literal")
 
 

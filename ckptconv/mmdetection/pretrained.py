@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,8 @@ def raw_method(checkpoint: Checkpoint) -> Method | None:
 def conversion(path: str, method: Method | None) -> tuple[str, str]:
     """The command that converts a raw file, and the name of the file it writes."""
     target = f"{Path(path).name.partition('.')[0]}_backbone.pth"
-    return f"ckptconv convert {f'--selfsup {method.name} ' if method else ''}{path} {target}", target
+    named = ["--selfsup", method.name] if method else []
+    return shlex.join(["ckptconv", "convert", *named, path, target]), target
 
 
 def _not_converted(path: str, checkpoint: Checkpoint) -> UsageError:

@@ -5,6 +5,7 @@ Expected arguments and channels are written down here by hand, not computed by t
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ from unittest import mock
 import mmdet
 import torch
 from mmengine.config import Config
+from mmengine.config import config as reading
 
 import ckptconv
 from ckptconv.backbones.resnet import ResNet
@@ -61,10 +63,18 @@ def emit(
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A config's values as mmengine has them."""
-    with warnings.catch_warnings():
+    """A config's values as mmengine has them. MMDetection's own are read once."""
+    return _read_once(path) if path.is_relative_to(OWN) else _read(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with warnings.catch_warnings(), mock.patch.object(reading, "_get_external_cfg_path", _external):
         warnings.simplefilter("ignore")
         return Config.fromfile(str(path), import_custom_modules=False).to_dict()
+
+
+_external = functools.cache(reading._get_external_cfg_path)  # reads a hundred YAML files, each time
+_read_once = functools.cache(_read)
 
 
 def resolve(text: str) -> dict[str, Any]:
