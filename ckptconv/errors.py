@@ -7,7 +7,7 @@
     ├── VerdictError              exit 1: the question was clear and the answer is no
     │   ├── IncompletePlanError   a tensor is unexplained, missing or of the wrong shape
     │   ├── UnidentifiedError     no method, or more than one, explains the file
-    │   └── ProofError            the file that was written is not what the plan says
+    │   └── ProofError            a file or a detector does not hold what it was to hold
     ├── UnreadableError           exit 3: the input is no checkpoint, is broken, or is not safe to read
     └── EnvironmentMissingError   exit 4: this machine lacks something (a package, disk space)
 """
@@ -51,7 +51,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
     from difflib import get_close_matches
 
     known = list(known)
-    near = get_close_matches(name, known, 3)
+    near = get_close_matches(name, known, 3) or [k for k in known if k.lower() == name.lower()]
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
     return UsageError(f"there is no {what} '{name}'", hint)
 
@@ -69,7 +69,7 @@ class UnidentifiedError(VerdictError):
 
 
 class ProofError(VerdictError):
-    """The file that was written does not hold what the plan says; it was removed."""
+    """A file or a detector does not hold what it was to hold: the file was removed, the training stopped."""
 
 
 class UnreadableError(CkptconvError):

@@ -44,11 +44,10 @@ def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | N
 
 @dataclass(frozen=True)
 class Origin:
-    """What is read back: the method's name, whose names the tensors have, the source's file name, the pixels."""
+    """What is read back: the method's name, whose names the tensors have, the pixels."""
 
     method: str
     target: str
-    source: str
     pixels: Pixels | None
 
 
@@ -56,14 +55,12 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
     """What a file says of its origin; None if ckptconv did not write it. Values that ckptconv never writes count so."""
     found = _said(checkpoint)
     try:
-        method, target, source = found["method"], found["target"], found["source"]["name"]
+        method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     names = isinstance(method, str) and isinstance(target, str) and _NAME.fullmatch(method) and _NAME.fullmatch(target)
-    if not names or not isinstance(source, str):
-        return None
-    return Origin(method, target, source, pixels)
+    return Origin(method, target, pixels) if names else None
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TextIO
@@ -137,7 +138,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     row("wrote", f"{done.target} ({done.target_format}, {size(done.target_size)}) in {done.seconds:.2f} s")
     row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
     if plan.target == "mmdet":
-        row("next", f"ckptconv emit-config {done.target} -o mask_rcnn.py")
+        row("next", f"ckptconv emit-config {shlex.quote(done.target)} -o mask_rcnn.py")
 
 
 def _folded(names: Iterable[str]) -> str:

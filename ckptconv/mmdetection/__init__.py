@@ -10,8 +10,10 @@
     literal.py     nested data -> Python text
     config.py      all of these -> the text of a config
     adopt.py       a config of the user's own as such a base
-    compare.py     a module of a built detector against its file, entry by entry
-    check.py       what the comparison means, and the line to change
+    compare.py     a module of a built detector against its file, entry by entry; comparison.py is what comes out
+    reasons.py     what the comparison means, and the line to change
+    check.py       builds and initialises a config's detector and asks both
+    tensors.py     stored tensors as torch tensors
     guard.py       the same inside a training, before its first iteration
     loader.py      checkpoints for mmengine, read by the inert reader
     doctor.py      what is installed and whether it fits; probe.py asks, mends.py says what to type

@@ -38,7 +38,18 @@ def detector(base: str) -> Detector:
             f"{base} is in mmengine's new style, which imports what it names: no other style can stand on it",
             "Give the config of the same detector in the style of mmdet/.mim/configs.",
         )
+    for path, value in _walk(model, "model"):
+        if path.endswith("backbone") and path != "model.backbone" and isinstance(value, dict):
+            raise UsageError(
+                f"{base} has a second backbone, {path}, which would keep its own start",
+                "Write both into the config yourself; ckptconv check CONFIG proves them.",
+            )
     shared = _C4.shared_head if isinstance(value_at(config, _C4.shared_head), dict) else ""
+    if shared and backbone["type"].rpartition(".")[2] != "ResNet":
+        raise UsageError(
+            f"{base} shares its head with a {backbone['type']}, which a ResNet cannot replace",
+            "Choose another base: --detector mask-rcnn-c4 is the plain one.",
+        )
     batch = value_at(config, "train_dataloader.batch_size") or 2
     rate = value_at(config, "optim_wrapper.optimizer.lr")
     return Detector(

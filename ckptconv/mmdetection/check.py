@@ -5,7 +5,7 @@ No GPU and no data set are needed, and nothing in a checkpoint is executed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Checked:
 def check(config: PathLike) -> Checked:
     """Whether the detector starts from its checkpoint.
 
+    The config's ``custom_imports`` are imported, as mmengine does; what they change stays changed in this process.
     Raises UsageError for a config that cannot be read or built, or whose checkpoint is not there; UnreadableError for a
     checkpoint that is broken; EnvironmentMissingError without MMDetection.
     """
@@ -64,9 +65,11 @@ def check(config: PathLike) -> Checked:
     for site in found:
         _require_local(site.checkpoint, site.path)
     failed, recorded = runtime.initialise(model)
-    reports = [_report(site, found, model, settings, failed, recorded) for site in found]
-    problems = () if reports else (_no_site(settings),)
-    return Checked(str(config), type(model).__name__, tuple(reports), problems)
+    reports = tuple(_report(site, found, model, settings, failed, recorded) for site in found)
+    problems = [*_without_checkpoint(model, found), *_loaded_over(settings)]
+    if failed is not None and not any(report.problems for report in reports):
+        problems.append(Finding(f"the initialisation fails: {runtime.told(failed)}", ("Mend the config.",)))
+    return Checked(str(config), type(model).__name__, reports, tuple(problems))
 
 
 def _require_local(checkpoint: str, module: str) -> None:
@@ -82,28 +85,45 @@ def _require_local(checkpoint: str, module: str) -> None:
         )
 
 
-def _no_site(settings: Any) -> Finding:
-    loaded = settings.get("load_from")
-    return Finding(
-        "no part of the detector is initialised from a checkpoint"
-        + (f"; load_from={loaded!r} is for a whole detector" if loaded else ""),
-        ("ckptconv emit-config CKPT --base CONFIG -o NEW, or backbone=dict(init_cfg=dict(type='Pretrained', …))",),
+def _without_checkpoint(model: Any, found: list[Any]) -> Iterator[Finding]:
+    """Backbones that nothing is loaded into: no site at, above or inside them."""
+    mend = (
+        "ckptconv emit-config CKPT --base CONFIG -o NEW.py, or init_cfg=dict(type='Pretrained', checkpoint=…) in it",
     )
+    for path, _ in model.named_modules():
+        steps = path.split(".")
+        covered = any(
+            site.path == "" or f"{path}.".startswith(f"{site.path}.") or site.path.startswith(f"{path}.")
+            for site in found
+        )
+        if steps[-1] == "backbone" and "backbone" not in steps[:-1] and not covered:
+            yield Finding(f"{path} is initialised from no checkpoint: it starts from random numbers", mend)
+    if not found and not any(path.endswith("backbone") for path, _ in model.named_modules()):
+        yield Finding("no part of the detector is initialised from a checkpoint", mend)
+
+
+def _loaded_over(settings: Any) -> Iterator[Finding]:
+    loaded = settings.get("load_from")
+    if loaded and not settings.get("resume"):
+        yield Finding(
+            f"load_from={loaded!r} is loaded over the backbone after its initialisation", ("load_from = None",)
+        )
 
 
 def _report(
-    site: Any, found: list[Any], model: Any, settings: Any, failed: BaseException | None, recorded: Mapping[str, str]
+    site: Any, found: list[Any], model: Any, settings: Any, failed: Exception | None, recorded: Mapping[str, str]
 ) -> Report:
     from ckptconv.mmdetection.compare import compare
 
     with open_checkpoint(Path(site.checkpoint).expanduser()) as checkpoint:
-        result = compare(site, checkpoint)
+        comparison = compare(site, checkpoint)
         said, path = origin(checkpoint), section_of(checkpoint)
         method = methods().get(said.method) if said else raw_method(checkpoint)
         section = checkpoint.sections.get(path)
-        unsafe = failed is not None and type(failed).__name__ == "UnpicklingError"
+        fed = settings.model.get("data_preprocessor") or {}
+        inside = f"{site.path}." if site.path else ""
         evidence = Evidence(
-            module=site.path,
+            at=_place(settings.model, site),
             kind=type(site.module).__name__,
             detector=type(model).__name__,
             checkpoint=site.checkpoint,
@@ -112,24 +132,20 @@ def _report(
             file=section.tensors if section else {},
             elsewhere=tuple(p for p in checkpoint.sections if p != path),
             claimed=frozenset(
-                other.prefix + name
+                name
                 for other in found
-                if other is not site and other.checkpoint == site.checkpoint
+                if other is not site and (other.checkpoint, other.prefix) == (site.checkpoint, site.prefix)
                 for name in other.specs
             ),
-            equal=result.equal,
-            differing=result.differing,
-            reshaped=result.reshaped,
-            missing=result.missing,
-            absent=result.absent,
-            extra=result.extra,
+            comparison=comparison,
             method=method,
             converted=said is not None,
             pixels=said.pixels if said else method.pixels if method else None,
-            refused=_not_plain(checkpoint.named) if unsafe else (),
             failed=runtime.told(failed) if failed else "",
-            recorded={n.removeprefix(f"{site.path}."): text for n, text in recorded.items() if n.startswith(site.path)},
-            fed=settings.model.get("data_preprocessor") or {},
+            refused=_not_plain(checkpoint.named) if type(failed).__name__ == "UnpicklingError" else (),
+            own_way=runtime.loads_its_own_way(site.module),
+            recorded={n.removeprefix(inside): text for n, text in recorded.items() if n.startswith(inside)},
+            fed=fed.get("data_preprocessor") or fed,  # of several branches, or of one
             style=next((str(part.style) for part in site.module.modules() if hasattr(part, "style")), ""),
             norm_eval=bool(getattr(site.module, "norm_eval", False)),
         )
@@ -139,12 +155,29 @@ def _report(
         network=network.name if network else evidence.kind,
         checkpoint=site.checkpoint,
         prefix=site.prefix,
-        equal=len(result.equal),
-        total=result.total,
+        equal=len(comparison.equal),
+        total=comparison.total,
         problems=tuple(reasons.problems(evidence)),
         notes=tuple(reasons.notes(evidence)),
     )
 
 
+def _place(settings: Any, site: Any) -> str:
+    """Where the config says what this module is: not always where the module is, as under a teacher and a student."""
+
+    def said(node: Any, path: str) -> Iterator[str]:
+        if isinstance(node, Mapping):
+            init_cfg = node.get("init_cfg")
+            if isinstance(init_cfg, Mapping) and init_cfg.get("checkpoint") == site.checkpoint:
+                yield path
+            for name, child in node.items():
+                yield from said(child, f"{path}.{name}")
+
+    wanted = f"model.{site.path}" if site.path else "model"
+    places = list(said(settings, "model"))
+    last = site.path.rpartition(".")[2]
+    return wanted if wanted in places else next((p for p in places if p.endswith(f".{last}")), wanted)
+
+
 def _not_plain(named: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in named if not name.startswith(("torch.", "torch._utils.", "collections.OrderedDict")))
+    return tuple(name for name in named if not name.startswith(("torch.", "collections.OrderedDict")))

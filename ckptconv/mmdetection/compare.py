@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from ckptconv import backbones
 from ckptconv.formats.interface import Checkpoint
+from ckptconv.mmdetection.comparison import Comparison, under
 from ckptconv.mmdetection.pretrained import section_of
 from ckptconv.mmdetection.tensors import tensor
 from ckptconv.spec import DTYPES, StateSpec, TensorSpec
@@ -37,61 +39,48 @@ class Site:
 
 
 def sites(model: torch.nn.Module) -> list[Site]:
-    """Every module that is to start from a checkpoint, outermost first."""
-    found = []
+    """Every module that is to start from a checkpoint. One inside another does not count: the outer loads last."""
+    found: list[Site] = []
     for path, module in model.named_modules():
+        if any(path.startswith(f"{outer.path}." if outer.path else "") for outer in found):
+            continue
         said = getattr(module, "init_cfg", None)
         for init_cfg in said if isinstance(said, list | tuple) else [said]:
-            if isinstance(init_cfg, Mapping) and _is_pretrained(init_cfg.get("type")):
-                prefix = str(init_cfg.get("prefix") or "")
-                prefix += "" if not prefix or prefix.endswith(".") else "."  # as mmengine does
-                found.append(Site(path, module, str(init_cfg.get("checkpoint")), prefix))
+            if isinstance(init_cfg, Mapping) and _is_pretrained(init_cfg):
+                prefix = init_cfg.get("prefix")
+                dotted = "" if prefix is None else prefix if str(prefix).endswith(".") else f"{prefix}."  # as mmengine
+                found.append(Site(path, module, str(init_cfg["checkpoint"]), dotted))
     return found
 
 
-def _is_pretrained(kind: Any) -> bool:
+def _is_pretrained(init_cfg: Mapping[str, Any]) -> bool:
+    kind = init_cfg.get("type", "Pretrained")  # some backbones of mmdet leave it out
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
-    return name.rpartition(".")[2] in ("Pretrained", "PretrainedInit")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The entries of a site by how they compare with the file, and the file's names that the site has no entry for.
-
-    Together ``equal``, ``differing``, ``reshaped``, ``missing`` and ``absent`` are all entries of the module; absent
-    are those that no file needs to have: batch norm's step counters.
-    """
-
-    equal: tuple[str, ...]
-    differing: tuple[str, ...]
-    reshaped: tuple[str, ...]
-    missing: tuple[str, ...]
-    absent: tuple[str, ...]
-    extra: tuple[str, ...]
-
-    @property
-    def total(self) -> int:
-        return len(self.equal) + len(self.differing) + len(self.reshaped) + len(self.missing) + len(self.absent)
+    return name.rpartition(".")[2] in ("Pretrained", "PretrainedInit") and init_cfg.get("checkpoint") is not None
 
 
 def compare(site: Site, checkpoint: Checkpoint) -> Comparison:
     """Compare each parameter and buffer with the tensor of its name, bit for bit, rounded to the module's type."""
     path = section_of(checkpoint)
-    stored = checkpoint.tensors(path) if path in checkpoint.sections else {}
-    groups: dict[str, list[str]] = {"equal": [], "differing": [], "reshaped": [], "missing": [], "absent": []}
+    stored = under(checkpoint.tensors(path) if path in checkpoint.sections else {}, site.prefix)
+    network = backbones.read(site.specs)
+    plain = network.entries() if network else None
+    groups: dict[str, list[str]] = {
+        kind: [] for kind in ("equal", "differing", "reshaped", "missing", "absent", "added")
+    }
     state = site.module.state_dict()
     for name, value in state.items():
-        found = stored.get(site.prefix + name)
+        found = stored.get(name)
         if found is None:
-            kind = "absent" if name.endswith("num_batches_tracked") else "missing"
+            optional = "absent" if name.endswith("num_batches_tracked") else "missing"
+            kind = "added" if plain is not None and name not in plain else optional
         elif found.spec.shape != tuple(value.shape):
             kind = "reshaped"
         else:
             kind = "equal" if _same(value, tensor(checkpoint, found)) else "differing"
         groups[kind].append(name)
-    names = [name.removeprefix(site.prefix) for name in stored if name.startswith(site.prefix)]
-    extra = tuple(name for name in names if name not in state)
-    return Comparison(**{kind: tuple(found) for kind, found in groups.items()}, extra=extra)
+    extra = tuple(name for name in stored if name not in state)
+    return Comparison(**{kind: tuple(names) for kind, names in groups.items()}, extra=extra)
 
 
 def _same(value: torch.Tensor, wanted: torch.Tensor) -> bool:

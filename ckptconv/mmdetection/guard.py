@@ -7,6 +7,7 @@ resumes, and then calls `before_train`. So every rank sees the same model and co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -26,16 +27,17 @@ _MEND = "Emit the config again for the file that is meant: ckptconv emit-config;
 
 @HOOKS.register_module()
 class CheckpointGuard(Hook):  # type: ignore[misc]  # mmengine has no annotations
-    """Compares, once and before the first iteration, the file with its fingerprint and the detector with the file.
+    """Compares, once and before the first iteration, the file with its fingerprint and the modules with the file.
 
     Args:
-        fingerprint: what `ckptconv convert` printed and `emit-config` wrote: 64 hex digits.
+        fingerprint: of the checkpoint, as `emit-config` writes it: 64 hex digits. ``convert`` prints the first 16.
+        modules: paths of the modules that must start from it; whatever else is pretrained is not its business.
     """
 
     priority = "LOWEST"  # behind every hook that could still change a weight
 
-    def __init__(self, fingerprint: str) -> None:
-        self.fingerprint = fingerprint
+    def __init__(self, fingerprint: str, modules: Sequence[str] = ("backbone",)) -> None:
+        self.fingerprint, self.modules = fingerprint, tuple(modules)
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         """Raises ProofError if the detector's weights are not the checkpoint's."""
@@ -43,38 +45,34 @@ class CheckpointGuard(Hook):  # type: ignore[misc]  # mmengine has no annotation
             runner.logger.info(f"guard: resumed at iteration {runner.iter}, behind the pretrained checkpoint")
             return
         try:
-            self._prove(runner)
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            found = {site.path: site for site in sites(model)}
+            for module in self.modules:
+                if module not in found:
+                    raise _stopped(f"{module} is not initialised from a checkpoint")
+                count = self._prove(found[module], runner._load_from)
+                runner.logger.info(f"guard: {count}/{count} tensors of {module} equal {found[module].checkpoint}")
         except CkptconvError as error:
             runner.logger.error(f"guard: {error.message}")
             raise
 
-    def _prove(self, runner) -> None:  # type: ignore[no-untyped-def]
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        found = sites(model)
-        if not found:
-            raise ProofError(
-                "stopped before the first iteration: nothing in the detector is initialised from a checkpoint", _MEND
-            )
-        for site in found:
-            count = self._prove_site(site, runner)
-            runner.logger.info(f"guard: {count}/{count} tensors of {site.path} equal {site.checkpoint}")
-
-    def _prove_site(self, site: Site, runner) -> int:  # type: ignore[no-untyped-def]
+    def _prove(self, site: Site, loaded: str | None) -> int:
         with open_checkpoint(Path(site.checkpoint).expanduser()) as checkpoint:
             mark = fingerprint(as_they_are(section_of(checkpoint), checkpoint))
             if mark != self.fingerprint:
-                raise ProofError(
-                    f"stopped before the first iteration: {site.checkpoint} is not the file this config was made for "
-                    f"(its fingerprint is {mark[:16]}, not {self.fingerprint[:16]})",
-                    _MEND,
+                raise _stopped(
+                    f"{site.checkpoint} is not the file this config was made for "
+                    f"(its fingerprint is {mark[:16]}, not {self.fingerprint[:16]})"
                 )
             result = compare(site, checkpoint)
-        wrong = [*result.differing, *result.reshaped, *result.missing]
-        if wrong:
-            cause = f": load_from={runner._load_from!r} came after it" if runner._load_from else ""
-            raise ProofError(
-                f"stopped before the first iteration: {len(wrong)} of {result.total} tensors of {site.path} are not "
-                f"those of {site.checkpoint}{cause}: {some(wrong, 3)}",
-                _MEND,
+        if result.wrong:
+            cause = f": load_from={loaded!r} came after it" if loaded else ""
+            raise _stopped(
+                f"{len(result.wrong)} of {result.total} tensors of {site.path} are not those of "
+                f"{site.checkpoint}{cause}: {some(result.wrong, 3)}"
             )
         return len(result.equal)
+
+
+def _stopped(why: str) -> ProofError:
+    return ProofError(f"stopped before the first iteration: {why}", _MEND)

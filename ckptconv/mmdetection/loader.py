@@ -29,7 +29,7 @@ from ckptconv.mmdetection.tensors import tensor
 from ckptconv.spec import TensorSpec
 
 LOCAL = r"(?!.*://)"
-"""What has no scheme; tried by mmengine before its own empty prefix, for it tries longer ones first."""
+"""What has no scheme; mmengine sorts its schemes backwards, so this one comes before its own empty one."""
 
 
 def load(filename: str, map_location: Any = None) -> Any:

@@ -26,6 +26,7 @@ class Pretrained:
     """A converted checkpoint; ``path`` is where it is, as the user said it."""
 
     path: str
+    format: str
     method: str
     backbone: Backbone
     pixels: Pixels | None
@@ -60,7 +61,7 @@ def pretrained(path: str) -> Pretrained:
         plan = choose(checkpoint.sections, [keep("{key...}", "{key...}")], Options(section=section)).plan
         assert plan.backbone is not None
         mark = fingerprint(as_they_are(section, checkpoint))
-        return Pretrained(path, said.method, plan.backbone, said.pixels, mark)
+        return Pretrained(path, checkpoint.format, said.method, plan.backbone, said.pixels, mark)
 
 
 def raw_method(checkpoint: Checkpoint) -> Method | None:

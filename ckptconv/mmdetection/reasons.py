@@ -6,6 +6,7 @@ FIELD reports are mmdetection #5284, #9521, #6943 (names), dinov3 #112 (re-initi
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from ckptconv import backbones
 from ckptconv.folding import fold, some
 from ckptconv.methods.interface import Method, Pixels
+from ckptconv.mmdetection.comparison import Comparison, under
 from ckptconv.mmdetection.networks import network
 from ckptconv.mmdetection.pretrained import conversion
 from ckptconv.spec import StateSpec
@@ -32,17 +34,17 @@ class Finding:
 class Evidence:
     """All that is known of one module and its file.
 
-    ``module``, ``kind``: where it is in the detector, and its class; ``detector``: the class of the whole.
+    ``at``: where the config says what the module is; ``kind``: its class; ``detector``: the class of the whole.
     ``wanted``: its entries; ``file``: the file's tensors where mmengine looks for them; ``elsewhere``: other places of
     the file that hold tensors; ``claimed``: names of the file that other modules are initialised from.
-    ``equal``, ``differing``, ``reshaped``, ``missing``, ``absent``, ``extra``: see `compare.Comparison`.
     ``method``: what explains the file; ``converted``: whether ckptconv wrote it; ``pixels``: what it was trained with.
-    ``refused``: what torch does not load it for; ``failed``: the error of the initialisation.
+    ``failed``: the error of the initialisation, and ``refused`` what torch did not load it for, if that was it.
+    ``own_way``: whether its class loads checkpoints by code of its own, which may rename.
     ``recorded``: what mmengine noted of each parameter's initialisation.
     ``fed``: the settings of the detector's data preprocessor; ``style``: where its blocks have their strides.
     """
 
-    module: str
+    at: str
     kind: str
     detector: str
     checkpoint: str
@@ -51,58 +53,51 @@ class Evidence:
     file: StateSpec
     elsewhere: tuple[str, ...]
     claimed: frozenset[str]
-    equal: tuple[str, ...]
-    differing: tuple[str, ...]
-    reshaped: tuple[str, ...]
-    missing: tuple[str, ...]
-    absent: tuple[str, ...]
-    extra: tuple[str, ...]
+    comparison: Comparison
     method: Method | None
     converted: bool
     pixels: Pixels | None
-    refused: tuple[str, ...]
     failed: str
+    refused: tuple[str, ...]
+    own_way: bool
     recorded: Mapping[str, str]
     fed: Mapping[str, Any]
     style: str
     norm_eval: bool
 
-    @property
-    def at(self) -> str:
-        return f"model.{self.module}" if self.module else "model"
-
-    @property
-    def init_cfg(self) -> str:
-        return f"{self.at}.init_cfg"
-
 
 def problems(e: Evidence) -> list[Finding]:
     """Why the module does not start as the file says; nothing if it does."""
-    if e.failed or e.refused:
+    c = e.comparison
+    if e.failed and (c.wrong or not c.equal):
         return [_not_initialised(e)]
-    if not (e.equal or e.differing or e.reshaped):
+    if not (c.equal or c.differing or c.reshaped):
         return [_nothing_loaded(e), *_pixels(e), *_strides(e)]
     found = list(_other_network(e))
-    if not found and e.missing:
+    if not found and c.missing:
         found.append(_missing(e))
-    if not found and e.reshaped:
-        found.append(Finding(f"{_count(e.reshaped)} of another shape in the file: {_few(e.reshaped)}"))
+    if not found and c.reshaped:
+        found.append(Finding(f"{_count(c.reshaped)} of another shape in the file: {_few(c.reshaped)}"))
     return [*found, *_overwritten(e), *_pixels(e), *_strides(e)]
 
 
 def notes(e: Evidence) -> Iterator[Finding]:
     """What is worth knowing of a module that holds its checkpoint."""
-    if not e.equal:
+    c = e.comparison
+    if c.wrong or not c.equal:
         return
-    if e.absent and not e.missing:
-        yield Finding(f"{_count(e.absent)} not in the file and not needed: {_few(e.absent)}")
-    left = _unclaimed(e)
-    if left and not any(name in _network_entries(e) for name in left):
+    if c.absent:
+        yield Finding(f"{_count(c.absent)} not in the file and not needed: {_few(c.absent)}")
+    if c.added:
+        yield Finding(f"{_count(c.added)} of the module's own, in no checkpoint of the network: {_few(c.added)}")
+    if not e.prefix and e.file and all(name.startswith("module.") for name in e.file):
+        yield Finding("mmengine takes DistributedDataParallel's 'module.' off the names; other loaders do not")
+    left = [name for name in c.extra if name not in e.claimed]
+    if left:
         yield Finding(
-            f"{_count(left)} of the file have no place in a {e.kind} and were left out: {_few(left)} (a head, no part "
-            "of the backbone)"
+            f"{_count(left)} of the file have no place in a {e.kind} and were left out: {_few(left)} (a head?)"
         )
-    if e.prefix and not e.converted:
+    if e.prefix and not e.converted and e.method is not None:
         command, target = conversion(e.checkpoint, e.method)
         yield Finding(
             f"prefix={e.prefix!r} reads the raw file rightly. What it lacks: the file says neither its method nor its "
@@ -136,46 +131,57 @@ def _nothing_loaded(e: Evidence) -> Finding:
     if not e.file:
         where = f"; its tensors are in {some(map(repr, e.elsewhere), 4)}" if e.elsewhere else ""
         text = f"nothing was loaded: {e.checkpoint} has none under 'state_dict' and none at the top{where}"
-    elif e.file and all(name.startswith("module.") for name in e.file) and "module." in _prefixes(e):
-        text = (
-            f"nothing was loaded: the names in {e.checkpoint} still have DistributedDataParallel's 'module.' in front"
-        )
     else:
         text = f"nothing was loaded: none of its {len(e.wanted)} names is in {e.checkpoint}; {_starts(e)}"
+    if e.own_way:
+        return Finding(f"{e.kind} loads checkpoints by code of its own, so this cannot be told by names: {text}")
     return Finding(text, tuple(_ways(e)))
 
 
 def _other_network(e: Evidence) -> Iterator[Finding]:
-    inside = {n.removeprefix(e.prefix): s for n, s in e.file.items() if n.startswith(e.prefix)}
-    theirs, mine = backbones.read(inside), backbones.read(e.wanted)
-    unfilled = e.missing or e.reshaped or any(name in _network_entries(e) for name in _unclaimed(e))
-    if theirs is None or mine is None or theirs == mine or not unfilled:
+    """Another depth or width, or a module without a place for a part of the network."""
+    c = e.comparison
+    theirs, mine = backbones.read(under(e.file, e.prefix)), backbones.read(e.wanted)
+    if theirs is None or mine is None:
         return
-    had, has = network(mine).arguments, network(theirs).arguments
-    lines = ", ".join(f"{key}={value!r}" for key, value in has.items() if had.get(key) != value)
-    yield Finding(
-        f"{e.checkpoint} holds a {theirs.name}, and the config builds a {mine.name}: {len(e.missing)} tensors missing, "
-        f"{len(e.reshaped)} of another shape, {len(_unclaimed(e))} without a place",
-        (f"{e.at}: {lines}",) if lines else (),
-    )
+    entries, stages = theirs.entries(), {name.partition(".")[0] for name in e.wanted}
+    left = [name for name in c.extra if name not in e.claimed and name in entries]
+    if theirs != mine and (c.missing or c.reshaped or left):
+        had, has = network(mine).arguments, network(theirs).arguments
+        lines = ", ".join(f"{key}={value!r}" for key, value in has.items() if had.get(key) != value)
+        yield Finding(
+            f"{e.checkpoint} holds a {theirs.name}, and the config builds a {mine.name}: {len(c.missing)} tensors "
+            f"missing, {len(c.reshaped)} of another shape, {len(left)} without a place",
+            (f"{e.at}: {lines}",) if lines else (),
+        )
+        return
+    stem = [name for name in left if not name.startswith("layer") or name.partition(".")[0] in stages]
+    if stem:
+        yield Finding(
+            f"{_count(stem)} of the {theirs.name} in {e.checkpoint} have no place in the module, which is built "
+            f"otherwise: {_few(stem)}",
+            (f"{e.at}: leave out what changes the network (deep_stem, avg_down, …)",),
+        )
 
 
 def _missing(e: Evidence) -> Finding:
-    if all(name.endswith(_STATISTICS) for name in e.missing):
+    missing = e.comparison.missing
+    if all(name.endswith(_STATISTICS) for name in missing):
         return Finding(
-            f"the batch-norm statistics are not in {e.checkpoint}: {_count(e.missing)} start from 0 and 1",
+            f"the batch-norm statistics are not in {e.checkpoint}: {_count(missing)} start from 0 and 1",
             ("Get a checkpoint with running_mean and running_var: without them its features are not those it learnt.",),
         )
     return Finding(
-        f"{_count(e.missing)} not in {e.checkpoint} and start from random numbers: {_few(e.missing)}",
-        (f"ckptconv inspect {e.checkpoint}",),
+        f"{_count(missing)} not in {e.checkpoint} and start from random numbers: {_few(missing)}",
+        (f"ckptconv inspect {shlex.quote(e.checkpoint)}",),
     )
 
 
 def _overwritten(e: Evidence) -> Iterator[Finding]:
-    if not e.differing:
+    differing = e.comparison.differing
+    if not differing:
         return
-    notes = [e.recorded[name] for name in e.differing if name in e.recorded]
+    notes = [e.recorded[name] for name in differing if name in e.recorded]
     by = next((note.rpartition(" in ")[2].strip() for note in notes if "user-defined" in note), "")
     if not by and (not e.recorded or any("same before and" in note for note in notes)):
         text = f"never loaded: the initialisation of {e.detector} does not reach it"
@@ -184,17 +190,17 @@ def _overwritten(e: Evidence) -> Iterator[Finding]:
         text = f"loaded and then overwritten by init_weights() of {by or e.detector}"
         mend = f"Let init_weights() of {by or e.detector} leave what init_cfg loads as it is"
     yield Finding(
-        f"{text}: {len(e.differing)} of {len(e.wanted)} tensors differ from {e.checkpoint}, whose names and shapes "
-        f"fit: {_few(e.differing)}",
+        f"{text}: {len(differing)} of {len(e.wanted)} tensors differ from {e.checkpoint}, whose names and shapes "
+        f"fit: {_few(differing)}",
         (mend,),
     )
 
 
 def _pixels(e: Evidence) -> Iterator[Finding]:
     wanted = e.pixels
-    if wanted is None or "mean" not in e.fed:
+    if wanted is None or str(e.fed.get("type")).rpartition(".")[2] != "DetDataPreprocessor":
         return
-    mean, std = ([float(v) for v in e.fed.get(key) or ()] for key in ("mean", "std"))
+    mean, std = ([float(v) for v in e.fed.get(key) or (none,) * 3] for key, none in (("mean", 0), ("std", 1)))
     order = "RGB" if e.fed.get("bgr_to_rgb") else "BGR"  # mmdet reads images as BGR
     near = len(mean) == len(std) == 3 and all(
         abs(a - b) < 0.05 for a, b in zip((*mean, *std), (*wanted.mean, *wanted.std), strict=True)
@@ -229,17 +235,18 @@ def _ways(e: Evidence) -> Iterator[str]:
     if "" in found:
         yield f"{_line(e, e.checkpoint)}, without a prefix"
         return
-    if e.method is not None or not found:
+    if e.method is not None and backbones.read(e.wanted) is not None:
         command, target = conversion(e.checkpoint, e.method)
-        known = e.method is not None
-        yield f"{command}, then {_line(e, target)}" if known else f"ckptconv inspect {e.checkpoint}, to see what it is"
+        yield f"{command}, then {_line(e, target)}"
+    elif not found:
+        yield f"ckptconv inspect {shlex.quote(e.checkpoint)}, to see what it is"
     for prefix in found[:1]:
         yield _line(e, e.checkpoint, prefix)
 
 
 def _prefixes(e: Evidence) -> list[str]:
     """Prefixes under which the file has every entry that is needed; a query encoder's before its momentum copy's."""
-    needed = [name for name in e.wanted if name not in e.absent and not name.endswith("num_batches_tracked")]
+    needed = [name for name in e.wanted if name not in e.comparison.added and not name.endswith("num_batches_tracked")]
     ends = [name[: -len(needed[0])] for name in e.file if name.endswith(needed[0])] if needed else []
     whole = [p for p in ends if all(p + name in e.file for name in needed)]
     return sorted(whole, key=lambda p: any(word in p for word in ("_k.", "momentum", "teacher", "ema", "target")))
@@ -253,18 +260,7 @@ def _starts(e: Evidence) -> str:
 
 def _line(e: Evidence, checkpoint: str, prefix: str = "") -> str:
     tail = f", prefix={prefix!r}" if prefix else ""
-    return f"{e.init_cfg}=dict(type='Pretrained', checkpoint={checkpoint!r}{tail})"
-
-
-def _unclaimed(e: Evidence) -> list[str]:
-    return [name for name in e.extra if e.prefix + name not in e.claimed]
-
-
-def _network_entries(e: Evidence) -> Mapping[str, object]:
-    """The entries of the network that the file holds under the prefix, as a whole."""
-    inside = {n.removeprefix(e.prefix): s for n, s in e.file.items() if n.startswith(e.prefix)}
-    theirs = backbones.read(inside)
-    return theirs.entries() if theirs else {}
+    return f"{e.at}.init_cfg=dict(type='Pretrained', checkpoint={checkpoint!r}{tail})"
 
 
 def _count(names: Iterable[str]) -> str:

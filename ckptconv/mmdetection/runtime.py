@@ -1,6 +1,6 @@
-"""The installed MMDetection: configs resolved, detectors built, weights initialised. Nothing else here imports it.
+"""The installed MMDetection: configs resolved, detectors built, weights initialised.
 
-(`guard` and `loader` are parts of a training and import mmengine themselves.)
+Nothing else here imports it, but for `guard` and `loader`, which are parts of a training, and `probe` in its child.
 """
 
 from __future__ import annotations
@@ -93,12 +93,20 @@ def build(config: Any, shown: str) -> Any:
     model = config.get("model")
     if not isinstance(model, Mapping) or "type" not in model:
         raise UsageError(f"{shown} has no model", "Give the config of a detector, not a part that others stand on.")
-    with quiet():
+    with quiet(), inert_loading():
         init_default_scope(config.get("default_scope", "mmdet"))
         try:
             return MODELS.build(model)
         except Exception as error:
             raise UsageError(f"{shown}: its model cannot be built: {told(error)}", "Mend the config.") from error
+
+
+def loads_its_own_way(module: Any) -> bool:
+    """Whether the module's class reads its checkpoint by code of its own, as MMDetection's Swin does."""
+    with _needs_mmdetection():
+        from mmdet.models.backbones.pvt import PyramidVisionTransformer
+        from mmdet.models.backbones.swin import SwinTransformer
+    return isinstance(module, SwinTransformer | PyramidVisionTransformer)
 
 
 def initialise(model: Any) -> tuple[Exception | None, Mapping[str, str]]:

@@ -80,7 +80,7 @@ class Sheet:
         if self._choices.data_root is not None:
             self._set("data_root", f"{self._choices.data_root.rstrip('/')}/")
         if self._choices.classes:
-            self._put("metainfo", {"classes": self._choices.classes})
+            self._set("metainfo", {"classes": self._choices.classes})
         if self._had("load_from") not in (_ABSENT, None):
             self._set("load_from", None, "It would be loaded over the backbone.")
 
@@ -98,6 +98,11 @@ class Sheet:
                 f"Give -1 to {stages}.",
             )
         resnet = str(had["type"]).rpartition(".")[2] in ("ResNet", "ResNeXt")
+        if had.get("dcn") and net.arguments["depth"] < 50:
+            raise UsageError(
+                f"{choices.base} has deformable convolutions; MMDetection's ResNet-{net.arguments['depth']} has none",
+                "Take a base without dcn, or a ResNet-50.",
+            )
         if resnet and not had.keys() - {*_OF_THE_DETECTOR, *_SET_HERE, *net.arguments}:
             changed = {k: v for k, v in net.arguments.items() if had.get(k, DEFAULTS[k]) != v}
         elif resnet:
@@ -194,10 +199,10 @@ class Sheet:
         for path in detector.datasets:
             if choices.data_root is not None:
                 self._set(f"{path}.data_root", Code("data_root"))
-            if choices.classes and self._had(f"{path}.metainfo") is not _ABSENT:
-                self._put(f"{path}.metainfo", {"classes": choices.classes})  # its colours go with the old classes
-            elif choices.classes:
-                self._set(f"{path}.metainfo", Code("metainfo"))
+            if choices.classes:
+                had = self._had(f"{path}.metainfo")
+                more = isinstance(had, Mapping) and had.keys() - {"classes", "_scope_"}  # the old classes' colours
+                self._set(f"{path}.metainfo", Code("dict(_delete_=True, **metainfo)" if more else "metainfo"))
         if choices.data_root is not None:
             for path, file in detector.evaluated.items():
                 self._set(path, Code(f"data_root + {file!r}"))
@@ -229,7 +234,7 @@ class Sheet:
 
     def _imports(self) -> None:
         guarded = self._choices.guard
-        modules = [LOADER] if guarded or self._found.path.endswith(".safetensors") else []
+        modules = [LOADER] if guarded or self._found.format == "safetensors" else []
         modules += [GUARD] if guarded else []
         had = value_at(self._detector.found, "custom_imports.imports") or []
         if modules:
@@ -238,7 +243,9 @@ class Sheet:
             imports = [*([had] if isinstance(had, str) else had), *modules]
             self._put("custom_imports", {"imports": imports, "allow_failed_imports": False}, {"imports": what})
         if guarded:
-            guard: list[Any] = [{"type": "CheckpointGuard", "fingerprint": self._found.fingerprint}]
+            modules = ["backbone", self._detector.shared_head.removeprefix("model.")]
+            hook = {"type": "CheckpointGuard", "modules": list(filter(None, modules))}
+            guard: list[Any] = [{**hook, "fingerprint": self._found.fingerprint}]
             before = [Code("*_base_.custom_hooks")] if value_at(self._detector.found, "custom_hooks") else []
             self._set("custom_hooks", [*before, *guard])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from ckptconv.formats.interface import Checkpoint, StoredTensor
@@ -16,8 +14,3 @@ def tensor(checkpoint: Checkpoint, stored: StoredTensor) -> torch.Tensor:
         return torch.empty(stored.spec.shape, dtype=dtype)
     data = bytearray().join(checkpoint.chunks(stored))
     return torch.frombuffer(data, dtype=dtype).reshape(stored.spec.shape)
-
-
-def section(checkpoint: Checkpoint, path: str) -> dict[str, Any]:
-    """The tensors of a section, by name."""
-    return {name: tensor(checkpoint, stored) for name, stored in checkpoint.tensors(path).items()}

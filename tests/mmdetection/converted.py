@@ -57,7 +57,9 @@ def emit(
 ) -> config.Emitted:
     """What `emit-config` makes of a file that says so of itself; ``said`` is what the command line says."""
     folder = said.pop("folder", Path())
-    file = Pretrained(path, method, NETWORKS[network], pixels, MARK)
+    file = Pretrained(
+        path, "safetensors" if path.endswith(".safetensors") else "torch zip", method, NETWORKS[network], pixels, MARK
+    )
     with mock.patch.object(config, "pretrained", return_value=file):
         return config.emit(path, choose(**said), folder)
 

@@ -15,7 +15,7 @@ from ckptconv.mmdetection import adopt, config, runtime
 from ckptconv.mmdetection.choices import STYLES, Choices
 from ckptconv.mmdetection.detectors import DETECTORS
 from tests.mmdetection import converted
-from tests.mmdetection.converted import ARGUMENTS, CHANNELS, MARK, OWN, at, emit, plain, read, resolve
+from tests.mmdetection.converted import ARGUMENTS, CHANNELS, MARK, OWN, at, emit, plain, read, resolve, values
 
 pytestmark = [
     pytest.mark.mmdet,
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 RETINA = f"_base_ = {str(OWN / 'retinanet' / 'retinanet_r50_fpn_1x_coco.py')!r}\n"
-HOOK = {"type": "CheckpointGuard", "fingerprint": MARK}
+HOOK = {"type": "CheckpointGuard", "modules": ["backbone"], "fingerprint": MARK}
 LOADER, GUARD = "ckptconv.mmdetection.loader", "ckptconv.mmdetection.guard"
 STYLE = pytest.mark.parametrize("style", STYLES)
 
@@ -49,7 +49,7 @@ def made(base: str, network: str = "r18", **said: Any) -> dict[str, Any]:
     path = Path("emitted.py")
     path.write_text(inherit)
     found = read(path.resolve())
-    assert plain(resolve(flat)) == plain(found)
+    assert plain(values(flat)) == plain(found)
     return found
 
 
@@ -440,6 +440,21 @@ REFUSED = [
     ("mmdet::zzz", "mmdet has no config zzz", "Check the name."),
     ("absent.py", "there is no config absent.py", "Give a file, or one of MMDetection's own: mmdet::FOLDER/FILE"),
     (
+        "mmdet::dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py",
+        "{base} has deformable convolutions; MMDetection's ResNet-18 has none",
+        "Take a base without dcn",
+    ),
+    (
+        "mmdet::tridentnet/tridentnet_r50-caffe_1x_coco.py",
+        "{base} shares its head with a TridentResNet, which a ResNet cannot replace",
+        "Choose another base",
+    ),
+    (
+        "mmdet::detectors/detectors_htc-r50_1x_coco.py",
+        "{base} has a second backbone, model.neck.rfp_backbone, which would keep its own start",
+        "Write both into the config yourself",
+    ),
+    (
         "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py",
         UNTOLD + "out_indices=[3] and neck.in_channels=None",
         CANNOT,
@@ -456,7 +471,7 @@ REFUSED = [
 @pytest.mark.parametrize(("base", "message", "hint"), REFUSED, ids=lambda v: v[:40] if isinstance(v, str) else "")
 def test_refusals(base, message, hint):
     with pytest.raises(UsageError) as caught:
-        emit(base=base)
+        emit("r18", base=base)
     assert caught.value.message == message.format(base=base)
     assert caught.value.hint.startswith(hint)
 

@@ -17,7 +17,7 @@ import torch
 
 import ckptconv
 from ckptconv.errors import UnreadableError, UsageError
-from ckptconv.mmdetection import config
+from ckptconv.mmdetection import config, runtime
 from ckptconv.mmdetection.check import Checked, check
 from ckptconv.mmdetection.choices import Choices
 from tests.mmdetection import raw_files
@@ -124,8 +124,7 @@ def test_a_prefix_is_the_honest_rival(moco50, prefix):
     assert (report.equal, report.total, problems) == (318, 318, [])
     head, rival = report.notes
     assert head.text == (
-        "4 tensors of the file have no place in a ResNet and were left out: fc.*.weight, fc.*.bias (a head, no part of "
-        "the backbone)"
+        "4 tensors of the file have no place in a ResNet and were left out: fc.*.weight, fc.*.bias (a head?)"
     )
     assert rival.text == (
         "prefix='module.encoder_q.' reads the raw file rightly. What it lacks: the file says neither its method nor "
@@ -155,14 +154,24 @@ def test_a_prefix_where_none_is_needed():
     assert mends == [("model.backbone.init_cfg=dict(type='Pretrained', checkpoint='bare.pth'), without a prefix",)]
 
 
-def test_module_left_in():
-    save("ddp.pth", state_dict={f"module.{k}": v for k, v in raw_files.backbone_state(18).items()})
-    report, problems, mends = only(check(detector("ddp.pth")))
+def test_module_left_in_is_taken_off_by_mmengine_and_by_nothing_else():
+    state = raw_files.backbone_state(18)
+    save("ddp.pth", state_dict={f"module.{k}": v for k, v in state.items()})
+    found = check(detector("ddp.pth"))
+    report, problems, _ = only(found)
+    assert (report.equal, problems, found.good) == (120, [], True)
+    assert [n.text for n in report.notes] == [
+        "mmengine takes DistributedDataParallel's 'module.' off the names; other loaders do not"
+    ]
+    save("twice.pth", state_dict={f"module.module.{k}": v for k, v in state.items()})
+    report, problems, mends = only(check(detector("twice.pth")))
     assert report.equal == 0
     assert problems == [
-        "nothing was loaded: the names in ddp.pth still have DistributedDataParallel's 'module.' in front"
+        "nothing was loaded: none of its 120 names is in twice.pth; they stand there behind 'module.module.'"
     ]
-    assert mends[0][1] == "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='ddp.pth', prefix='module.')"
+    assert mends[0][-1] == (
+        "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='twice.pth', prefix='module.module.')"
+    )
 
 
 def test_weights_in_another_place():
@@ -183,10 +192,7 @@ def test_a_head_in_a_backbones_file():
     report, problems, _ = only(found)
     assert (report.equal, problems, found.good) == (120, [], True)
     assert [n.text for n in report.notes] == [
-        (
-            "2 tensors of the file have no place in a ResNet and were left out: fc.weight, fc.bias (a head, no part of "
-            "the backbone)"
-        )
+        ("2 tensors of the file have no place in a ResNet and were left out: fc.weight, fc.bias (a head?)")
     ]
 
 
@@ -400,17 +406,135 @@ def test_two_modules_of_one_file(moco18):
     assert found.good
 
 
+def texts(found: Checked) -> list[str]:
+    assert not found.good
+    return [p.text for p in found.problems]
+
+
 def test_no_checkpoint_at_all():
     path = Path("detector.py")
     path.write_text(
-        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n"
-        "model = dict(backbone=dict(init_cfg=None))\nload_from = 'detector.pth'\n"
+        "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\nmodel = dict(backbone=dict(init_cfg=None))\n"
     )
-    found = check(path)
-    assert not found.good
-    assert [p.text for p in found.problems] == [
-        "no part of the detector is initialised from a checkpoint; load_from='detector.pth' is for a whole detector"
+    assert texts(check(path)) == ["backbone is initialised from no checkpoint: it starts from random numbers"]
+
+
+def test_a_backbone_beside_a_module_that_is_pretrained(moco18):
+    ckptconv.convert(moco18, "r18.pth", "moco")
+    config.write("r18.pth", Path("c4.py"), Choices("mask-rcnn-c4", guard=False))
+    Path("half.py").write_text("_base_ = 'c4.py'\nmodel = dict(backbone=dict(init_cfg=None))\n")
+    found = check(Path("half.py"))
+    assert [(r.module, r.equal) for r in found.reports] == [("roi_head.shared_head", 30)]
+    assert texts(found) == ["backbone is initialised from no checkpoint: it starts from random numbers"]
+
+
+def test_a_detector_that_is_loaded_over_it(moco18):
+    ckptconv.convert(moco18, "r18.pth", "moco")
+    assert texts(check(detector("r18.pth", more="load_from = 'detector.pth'\n"))) == [
+        "load_from='detector.pth' is loaded over the backbone after its initialisation"
     ]
+
+
+def test_what_the_plain_network_does_not_have():
+    save("r.pth", **raw_files.backbone_state(50))
+    dcn = ", dcn=dict(type='DCN', deform_groups=1, fallback_on_stride=False), stage_with_dcn=(False, True, True, True)"
+    found = check(detector("r.pth", depth=50, backbone=dcn))
+    report, problems, _ = only(found)
+    assert (report.equal, report.total, problems, found.good) == (318, 318, [], True)
+    assert report.notes[0].text == (
+        "26 tensors of the module's own, in no checkpoint of the network: layer*.*.conv*.conv_offset.weight, "
+        "layer*.*.conv*.conv_offset.bias"
+    )
+
+
+def test_a_stem_that_is_built_otherwise():
+    save("r.pth", **raw_files.backbone_state(18))
+    _, problems, _ = only(check(detector("r.pth", backbone=", deep_stem=True")))
+    assert problems == [
+        (
+            "6 tensors of the ResNet-18 in r.pth have no place in the module, which is built otherwise: conv1.weight, "
+            "bn1.weight, bn1.bias and 3 more"
+        )
+    ]
+
+
+def test_a_whole_detector_is_loaded_last(moco18):
+    ckptconv.convert(moco18, "r18.pth", "moco")
+    model = runtime.build(runtime.read_config(detector("r18.pth")), "it")
+    torch.save({"state_dict": model.state_dict()}, "whole.pth")
+    path = detector("r18.pth", more="model['init_cfg'] = dict(type='Pretrained', checkpoint='whole.pth')\n")
+    report, problems, _ = only(check(path))
+    assert (report.module, report.equal == report.total, problems) == ("", True, [])
+
+
+def test_a_failure_is_charged_to_the_module_that_failed(moco18):
+    ckptconv.convert(moco18, "r18.pth", "moco")
+    save("neck.pth", **{"neck.x": torch.zeros(1)})
+    more = "model['neck']['init_cfg'] = dict(type='Pretrained', checkpoint='neck.pth', prefix='nack.')\n"
+    found = check(detector("r18.pth", more=more))
+    backbone, neck = found.reports
+    assert (backbone.module, backbone.equal, backbone.problems) == ("backbone", 120, ())
+    assert [p.text for p in neck.problems] == [
+        "no name in neck.pth starts with prefix='nack.'; its names start with neck"
+    ]
+
+
+def test_pixels_of_a_detector_with_branches(moco18):
+    ckptconv.convert(moco18, "r18.pth", "moco")
+    Path("soft.py").write_text(
+        "_base_ = 'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'\n"
+        "model = dict(detector=dict(backbone=dict(depth=18, init_cfg=dict(checkpoint='r18.pth')), "
+        "neck=dict(in_channels=[64, 128, 256, 512])))\n"
+    )
+    found = check(Path("soft.py"))
+    assert not found.good
+    assert {r.module for r in found.reports} == {"student.backbone", "teacher.backbone"}
+    assert all(r.problems[0].text.startswith("the detector feeds BGR with mean [103.53") for r in found.reports)
+
+
+def test_images_that_are_not_normalised(moco18):
+    ckptconv.convert(moco18, "r18.pth", "moco")
+    more = "model['data_preprocessor'] = dict(_delete_=True, type='DetDataPreprocessor', pad_size_divisor=32)\n"
+    _, problems, _ = only(check(detector("r18.pth", more=more)))
+    assert problems[0].startswith("the detector feeds BGR with mean [0.0, 0.0, 0.0] and std [1.0, 1.0, 1.0]; moco was")
+
+
+def test_a_backbone_that_loads_by_code_of_its_own():
+    save("swin.pth", model={"patch_embed.proj.weight": torch.zeros(96, 3, 4, 4)})
+    path = Path("swin.py")
+    path.write_text(
+        "_base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'\n"
+        "model = dict(backbone=dict(init_cfg=dict(checkpoint='swin.pth')))\n"
+    )
+    _, problems, mends = only(check(path))
+    assert problems[0].startswith(
+        "SwinTransformer loads checkpoints by code of its own, so this cannot be told by names: nothing was loaded: "
+    )
+    assert mends == [()]
+
+
+LOADS_WHILE_BUILT = """
+import torch
+from mmdet.models import RetinaNet
+from mmdet.registry import MODELS
+
+@MODELS.register_module(force=True)
+class LoadsWhileBuilt(RetinaNet):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        torch.load('evil.pth')
+"""
+
+
+def test_nothing_is_executed_while_a_detector_is_built(here):
+    save("evil.pth", payload=Marker())
+    Path("loads_while_built.py").write_text(LOADS_WHILE_BUILT)
+    more = "custom_imports = dict(imports=['loads_while_built'])\nmodel['type'] = 'LoadsWhileBuilt'\n"
+    detector("evil.pth", more=more)
+    done = command("check", "detector.py", TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1", PYTHONPATH=str(here))
+    assert done.returncode == 2
+    assert "its model cannot be built: UnpicklingError" in done.stderr
+    assert not Path("executed").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from mmengine.config import Config
 from safetensors.torch import save_file
 
 import ckptconv
+from ckptconv.backbones.resnet import ResNet
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError, VerdictError
 from ckptconv.methods.interface import Pixels
 from ckptconv.mmdetection import config, runtime
@@ -45,7 +48,7 @@ ALL = pytest.mark.parametrize(
 DETECTOR = pytest.mark.parametrize("detector", DETECTORS)
 STYLE = pytest.mark.parametrize("style", STYLES)
 LOADER, GUARD = "ckptconv.mmdetection.loader", "ckptconv.mmdetection.guard"
-HOOK = {"type": "CheckpointGuard", "fingerprint": MARK}
+HOOK = {"type": "CheckpointGuard", "modules": ["backbone"], "fingerprint": MARK}
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +87,22 @@ def test_mmdetections_own_configs(method, schedule, style, guard):
 # Every detector, schedule and network
 
 
+@functools.cache
+def made(network: str, detector: str, schedule: str, style: str) -> dict[str, Any]:
+    """What a config says, inherited by mmengine's reading, flat by Python's."""
+    text = emit(network, detector=detector, schedule=schedule, style=style).text
+    return resolve(text) if style == "inherit" else values(text)
+
+
 @ALL
 def test_flat_is_what_inherit_resolves_to(detector, schedule):
-    inherit, flat = (emit(detector=detector, schedule=schedule, style=style).text for style in STYLES)
-    assert plain(resolve(inherit)) == plain(values(flat)) == plain(resolve(flat))
+    assert plain(made("r50", detector, schedule, "inherit")) == plain(made("r50", detector, schedule, "flat"))
+
+
+@DETECTOR
+def test_mmengine_reads_flat_configs_as_python_does(detector):
+    text = emit(detector=detector, schedule="mmselfsup", style="flat").text
+    assert plain(resolve(text)) == plain(values(text))
 
 
 @DETECTOR
@@ -103,8 +118,7 @@ def test_flat_is_what_inherit_resolves_to_with_every_option(detector):
 def test_flat_is_what_inherit_resolves_to_with_other_networks(detector, network):
     if detector == "mask-rcnn-c4" and network in ("r50w2", "x50"):
         return
-    inherit, flat = (emit(network, detector=detector, style=style).text for style in STYLES)
-    assert plain(resolve(inherit)) == plain(values(flat))
+    assert plain(made(network, detector, "1x", "inherit")) == plain(made(network, detector, "1x", "flat"))
 
 
 @ALL
@@ -114,8 +128,8 @@ def test_every_network(detector, schedule):
     for network in NETWORKS:
         if row.shared_head and network in ("r50w2", "x50"):
             continue
-        made = values(emit(network, detector=detector, schedule=schedule, style="flat").text)
-        backbone = made["model"]["backbone"]
+        found = made(network, detector, schedule, "flat")
+        backbone = found["model"]["backbone"]
         kept = {
             k: v
             for k, v in base["model"]["backbone"].items()
@@ -134,10 +148,10 @@ def test_every_network(detector, schedule):
         assert {**defaults, **backbone} == {**defaults, **expected}
         for path, stages in row.widths.items():
             channels = CHANNELS[network]
-            assert at(made, path) == [channels[stages] if isinstance(stages, int) else [channels[s] for s in stages]]
-        assert made["train_cfg"]["max_epochs"] == recipe.epochs
-        assert made["param_scheduler"][-1]["milestones"] == list(row.milestones[recipe.epochs])
-        fed = made["model"]["data_preprocessor"]
+            assert at(found, path) == [channels[stages] if isinstance(stages, int) else [channels[s] for s in stages]]
+        assert found["train_cfg"]["max_epochs"] == recipe.epochs
+        assert found["param_scheduler"][-1]["milestones"] == list(row.milestones[recipe.epochs])
+        fed = found["model"]["data_preprocessor"]
         assert (fed["mean"], fed["std"], fed["bgr_to_rgb"]) == (
             [123.675, 116.28, 103.53],
             [58.395, 57.12, 57.375],
@@ -150,7 +164,6 @@ def test_nothing_else_changes(detector, schedule):
     """What a config changes of its base is in this list, whatever detector and schedule."""
     row, recipe = DETECTORS[detector], SCHEDULES[schedule]
     base = read(OWN / row.bases.get(recipe.epochs, next(iter(row.bases.values()))))
-    made = resolve(emit(detector=detector, schedule=schedule).text)
     backbone = {
         f"model.backbone.{k}" for k in ("frozen_stages", "norm_cfg.type", "norm_cfg.requires_grad", "norm_eval")
     }
@@ -167,7 +180,7 @@ def test_nothing_else_changes(detector, schedule):
         allowed |= {"train_cfg.max_epochs", "param_scheduler"}
     if recipe.synced:
         allowed |= {path.partition("[]")[0] for path in row.synced}
-    found = set(differing(plain(base), plain(made)))
+    found = set(differing(plain(base), plain(made("r50", detector, schedule, "inherit"))))
     assert {f for f in found if not any(f == a or f.startswith(f"{a}.") for a in allowed)} == set()
 
 
@@ -345,7 +358,7 @@ def test_data_root_reaches_data_sets_and_evaluators(detector):
 
 
 @DETECTOR
-@pytest.mark.parametrize(("batch", "gpus"), [(4, None), (None, 1), (3, 5), (16, 64)])
+@pytest.mark.parametrize(("batch", "gpus"), [(None, 1), (3, 5)])
 def test_the_linear_rule(detector, batch, gpus):
     row = DETECTORS[detector]
     emitted = emit(detector=detector, batch_size=batch, gpus=gpus)
@@ -424,6 +437,8 @@ def test_guard_and_loader(path, guard, imports, style):
     made = resolve(emit(path=path, guard=guard, style=style).text)
     assert made.get("custom_imports") == (imports and {"imports": imports, "allow_failed_imports": False})
     assert made.get("custom_hooks") == ([HOOK] if guard else None)
+    of_c4 = resolve(emit(path=path, guard=guard, style=style, detector="mask-rcnn-c4").text).get("custom_hooks")
+    assert of_c4 == ([{**HOOK, "modules": ["backbone", "roi_head.shared_head"]}] if guard else None)
 
 
 def test_pixels_of_the_method_are_what_the_detector_is_fed():
@@ -468,7 +483,7 @@ def test_a_real_file(r18):
     assert (found.path, found.method, found.backbone.name) == (str(r18), "moco", "ResNet-18")
     assert found.fingerprint == receipt.fingerprint
     made = resolve(emitted.text)
-    assert made["custom_hooks"] == [{"type": "CheckpointGuard", "fingerprint": receipt.fingerprint}]
+    assert made["custom_hooks"] == [{**HOOK, "fingerprint": receipt.fingerprint}]
     assert made["model"]["neck"]["in_channels"] == [64, 128, 256, 512]
 
 
@@ -494,7 +509,9 @@ NAN = float("nan")
 
 
 def state() -> dict[str, torch.Tensor]:
-    return {k: torch.zeros(s) for k, s in NETWORKS["r18"].entries().items() if not k.endswith("tracked")}
+    """A narrow ResNet-18: quickly written and read."""
+    entries = ResNet((2, 2, 2, 2), False, 8, 8, 8, 1, 7, 3).entries()
+    return {k: torch.zeros(s) for k, s in entries.items() if not k.endswith("tracked")}
 
 
 def lying(path: Path, said: object, tensors: dict[str, torch.Tensor] | None = None) -> Path:
@@ -528,8 +545,6 @@ def lying(path: Path, said: object, tensors: dict[str, torch.Tensor] | None = No
         {"pixels": {}},
         {"pixels": 5},
         {"pixels": ...},
-        {"source": "a.pth"},
-        {"source": {"name": 1}},
     ],
     ids=str,
 )
@@ -574,7 +589,7 @@ def test_metadata_without_the_network_it_speaks_of(tmp_path):
         ("nothing.pth", {"a": torch.zeros(1)}, CkptconvError),
         ("hole.pth", {k: v for k, v in whole.items() if k != "layer1.0.conv1.weight"}, VerdictError),
         ("more.pth", {**whole, "fc.weight": torch.zeros(2)}, VerdictError),
-        ("stem.pth", {**whole, "conv1.weight": torch.zeros(64, 3, 3, 3)}, VerdictError),
+        ("stem.pth", {**whole, "conv1.weight": torch.zeros(8, 3, 3, 3)}, VerdictError),
     ):
         with pytest.raises(kind):
             config.emit(lying(tmp_path / name, SAID, tensors))

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import ckptconv
-from ckptconv.mmdetection import config
+from ckptconv.mmdetection import config, runtime
 from ckptconv.mmdetection.choices import Choices
 from tests.mmdetection import raw_files, tiny_coco
 
@@ -52,7 +53,7 @@ def folder(tmp_path, monkeypatch, raw, choices) -> Path:
 def train(folder: Path, *options: str, processes: int = 1, script: str = "") -> subprocess.CompletedProcess[str]:
     """Train one epoch of two images. ``script`` runs before it, in the same process."""
     run = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run"]
-    run += [] if processes == 1 else [f"--nproc_per_node={processes}", "--master_port=29517"]
+    run += [] if processes == 1 else [f"--nproc_per_node={processes}", "--standalone"]
     code = folder / "train.py"
     code.write_text(f"import runpy\n{script}\nrunpy.run_module('tests.mmdetection.training', run_name='__main__')\n")
     words = [*run, str(code), "detector.py", 'work_dir="work"', *options]
@@ -133,7 +134,19 @@ def test_a_detector_without_the_checkpoint_stops_it(folder):
     text = (folder / "detector.py").read_text()
     text = text.replace("init_cfg=dict(type='Pretrained', checkpoint='r18.pth')", "init_cfg=None")
     (folder / "detector.py").write_text(text)
-    assert stopped(train(folder)) == "nothing in the detector is initialised from a checkpoint"
+    assert stopped(train(folder)) == "backbone is not initialised from a checkpoint"
+
+
+def test_what_else_is_pretrained_is_not_its_business(folder):
+    model = runtime.build(runtime.read_config(folder / "detector.py"), "the detector")
+    torch.save({"state_dict": model.state_dict()}, "whole.pth")
+    text = (folder / "detector.py").read_text()
+    text += "model['neck'] |= dict(init_cfg=dict(type='Pretrained', checkpoint='whole.pth', prefix='neck.'))\n"
+    (folder / "detector.py").write_text(text)
+    done = train(folder)
+    assert done.returncode == 0, done.stderr
+    assert "load neck. in model from: whole.pth" in done.stdout
+    assert "guard: 120/120 tensors of backbone equal r18.pth" in done.stdout
 
 
 def test_a_training_that_is_resumed_is_past_it(folder, other):

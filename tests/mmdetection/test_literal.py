@@ -34,17 +34,21 @@ KEYS = st.one_of(
     st.floats(),
     st.tuples(st.integers(), st.text(max_size=3)),
 )
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=5),
-        st.lists(inner, max_size=5).map(tuple),
-        st.dictionaries(KEYS, inner, max_size=5),
-        st.dictionaries(NAMES, inner, max_size=5),
-    ),
-    max_leaves=12,
-)
-TOP = st.dictionaries(NAMES.filter(lambda name: not keyword.iskeyword(name)), VALUES, max_size=5)
+
+
+def trees(keys: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
+    values = st.recursive(
+        SCALARS,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=5),
+            st.lists(inner, max_size=5).map(tuple),
+            st.dictionaries(keys, inner, max_size=5),
+            st.dictionaries(NAMES, inner, max_size=5),
+        ),
+        max_leaves=12,
+    )
+    return st.dictionaries(NAMES.filter(lambda name: not keyword.iskeyword(name)), values, max_size=5)
+
 
 few = settings(max_examples=30, deadline=None)
 
@@ -72,7 +76,7 @@ def alike(one: object, other: object) -> bool:
 
 
 @few
-@given(TOP)
+@given(trees(KEYS))
 @example({"x": {"ﬁ": 1}})  # an identifier that Python reads as 'fi'
 @example({"x": {"__debug__": 1}})
 @example({"x": {float("inf"): 1}})
@@ -86,7 +90,7 @@ def test_the_text_means_the_values(values):
 
 
 @few
-@given(TOP)
+@given(trees(NAMES))
 @example({"x": {"y": {"a": "x" * 83, "b": 1}}})
 @example({"x": {"y": {"z": "x" * 80, "w": {"a": 1, "b": "x" * 74}}}})  # two brackets close behind a line of 99
 def test_the_text_is_tidy(values):
