@@ -16,10 +16,9 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.mmdetection import reasons, runtime
 from ckptconv.mmdetection.pretrained import raw_method, section_of
 from ckptconv.mmdetection.reasons import Evidence, Finding
+from ckptconv.pipeline import PathLike
 from ckptconv.provenance import origin
 from ckptconv.registry import methods
-
-PathLike = str | Path
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,7 @@ from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
 from ckptconv.mmdetection.sheet import Sheet
-
-PathLike = str | Path
+from ckptconv.pipeline import PathLike
 
 
 @dataclass(frozen=True)
