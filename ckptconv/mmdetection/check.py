@@ -115,7 +115,7 @@ def _report(
     from ckptconv.mmdetection.compare import compare
 
     with open_checkpoint(Path(site.checkpoint).expanduser()) as checkpoint:
-        comparison = compare(site, checkpoint)
+        comparison = compare(site, checkpoint, found)
         said, path = origin(checkpoint), section_of(checkpoint)
         method = methods().get(said.method) if said else raw_method(checkpoint)
         section = checkpoint.sections.get(path)
@@ -130,12 +130,6 @@ def _report(
             wanted=site.specs,
             file=section.tensors if section else {},
             elsewhere=tuple(p for p in checkpoint.sections if p != path),
-            claimed=frozenset(
-                name
-                for other in found
-                if other is not site and (other.checkpoint, other.prefix) == (site.checkpoint, site.prefix)
-                for name in other.specs
-            ),
             comparison=comparison,
             method=method,
             converted=said is not None,

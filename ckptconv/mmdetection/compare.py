@@ -6,14 +6,14 @@ judges nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ckptconv import backbones
-from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.interface import Checkpoint, StoredTensor
 from ckptconv.mmdetection.comparison import Comparison, under
 from ckptconv.mmdetection.pretrained import section_of
 from ckptconv.mmdetection.tensors import tensor
@@ -59,8 +59,11 @@ def _is_pretrained(init_cfg: Mapping[str, Any]) -> bool:
     return name.rpartition(".")[2] in ("Pretrained", "PretrainedInit") and init_cfg.get("checkpoint") is not None
 
 
-def compare(site: Site, checkpoint: Checkpoint) -> Comparison:
-    """Compare each parameter and buffer with the tensor of its name, bit for bit, rounded to the module's type."""
+def compare(site: Site, checkpoint: Checkpoint, all_sites: Iterable[Site]) -> Comparison:
+    """Compare each parameter and buffer with the tensor of its name, bit for bit, rounded to the module's type.
+
+    What other sites take of the same file, as a C4 detector's shared head does, is nothing that this one leaves.
+    """
     path = section_of(checkpoint)
     stored = under(checkpoint.tensors(path) if path in checkpoint.sections else {}, site.prefix)
     network = backbones.read(site.specs)
@@ -79,8 +82,27 @@ def compare(site: Site, checkpoint: Checkpoint) -> Comparison:
         else:
             kind = "equal" if _same(value, tensor(checkpoint, found)) else "differing"
         groups[kind].append(name)
-    extra = tuple(name for name in stored if name not in state)
-    return Comparison(**{kind: tuple(names) for kind, names in groups.items()}, extra=extra)
+    taken = {
+        name
+        for other in all_sites
+        if (other.checkpoint, other.prefix) == (site.checkpoint, site.prefix)
+        for name in other.module.state_dict()
+    }
+    extra = tuple(name for name in stored if name not in taken and name not in state)
+    return Comparison(
+        **{kind: tuple(names) for kind, names in groups.items()}, extra=extra, unplaced=_unplaced(site, stored, extra)
+    )
+
+
+def _unplaced(site: Site, stored: Mapping[str, StoredTensor], extra: Iterable[str]) -> tuple[str, ...]:
+    """What is left of the file's network, but for whole stages that the module does not have."""
+    network = backbones.read({name: found.spec for name, found in stored.items()})
+    if network is None:
+        return ()
+    entries, parts = network.entries(), {name.partition(".")[0] for name in site.specs}
+    return tuple(
+        name for name in extra if name in entries and (not name.startswith("layer") or name.partition(".")[0] in parts)
+    )
 
 
 def _same(value: torch.Tensor, wanted: torch.Tensor) -> bool:

@@ -11,11 +11,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Comparison:
-    """The entries of a module by how they compare with the file, and the file's names that it has no entry for.
+    """The entries of a module by how they compare with the file, and the file's names that no module takes.
 
     ``equal``, ``differing``, ``reshaped``, ``missing``, ``absent`` and ``added`` are together all its entries. Absent
     are those that no file needs to have: batch norm's step counters. Added are those that the plain network does not
-    have, such as the offsets of deformable convolutions: no checkpoint of it could.
+    have, such as the offsets of deformable convolutions: no checkpoint of it could. ``unplaced`` are those of the
+    ``extra`` names that belong to the file's network, in a part of it that the module has, too.
     """
 
     equal: tuple[str, ...]
@@ -25,6 +26,7 @@ class Comparison:
     absent: tuple[str, ...]
     added: tuple[str, ...]
     extra: tuple[str, ...]
+    unplaced: tuple[str, ...]
 
     @property
     def total(self) -> int:
@@ -34,7 +36,8 @@ class Comparison:
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        return (*self.differing, *self.reshaped, *self.missing)
+        """What keeps the module from being the file's network."""
+        return (*self.differing, *self.reshaped, *self.missing, *self.unplaced)
 
 
 def under(names: Mapping[str, _T], prefix: str) -> dict[str, _T]:

@@ -22,13 +22,13 @@ from ckptconv.pipeline import PathLike
 
 @dataclass(frozen=True)
 class Emitted:
-    """A config's text, and what it is about. ``images`` a step and ``lr`` are None where the base decides."""
+    """A config's text, and what it is about; ``images`` a step and their rate, None where the base has none."""
 
     text: str
     pretrained: Pretrained
     title: str
     base: str
-    images: int | None
+    images: int
     lr: float | None
 
 

@@ -7,7 +7,7 @@ resumes, and then calls `before_train`. So every rank sees the same model and co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -46,17 +46,17 @@ class CheckpointGuard(Hook):  # type: ignore[misc]  # mmengine has no annotation
             return
         try:
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            found = {site.path: site for site in sites(model)}
+            found = {site.path: site for site in sites(model) if site.path in self.modules}
             for module in self.modules:
                 if module not in found:
                     raise _stopped(f"{module} is not initialised from a checkpoint")
-                count = self._prove(found[module], runner._load_from)
+                count = self._prove(found[module], found.values(), runner._load_from)
                 runner.logger.info(f"guard: {count}/{count} tensors of {module} equal {found[module].checkpoint}")
         except CkptconvError as error:
             runner.logger.error(f"guard: {error.message}")
             raise
 
-    def _prove(self, site: Site, loaded: str | None) -> int:
+    def _prove(self, site: Site, found: Iterable[Site], loaded: str | None) -> int:
         with open_checkpoint(Path(site.checkpoint).expanduser()) as checkpoint:
             mark = fingerprint(as_they_are(section_of(checkpoint), checkpoint))
             if mark != self.fingerprint:
@@ -64,7 +64,7 @@ class CheckpointGuard(Hook):  # type: ignore[misc]  # mmengine has no annotation
                     f"{site.checkpoint} is not the file this config was made for "
                     f"(its fingerprint is {mark[:16]}, not {self.fingerprint[:16]})"
                 )
-            result = compare(site, checkpoint)
+            result = compare(site, checkpoint, found)
         if result.wrong:
             cause = f": load_from={loaded!r} came after it" if loaded else ""
             raise _stopped(

@@ -36,7 +36,7 @@ class Evidence:
 
     ``at``: where the config says what the module is; ``kind``: its class; ``detector``: the class of the whole.
     ``wanted``: its entries; ``file``: the file's tensors where mmengine looks for them; ``elsewhere``: other places of
-    the file that hold tensors; ``claimed``: names of the file that other modules are initialised from.
+    the file that hold tensors.
     ``method``: what explains the file; ``converted``: whether ckptconv wrote it; ``pixels``: what it was trained with.
     ``failed``: the error of the initialisation, and ``refused`` what torch did not load it for, if that was it.
     ``own_way``: whether its class loads checkpoints by code of its own, which may rename.
@@ -52,7 +52,6 @@ class Evidence:
     wanted: StateSpec
     file: StateSpec
     elsewhere: tuple[str, ...]
-    claimed: frozenset[str]
     comparison: Comparison
     method: Method | None
     converted: bool
@@ -92,11 +91,9 @@ def notes(e: Evidence) -> Iterator[Finding]:
         yield Finding(f"{_count(c.added)} of the module's own, in no checkpoint of the network: {_few(c.added)}")
     if not e.prefix and e.file and all(name.startswith("module.") for name in e.file):
         yield Finding("mmengine takes DistributedDataParallel's 'module.' off the names; other loaders do not")
-    left = [name for name in c.extra if name not in e.claimed]
-    if left:
-        yield Finding(
-            f"{_count(left)} of the file have no place in a {e.kind} and were left out: {_few(left)} (a head?)"
-        )
+    if c.extra:
+        left = f"{_count(c.extra)} of the file have no place in a {e.kind} and were left out"
+        yield Finding(f"{left}: {_few(c.extra)} (a head?)")
     if e.prefix and not e.converted and e.method is not None:
         command, target = conversion(e.checkpoint, e.method)
         yield Finding(
@@ -144,22 +141,18 @@ def _other_network(e: Evidence) -> Iterator[Finding]:
     theirs, mine = backbones.read(under(e.file, e.prefix)), backbones.read(e.wanted)
     if theirs is None or mine is None:
         return
-    entries, stages = theirs.entries(), {name.partition(".")[0] for name in e.wanted}
-    left = [name for name in c.extra if name not in e.claimed and name in entries]
-    if theirs != mine and (c.missing or c.reshaped or left):
+    if theirs != mine and (c.missing or c.reshaped or c.unplaced):
         had, has = network(mine).arguments, network(theirs).arguments
         lines = ", ".join(f"{key}={value!r}" for key, value in has.items() if had.get(key) != value)
         yield Finding(
             f"{e.checkpoint} holds a {theirs.name}, and the config builds a {mine.name}: {len(c.missing)} tensors "
-            f"missing, {len(c.reshaped)} of another shape, {len(left)} without a place",
+            f"missing, {len(c.reshaped)} of another shape, {len(c.unplaced)} without a place",
             (f"{e.at}: {lines}",) if lines else (),
         )
-        return
-    stem = [name for name in left if not name.startswith("layer") or name.partition(".")[0] in stages]
-    if stem:
+    elif c.unplaced:
         yield Finding(
-            f"{_count(stem)} of the {theirs.name} in {e.checkpoint} have no place in the module, which is built "
-            f"otherwise: {_few(stem)}",
+            f"{_count(c.unplaced)} of the {theirs.name} in {e.checkpoint} have no place in the module, which is built "
+            f"otherwise: {_few(c.unplaced)}",
             (f"{e.at}: leave out what changes the network (deep_stem, avg_down, …)",),
         )
 

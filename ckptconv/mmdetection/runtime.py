@@ -118,7 +118,7 @@ def initialise(model: Any) -> tuple[Exception | None, Mapping[str, str]]:
 
     def note() -> None:
         notes = model._params_init_info
-        recorded.update((name, notes[value]["init_info"]) for name, value in model.named_parameters())
+        recorded.update((name, notes[value].get("init_info", "")) for name, value in model.named_parameters())
 
     if not hasattr(model, "init_weights"):
         return None, recorded

@@ -42,8 +42,7 @@ class Sheet:
         self._detector, self._found, self._choices = detector, found, choices
         self._changes: dict[str, Any] = {}
         self.notes: dict[literal.Path, str] = {}
-        self.images: int | None = None
-        self.lr: float | None = None
+        self.images, self.lr = detector.images, detector.lr
 
     def fill(self, schedule: Schedule | None) -> None:
         """Everything, in the order in which it will stand."""
@@ -211,7 +210,6 @@ class Sheet:
         detector, choices = self._detector, self._choices
         if choices.amp:
             self._set("optim_wrapper.type", "AmpOptimWrapper", "float16 where it is safe, with a scaled loss.")
-        self.images, self.lr = detector.images, detector.lr
         if choices.batch_size is None and choices.gpus is None:
             return
         if detector.lr is None:

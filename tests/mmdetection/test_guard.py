@@ -137,6 +137,14 @@ def test_a_detector_without_the_checkpoint_stops_it(folder):
     assert stopped(train(folder)) == "backbone is not initialised from a checkpoint"
 
 
+def test_a_backbone_that_leaves_a_part_of_the_network_out_stops_it(folder):
+    text = (folder / "detector.py").read_text()
+    (folder / "detector.py").write_text(text.replace("norm_eval=False,", "norm_eval=False, deep_stem=True,"))
+    assert stopped(train(folder)) == (
+        "6 of 114 tensors of backbone are not those of r18.pth: conv1.weight, bn1.weight, bn1.bias and 3 more"
+    )
+
+
 def test_what_else_is_pretrained_is_not_its_business(folder):
     model = runtime.build(runtime.read_config(folder / "detector.py"), "the detector")
     torch.save({"state_dict": model.state_dict()}, "whole.pth")
