@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -142,5 +143,4 @@ def test_nothing_imports_what_could_execute_a_pickle():
         nodes = ast.walk(ast.parse(text))
         names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
         assert not names & {"pickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}, path
-        assert "eval(" not in text, path
-        assert "exec(" not in text, path
+        assert not re.search(r"\b(eval|exec)\(", text), path

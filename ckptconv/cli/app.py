@@ -250,6 +250,102 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("verify-ap")
+def verify_ap(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help="A recipe of `ckptconv recipes`, or any MMDetection config.", show_default=False
+        ),
+    ],
+    tier: Annotated[
+        str, typer.Option("--tier", "-t", metavar="load|smoke|lift|eval|full", help="How much is to be shown.")
+    ] = "smoke",
+    pretrained: Annotated[
+        str | None, typer.Option("--pretrained", "-p", metavar="CKPT", help="A checkpoint that `convert` wrote.")
+    ] = None,
+    data_root: Annotated[
+        str | None, typer.Option("--data-root", metavar="DIR", help="Where COCO is. Default: as the config says.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", metavar="N", help="lift: with N images of each part of --data-root.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", metavar="DETECTOR.pth", help="eval: the trained detector.")
+    ] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", metavar="N", help="GPUs a node; 0 is the CPU. Default: what is there.")
+    ] = None,
+    nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Machines.")] = 1,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            "--launcher", metavar="none|pytorch|slurm", help="With --gpus 0, pytorch and slurm start two processes."
+        ),
+    ] = None,
+    work_dir: Annotated[
+        str | None, typer.Option("--work-dir", metavar="DIR", help="Default: work_dirs/TARGET-TIER.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", help="How many trainings. Default: 1, for lift 3.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The first one's seed.")] = 0,
+    amp: Annotated[bool, typer.Option("--amp", help="Train with automatic mixed precision.")] = False,
+    expect: Annotated[
+        str | None,
+        typer.Option("--expect", metavar="box=38.0,mask=34.3", help="The AP, in percent, that must come out."),
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", metavar="POINTS", help="How far off it may be.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe and launch command, and do nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train or test what TARGET describes, measure its AP, and judge it. The same command goes on after a stop.
+
+    load proves that the detector starts from its checkpoint; smoke trains a small detector on generated images; lift
+    compares the checkpoint with random weights; eval tests a trained detector; full is the published recipe.
+    """
+    from ckptconv.cli import render_verification
+    from ckptconv.mmdetection.verify import pipeline
+    from ckptconv.mmdetection.verify.request import Request, expectations
+
+    request = Request(
+        target,
+        tier,
+        pretrained=pretrained,
+        data_root=data_root,
+        images=images,
+        detector=checkpoint,
+        gpus=gpus,
+        nodes=nodes,
+        launcher=launcher,
+        work_dir=work_dir,
+        seeds=seeds,
+        seed=seed,
+        amp=amp,
+        expected=expectations(expect) if expect is not None else None,
+        tolerance=tolerance,
+    )
+    if dry_run:
+        render_verification.planned(pipeline.planned(request), as_json)
+        return
+    with render_verification.progress() as (watch, stage):
+        found, folder = pipeline.verify(request, watch, stage)
+    render_verification.verdict(found, str(folder), as_json)
+    if found["verdict"]["status"] not in ("pass", "measured"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the published results that verify-ap knows, as box AP / mask AP on COCO val2017."""
+    from ckptconv.cli import render_verification
+    from ckptconv.mmdetection.verify.recipes import RECIPES
+
+    render_verification.recipes(RECIPES.values(), as_json)
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, whether a detector can run with it, and the commands that mend it. Exit 4 if none can."""

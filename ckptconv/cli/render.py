@@ -28,13 +28,13 @@ def dump(command: str, body: Mapping[str, object]) -> None:
     typer.echo(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2))
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person reads it; a stream that was closed before the start is None."""
     return stream is not None and stream.isatty()
 
 
 def _color(stream: TextIO | None) -> bool:
-    return _is_terminal(stream) and not os.environ.get("NO_COLOR")
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 def row(label: str, text: str, width: int = 9) -> None:
@@ -50,6 +50,15 @@ def size(count: int) -> str:
             break
         amount /= 1024
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def note(line: str) -> None:
+    """A line about what goes on, for a person or a log."""
+    typer.echo(printable(line), err=True)
+
+
+def json_text(body: Mapping[str, object]) -> str:
+    return json.dumps(body, indent=2) + "\n"
 
 
 def text(content: str) -> None:
@@ -75,7 +84,7 @@ def error(problem: CkptconvError, as_json: bool) -> None:
 @contextlib.contextmanager
 def progress() -> Iterator[Progress | None]:
     """A bar on a terminal, which appears when the bytes are many; nothing elsewhere."""
-    if not _is_terminal(sys.stderr):
+    if not is_terminal(sys.stderr):
         yield None
         return
     from rich.console import Console
@@ -267,7 +276,7 @@ def methods(known: Iterable[Method], as_json: bool) -> None:
         drops = dict.fromkeys(str(r.source) for r in rules if isinstance(r, Drop))
         name = m.name if m.guess else f"{m.name}*"
         table.add_row(name, m.title, _few(keeps), _few(drops))
-    Console(highlight=False, width=None if _is_terminal(sys.stdout) else 120).print(table)
+    Console(highlight=False, width=None if is_terminal(sys.stdout) else 120).print(table)
     typer.echo("* never guessed by auto: ask for it with --selfsup")
 
 

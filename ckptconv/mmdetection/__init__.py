@@ -16,8 +16,7 @@
     tensors.py     stored tensors as torch tensors
     guard.py       the same inside a training, before its first iteration
     loader.py      checkpoints for mmengine, read by the inert reader
-    recipes.py     THE TABLE of published results, and what makes a run one of theirs
-    shapes.py      a data set in COCO's format that needs no download
+    verify/        verify-ap: trains or tests, measures the AP, judges it
     doctor.py      what is installed and whether it fits; probe.py asks, mends.py says what to type
     runtime.py     resolving configs and building detectors with the installed packages
 """

@@ -6,12 +6,14 @@ without bases (``style='flat'``), and a base of the user's own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckptconv._version import __version__
+from ckptconv.backbones import Backbone
 from ckptconv.errors import UsageError, printable
 from ckptconv.formats.target import check_target, drafting
+from ckptconv.methods.interface import IMAGENET
 from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
@@ -58,8 +60,16 @@ def emit(path: PathLike, choices: Choices | None = None, folder: Path = Path()) 
 
     Raises UsageError, UnreadableError, or EnvironmentMissingError where MMDetection is needed and missing.
     """
-    choices = choices or Choices()
-    found = pretrained(str(path))
+    return _compose(pretrained(str(path)), choices or Choices(), folder)
+
+
+def without_checkpoint(backbone: Backbone, method: str, choices: Choices) -> str:
+    """The config's text for a network whose checkpoint is not at hand."""
+    found = Pretrained("CHECKPOINT", "torch zip", method, backbone, IMAGENET, "")
+    return _compose(found, replace(choices, guard=False), Path()).text
+
+
+def _compose(found: Pretrained, choices: Choices, folder: Path) -> Emitted:
     if choices.base is None:
         detector, schedule = DETECTORS[choices.detector], SCHEDULES[choices.schedule]
         base = f"mmdet::{detector.bases.get(schedule.epochs, next(iter(detector.bases.values())))}"

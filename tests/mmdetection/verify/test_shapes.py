@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from ckptconv.mmdetection import shapes
+from ckptconv.mmdetection.verify import shapes
 
 pytestmark = [
     pytest.mark.mmdet,

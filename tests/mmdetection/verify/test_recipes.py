@@ -7,7 +7,7 @@ import pytest
 from ckptconv.methods import METHODS
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
-from ckptconv.mmdetection.recipes import RECIPES, digest
+from ckptconv.mmdetection.verify.recipes import RECIPES, digest
 from tests.mmdetection.converted import OWN, emit, read, resolve
 
 pytestmark = pytest.mark.mmdet

@@ -1,0 +1,186 @@
+"""What `verify-ap` and `recipes` print: what will be run, how it goes, and the verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ckptconv.cli import render
+
+if TYPE_CHECKING:
+    from ckptconv.mmdetection.verify.conduct import Watch
+    from ckptconv.mmdetection.verify.events import Event
+    from ckptconv.mmdetection.verify.plan import Plan, Run
+    from ckptconv.mmdetection.verify.recipes import Recipe
+    from ckptconv.mmdetection.verify.report import Report
+
+_EVERY = 50  # steps between two plain lines
+
+
+def recipes(known: Iterable[Recipe], as_json: bool) -> None:
+    known = list(known)
+    if as_json:
+        render.dump("recipes", {"recipes": [vars(r) for r in known]})
+        return
+    for recipe in known:
+        mask = f"/{recipe.mask:g}" if recipe.mask is not None else ""
+        here = "" if recipe.digest else "; cannot be trained here"
+        render.row(recipe.name, f"{recipe.box:g}{mask}  {recipe.title}{here}", 34)
+
+
+def planned(made: Plan, as_json: bool) -> None:
+    """What `--dry-run` shows."""
+    expected = made.expected
+    if as_json:
+        body = {
+            "target": made.request.target,
+            "title": made.title,
+            "tier": made.request.tier,
+            "claim": made.claim,
+            "digest": made.digest,
+            "row": made.recipe.name if made.recipe else None,
+            "images": made.images,
+            "processes": made.launch.processes,
+            "expected": {"ap": dict(expected.ap), "tolerance": expected.tolerance, "source": expected.source}
+            if expected
+            else None,
+            "missing": list(made.missing),
+            "commands": list(made.commands()),
+        }
+        render.dump("verify-ap", {"dry_run": True, **body})
+        return
+    _head(made)
+    render.row("recipe", f"{made.title}, {made.images} images a step")
+    render.row("digest", made.digest)
+    if made.missing:
+        render.row("missing", f"{', '.join(made.missing)} in {made.config.get('data_root') or '.'}")
+    for i, command in enumerate(made.commands()):
+        render.row("" if i else "command", command)
+    render.row("dry run", "nothing was run")
+
+
+def _head(made: Plan) -> None:
+    render.row("target", f"{made.request.target}, tier {made.request.tier}")
+    render.row("claim", made.claim)
+    if made.expected is not None:
+        wanted = ", ".join(f"{metric} {ap:g}" for metric, ap in made.expected.ap.items())
+        render.row("expected", f"{wanted}, at most {made.expected.tolerance:g} off; {made.expected.source}")
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[tuple[Watch, Callable[[str], None]]]:
+    """A line that stays up to date on a terminal; elsewhere a line now and then. All of it on stderr."""
+    if not render.is_terminal(sys.stderr):
+        yield _plain, render.note
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(stderr=True)
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        shown = _Shown()
+
+        def watch(run: Run, event: Event) -> None:
+            shown.take(run, event)
+            live.update(shown.lines(console.width))
+
+        def stage(text: str) -> None:
+            live.console.print(text, highlight=False)
+
+        yield watch, stage
+
+
+class _Shown:
+    """What is known of the run that is under way."""
+
+    def __init__(self) -> None:
+        self._run = ""
+        self._step: Event = {}
+        self._iterations = 0
+        self._epochs = 0
+        self._ap = ""
+        self._evaluating = ""
+        self._losses: list[float] = []
+
+    def take(self, run: Run, event: Event) -> None:
+        if run.name != self._run:
+            self.__init__()  # type: ignore[misc]
+            self._run = run.name
+        kind = event["event"]
+        self._evaluating = f"evaluating {event['done']}/{event['of']}" if kind == "evaluating" else ""
+        if kind == "start":
+            self._iterations, self._epochs = event["iterations"], event["epochs"]
+        elif kind == "step":
+            self._step = event
+        elif kind == "val":
+            self._ap = _ap(event)
+
+    def lines(self, width: int) -> Any:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        step = self._step
+        done = step.get("iteration", 0)
+        where = f"epoch {step.get('epoch', 1)}/{self._epochs}  {done}/{self._iterations}"
+        head = f"{self._run}  {where}  {_left(self._iterations - done, step)}"
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(Text(head, no_wrap=True, overflow="ellipsis"))
+        grid.add_row(ProgressBar(total=max(self._iterations, 1), completed=done, width=min(width - 2, 60)))
+        grid.add_row(Text(self._evaluating or _told(step), no_wrap=True, overflow="ellipsis"))
+        if self._ap:
+            grid.add_row(Text(f"AP so far: {self._ap}", no_wrap=True, overflow="ellipsis"))
+        return grid
+
+
+def _left(steps: int, step: Event) -> str:
+    if not step.get("seconds"):
+        return ""
+    seconds = int(steps * step["seconds"])
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+
+
+def _told(step: Event) -> str:
+    if not step:
+        return "starting"
+    losses = " ".join(f"{n.removeprefix('loss_')} {v:.2f}" for n, v in step["losses"].items() if v is not None)
+    loss = f"loss {step['loss']:.3f}" if step["loss"] is not None else "loss is no number"
+    return f"{loss}  {losses}  {step['memory_mib'] / 1024:.1f} GiB"
+
+
+def _ap(event: Event) -> str:
+    return ", ".join(f"{metric} {ap:.1f}" for metric, ap in event["ap"].items())
+
+
+def _plain(run: Run, event: Event) -> None:
+    if event["event"] == "start" and event["iteration"]:
+        render.note(f"{run.name}: goes on at iteration {event['iteration']} of {event['iterations']}")
+    if event["event"] == "step" and event["iteration"] % _EVERY == 0:
+        render.note(f"{run.name}: epoch {event['epoch']}, iteration {event['iteration']}, {_told(event)}")
+    if event["event"] == "val":
+        render.note(f"{run.name}: iteration {event['iteration']}, AP {_ap(event)}")
+
+
+def verdict(found: Report, folder: str, as_json: bool) -> None:
+    if as_json:
+        render.text(render.json_text(found))
+        return
+    render.row("target", f"{found['target']}, tier {found['tier']}")
+    render.row("claim", found["claim"])
+    if proof := found["proof"]:
+        render.row("proof", f"{proof['equal']}/{proof['total']} tensors equal {proof['checkpoint']}")
+    for run in found["runs"]:
+        ap = ", ".join(f"{m} AP {v:.2f}" for m, v in run["ap"].items() if v is not None)
+        where = f", {run['iterations']} iterations" if run["iterations"] else ""
+        render.row("run", f"{run['name']}: {ap}{where}")
+    judged = found["verdict"]
+    for i, reason in enumerate(judged["reasons"]):
+        render.row("" if i else "because", reason)
+    render.row("rule", judged["rule"])
+    if judged["needed"]:
+        render.row("decided", f"by about {judged['needed']} seeds: --seeds {judged['needed']}")
+    render.row("report", f"{shlex.quote(folder)}/report.md")
+    render.row("verdict", judged["status"])

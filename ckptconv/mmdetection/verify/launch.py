@@ -1,0 +1,76 @@
+"""The command that starts a run's processes, and who they are. Imports no torch."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckptconv.errors import UsageError
+
+WORKER = "ckptconv.mmdetection.verify.worker"
+_ON_CPU = 2
+
+
+@dataclass(frozen=True)
+class Launch:
+    """``gpus`` a node, 0 for CPUs; ``nodes``; ``launcher``: none, pytorch (torchrun) or slurm (srun)."""
+
+    launcher: str
+    gpus: int
+    nodes: int = 1
+
+    @property
+    def local(self) -> int:
+        """Processes a node: one a GPU; on CPUs one, or two to be launched."""
+        return self.gpus or (1 if self.launcher == "none" else _ON_CPU)
+
+    @property
+    def processes(self) -> int:
+        return self.local * self.nodes
+
+    def command(self, folder: Path, python: str = sys.executable) -> list[str]:
+        """What starts all processes of this node; under Slurm, those of all nodes.
+
+        With several nodes torchrun is started on each of them; they meet at ``$MASTER_ADDR``.
+        """
+        if self.launcher == "none":
+            return [python, "-m", WORKER, str(folder)]
+        if self.launcher == "slurm":
+            devices = [f"--gres=gpu:{self.gpus}"] if self.gpus else []
+            tasks = [f"--nodes={self.nodes}", f"--ntasks={self.processes}", f"--ntasks-per-node={self.local}"]
+            options = ["--job-name=ckptconv", *tasks, *devices, "--kill-on-bad-exit=1"]
+            return ["srun", *options, python, "-u", "-m", WORKER, str(folder)]
+        meeting = (
+            ["--standalone"]
+            if self.nodes == 1
+            else [
+                f"--nnodes={self.nodes}",
+                "--rdzv-backend=c10d",
+                "--rdzv-id=ckptconv",
+                "--rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT",
+            ]
+        )
+        return [
+            python,
+            "-m",
+            "torch.distributed.run",
+            *meeting,
+            f"--nproc-per-node={self.local}",
+            "-m",
+            WORKER,
+            str(folder),
+        ]
+
+
+def launch(launcher: str | None, gpus: int | None, nodes: int, there: int) -> Launch:
+    """How to start a run. ``there``: GPUs of this machine. Raises UsageError for more GPUs than it has."""
+    wanted = there if gpus is None else gpus
+    chosen = launcher or ("pytorch" if wanted > 1 or nodes > 1 else "none")
+    if chosen == "none" and gpus is None:
+        wanted = min(wanted, 1)
+    if chosen == "none" and (wanted > 1 or nodes > 1):
+        raise UsageError(
+            f"--launcher none starts one process, and {wanted * nodes} are asked for", "--launcher pytorch"
+        )
+    return Launch(chosen, wanted, nodes)

@@ -1,0 +1,195 @@
+"""plan, prove, run, measure, judge, report: six calls in a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import UsageError
+from ckptconv.mmdetection import literal
+from ckptconv.mmdetection.check import Checked, check
+from ckptconv.mmdetection.verify import report, shapes, subset
+from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
+from ckptconv.mmdetection.verify.events import Curve, curve
+from ckptconv.mmdetection.verify.measure import Measured, measure
+from ckptconv.mmdetection.verify.plan import Plan, Run, plan, require_machine
+from ckptconv.mmdetection.verify.request import Request
+from ckptconv.mmdetection.verify.verdict import FAIL, MEASURED, PASS, Verdict, compared, lifted
+from ckptconv.mmdetection.verify.worker import CONFIG, DETECTIONS, EVALUATION, EVENTS
+
+IDENTITY = "request.json"
+
+
+def gpus_there() -> int:
+    """How many GPUs torch sees."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def planned(request: Request) -> Plan:
+    """What `verify` would do, and nothing done."""
+    return plan(request, gpus_there())
+
+
+def verify(
+    request: Request, watch: Watch | None = None, stage: Callable[[str], None] = lambda _: None
+) -> tuple[report.Report, Path]:
+    """Do all of it, or go on with it. Returns the report and the work dir, where it is written, too.
+
+    ``watch`` is told each event of each run; ``stage`` what begins, in words.
+    Raises UsageError, UnreadableError, EnvironmentMissingError, and what `conduct` raises for runs that break.
+    """
+    made = planned(request)
+    require_machine(made, gpus_there())
+    with alone(made.folder) as lock:
+        _claim(made)
+        _write_config(made.folder / CONFIG, made.config)
+        checked = None
+        measured: dict[str, Measured] = {}
+        if made.start is not None or request.tier != "eval":
+            stage("proof: the detector is built and compared with its checkpoint")
+            checked = check(made.folder / CONFIG)
+        reasons = [] if checked is None or checked.good else list(_unproved(checked))
+        if not reasons:
+            try:
+                _prepare(made, stage)
+                for run in made.runs:
+                    stage(f"{run.name}: {_what(made, run)}")
+                    run.folder.mkdir(exist_ok=True)
+                    _write_config(run.folder / CONFIG, run.config)
+                    run.job.save(run.folder)
+                    conduct(run, made.launch.command(run.folder), run.job.cuda, lock, watch or _unwatched)
+                    measured[run.name] = _measured(made, run)
+                    reasons += _spoilt(run, measured[run.name])
+            except Stopped as stopped:
+                reasons.append(f"{run.name} was stopped: {stopped.message}")
+        verdict = (
+            Verdict(FAIL, tuple(reasons), "a run that is not sound is no evidence")
+            if reasons
+            else _judged(made, measured)
+        )
+        found = report.report(made, _proof(made, checked), measured, verdict)
+        report.write(found, made.folder)
+        return found, made.folder
+
+
+def _unwatched(*_: Any) -> None:
+    pass
+
+
+def _what(made: Plan, run: Run) -> str:
+    images = f"{made.images if made.training is None else made.training.batch} images a step"
+    return f"trains and is evaluated, {images}" if run.job.train else "is evaluated"
+
+
+def _claim(made: Plan) -> None:
+    """A work dir belongs to one question: asked again it goes on; another one is refused."""
+    asked = asdict(made.request)
+    asked |= {"digest": made.digest, "fingerprint": made.start.fingerprint if made.start else None}
+    for free in ("expected", "tolerance", "work_dir", "seeds"):  # the same runs, judged anew, or more of them
+        asked.pop(free)
+    asked = json.loads(json.dumps(asked))
+    path = made.folder / IDENTITY
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        other = [key for key in asked if before.get(key) != asked[key]]
+        if other:
+            raise UsageError(
+                f"{made.folder} holds another run: its {', '.join(other)} differ{'s' if len(other) == 1 else ''}",
+                "Give another --work-dir, or remove that one.",
+            )
+    path.write_text(json.dumps(asked, indent=1), encoding="utf-8")
+
+
+def _write_config(path: Path, config: Mapping[str, Any]) -> None:
+    try:
+        path.write_text(literal.assignments(config), encoding="utf-8")
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the config cannot be written down: {error}", "Use plain values in it.") from None
+
+
+def _unproved(checked: Checked) -> Iterator[str]:
+    for found in (*checked.problems, *(p for r in checked.reports for p in r.problems)):
+        yield f"the detector does not start from its checkpoint: {found.text}"
+
+
+def _proof(made: Plan, checked: Checked | None) -> Mapping[str, Any] | None:
+    if checked is None:
+        return None
+    reports = checked.reports
+    return {
+        "equal": sum(r.equal for r in reports),
+        "total": sum(r.total for r in reports),
+        "checkpoint": reports[0].checkpoint if reports else None,
+        "fingerprint": made.start.fingerprint if made.start else None,
+        "method": made.start.method if made.start else None,
+        "backbone": reports[0].network if reports else None,
+    }
+
+
+def _prepare(made: Plan, stage: Callable[[str], None]) -> None:
+    """The generated data, or the part of the user's that is asked for."""
+    if made.training is not None and not (made.data / "annotations" / "instances_val2017.json").exists():
+        stage(f"data: {made.training.train} images to train on and {made.training.val} to evaluate are drawn")
+        draft = made.folder / ".data"
+        shapes.make(draft, made.training.train, made.training.val, made.training.side)
+        draft.replace(made.data)
+    if made.request.images is not None:
+        stage(f"data: {made.request.images} images of each part are chosen")
+        subset.write(made.config, made.request.images, made.data)
+
+
+def _measured(made: Plan, run: Run) -> Measured:
+    said = json.loads((run.folder / EVALUATION).read_text(encoding="utf-8"))
+    return measure(report.truth(made), run.folder / DETECTIONS, made.metrics, len(said["images"]), said["categories"])
+
+
+def _spoilt(run: Run, found: Measured) -> Iterator[str]:
+    """Why an AP cannot be trusted, whatever it is."""
+    if found.images < found.annotated:
+        yield f"{run.name}: only {found.images} of {found.annotated} images were evaluated"
+    if run.job.train:
+        yield from _diverged(run, curve(run.folder / EVENTS))
+
+
+def _diverged(run: Run, went: Curve) -> Iterator[str]:
+    losses = [step["loss"] for step in went.steps if step["loss"] is not None]
+    tenth = max(len(losses) // 10, 1)
+    if len(losses) > 1:
+        first, last = (sum(part) / len(part) for part in (losses[:tenth], losses[-tenth:]))
+        if last >= first:
+            yield f"{run.name} diverged: its loss went from {first:.3g} to {last:.3g}"
+
+
+def _judged(made: Plan, measured: Mapping[str, Measured]) -> Verdict:
+    if made.request.tier == "load":
+        return Verdict(PASS, ("every tensor of the backbone equals the checkpoint",), "ckptconv check")
+    if made.request.tier == "lift":
+        return lifted(dict(_differences(made, measured)))
+    values = {m: [_ap(found, m) for found in measured.values()] for m in made.metrics}
+    if made.expected is None:
+        said = ", ".join(f"{m} AP {v[0]:.2f}" for m, v in values.items())
+        return Verdict(MEASURED, (f"{said}; no published row has this recipe, and --expect was not given",), "none")
+    unmeasured = [m for m in made.expected.ap if m not in values]
+    if unmeasured:
+        raise UsageError(f"{made.request.target} has no {unmeasured[0]} AP", "Leave it out of --expect.")
+    return compared(values, made.expected)
+
+
+def _ap(found: Measured, metric: str) -> float:
+    value = found.main(metric)
+    return 0.0 if value is None else value
+
+
+def _differences(made: Plan, measured: Mapping[str, Measured]) -> Iterator[tuple[str, Sequence[float]]]:
+    """By metric: AP of the converted backbone above that of random weights, a seed each."""
+    for metric in made.metrics:
+        arms = [
+            [_ap(measured[run.name], metric) for run in made.runs if run.group == arm]
+            for arm in ("converted", "random")
+        ]
+        yield metric, [with_it - without for with_it, without in zip(*arms, strict=True)]

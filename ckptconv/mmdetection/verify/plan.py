@@ -1,0 +1,290 @@
+"""A request -> what will be run: configs, commands, and what the AP is compared with. Nothing is written here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ckptconv.backbones.resnet import RESNET50
+from ckptconv.errors import EnvironmentMissingError, UnreadableError, UsageError, unknown
+from ckptconv.mmdetection import config as emitting
+from ckptconv.mmdetection import runtime
+from ckptconv.mmdetection.choices import Choices
+from ckptconv.mmdetection.detectors import value_at
+from ckptconv.mmdetection.pretrained import Pretrained, pretrained
+from ckptconv.mmdetection.verify import small
+from ckptconv.mmdetection.verify.launch import Launch, launch
+from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
+from ckptconv.mmdetection.verify.request import TIERS, Request, is_config
+from ckptconv.mmdetection.verify.verdict import FAIL, PASS, Expected
+from ckptconv.mmdetection.verify.worker import Job
+
+SMOKE = small.Training(train=200, val=60, epochs=12, val_every=4)
+LIFT = small.Training(train=120, val=100, epochs=6, val_every=3)
+_LEARNT = 20.0  # AP points: an untrained detector has 0
+_TESTED = (
+    0.07,
+    (
+        "the same weights, tested again: 0.05 for a figure with one decimal, 0.02 for another GPU, as detectron2's "
+        "verify_results allows"
+    ),
+)
+_TRAINED = (0.3, "a training of the same recipe: what mmdet's maintainers call noise")
+_COCO = "COCO 2017 is at https://cocodataset.org/#download; it goes below the data root as it is unpacked."
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training or test: its folder, its config, and what its processes do. ``group``: what it is one seed of."""
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    job: Job
+    group: str
+    local: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``config``: the target's, resolved; ``digest`` of its recipe with these images a step; ``start``: its checkpoint.
+
+    ``training``: sizes of the generated data set; None for one of the user's own, of which ``missing`` is not there.
+    """
+
+    request: Request
+    title: str
+    folder: Path
+    config: Mapping[str, Any]
+    start: Pretrained | None
+    recipe: Recipe | None
+    digest: str
+    images: int
+    launch: Launch
+    runs: tuple[Run, ...]
+    expected: Expected | None
+    training: small.Training | None
+    missing: tuple[str, ...]
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def claim(self) -> str:
+        return TIERS[self.request.tier]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        said = value_at(self.config, "val_evaluator.metric", ())
+        return ("box", "mask") if "segm" in said else ("box",)
+
+    def commands(self) -> Iterator[str]:
+        """The exact commands of the runs, as they can be typed once the folder is there."""
+        for run in self.runs:
+            words = self.launch.command(run.folder, "python")
+            yield " ".join(word if word.startswith("--rdzv-endpoint=") else shlex.quote(word) for word in words)
+
+
+def plan(request: Request, gpus_there: int) -> Plan:
+    """What a request amounts to on a machine with this many GPUs.
+
+    Raises UsageError for what contradicts itself, UnreadableError for a broken checkpoint, EnvironmentMissingError
+    without MMDetection.
+    """
+    recipe = None
+    if not is_config(request.target):
+        if request.target not in RECIPES:
+            raise unknown("recipe", request.target, RECIPES)
+        recipe = RECIPES[request.target]
+    title, config, start = _target(request, recipe)
+    _require_coco(request, config)
+    if request.data_root is not None:
+        config = small.moved(config, request.data_root)
+    if request.amp:
+        config = small.mixed(config)
+    started = launch(request.launcher, request.gpus, request.nodes, gpus_there)
+    images = _images(config, recipe, request, started)
+    trains_itself = request.tier in ("full", "eval") or request.data_root is not None
+    if trains_itself:
+        config = small.batch(config, images // started.processes)
+    mark = digest(config, started.processes)
+    expected = _expected(request, recipe, mark, start)
+    folder = Path(request.work_dir or f"work_dirs/{_short(request.target)}-{request.tier}")
+    training = None if trains_itself or request.tier == "load" else (LIFT if request.tier == "lift" else SMOKE)
+    made = Plan(
+        request,
+        title,
+        folder,
+        config,
+        start,
+        recipe,
+        mark,
+        images,
+        started,
+        (),
+        expected,
+        training,
+        tuple(_missing(config, request.tier)) if trains_itself else (),
+    )
+    return replace(made, runs=tuple(_runs(made)))
+
+
+def _short(target: str) -> str:
+    return Path(target.rpartition("::")[2]).name.removesuffix(".py")
+
+
+def _target(request: Request, recipe: Recipe | None) -> tuple[str, dict[str, Any], Pretrained | None]:
+    """Title, resolved config and checkpoint of the target."""
+    if recipe is None and request.pretrained is None:
+        path = runtime.locate(request.target)
+        config: dict[str, Any] = runtime.read_config(path, shown=request.target, imports=False).to_dict()
+        return str(value_at(config, "model.type", "?")), config, _start(config)
+    choices = Choices(base=request.target) if recipe is None else recipe.choices
+    if request.pretrained is not None:
+        emitted = emitting.emit(request.pretrained, choices)
+        start = emitted.pretrained
+        if recipe is not None and request.tier in ("full", "eval") and start.method != recipe.method:
+            raise UsageError(
+                f"{request.pretrained} is of {start.method}, and {recipe.name} was published for {recipe.method}",
+                "A row speaks of its own weights only. Other weights: the same config as TARGET, with --expect.",
+            )
+        return emitted.title, runtime.resolve(emitted.text), start
+    assert recipe is not None
+    if request.tier != "eval":
+        raise UsageError(f"{recipe.name} starts from a checkpoint", "Give the converted one: --pretrained CKPT.")
+    text = emitting.without_checkpoint(RESNET50, recipe.method, choices)
+    return recipe.title, runtime.resolve(text), None  # a test initialises nothing
+
+
+def _start(config: Mapping[str, Any]) -> Pretrained | None:
+    """What the config's backbone starts from, if ckptconv wrote it."""
+    path = value_at(config, "model.backbone.init_cfg.checkpoint")
+    if not isinstance(path, str):
+        return None
+    try:
+        return pretrained(path)
+    except (UsageError, UnreadableError, OSError):
+        return None  # `check` will say what is wrong with it
+
+
+def _require_coco(request: Request, config: Mapping[str, Any]) -> None:
+    if request.tier == "load":
+        return
+    evaluator = config.get("val_evaluator")
+    if not isinstance(evaluator, Mapping) or evaluator.get("type") not in ("CocoMetric", "mmdet.CocoMetric"):
+        raise UsageError(f"{request.target} is not evaluated by CocoMetric", "verify-ap measures COCO's AP only.")
+    if "bbox" not in evaluator.get("metric", ()):
+        raise UsageError(f"{request.target} does not measure the AP of boxes", "val_evaluator.metric = 'bbox'")
+
+
+def _images(config: Mapping[str, Any], recipe: Recipe | None, request: Request, started: Launch) -> int:
+    """Images a step, all processes together: the recipe's, whatever the number of GPUs."""
+    if request.tier in ("smoke", "lift") and request.data_root is None:
+        images = SMOKE.batch
+    elif recipe is not None:
+        images = recipe.images
+    else:
+        images = value_at(config, "auto_scale_lr.base_batch_size") or config["train_dataloader"]["batch_size"] * 8
+    if request.tier not in ("eval", "load") and images % started.processes:
+        raise UsageError(
+            f"{images} images a step cannot be shared by {started.processes} processes",
+            "Choose --gpus and --nodes whose product divides them.",
+        )
+    return max(images, started.processes)
+
+
+def _expected(request: Request, recipe: Recipe | None, mark: str, start: Pretrained | None) -> Expected | None:
+    """What the AP is compared with: what the user expects, the published row of this recipe, or a floor."""
+    tier, tolerance = request.tier, request.tolerance
+    usual = _TESTED if tier == "eval" else _TRAINED
+    reason = usual[1] if tolerance is None else "--tolerance"
+    above = FAIL if tier == "eval" else "remark"
+    if request.expected is not None:
+        return Expected(request.expected, usual[0] if tolerance is None else tolerance, reason, "--expect", above)
+    if tier == "smoke":
+        floor = {"box": _LEARNT}
+        return Expected(floor, tolerance or 0, "an untrained detector has 0", "the floor of this tier", PASS)
+    if tier not in ("full", "eval"):
+        return None
+    if recipe is None and start is not None:
+        recipe = next((r for r in RECIPES.values() if r.digest == mark and r.method == start.method), None)
+    if recipe is None:
+        return None
+    if recipe.digest != mark:
+        changed = "--amp trains" if request.amp else "this is"
+        raise UsageError(
+            f"{changed} another recipe than that of {recipe.name}, whose AP says nothing about it",
+            "Give the AP that you expect: --expect box=…,mask=…",
+        )
+    published = {"box": recipe.box, "mask": recipe.mask}
+    points = usual[0] if tier == "eval" else recipe.tolerance
+    why = usual[1] if tier == "eval" else recipe.reason
+    if tolerance is not None:
+        points, why = tolerance, "--tolerance"
+    return Expected(published, points, why, recipe.source, above)
+
+
+def _runs(made: Plan) -> Iterator[Run]:
+    request, tier, processes = made.request, made.request.tier, made.launch
+    cuda = processes.gpus > 0
+    launcher = processes.launcher
+    seeds = range(request.seed, request.seed + (request.seeds or (3 if tier == "lift" else 1)))
+    config: dict[str, Any] = dict(made.config)
+    if not cuda:
+        config = small.unsynced(config)
+    if tier == "eval":
+        job = Job(False, request.seed, launcher, cuda, detector=request.detector)
+        yield Run("test", made.folder / "test", config, job, "test", processes.local)
+    if made.training is not None:
+        from ckptconv.mmdetection.verify.shapes import CLASSES
+
+        config = small.shrink(config, made.training, made.data, CLASSES)
+        config = small.batch(config, made.training.batch // processes.processes)
+    elif tier == "lift":
+        config = small.annotated(small.unfrozen(config), *(made.data / f"{part}.json" for part in ("train", "val")))
+    for seed in seeds if tier in ("smoke", "lift", "full") else ():
+        job = Job(True, seed, launcher, cuda, repeatable=made.training is not None)
+        arms = {"converted": config, "random": small.from_random(config)} if tier == "lift" else {"": config}
+        for arm, changed in arms.items():
+            name = "-".join(filter(None, (arm, f"seed{seed}")))
+            yield Run(name, made.folder / name, changed, job, arm or "trained", processes.local)
+
+
+def require_machine(made: Plan, gpus_there: int) -> None:
+    """Raises EnvironmentMissingError where this machine cannot run it, UsageError where data are missing."""
+    request = made.request
+    where = made.config.get("data_root") or "."
+    lacks = f"{where} lacks {', '.join(made.missing)}" if made.missing else ""
+    if request.tier == "full" and not gpus_there and request.launcher != "slurm":
+        epochs = value_at(made.config, "train_cfg.max_epochs")
+        raise EnvironmentMissingError(
+            f"--tier full needs a GPU, and there is none: it trains {epochs} epochs with {made.images} images a step, "
+            f"which MMDetection's schedule means for 8 GPUs with {max(made.images // 8, 1)} images each",
+            "\n".join(filter(None, ("On the CPU: --tier smoke, --tier lift.", lacks and f"Also, {lacks}. {_COCO}"))),
+        )
+    if request.amp and not made.launch.gpus:
+        raise EnvironmentMissingError("--amp needs a GPU", "Leave it out.")
+    if made.launch.gpus > gpus_there and made.launch.launcher != "slurm":
+        raise EnvironmentMissingError(
+            f"{made.launch.gpus} GPUs are asked for, and {gpus_there} are here", "Give --gpus N, or --nodes N."
+        )
+    if lacks:
+        raise UsageError(f"the data set is not there: {lacks}", f"{_COCO}\nElsewhere: --data-root DIR")
+    if request.detector is not None and not Path(request.detector).is_file():
+        raise UsageError(f"there is no detector {request.detector}", "Give a checkpoint that mmengine saved.")
+
+
+def _missing(config: Mapping[str, Any], tier: str) -> Iterator[str]:
+    """Files and folders of the data set that are not there, below its root."""
+    parts = ("val",) if tier == "eval" else ("train", "val")
+    for part in parts:
+        for dataset in small.datasets(config, part):
+            root = Path(dataset.get("data_root") or "")
+            folder = (dataset.get("data_prefix") or {}).get("img", "")
+            for below, there in ((dataset["ann_file"], Path.is_file), (folder, Path.is_dir)):
+                if not there(root / below):
+                    yield str(below)

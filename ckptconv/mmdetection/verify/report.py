@@ -1,0 +1,180 @@
+"""What a verification found, as data: ``report.json``, and ``report.md`` with the columns of MMDetection's table.
+
+``report.json`` (schema 1)::
+
+    schema, command        1, "verify-ap"
+    target, title, tier, claim
+    verdict                {status, reasons, rule, needed}
+    expected               {ap: {box, mask}, tolerance, reason, source} or null
+    proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
+    recipe                 {digest, row, images, epochs, lr, detector, style, schedule}
+    data                   {generated, images, annotated, sha256}
+    detector               {path, sha256} of the eval tier, or null
+    runs                   [{name, group, seed, iterations, starts, seconds, images_a_second, peak_mib, ap, metrics,
+                             detections, steps, vals, environment}]
+    date                   when it was judged, UTC
+
+``metrics`` of a run: {box|mask: {AP, AP50, AP75, APs, APm, APl}} in percent, null where there are no such objects;
+``ap`` the first of each. ``steps``: [iteration, loss, lr]; ``vals``: [iteration, {box, mask}].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ckptconv.mmdetection.detectors import value_at
+from ckptconv.mmdetection.verify.events import curve
+from ckptconv.mmdetection.verify.measure import Measured
+from ckptconv.mmdetection.verify.plan import Plan, Run
+from ckptconv.mmdetection.verify.verdict import Verdict
+from ckptconv.mmdetection.verify.worker import EVENTS, RESULT, write_whole
+
+SCHEMA = 1
+Report = Mapping[str, Any]
+_POINTS = 400  # of a loss curve
+_COLUMNS = (
+    "Method",
+    "Backbone",
+    "Style",
+    "Lr schd",
+    "Mem (GB)",
+    "Inf time (fps)",
+    "box AP",
+    "mask AP",
+    "Config",
+    "Download",
+)
+
+
+def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, Measured], verdict: Verdict) -> Report:
+    """The whole report. ``measured`` by the run's name; runs that did not come to an end are left out."""
+    backbone = value_at(plan.config, "model.backbone", {})
+    first = next(iter(measured.values()), None)
+    generated = plan.training is not None
+    return {
+        "schema": SCHEMA,
+        "command": "verify-ap",
+        "target": plan.request.target,
+        "title": plan.title,
+        "tier": plan.request.tier,
+        "claim": plan.claim,
+        "verdict": asdict(verdict),
+        "expected": asdict(plan.expected) if plan.expected else None,
+        "proof": proof,
+        "recipe": {
+            "digest": plan.digest,
+            "row": plan.recipe.name if plan.recipe else None,
+            "images": plan.images,
+            "epochs": value_at(plan.config, "train_cfg.max_epochs"),
+            "lr": value_at(plan.config, "optim_wrapper.optimizer.lr"),
+            "detector": value_at(plan.config, "model.type"),
+            "style": backbone.get("style", "pytorch"),
+            "schedule": plan.recipe.schedule if plan.recipe else None,
+        },
+        "data": {
+            "generated": generated,
+            "images": first.images if first else None,
+            "annotated": first.annotated if first else None,
+            "sha256": _hashed(truth(plan)),
+        },
+        "detector": {"path": plan.request.detector, "sha256": _hashed(Path(plan.request.detector))}
+        if plan.request.detector
+        else None,
+        "runs": [_run(run, measured[run.name]) for run in plan.runs if run.name in measured],
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def truth(plan: Plan) -> Path:
+    """The file that the runs are evaluated on."""
+    config = plan.runs[0].config if plan.runs else plan.config
+    return Path(value_at(config, "val_evaluator.ann_file", ""))
+
+
+def _run(run: Run, found: Measured) -> Mapping[str, Any]:
+    result = json.loads((run.folder / RESULT).read_text(encoding="utf-8"))
+    went = curve(run.folder / EVENTS)
+    thin = went.steps[:: max(len(went.steps) // _POINTS, 1)]
+    return {
+        "name": run.name,
+        "group": run.group,
+        "seed": run.job.seed,
+        "iterations": result["iterations"],
+        "starts": went.starts,
+        "seconds": went.seconds if went.steps else None,
+        "images_a_second": result["images_a_second"],
+        "peak_mib": max([result["peak_mib"], *(s["memory_mib"] for s in went.steps)]),
+        "ap": {metric: ap["AP"] for metric, ap in found.ap.items()},
+        "metrics": found.ap,
+        "detections": found.detections,
+        "steps": [[s["iteration"], s["loss"], s["lr"]] for s in thin],
+        "vals": [[v["iteration"], v["ap"]] for v in went.vals],
+        "environment": result["environment"],
+    }
+
+
+def _hashed(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write(made: Report, folder: Path) -> None:
+    """Write ``report.json`` and ``report.md``."""
+    write_whole(folder / "report.json", made)
+    (folder / "report.md").write_text(markdown([made]), encoding="utf-8")
+
+
+def markdown(reports: Sequence[Report]) -> str:
+    """A table with the columns of MMDetection's own, a row for each group of runs, and what it says below."""
+    lines = [_line(_COLUMNS), _line("---" for _ in _COLUMNS)]
+    notes = []
+    for made in reports:
+        groups = dict.fromkeys(run["group"] for run in made["runs"])
+        lines += [_line(_cells(made, group)) for group in groups]
+        verdict = made["verdict"]
+        notes.append(f"{made['target']}, tier {made['tier']} ({made['claim']}): **{verdict['status']}**.")
+        notes += [f"  {reason}." for reason in verdict["reasons"]]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def _cells(made: Report, group: str) -> list[str]:
+    runs = [run for run in made["runs"] if run["group"] == group]
+    recipe, proof = made["recipe"], made["proof"] or {}
+    method = "random weights" if group == "random" else proof.get("method") or recipe["detector"]
+    speed = [r["images_a_second"] for r in runs if r["images_a_second"]]
+    memory = f"{max(r['peak_mib'] for r in runs) / 1024:.1f}"
+    device = runs[0]["environment"]["device"]
+    schedule = made["tier"] if made["data"]["generated"] else recipe["schedule"] or f"{recipe['epochs']}e"
+    return [
+        method,
+        proof.get("backbone") or "",
+        recipe["style"],
+        schedule,
+        memory + (" of the process" if device == "CPU" else ""),
+        f"{sum(speed) / len(speed):.1f} ({device})" if speed else "",
+        mean(runs, "box"),
+        mean(runs, "mask"),
+        made["target"],
+        "",
+    ]
+
+
+def mean(runs: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """The mean AP over runs, to one decimal; '' where it was not measured."""
+    values = [run["ap"][metric] for run in runs if run["ap"].get(metric) is not None]
+    return f"{sum(values) / len(values):.1f}" if values else ""
+
+
+def _line(cells: Any) -> str:
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,115 @@
+"""What a user may ask `verify-ap` for, checked as it comes in. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckptconv.errors import UsageError, unknown
+
+TIERS: Mapping[str, str] = {
+    "load": "the detector starts from its checkpoint; nothing is trained",
+    "smoke": "the whole chain works and learns; nothing about COCO",
+    "lift": "whether the checkpoint helps: AP against the same network from random weights",
+    "eval": "a trained detector has the AP that is said of it",
+    "full": "the recipe's training reaches the published AP",
+}
+"""Each tier with what it claims."""
+
+LAUNCHERS = ("none", "pytorch", "slurm")
+METRICS = ("box", "mask")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `verify-ap`.
+
+    ``target``: a recipe's name, or a config: a path or 'mmdet::…'. ``pretrained``: a converted checkpoint.
+    ``detector``: the trained detector of the eval tier. ``gpus`` a node; 0 is the CPU, None what is there.
+    ``seeds``: how many trainings, with the seeds ``seed``, ``seed`` + 1, …; ``images``: of COCO, for the lift.
+    ``expected``: AP in percent by 'box' and 'mask'; ``tolerance`` in points.
+    """
+
+    target: str
+    tier: str = "smoke"
+    pretrained: str | None = None
+    data_root: str | None = None
+    images: int | None = None
+    detector: str | None = None
+    gpus: int | None = None
+    nodes: int = 1
+    launcher: str | None = None
+    work_dir: str | None = None
+    seeds: int | None = None
+    seed: int = 0
+    amp: bool = False
+    expected: Mapping[str, float] | None = None
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        for what, name, table in (("tier", self.tier, TIERS), ("launcher", self.launcher or "none", LAUNCHERS)):
+            if name not in table:
+                raise unknown(what, name, table)
+        for option, value, least in (
+            ("--gpus", self.gpus, 0),
+            ("--nodes", self.nodes, 1),
+            ("--seeds", self.seeds, 1),
+            ("--seed", self.seed, 0),
+            ("--images", self.images, 1),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"{option} {value} makes no sense", f"Give {least} or more.")
+        if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise UsageError(f"--tolerance {self.tolerance:g} makes no sense", "Give AP points, such as 0.3.")
+        self._fit_the_tier()
+
+    def _fit_the_tier(self) -> None:
+        tier = f"--tier {self.tier}"
+        if self.tier == "eval" and self.detector is None:
+            raise UsageError(f"{tier} needs a trained detector", "Give --checkpoint DETECTOR.pth.")
+        for option, said, tiers in (
+            ("--checkpoint", self.detector is not None, ("eval",)),
+            ("--images", self.images is not None, ("lift",)),
+            ("--data-root", self.data_root is not None, ("lift", "eval", "full")),
+            ("--expect", self.expected is not None, ("smoke", "eval", "full")),
+            ("--tolerance", self.tolerance is not None, ("smoke", "eval", "full")),
+            ("--amp", self.amp, ("smoke", "lift", "full")),
+            ("--seeds", self.seeds is not None, ("smoke", "lift", "full")),
+        ):
+            if said and self.tier not in tiers:
+                raise UsageError(f"{option} means nothing to {tier}", f"It belongs to {' and '.join(tiers)}.")
+        if self.images is not None and self.data_root is None:
+            raise UsageError("--images takes that many of a data set, and there is none", "Give --data-root DIR, too.")
+        if self.tier == "lift" and self.seeds == 1:
+            raise UsageError("one seed has no confidence interval", "Give --seeds 3 or more.")
+        if (self.launcher or "none") == "none" and (self.nodes > 1 or ((self.gpus or 1) > 1 and self.launcher)):
+            raise UsageError("--launcher none starts one process", "Give --launcher pytorch or slurm.")
+
+
+def expectations(text: str) -> dict[str, float]:
+    """``box=38.0,mask=34.3`` as AP in percent. Raises UsageError for anything else."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, mark, value = (word.strip() for word in part.partition("="))
+        if name not in METRICS or not mark or name in found:
+            raise UsageError(
+                f"--expect {text!r}: {part.strip()!r} is neither box=AP nor mask=AP", "Such as box=38.0,mask=34.3."
+            )
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = math.nan
+        if not 0 <= found[name] <= 100:
+            raise UsageError(f"--expect {text!r}: {value!r} is no AP in percent", "Such as box=38.0,mask=34.3.")
+        if 0 < found[name] < 1:
+            raise UsageError(
+                f"--expect {text!r}: AP is given in percent here", f"Do you mean {name}={found[name] * 100:g}?"
+            )
+    return found
+
+
+def is_config(target: str) -> bool:
+    """Whether a target names a config rather than a recipe."""
+    return "::" in target or target.endswith(".py") or "/" in target or Path(target).is_file()

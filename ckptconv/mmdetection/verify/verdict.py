@@ -1,0 +1,139 @@
+"""Measured x expected -> pass, fail or inconclusive, by rules that the report repeats in words. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+PASS, FAIL, INCONCLUSIVE, MEASURED = "pass", "fail", "inconclusive", "measured"
+LEVEL = 0.95
+_MOST_SEEDS = 100
+
+
+@dataclass(frozen=True)
+class Expected:
+    """AP in percent by metric, the points it may be off, why so many, and who says so.
+
+    ``above``: what an AP above the band is: as wrong as one below (fail), worth a remark, or good (pass).
+    """
+
+    ap: Mapping[str, float]
+    tolerance: float
+    reason: str
+    source: str
+    above: str = "remark"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over ``seeds`` trainings, with the half-width of its 95 % interval; no width for one seed."""
+
+    mean: float
+    half: float | None
+    seeds: int
+
+    @property
+    def low(self) -> float:
+        return self.mean - (self.half or 0)
+
+    @property
+    def high(self) -> float:
+        return self.mean + (self.half or 0)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" + (f" ± {self.half:.2f}" if self.half is not None else "")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``status``: pass, fail, inconclusive; or measured, where there is nothing to compare with.
+
+    ``reasons``: sentences. ``rule``: how it was judged. ``needed``: seeds that would decide, by what is known of their
+    scatter; None if that is not known, or if it is decided.
+    """
+
+    status: str
+    reasons: tuple[str, ...]
+    rule: str
+    needed: int | None = None
+
+    @property
+    def good(self) -> bool:
+        return self.status in (PASS, MEASURED)
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Student's t interval of a mean.
+
+    >>> str(interval([40.0, 41.0, 42.0]))
+    '41.00 ± 2.48'
+    """
+    seeds = len(values)
+    if seeds == 1:
+        return Interval(values[0], None, 1)
+    return Interval(fmean(values), _half(stdev(values), seeds), seeds)
+
+
+def _half(scatter: float, seeds: int) -> float:
+    from scipy.stats import t  # mmdet brings it
+
+    return float(t.ppf((1 + LEVEL) / 2, seeds - 1)) * scatter / math.sqrt(seeds)
+
+
+def _needed(values: Sequence[float], bound: float) -> int | None:
+    """How many seeds would tell a mean like this one from the bound."""
+    scatter, distance = stdev(values), abs(fmean(values) - bound)
+    return next((n for n in range(len(values) + 1, _MOST_SEEDS) if _half(scatter, n) < distance), None)
+
+
+def compared(values: Mapping[str, Sequence[float]], expected: Expected) -> Verdict:
+    """Whether AP, one value a seed, is what was expected. The worst of the metrics decides."""
+    found = [_metric(metric, values[metric], ap, expected) for metric, ap in expected.ap.items()]
+    seeds = len(next(iter(values.values())))
+    bounds = "at most {0:g} points off" if expected.above == FAIL else "at most {0:g} points below"
+    rule = f"AP {bounds.format(expected.tolerance)} what is expected ({expected.reason})"
+    if seeds > 1:
+        rule += f"; of {seeds} seeds the {LEVEL:.0%} interval of the mean must lie within, or outside to fail"
+    status = next((s for s in (FAIL, INCONCLUSIVE) if any(v.status == s for v in found)), PASS)
+    needed = [v.needed for v in found if v.status == INCONCLUSIVE]
+    most = max((n for n in needed if n), default=None) if None not in needed else None
+    return Verdict(status, tuple(r for v in found for r in v.reasons), rule, most)
+
+
+def _metric(metric: str, values: Sequence[float], ap: float, expected: Expected) -> Verdict:
+    found = interval(values)
+    low, high = ap - expected.tolerance, ap + expected.tolerance if expected.above == FAIL else math.inf
+    said = f"{metric} AP {found}, expected {ap:g}"
+    if found.high < low or found.low > high:
+        side, off = ("below", low - found.mean) if found.high < low else ("above", found.mean - high)
+        return Verdict(FAIL, (f"{said}: {off:.2f} points {side} the tolerance of {expected.tolerance:g}",), "")
+    if found.low >= low and found.high <= high:
+        more = expected.above == "remark" and found.low > ap + expected.tolerance
+        remark = ": above what noise explains, so look whether it is the same recipe" if more else ""
+        return Verdict(PASS, (f"{said}{remark}",), "")
+    nearest = low if abs(found.mean - low) <= abs(found.mean - high) else high
+    return Verdict(
+        INCONCLUSIVE,
+        (f"{said}: its interval holds {nearest:g}, the bound",),
+        "",
+        _needed(values, nearest) if len(values) > 1 else None,
+    )
+
+
+def lifted(differences: Mapping[str, Sequence[float]]) -> Verdict:
+    """Whether AP is above that of random weights, from one difference a seed. Box AP decides, or the one there is."""
+    metric = "box" if "box" in differences else next(iter(differences))
+    values = differences[metric]
+    found = interval(values)
+    reasons = tuple(f"{name} AP {interval(v)} above random weights" for name, v in differences.items())
+    rule = (
+        f"pass if the {LEVEL:.0%} interval of the mean difference in {metric} AP over {len(values)} seeds lies "
+        "above 0, fail if below"
+    )
+    if found.low > 0:
+        return Verdict(PASS, reasons, rule)
+    if found.high < 0:
+        return Verdict(FAIL, (*reasons, "it does worse than random weights"), rule)
+    return Verdict(INCONCLUSIVE, (*reasons, "no difference can be told"), rule, _needed(values, 0))

@@ -1,0 +1,228 @@
+"""One process of a run: ``python -m ckptconv.mmdetection.verify.worker FOLDER``, started alone, by torchrun or by srun.
+
+It reads ``job.json`` and ``config.py`` in the run's folder, gives mmengine's Runner the config, and leaves there:
+``events.jsonl`` while it runs; ``detections.bbox.json``, ``detections.segm.json`` and ``evaluation.json`` of the last
+evaluation; mmengine's checkpoints; and at the end ``result.json``, or ``failure.json`` with the reason. Whatever
+checkpoint the Runner reads comes through the inert loader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import CkptconvError, ProofError
+from ckptconv.folding import some
+from ckptconv.mmdetection.verify.resume import latest
+
+JOB, CONFIG, EVENTS, EVALUATION, RESULT, FAILURE = (
+    "job.json",
+    "config.py",
+    "events.jsonl",
+    "evaluation.json",
+    "result.json",
+    "failure.json",
+)
+DETECTIONS = "detections"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run does with its config.
+
+    ``train``: train and evaluate; else evaluate ``detector``. ``repeatable``: the same seed gives the same numbers, and
+    a resumed run those of one that was never stopped. ``launcher``: how its processes were started.
+    """
+
+    train: bool
+    seed: int
+    launcher: str
+    cuda: bool
+    repeatable: bool = False
+    detector: str | None = None
+
+    def save(self, folder: Path) -> None:
+        (folder / JOB).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Job:
+        return cls(**json.loads((folder / JOB).read_text(encoding="utf-8")))
+
+
+def write_whole(path: Path, body: Mapping[str, object]) -> None:
+    """JSON that is there complete or not at all."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(json.dumps(body, indent=1), encoding="utf-8")
+    draft.replace(path)
+
+
+def main(folder: Path) -> int:
+    job = Job.load(folder)
+    try:
+        with _group(job), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = _run(folder, job)
+            if result is not None:
+                write_whole(folder / RESULT, result)
+        return 0
+    except CkptconvError as error:
+        _fail(folder, "proof" if isinstance(error, ProofError) else "input", error.message, error.hint)
+    except FloatingPointError as error:
+        _fail(folder, "diverged", str(error))
+    except Exception as error:  # whatever a training may do
+        import traceback
+
+        traceback.print_exc()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        _fail(folder, _kind(error), f"{type(error).__name__}: {lines[0] if lines else ''}")
+    return 1
+
+
+def _kind(error: Exception) -> str:
+    return "memory" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else "error"
+
+
+def _fail(folder: Path, kind: str, message: str, hint: str = "") -> None:
+    """The first of the processes that fails says why; what the others meet after that is only its echo."""
+    with contextlib.suppress(FileExistsError), (folder / FAILURE).open("x", encoding="utf-8") as file:
+        json.dump({"kind": kind, "message": message, "hint": hint}, file)
+
+
+@contextlib.contextmanager
+def _group(job: Job) -> Iterator[None]:
+    """The processes' group. mmengine's own start of one wants a GPU, so on CPUs it is started here, and found there."""
+    if job.launcher == "none" or job.cuda:
+        yield
+        return
+    import torch.distributed as dist
+
+    if job.launcher == "slurm":
+        for name, said in (("RANK", "PROCID"), ("WORLD_SIZE", "NTASKS"), ("LOCAL_RANK", "LOCALID")):
+            os.environ[name] = os.environ[f"SLURM_{said}"]
+        os.environ.setdefault("MASTER_ADDR", os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"))
+        os.environ.setdefault("MASTER_PORT", "29500")
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _run(folder: Path, job: Job) -> dict[str, object] | None:
+    """The result, on the first process; None on all others."""
+    from mmengine.config import Config
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner
+
+    import ckptconv.mmdetection.loader  # noqa: F401 (makes mmengine read checkpoints inertly)
+    from ckptconv.mmdetection.verify import hooks
+
+    settings = Config.fromfile(str(folder / CONFIG))
+    settings.work_dir = str(folder)
+    settings.launcher = "pytorch" if not job.cuda and job.launcher != "none" else job.launcher
+    settings.randomness = {"seed": job.seed, "deterministic": job.repeatable and not job.cuda}
+    settings.val_evaluator.type = hooks.RecordingCocoMetric.__name__
+    settings.val_evaluator.outfile_prefix = str(folder / DETECTIONS)
+    settings.val_evaluator.record = str(folder / EVALUATION)
+    settings.test_dataloader = settings.test_evaluator = settings.test_cfg = None  # the same as for val
+    settings.custom_hooks = [
+        *(settings.get("custom_hooks") or []),
+        *([{"type": hooks.ReseedHook.__name__, "seed": job.seed}] if job.repeatable else []),
+        {"type": hooks.ChronicleHook.__name__, "path": str(folder / EVENTS)},
+    ]
+    if not job.cuda:
+        settings.merge_from_dict({"env_cfg.dist_cfg.backend": "gloo"})
+        if job.launcher != "none":
+            settings.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
+    if job.train:
+        found = latest(folder)
+        settings.resume, settings.load_from = found is not None, str(found) if found else None
+    else:
+        settings.resume, settings.load_from = False, job.detector
+    runner = Runner.from_cfg(settings)
+    chronicle = next(h for h in runner.hooks if isinstance(h, hooks.ChronicleHook))
+    if job.train:
+        runner.train()
+        if chronicle.evaluated != runner.iter:  # killed after the last checkpoint and before the evaluation's end
+            runner.val_loop.run()
+    else:
+        assert job.detector is not None
+        _require_all_of(runner.model, job.detector)
+        runner.val()
+    if not is_main_process():
+        return None
+    return {
+        "iterations": runner.iter if job.train else 0,
+        "images_a_second": chronicle.images_a_second,
+        "peak_mib": peak_mib(),
+        "environment": _environment(),
+    }
+
+
+def _require_all_of(model: Any, detector: str) -> None:
+    """Raises ProofError if the checkpoint is not exactly this detector's: mmengine would only warn and test on."""
+    from mmengine.model import is_model_wrapper
+
+    from ckptconv.mmdetection.loader import load
+
+    model = model.module if is_model_wrapper(model) else model
+    said = load(detector)
+    said = said.get("state_dict", said) if isinstance(said, dict) else {}
+    said = {str(name).removeprefix("module."): value for name, value in said.items()}
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in said and not name.endswith("num_batches_tracked")]
+    other = [n for n, t in wanted.items() if n in said and tuple(getattr(said[n], "shape", ())) != tuple(t.shape)]
+    extra = [name for name in said if name not in wanted]
+    for names, what in (
+        (missing, "are missing in"),
+        (other, "have another shape in"),
+        (extra, "have no place for what is in"),
+    ):
+        if names:
+            raise ProofError(
+                f"{len(names)} tensors of the detector {what} {detector}: {some(names, 3)}",
+                "Give the config that this detector was trained with.",
+            )
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held: on the GPU if there is one, as MMDetection's tables count it."""
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / (1 << 20)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def _environment() -> dict[str, object]:
+    """What the numbers were made on, without host, user or path."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+    from mmengine.dist import get_world_size
+
+    packages = ("torch", "mmengine", "mmcv", "mmdet", "numpy", "pycocotools", "ckptconv")
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "device": torch.cuda.get_device_name() if cuda else "CPU",
+        "cuda": torch.version.cuda if cuda else None,
+        "processes": get_world_size(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
