@@ -66,8 +66,7 @@ def _head(made: Plan) -> None:
     render.row("target", f"{made.request.target}, tier {made.request.tier}")
     render.row("claim", made.claim)
     if made.expected is not None:
-        wanted = ", ".join(f"{metric} {ap:g}" for metric, ap in made.expected.ap.items())
-        render.row("expected", f"{wanted}, at most {made.expected.tolerance:g} off; {made.expected.source}")
+        render.row("expected", f"{made.expected.band}; {made.expected.source}")
 
 
 @contextlib.contextmanager
@@ -182,5 +181,5 @@ def verdict(found: Report, folder: str, as_json: bool) -> None:
     render.row("rule", judged["rule"])
     if judged["needed"]:
         render.row("decided", f"by about {judged['needed']} seeds: --seeds {judged['needed']}")
-    render.row("report", f"{shlex.quote(folder)}/report.md")
+    render.row("report", f"{shlex.quote(folder)}/report.html")
     render.row("verdict", judged["status"])

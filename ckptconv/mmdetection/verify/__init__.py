@@ -14,6 +14,7 @@
     measure.py   detections and annotations -> AP, by pycocotools
     verdict.py   measured x expected -> pass, fail or inconclusive, by a stated rule
     report.py    report.json and report.md
+    page.py      report.html; curves.py and drawing.py draw for it
     pipeline.py  all of it in a row
 
 A run's processes and its conductor share nothing but files in the run's folder: `worker.py` names them.

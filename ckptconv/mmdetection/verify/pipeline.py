@@ -11,7 +11,7 @@ from typing import Any
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.check import Checked, check
-from ckptconv.mmdetection.verify import report, shapes, subset
+from ckptconv.mmdetection.verify import page, report, shapes, small, subset
 from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
 from ckptconv.mmdetection.verify.events import Curve, curve
 from ckptconv.mmdetection.verify.measure import Measured, measure
@@ -21,6 +21,7 @@ from ckptconv.mmdetection.verify.verdict import FAIL, MEASURED, PASS, Verdict, c
 from ckptconv.mmdetection.verify.worker import CONFIG, DETECTIONS, EVALUATION, EVENTS
 
 IDENTITY = "request.json"
+_DIVERGED = 1.5  # mean loss of the last tenth of the steps over that of the first
 
 
 def gpus_there() -> int:
@@ -74,6 +75,7 @@ def verify(
         )
         found = report.report(made, _proof(made, checked), measured, verdict)
         report.write(found, made.folder)
+        page.write(found, made.folder, _seen(made))
         return found, made.folder
 
 
@@ -148,6 +150,16 @@ def _measured(made: Plan, run: Run) -> Measured:
     return measure(report.truth(made), run.folder / DETECTIONS, made.metrics, len(said["images"]), said["categories"])
 
 
+def _seen(made: Plan) -> tuple[Path, Path, Path] | None:
+    """Where what was evaluated first can be seen: annotations, detections, images."""
+    for run in made.runs[:1]:
+        for dataset in small.datasets(run.config, "val"):
+            folder = (dataset.get("data_prefix") or {}).get("img", "")
+            images = Path(dataset.get("data_root") or "") / folder
+            return report.truth(made), run.folder / DETECTIONS, images
+    return None
+
+
 def _spoilt(run: Run, found: Measured) -> Iterator[str]:
     """Why an AP cannot be trusted, whatever it is."""
     if found.images < found.annotated:
@@ -161,7 +173,7 @@ def _diverged(run: Run, went: Curve) -> Iterator[str]:
     tenth = max(len(losses) // 10, 1)
     if len(losses) > 1:
         first, last = (sum(part) / len(part) for part in (losses[:tenth], losses[-tenth:]))
-        if last >= first:
+        if last > _DIVERGED * first:
             yield f"{run.name} diverged: its loss went from {first:.3g} to {last:.3g}"
 
 

@@ -5,7 +5,7 @@
     schema, command        1, "verify-ap"
     target, title, tier, claim
     verdict                {status, reasons, rule, needed}
-    expected               {ap: {box, mask}, tolerance, reason, source} or null
+    expected               {ap: {box, mask}, tolerance, above, band (in words), reason, source} or null
     proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
     recipe                 {digest, row, images, epochs, lr, detector, style, schedule}
     data                   {generated, images, annotated, sha256}
@@ -65,7 +65,7 @@ def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, M
         "tier": plan.request.tier,
         "claim": plan.claim,
         "verdict": asdict(verdict),
-        "expected": asdict(plan.expected) if plan.expected else None,
+        "expected": {**asdict(plan.expected), "band": plan.expected.band} if plan.expected else None,
         "proof": proof,
         "recipe": {
             "digest": plan.digest,

@@ -25,6 +25,14 @@ class Expected:
     source: str
     above: str = "remark"
 
+    @property
+    def band(self) -> str:
+        """What is allowed, in words."""
+        wanted = ", ".join(f"{metric} AP {ap:g}" for metric, ap in self.ap.items())
+        if self.above == PASS and not self.tolerance:
+            return f"at least {wanted}"
+        return f"{wanted}, at most {self.tolerance:g} points {'off' if self.above == FAIL else 'below'}"
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -92,8 +100,7 @@ def compared(values: Mapping[str, Sequence[float]], expected: Expected) -> Verdi
     """Whether AP, one value a seed, is what was expected. The worst of the metrics decides."""
     found = [_metric(metric, values[metric], ap, expected) for metric, ap in expected.ap.items()]
     seeds = len(next(iter(values.values())))
-    bounds = "at most {0:g} points off" if expected.above == FAIL else "at most {0:g} points below"
-    rule = f"AP {bounds.format(expected.tolerance)} what is expected ({expected.reason})"
+    rule = f"{expected.band} ({expected.reason})"
     if seeds > 1:
         rule += f"; of {seeds} seeds the {LEVEL:.0%} interval of the mean must lie within, or outside to fail"
     status = next((s for s in (FAIL, INCONCLUSIVE) if any(v.status == s for v in found)), PASS)

@@ -125,7 +125,7 @@ def _run(folder: Path, job: Job) -> dict[str, object] | None:
     import ckptconv.mmdetection.loader  # noqa: F401 (makes mmengine read checkpoints inertly)
     from ckptconv.mmdetection.verify import hooks
 
-    settings = Config.fromfile(str(folder / CONFIG))
+    settings = Config(Config.fromfile(str(folder / CONFIG)).to_dict())  # without its name, to which mmengine writes
     settings.work_dir = str(folder)
     settings.launcher = "pytorch" if not job.cuda and job.launcher != "none" else job.launcher
     settings.randomness = {"seed": job.seed, "deterministic": job.repeatable and not job.cuda}

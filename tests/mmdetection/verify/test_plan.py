@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
+from pathlib import Path
 
 import pytest
+import torch
 
 import ckptconv
 from ckptconv.errors import EnvironmentMissingError, UsageError
-from ckptconv.mmdetection.verify.plan import plan, require_machine
-from ckptconv.mmdetection.verify.recipes import RECIPES
+from ckptconv.mmdetection import config as emitting
+from ckptconv.mmdetection.choices import Choices
+from ckptconv.mmdetection.verify.plan import LIFT, SMOKE, Plan, plan, require_machine
+from ckptconv.mmdetection.verify.recipes import RECIPES, digest
 from ckptconv.mmdetection.verify.request import Request
-from tests.mmdetection.raw_files import moco
+from tests.mmdetection.converted import OWN, read
+from tests.mmdetection.raw_files import backbone_state, moco
 
 pytestmark = pytest.mark.mmdet
 ROW = "mocov2-mask-rcnn-r50-fpn-1x"
+SWAV = "swav-mask-rcnn-r50-fpn-1x"
+FILES = {
+    "mocov2-mask-rcnn-r50-fpn-1x": "mask-rcnn_r50-mocov2-pre_fpn_1x_coco.py",
+    "mocov2-mask-rcnn-r50-fpn-ms-2x": "mask-rcnn_r50-mocov2-pre_fpn_ms-2x_coco.py",
+    "swav-mask-rcnn-r50-fpn-1x": "mask-rcnn_r50-swav-pre_fpn_1x_coco.py",
+    "swav-mask-rcnn-r50-fpn-ms-2x": "mask-rcnn_r50-swav-pre_fpn_ms-2x_coco.py",
+}
+GPUS = pytest.mark.parametrize(("gpus", "nodes"), [(8, 1), (4, 1), (4, 2), (16, 1)])
 
 
 @pytest.fixture(scope="module")
-def r50(tmp_path_factory):
+def files(tmp_path_factory) -> dict[str, str]:
+    """Converted ResNet-50s by method."""
     folder = tmp_path_factory.mktemp("r50")
-    ckptconv.convert(moco(folder / "raw.pth", 50), folder / "r50.pth", "moco")
-    return str(folder / "r50.pth")
+    ckptconv.convert(moco(folder / "raw.pth", 50), folder / "moco.pth", "moco")
+    state = {f"module.{name}": value for name, value in backbone_state(50).items()}
+    torch.save({"state_dict": state}, folder / "raw.pth")
+    ckptconv.convert(folder / "raw.pth", folder / "swav.pth", "swav")
+    return {method: str(folder / f"{method}.pth") for method in ("moco", "swav")}
+
+
+@pytest.fixture(scope="module")
+def r50(files) -> str:
+    return files["moco"]
 
 
 @pytest.fixture(autouse=True)
@@ -31,39 +55,326 @@ def _quiet():
         yield
 
 
-@pytest.mark.parametrize("name", [name for name, row in RECIPES.items() if row.method == "moco"])
-@pytest.mark.parametrize(("gpus", "nodes"), [(8, 1), (4, 1), (4, 2)])
-def test_a_published_recipe_is_itself_on_any_number_of_gpus(r50, name, gpus, nodes):
-    launcher = "slurm" if nodes > 1 else None
-    made = plan(Request(name, "full", pretrained=r50, gpus=gpus, nodes=nodes, launcher=launcher), 8)
-    assert made.digest == RECIPES[name].digest
+def planned(target: str, tier: str, there: int = 8, **said: object) -> Plan:
+    if said.get("nodes", 1) != 1:
+        said = {"launcher": "slurm", **said}
+    return plan(Request(target, tier, **said), there)
+
+
+def refused(target: str, tier: str, there: int = 8, **said: object) -> tuple[str, str]:
+    with pytest.raises(UsageError) as error:
+        planned(target, tier, there, **said)
+    return error.value.message, error.value.hint
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@GPUS
+def test_a_published_recipe_is_itself_on_any_number_of_gpus(files, name, gpus, nodes):
+    row = RECIPES[name]
+    made = planned(name, "full", pretrained=files[row.method], gpus=gpus, nodes=nodes)
+    own = read(OWN / "selfsup_pretrain" / FILES[name])
+    assert made.digest == row.digest == digest(own, gpus=8)
     assert made.expected is not None
-    assert made.expected.ap == {"box": RECIPES[name].box, "mask": RECIPES[name].mask}
+    assert made.expected.ap == {"box": row.box, "mask": row.mask}
+    assert (made.expected.tolerance, made.expected.source) == (row.tolerance, row.source)
+    assert made.images == 16
+    (run,) = made.runs
+    assert run.config["train_dataloader"]["batch_size"] * gpus * nodes == 16
+    assert digest(run.config, gpus * nodes) == row.digest  # what is run is what was compared
+    assert run.job.train
+    assert run.job.cuda
+
+
+@pytest.mark.parametrize("root", ["/data/coco", "/data/coco/", "elsewhere"])
+def test_a_recipe_is_itself_wherever_the_data_are(r50, root):
+    made = planned(ROW, "full", pretrained=r50, gpus=8, data_root=root)
+    assert made.digest == RECIPES[ROW].digest
+    assert made.runs[0].config["val_evaluator"]["ann_file"].startswith(f"{root.rstrip('/')}/annotations/")
+
+
+def test_a_recipe_is_tested_without_its_pretrained_weights_within_another_tolerance():
+    made = planned(ROW, "eval", detector="detector.pth", gpus=1)
+    assert made.digest == RECIPES[ROW].digest
+    assert made.start is None
+    assert made.expected is not None
+    assert made.expected.tolerance == 0.07
+    assert made.expected.above == "fail"
+    (run,) = made.runs
+    assert (run.name, run.job.train, run.job.detector) == ("test", False, "detector.pth")
+
+
+def test_what_is_expected_can_be_said(r50):
+    said = {"expected": {"box": 39.0}, "tolerance": 0.5, "gpus": 8}
+    made = planned(ROW, "full", pretrained=r50, **said)
+    assert made.expected is not None
+    assert (made.expected.ap, made.expected.tolerance) == ({"box": 39.0}, 0.5)
+    assert (made.expected.reason, made.expected.source) == ("--tolerance", "--expect")
+    row = planned(ROW, "full", pretrained=r50, gpus=8, tolerance=0.0)
+    assert row.expected is not None
+    assert row.expected.ap == {"box": RECIPES[ROW].box, "mask": RECIPES[ROW].mask}
+    assert row.expected.tolerance == 0
 
 
 def test_mixed_precision_is_another_recipe(r50):
-    with pytest.raises(UsageError, match=f"another recipe than that of {ROW}"):
-        plan(Request(ROW, "full", pretrained=r50, gpus=8, amp=True), 8)
+    assert refused(ROW, "full", pretrained=r50, gpus=8, amp=True) == (
+        f"--amp trains another recipe than that of {ROW}, whose AP says nothing about it",
+        "Give the AP that you expect: --expect box=…,mask=…",
+    )
+    made = planned(ROW, "full", pretrained=r50, gpus=8, amp=True, expected={"box": 38.0})
+    assert made.runs[0].config["optim_wrapper"]["type"] == "AmpOptimWrapper"
 
 
 def test_a_row_speaks_of_its_own_weights_only(r50):
-    with pytest.raises(UsageError, match="is of moco, and swav-mask-rcnn-r50-fpn-1x was published for swav"):
-        plan(Request("swav-mask-rcnn-r50-fpn-1x", "full", pretrained=r50, gpus=8), 8)
+    assert refused(SWAV, "full", pretrained=r50, gpus=8) == (
+        f"{r50} is of moco, and {SWAV} was published for swav",
+        "A row speaks of its own weights only. Other weights: the same config as TARGET, with --expect.",
+    )
 
 
-def test_images_that_cannot_be_shared_are_refused(r50):
-    with pytest.raises(UsageError, match="16 images a step cannot be shared by 3 processes"):
-        plan(Request(ROW, "full", pretrained=r50, gpus=3), 8)
+@pytest.mark.parametrize("tier", ["load", "smoke", "lift"])
+def test_where_no_row_is_compared_other_weights_are_taken(r50, tier):
+    assert planned(SWAV, tier, 0, pretrained=r50).start.method == "moco"
 
 
-def test_the_full_tier_needs_a_gpu_and_says_what_for(r50):
-    made = plan(Request(ROW, "full", pretrained=r50), 0)
-    with pytest.raises(EnvironmentMissingError, match="trains 12 epochs with 16 images a step") as error:
+def test_an_unknown_recipe_is_refused_with_the_nearest(r50):
+    message, hint = refused("mocov2-mask-rcnn-r50-fpn-1", "full", pretrained=r50)
+    assert message == "there is no recipe 'mocov2-mask-rcnn-r50-fpn-1'"
+    assert hint.startswith(f"Did you mean {ROW}")
+    message, hint = refused("zzz", "smoke", pretrained=r50)
+    assert (message, hint) == ("there is no recipe 'zzz'", f"Known: {', '.join(RECIPES)}.")
+
+
+@pytest.mark.parametrize("tier", ["load", "smoke", "lift", "full"])
+def test_a_recipe_without_its_checkpoint_is_refused(tier):
+    assert refused(ROW, tier) == (f"{ROW} starts from a checkpoint", "Give the converted one: --pretrained CKPT.")
+
+
+@pytest.mark.parametrize(
+    ("tier", "said", "images", "processes"),
+    [
+        ("full", {"gpus": 3}, 16, 3),
+        ("full", {"gpus": 32}, 16, 32),
+        ("full", {"gpus": 4, "nodes": 3}, 16, 12),
+        ("smoke", {"gpus": 3}, 8, 3),
+        ("lift", {"gpus": 8, "nodes": 2}, 8, 16),
+    ],
+)
+def test_images_that_cannot_be_shared_are_refused(r50, tier, said, images, processes):
+    assert refused(ROW, tier, pretrained=r50, **said) == (
+        f"{images} images a step cannot be shared by {processes} processes",
+        "Choose --gpus and --nodes whose product divides them.",
+    )
+
+
+def test_one_process_cannot_be_several(r50):
+    with pytest.raises(UsageError, match="--launcher none starts one process"):
+        planned(ROW, "full", pretrained=r50, launcher="none", gpus=2)
+
+
+@pytest.mark.parametrize(
+    ("target", "message", "hint"),
+    [
+        (
+            "mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py",
+            "is not evaluated by CocoMetric",
+            "verify-ap measures COCO's AP only.",
+        ),
+        (
+            "mmdet::lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py",
+            "is not evaluated by CocoMetric",
+            "verify-ap measures COCO's AP only.",
+        ),
+        ("mmdet::rpn/rpn_r50_fpn_1x_coco.py", "does not measure the AP of boxes", "val_evaluator.metric = 'bbox'"),
+    ],
+)
+def test_what_is_not_judged_by_cocos_ap_of_boxes_is_refused(target, message, hint):
+    assert refused(target, "eval", detector="detector.pth", gpus=0) == (f"{target} {message}", hint)
+    assert planned(target, "load", 0).runs == ()  # nothing is evaluated there
+
+
+def emitted(folder: Path, checkpoint: str, **said: object) -> str:
+    emitting.write(checkpoint, folder / "emitted.py", Choices(**said))
+    return str(folder / "emitted.py")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_config_of_a_recipe_and_of_its_method_is_compared_with_the_row(files, name, tmp_path):
+    row = RECIPES[name]
+    target = emitted(tmp_path, files[row.method], detector=row.detector, schedule=row.schedule)
+    made = planned(target, "full", gpus=8)
+    assert made.digest == row.digest
+    assert made.expected is not None
+    assert made.expected.ap == {"box": row.box, "mask": row.mask}
+    assert made.expected.source == row.source
+
+
+def test_a_config_of_no_recipe_is_compared_with_nothing(r50, tmp_path):
+    target = emitted(tmp_path, r50, schedule="2x")
+    made = planned(target, "full", gpus=8)
+    assert made.digest not in {row.digest for row in RECIPES.values()}
+    assert made.expected is None
+
+
+def test_a_config_of_a_recipe_with_weights_of_another_method_is_compared_with_nothing(tmp_path):
+    torch.save({"state_dict": backbone_state(50)}, tmp_path / "raw.pth")
+    ckptconv.convert(tmp_path / "raw.pth", tmp_path / "r50.pth", "densecl")
+    made = planned(emitted(tmp_path, str(tmp_path / "r50.pth")), "full", gpus=8)
+    assert made.digest == RECIPES[ROW].digest
+    assert made.start is not None
+    assert made.start.method == "densecl"
+    assert made.expected is None
+
+
+def test_a_config_of_a_recipe_with_weights_of_nobody_knows_whom_is_compared_with_nothing():
+    """MMDetection's own config of the row starts from a file that is not here, so nobody knows whose it is."""
+    made = planned(f"mmdet::selfsup_pretrain/{FILES[ROW]}", "full", gpus=8)
+    assert made.digest == RECIPES[ROW].digest
+    assert made.start is None
+    assert made.expected is None
+
+
+def test_mixed_precision_of_a_config_is_compared_with_nothing(r50, tmp_path):
+    target = emitted(tmp_path, r50)
+    assert planned(target, "full", gpus=8, amp=True).expected is None
+
+
+def test_the_arms_of_a_lift_share_seeds_and_data(r50):
+    made = planned(ROW, "lift", 0, pretrained=r50, seeds=2, seed=5)
+    assert [(run.name, run.group, run.job.seed) for run in made.runs] == [
+        ("converted-seed5", "converted", 5),
+        ("random-seed5", "random", 5),
+        ("converted-seed6", "converted", 6),
+        ("random-seed6", "random", 6),
+    ]
+    with_it, without = made.runs[:2]
+    assert with_it.job == without.job
+    assert with_it.job.repeatable
+    for part in ("train_dataloader", "val_dataloader", "val_evaluator", "train_cfg", "optim_wrapper"):
+        assert with_it.config[part] == without.config[part]
+    assert with_it.config["model"]["backbone"]["init_cfg"]["checkpoint"] == r50
+    assert without.config["model"]["backbone"]["init_cfg"] is None
+    assert "r50.pth" not in json.dumps(without.config["model"], default=str)
+    assert made.expected is None
+    assert made.training == LIFT
+
+
+def test_a_lift_has_three_seeds_and_a_smoke_test_one(r50):
+    assert len(planned(ROW, "lift", 0, pretrained=r50).runs) == 6
+    assert [run.name for run in planned(ROW, "smoke", 0, pretrained=r50).runs] == ["seed0"]
+
+
+def test_the_arms_of_a_lift_on_the_users_data_share_what_was_chosen_of_them(r50, tmp_path):
+    said = {"images": 50, "data_root": "/data/coco", "work_dir": str(tmp_path)}
+    made = planned(ROW, "lift", 8, pretrained=r50, gpus=8, **said)
+    assert made.training is None
+    for run in made.runs:
+        assert run.config["train_dataloader"]["dataset"]["ann_file"] == str(tmp_path / "data" / "train.json")
+        assert run.config["val_evaluator"]["ann_file"] == str(tmp_path / "data" / "val.json")
+        assert run.config["train_dataloader"]["dataset"]["data_root"] == "/data/coco/"
+        assert run.config["model"]["backbone"]["frozen_stages"] == -1  # a frozen stem of random numbers would be unfair
+
+
+def test_a_smoke_test_is_small_and_has_a_floor(r50, tmp_path):
+    made = planned(ROW, "smoke", 0, pretrained=r50, work_dir=str(tmp_path))
+    assert made.training == SMOKE
+    assert made.expected is not None
+    assert (made.expected.ap, made.expected.tolerance, made.expected.above) == ({"box": 20.0}, 0, "pass")
+    (run,) = made.runs
+    assert run.folder == tmp_path / "seed0"
+    assert run.config["data_root"] == f"{tmp_path / 'data'}/"
+    assert run.config["train_dataloader"]["batch_size"] == SMOKE.batch
+    assert not run.job.cuda
+    assert "SyncBN" not in json.dumps(run.config["model"], default=str)
+    assert made.missing == ()
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4, 8])
+def test_a_smoke_test_has_as_many_images_a_step_on_any_number_of_gpus(r50, gpus):
+    (run,) = planned(ROW, "smoke", pretrained=r50, gpus=gpus).runs
+    assert run.config["train_dataloader"]["batch_size"] * gpus == SMOKE.batch
+    assert "SyncBN" in json.dumps(run.config["model"], default=str)
+
+
+def test_a_proof_of_load_runs_nothing(r50):
+    made = planned(ROW, "load", 0, pretrained=r50)
+    assert (made.runs, made.expected, made.training) == ((), None, None)
+
+
+def test_the_folder_is_named_after_target_and_tier(r50):
+    assert planned(ROW, "smoke", 0, pretrained=r50).folder == Path(f"work_dirs/{ROW}-smoke")
+    target = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
+    assert planned(target, "load", 0).folder == Path("work_dirs/mask-rcnn_r50_fpn_1x_coco-load")
+
+
+def test_a_plan_writes_nothing(r50, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for tier in ("load", "smoke", "lift", "full"):
+        planned(ROW, tier, 1, pretrained=r50)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_can_be_typed(r50):
+    many = planned(ROW, "full", pretrained=r50, gpus=8, work_dir="my work")
+    (command,) = many.commands()
+    torchrun = "python -m torch.distributed.run --standalone --nproc-per-node=8"
+    assert command == f"{torchrun} -m ckptconv.mmdetection.verify.worker 'my work/seed0'"
+    nodes = planned(ROW, "full", pretrained=r50, gpus=4, nodes=2, launcher="pytorch", work_dir="work")
+    (command,) = nodes.commands()
+    assert " --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT " in command  # for the shell to fill in
+    slurm = planned(ROW, "full", pretrained=r50, gpus=4, nodes=2, launcher="slurm", work_dir="work")
+    assert next(slurm.commands()).startswith("srun ")
+
+
+def test_both_metrics_are_measured_where_the_config_has_them(r50):
+    assert planned(ROW, "full", pretrained=r50, gpus=8).metrics == ("box", "mask")
+    boxes = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
+    assert planned(boxes, "eval", 0, detector="detector.pth").metrics == ("box",)
+
+
+def test_the_full_tier_needs_a_gpu_and_says_what_for(r50, tmp_path):
+    made = planned(ROW, "full", 0, pretrained=r50, data_root=str(tmp_path))
+    with pytest.raises(EnvironmentMissingError) as error:
         require_machine(made, 0)
-    assert "annotations/instances_train2017.json" in error.value.hint
+    assert error.value.message == (
+        "--tier full needs a GPU, and there is none: it trains 12 epochs with 16 images a step, which MMDetection's "
+        "schedule means for 8 GPUs with 2 images each"
+    )
+    assert error.value.hint.startswith("On the CPU: --tier smoke, --tier lift.\n")
+    assert "annotations/instances_train2017.json, train2017/" in error.value.hint
 
 
-def test_missing_data_are_named(r50, tmp_path):
-    request = Request(ROW, "eval", detector="detector.pth", data_root=str(tmp_path))
-    with pytest.raises(UsageError, match=r"lacks annotations/instances_val2017.json, val2017/"):
-        require_machine(plan(request, 0), 0)
+def test_more_gpus_than_there_are_are_refused(r50):
+    with pytest.raises(EnvironmentMissingError) as error:
+        require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4), 2)
+    assert (error.value.message, error.value.hint) == (
+        "4 GPUs are asked for, and 2 are here",
+        "Give --gpus N, or --nodes N.",
+    )
+    require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4, launcher="slurm"), 2)  # they are elsewhere
+
+
+def test_mixed_precision_needs_a_gpu(r50):
+    with pytest.raises(EnvironmentMissingError) as error:
+        require_machine(planned(ROW, "smoke", 0, pretrained=r50, amp=True), 0)
+    assert (error.value.message, error.value.hint) == ("--amp needs a GPU", "Leave it out.")
+
+
+def test_missing_data_are_named(tmp_path):
+    made = planned(ROW, "eval", 0, detector="detector.pth", data_root=str(tmp_path))
+    with pytest.raises(UsageError) as error:
+        require_machine(made, 0)
+    lacks = "lacks annotations/instances_val2017.json, val2017/"
+    assert error.value.message == f"the data set is not there: {tmp_path}/ {lacks}"
+    assert re.fullmatch(r"COCO 2017 is at https://\S+; .*\nElsewhere: --data-root DIR", error.value.hint)
+
+
+def test_data_that_are_there_are_not_missing(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val2017.json").write_text("{}")
+    assert planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path)).missing == ("val2017/",)
+    (tmp_path / "val2017").mkdir()
+    made = planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path))
+    assert made.missing == ()
+    with pytest.raises(UsageError) as error:
+        require_machine(made, 0)
+    assert error.value.message == "there is no detector d.pth"

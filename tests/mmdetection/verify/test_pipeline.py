@@ -1,0 +1,282 @@
+"""verify-ap as it runs: real trainings by mmengine in processes of their own, only shorter than a user's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+import ckptconv
+from ckptconv.errors import UsageError
+from ckptconv.mmdetection import config
+from ckptconv.mmdetection.verify import plan, small
+from ckptconv.mmdetection.verify.conduct import alone
+from ckptconv.mmdetection.verify.events import Follower
+from ckptconv.mmdetection.verify.pipeline import planned, verify
+from ckptconv.mmdetection.verify.request import Request
+from tests.mmdetection.raw_files import moco
+
+pytestmark = pytest.mark.mmdet
+ROW = "mocov2-mask-rcnn-r50-fpn-1x"
+SHORT = small.Training(train=24, val=8, epochs=3, val_every=2, side=64)
+ANY = {"box": 0.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setattr(plan, "SMOKE", SHORT)
+        patch.setattr(plan, "LIFT", replace(SHORT, epochs=1, val_every=1))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _unwarned():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verify")
+    ckptconv.convert(moco(folder / "raw.pth"), folder / "r18.pth", "moco")
+    return folder
+
+
+def smoke(folder: Path, work: str, **said: object) -> Request:
+    said = {"expected": ANY, **said}
+    return Request(ROW, "smoke", pretrained=str(folder / "r18.pth"), work_dir=str(folder / work), gpus=0, **said)
+
+
+def events(work: Path, run: str = "seed0", kind: str = "step") -> list[dict]:
+    return [e for e in Follower(work / run / "events.jsonl").new() if e["event"] == kind]
+
+
+@pytest.fixture(scope="module")
+def first(folder, _short):
+    watched = []
+    report, work = verify(smoke(folder, "first"), lambda run, event: watched.append((run.name, event["event"])))
+    return report, work, watched
+
+
+def test_a_smoke_run_is_whole(first):
+    report, work, watched = first
+    (run,) = report["runs"]
+    assert report["verdict"]["status"] == "pass"
+    assert report["proof"]["equal"] == report["proof"]["total"] == 120
+    assert run["iterations"] == len(events(work)) <= SHORT.iterations
+    assert run["starts"] == 1
+    assert [iteration for iteration, _ in run["vals"]][-1] == run["iterations"]
+    assert run["metrics"].keys() == {"box", "mask"}
+    assert report["data"]["images"] == report["data"]["annotated"] == SHORT.val
+    assert run["peak_mib"] > 100
+    assert run["images_a_second"] > 0
+    assert ("seed0", "step") in watched
+    assert json.loads((work / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert "| Method | Backbone | Style | Lr schd | Mem (GB) | Inf time (fps) |" in (work / "report.md").read_text()
+
+
+def test_mmengine_leaves_the_config_as_it_was_written(first, folder):
+    _, work, _ = first
+    written = Config.fromfile(str(work / "seed0" / "config.py"))
+    assert written.val_evaluator.type == "CocoMetric"
+    assert "outfile_prefix" not in written.val_evaluator
+    assert "work_dir" not in written
+
+
+def test_the_guard_was_there(first):
+    _, work, _ = first
+    assert "guard: 120/120 tensors of backbone equal" in (work / "seed0" / "output.log").read_text()
+
+
+def test_asked_again_nothing_runs(first, folder):
+    report, work, _ = first
+    before = (work / "seed0" / "events.jsonl").read_bytes()
+    again, _ = verify(smoke(folder, "first"))
+    assert again["runs"] == json.loads(json.dumps(report))["runs"]
+    assert (work / "seed0" / "events.jsonl").read_bytes() == before
+
+
+def test_the_same_finished_run_is_judged_by_another_expectation(first, folder):
+    report, _, _ = first
+    measured = report["runs"][0]["ap"]["box"]
+    failed, _ = verify(smoke(folder, "first", expected={"box": measured + 5}))
+    assert failed["verdict"]["status"] == "fail"
+    assert "5.00 points below the tolerance of 0.3" not in failed["verdict"]["reasons"][0]
+    assert "4.70 points below the tolerance of 0.3" in failed["verdict"]["reasons"][0]
+
+
+def test_another_question_in_the_same_folder_is_refused(first, folder):
+    with pytest.raises(UsageError, match="holds another run: its seed differs"):
+        verify(smoke(folder, "first", seed=7))
+
+
+def test_two_calls_do_not_work_in_one_folder(first, folder):
+    _, work, _ = first
+    with alone(work), pytest.raises(UsageError, match="another run is at work in"):
+        verify(smoke(folder, "first"))
+
+
+def test_the_same_seed_gives_the_same_numbers(first, folder):
+    report, work, _ = first
+    again, other = verify(smoke(folder, "again"))
+    assert [r["metrics"] for r in again["runs"]] == [r["metrics"] for r in report["runs"]]
+    assert [e["loss"] for e in events(other)] == [e["loss"] for e in events(work)]
+
+
+def test_a_test_of_the_trained_detector_gives_the_same_ap(first, folder):
+    report, work, _ = first
+    detector = str(work / "seed0" / f"epoch_{SHORT.epochs}.pth")
+    target = str(work / "seed0" / "config.py")
+    request = Request(target, "eval", detector=detector, work_dir=str(folder / "eval"), gpus=0)
+    tested, _ = verify(request)
+    assert tested["verdict"]["status"] == "measured"
+    for metric, ap in report["runs"][0]["ap"].items():
+        assert tested["runs"][0]["ap"][metric] == pytest.approx(ap, abs=1e-4)
+
+
+def test_a_detector_with_other_tensors_is_not_tested(first, folder):
+    _, work, _ = first
+    target = str(work / "seed0" / "config.py")
+    request = Request(target, "eval", detector=str(folder / "r18.pth"), work_dir=str(folder / "eval2"), gpus=0)
+    found, _ = verify(request)
+    assert found["verdict"]["status"] == "fail"
+    assert "tensors of the detector are missing in" in found["verdict"]["reasons"][0]
+    assert found["runs"] == []
+
+
+def test_two_processes_train_together(folder):
+    report, work = verify(smoke(folder, "two", launcher="pytorch"))
+    (run,) = report["runs"]
+    assert run["environment"]["processes"] == 2
+    assert report["data"]["images"] == SHORT.val
+    assert (work / "seed0" / "output.log").read_text().count("guard: 120/120") == 1  # rank 0 logs
+    assert run["iterations"] == len(events(work))
+
+
+def test_a_swapped_checkpoint_stops_before_the_first_step(folder, tmp_path):
+    config.write(folder / "r18.pth", tmp_path / "emitted.py")
+    text = (tmp_path / "emitted.py").read_text().replace(str(folder / "r18.pth"), str(tmp_path / "swapped.pth"))
+    (tmp_path / "emitted.py").write_text(text)
+    ckptconv.convert(moco(tmp_path / "raw.pth", seed=5), tmp_path / "swapped.pth", "moco")
+    request = Request(str(tmp_path / "emitted.py"), "smoke", work_dir=str(tmp_path / "work"), gpus=0)
+    found, work = verify(request)
+    assert found["verdict"]["status"] == "fail"
+    assert "is not the file this config was made for" in found["verdict"]["reasons"][0]
+    assert events(work) == []
+
+
+def test_a_backbone_that_does_not_load_is_never_trained(folder, tmp_path):
+    text = "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
+    start = f"dict(type='Pretrained', checkpoint={str(folder / 'raw.pth')!r})"
+    text += f"model = dict(backbone=dict(depth=18, init_cfg={start}), neck=dict(in_channels=[64, 128, 256, 512]))\n"
+    (tmp_path / "raw.py").write_text(text)
+    found, work = verify(Request(str(tmp_path / "raw.py"), "smoke", work_dir=str(tmp_path / "work"), gpus=0))
+    assert found["verdict"]["status"] == "fail"
+    assert "nothing was loaded" in found["verdict"]["reasons"][0]
+    assert not (work / "seed0").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "SMOKE", replace(SHORT, lr=1e12))
+        found, work = verify(smoke(folder, "diverged"))
+    assert found["verdict"]["status"] == "fail"
+    assert "the loss is" in found["verdict"]["reasons"][0]
+    assert len(events(work)) < SHORT.iterations
+
+
+def test_the_lift_compares_arms_with_the_same_seeds(folder):
+    request = Request(ROW, "lift", pretrained=str(folder / "r18.pth"), work_dir=str(folder / "lift"), gpus=0, seeds=2)
+    found, _ = verify(request)
+    assert [(r["group"], r["seed"]) for r in found["runs"]] == [
+        ("converted", 0),
+        ("random", 0),
+        ("converted", 1),
+        ("random", 1),
+    ]
+    assert "random weights" in found["verdict"]["reasons"][0]
+
+
+def tree(root: int) -> list[int]:
+    """A process and all below it."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents.setdefault(int(after[1]), []).append(int(path.parent.name))
+    found = [root]
+    for pid in found:
+        found += parents.get(pid, [])
+    return found
+
+
+CALL = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from tests.mmdetection.verify.test_pipeline import SHORT, smoke, plan, verify
+from pathlib import Path
+plan.SMOKE = SHORT
+verify(smoke(Path(sys.argv[1]), "killed"))
+"""
+
+
+def call(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", CALL, str(folder)], stderr=subprocess.DEVNULL)
+
+
+def test_killed_at_any_moment_the_same_command_ends_as_if_it_had_not_been(first, folder):
+    report, _, _ = first
+    rng = random.Random(2)
+    for _ in range(3):
+        process = call(folder)
+        time.sleep(rng.uniform(3, 14))
+        for pid in tree(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+    process = call(folder)
+    assert process.wait(300) == 0
+    found = json.loads((folder / "killed" / "report.json").read_text())
+    assert found["runs"][0]["iterations"] == report["runs"][0]["iterations"]
+    assert found["runs"][0]["metrics"] == report["runs"][0]["metrics"]
+    assert [s[0] for s in found["runs"][0]["steps"]] == [s[0] for s in report["runs"][0]["steps"]]
+
+
+def test_terminated_it_takes_its_processes_with_it(folder):
+    shutil.rmtree(folder / "killed", ignore_errors=True)
+    process = call(folder)
+    started = folder / "killed" / "seed0" / "output.log"
+    for _ in range(300):
+        if started.exists() and started.stat().st_size:
+            break
+        time.sleep(0.2)
+    below = tree(process.pid)[1:]
+    assert below
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) != 0
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+
+
+def test_what_is_planned_writes_nothing(folder):
+    made = planned(smoke(folder, "nothing"))
+    assert len(list(made.commands())) == 1
+    assert not (folder / "nothing").exists()
+    assert threading.active_count() >= 1
