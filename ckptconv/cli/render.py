@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -18,6 +18,9 @@ from ckptconv.methods.interface import Method
 from ckptconv.pipeline import Progress, Receipt
 from ckptconv.questions import Explanation, Inspection, dropped_by_reason
 from ckptconv.rules import Drop
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 SCHEMA = 1
 _MANY_BYTES = 256 << 20
@@ -266,18 +269,24 @@ def methods(known: Iterable[Method], as_json: bool) -> None:
     if as_json:
         dump("methods", {"methods": [_method_data(m) for m in known]})
         return
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table("method", "what", "keeps", "drops", box=None, pad_edge=False, header_style="bold")
+    filled = Table("method", "what", "keeps", "drops", box=None, pad_edge=False, header_style="bold")
     for m in known:
         rules = [rule for layout in m.layouts for rule in layout.rules]
         keeps = dict.fromkeys(str(s) for r in rules if not isinstance(r, Drop) for s in r.sources)
         drops = dict.fromkeys(str(r.source) for r in rules if isinstance(r, Drop))
         name = m.name if m.guess else f"{m.name}*"
-        table.add_row(name, m.title, _few(keeps), _few(drops))
-    Console(highlight=False, width=None if is_terminal(sys.stdout) else 120).print(table)
+        filled.add_row(name, m.title, _few(keeps), _few(drops))
+    table(filled)
     typer.echo("* never guessed by auto: ask for it with --selfsup")
+
+
+def table(filled: Table) -> None:
+    """A table as wide as the terminal, or 120 columns where there is none."""
+    from rich.console import Console
+
+    Console(highlight=False, width=None if is_terminal(sys.stdout) else 120).print(filled)
 
 
 def _few(names: Iterable[str]) -> str:

@@ -25,10 +25,17 @@ def recipes(known: Iterable[Recipe], as_json: bool) -> None:
     if as_json:
         render.dump("recipes", {"recipes": [vars(r) for r in known]})
         return
+    from rich.table import Column, Table
+
+    name = Column("recipe", no_wrap=True)
+    table = Table(name, "box/mask", "published by", box=None, pad_edge=False, header_style="bold")
     for recipe in known:
-        mask = f"/{recipe.mask:g}" if recipe.mask is not None else ""
-        here = "" if recipe.digest else "; cannot be trained here"
-        render.row(recipe.name, f"{recipe.box:g}{mask}  {recipe.title}{here}", 34)
+        elsewhere = "" if recipe.digest else "*"
+        table.add_row(
+            f"{recipe.name}{elsewhere}", f"{recipe.box:.1f}/{recipe.mask:.1f}", recipe.source.partition(",")[0]
+        )
+    render.table(table)
+    render.text("* trained by another framework: no run of MMDetection is compared with it\n")
 
 
 def planned(made: Plan, as_json: bool) -> None:

@@ -100,6 +100,11 @@ def plan(request: Request, gpus_there: int) -> Plan:
         if request.target not in RECIPES:
             raise unknown("recipe", request.target, RECIPES)
         recipe = RECIPES[request.target]
+        if not recipe.digest:
+            raise UsageError(
+                f"{recipe.name} was trained by another framework ({recipe.source}): no run of MMDetection is the same",
+                "Its weights on a recipe of MMDetection: a config as TARGET, with the AP that you expect: --expect.",
+            )
     title, config, start = _target(request, recipe)
     _require_coco(request, config)
     if request.data_root is not None:
@@ -211,7 +216,8 @@ def _expected(request: Request, recipe: Recipe | None, mark: str, start: Pretrai
     if tier not in ("full", "eval"):
         return None
     if recipe is None and start is not None:
-        recipe = next((r for r in RECIPES.values() if r.digest == mark and r.method == start.method), None)
+        rows = [r for r in RECIPES.values() if r.digest == mark and r.method == start.method]
+        recipe = rows[0] if len(rows) == 1 else None  # several: whose weights these are, the file does not say
     if recipe is None:
         return None
     if recipe.digest != mark:
@@ -236,6 +242,8 @@ def _runs(made: Plan) -> Iterator[Run]:
     config: dict[str, Any] = dict(made.config)
     if not cuda:
         config = small.unsynced(config)
+    if made.start is not None:
+        config = small.guarded(config, made.start.fingerprint)
     if tier == "eval":
         job = Job(False, request.seed, launcher, cuda, detector=request.detector)
         yield Run("test", made.folder / "test", config, job, "test", processes.local)

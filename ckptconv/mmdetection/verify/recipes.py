@@ -1,6 +1,6 @@
 """THE TABLE of published results: what was trained how, the AP that came out, and where it is written.
 
-The same weights differ by 2 AP between recipes, so a row speaks only of a run of its own recipe: the same `digest`.
+The same weights differ by 2 AP between recipes: a row speaks only of a run of its own recipe, with the same `digest`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ class Recipe:
     """One published row.
 
     ``method``, ``backbone``, ``pretraining``: whose weights, on what, for how many epochs.
-    ``detector``, ``schedule``: rows of `detectors`; ``images``, ``lr``: images a step, and the learning rate for them.
+    ``detector``, ``schedule``: rows of `detectors` where the recipe is MMDetection's, else what its source says.
+    ``images``, ``lr``: images a step, and the learning rate for them.
     ``box``, ``mask``: AP on COCO val2017 in percent; ``tolerance`` in the same points, and ``reason`` for it.
-    ``digest``: of the resolved recipe; ``source``: where the row is written.
+    ``source``: where the row is written. ``digest``: of the resolved recipe; '' for one that was trained by another
+    framework, which no run of MMDetection can be compared with.
     """
 
     name: str
@@ -41,8 +43,8 @@ class Recipe:
     lr: float
     box: float
     mask: float
-    digest: str
-    source: str = _MMDET
+    source: str
+    digest: str = ""
     tolerance: float = 0.3
     reason: str = _TRAINING
 
@@ -52,32 +54,73 @@ class Recipe:
         return Choices(self.detector, self.schedule)
 
 
+def _mmdet(method: str, title: str, schedule: str, words: str, mark: str, box: float, mask: float) -> Recipe:
+    return Recipe(
+        f"{title.replace(' ', '').lower()}-mask-rcnn-r50-fpn-{schedule}",
+        f"{title}, Mask R-CNN, {words}",
+        *(method, "ResNet-50", 800, "mask-rcnn", schedule, 16, 0.02, box, mask, _MMDET, mark),
+    )
+
+
+def _mmselfsup(name: str, title: str, epochs: int, box: float, mask: float) -> Recipe:
+    return Recipe(
+        f"mmselfsup-{name}-mask-rcnn-r50-fpn",
+        f"{title} of MMSelfSup, {epochs} epochs, Mask R-CNN, its recipe",
+        *("mmselfsup", "ResNet-50", epochs, "mask-rcnn", "mmselfsup", 16, 0.02, box, mask),
+        "mmselfsup, configs/selfsup/*/README.md",
+        _MMSELFSUP,
+    )
+
+
+def _detectron2(method: str, title: str, epochs: int, schedule: str, box: float, mask: float, source: str) -> Recipe:
+    kind, _, length = schedule.partition(" ")
+    return Recipe(
+        f"{method}{epochs}-mask-rcnn-r50-{kind.lower()}-{length}-detectron2",
+        f"{title}, {epochs} epochs, Mask R-CNN {schedule} of detectron2",
+        *(method, "ResNet-50", epochs, f"Mask R-CNN {kind} of detectron2", length, 16, 0.02, box, mask, source),
+    )
+
+
 # Of mmdet 3.3.0's own configs/selfsup_pretrain; both methods have the same recipe.
 _1X = "e478b41c2491d0e13004240efe65183dcafc8749b03cd89ccddd1743a067e28c"
 _MS_2X = "6d7a84727760d92f95512d50414b51ef82e27deea2713d84a4116bbbc9b20c3e"
+# Of mmselfsup's configs/benchmarks/mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py on mmdet 3.3.0.
+_MMSELFSUP = "30aae6317cb7ece0b405c78c560c7c0677fcff4ce4b23c528298c1d7e8007ffc"
+_PIXPRO = "PixPro, README.md"
+_SOCO = "SoCo, README.md"
+_INSLOC = "InstanceLoc, MODELZOO.md"
 
 RECIPES: Mapping[str, Recipe] = {
     r.name: r
     for r in (
+        _mmdet("moco", "MoCo v2", "1x", "1x", _1X, 38.0, 34.3),
+        _mmdet("moco", "MoCo v2", "ms-2x", "multi-scale 2x", _MS_2X, 40.8, 36.8),
+        _mmdet("swav", "SwAV", "1x", "1x", _1X, 39.1, 35.7),
+        _mmdet("swav", "SwAV", "ms-2x", "multi-scale 2x", _MS_2X, 41.3, 37.3),
+        _mmselfsup("mocov2", "MoCo v2", 200, 40.2, 36.1),
+        _mmselfsup("byol", "BYOL", 200, 40.9, 36.8),
+        _mmselfsup("swav", "SwAV", 200, 40.2, 36.3),
+        _mmselfsup("simsiam100", "SimSiam", 100, 38.6, 34.6),
+        _mmselfsup("simsiam200", "SimSiam", 200, 38.8, 34.9),
+        _mmselfsup("simclr", "SimCLR", 200, 38.7, 34.9),
+        _detectron2("moco", "MoCo v2", 800, "FPN 1x", 40.4, 36.4, _PIXPRO),
+        _detectron2("moco", "MoCo v2", 800, "C4 1x", 39.5, 34.5, _PIXPRO),
+        _detectron2("pixpro", "PixPro", 100, "FPN 1x", 40.8, 36.8, _PIXPRO),
+        _detectron2("pixpro", "PixPro", 100, "C4 1x", 40.0, 34.8, _PIXPRO),
+        _detectron2("pixpro", "PixPro", 400, "C4 1x", 40.5, 35.3, _PIXPRO),
+        _detectron2("soco", "SoCo", 100, "FPN 1x", 42.3, 37.6, _SOCO),
+        _detectron2("soco", "SoCo", 400, "FPN 1x", 43.0, 38.2, _SOCO),
+        _detectron2("soco", "SoCo", 100, "C4 1x", 40.4, 34.9, _SOCO),
+        _detectron2("soco", "SoCo", 400, "C4 1x", 40.9, 35.3, _SOCO),
+        _detectron2("insloc", "InsLoc", 200, "FPN 1x", 41.4, 37.1, _INSLOC),
+        _detectron2("insloc", "InsLoc", 400, "FPN 1x", 42.0, 37.6, _INSLOC),
+        _detectron2("insloc", "InsLoc", 200, "C4 1x", 39.5, 34.5, _INSLOC),
+        _detectron2("insloc", "InsLoc", 400, "C4 1x", 39.8, 34.7, _INSLOC),
         Recipe(
-            "mocov2-mask-rcnn-r50-fpn-1x",
-            "MoCo v2, Mask R-CNN, 1x",
-            *("moco", "ResNet-50", 800, "mask-rcnn", "1x", 16, 0.02, 38.0, 34.3, _1X),
-        ),
-        Recipe(
-            "mocov2-mask-rcnn-r50-fpn-ms-2x",
-            "MoCo v2, Mask R-CNN, multi-scale 2x",
-            *("moco", "ResNet-50", 800, "mask-rcnn", "ms-2x", 16, 0.02, 40.8, 36.8, _MS_2X),
-        ),
-        Recipe(
-            "swav-mask-rcnn-r50-fpn-1x",
-            "SwAV, Mask R-CNN, 1x",
-            *("swav", "ResNet-50", 800, "mask-rcnn", "1x", 16, 0.02, 39.1, 35.7, _1X),
-        ),
-        Recipe(
-            "swav-mask-rcnn-r50-fpn-ms-2x",
-            "SwAV, Mask R-CNN, multi-scale 2x",
-            *("swav", "ResNet-50", 800, "mask-rcnn", "ms-2x", 16, 0.02, 41.3, 37.3, _MS_2X),
+            "moby300-mask-rcnn-swin-t-1x-moby",
+            "MoBY, 300 epochs, Mask R-CNN 1x of its own repository",
+            *("moby", "Swin-T", 300, "Mask R-CNN of Swin-Transformer-Object-Detection", "1x", 16, 1e-4, 43.6, 39.6),
+            "Transformer-SSL, README.md",
         ),
     )
 }

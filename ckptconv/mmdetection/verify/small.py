@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ckptconv.mmdetection.sheet import GUARD
+
 Config = dict[str, Any]
 
 _WIDTH = 64  # channels of the neck and of the heads, a quarter of the usual 256
@@ -62,6 +64,19 @@ def from_random(config: Config) -> Config:
             node["init_cfg"] = None
     random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if h.get("type") != "CheckpointGuard"]
     return random
+
+
+def guarded(config: Config, fingerprint: str) -> Config:
+    """The same config with `CheckpointGuard` for its backbone, if it has none yet."""
+    hooks = list(config.get("custom_hooks") or [])
+    if any(hook.get("type") == "CheckpointGuard" for hook in hooks):
+        return config
+    watched = deepcopy(config)
+    watched["custom_hooks"] = [*hooks, {"type": "CheckpointGuard", "fingerprint": fingerprint}]
+    imports = (watched.get("custom_imports") or {}).get("imports") or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    watched["custom_imports"] = {"imports": [*imports, GUARD], "allow_failed_imports": False}
+    return watched
 
 
 def unfrozen(config: Config) -> Config:

@@ -67,7 +67,7 @@ def refused(target: str, tier: str, there: int = 8, **said: object) -> tuple[str
     return error.value.message, error.value.hint
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", FILES)
 @GPUS
 def test_a_published_recipe_is_itself_on_any_number_of_gpus(files, name, gpus, nodes):
     row = RECIPES[name]
@@ -144,6 +144,13 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(r50):
     assert (message, hint) == ("there is no recipe 'zzz'", f"Known: {', '.join(RECIPES)}.")
 
 
+@pytest.mark.parametrize("name", [name for name, row in RECIPES.items() if not row.digest])
+def test_a_row_of_another_framework_is_refused(name, r50):
+    message, hint = refused(name, "full", pretrained=r50, gpus=8)
+    assert message.startswith(f"{name} was trained by another framework ({RECIPES[name].source})")
+    assert "--expect" in hint
+
+
 @pytest.mark.parametrize("tier", ["load", "smoke", "lift", "full"])
 def test_a_recipe_without_its_checkpoint_is_refused(tier):
     assert refused(ROW, tier) == (f"{ROW} starts from a checkpoint", "Give the converted one: --pretrained CKPT.")
@@ -197,7 +204,7 @@ def emitted(folder: Path, checkpoint: str, **said: object) -> str:
     return str(folder / "emitted.py")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", FILES)
 def test_a_config_of_a_recipe_and_of_its_method_is_compared_with_the_row(files, name, tmp_path):
     row = RECIPES[name]
     target = emitted(tmp_path, files[row.method], detector=row.detector, schedule=row.schedule)
@@ -223,6 +230,20 @@ def test_a_config_of_a_recipe_with_weights_of_another_method_is_compared_with_no
     assert made.start is not None
     assert made.start.method == "densecl"
     assert made.expected is None
+
+
+def test_a_config_that_several_rows_share_is_compared_with_none_of_them(tmp_path):
+    """All methods that MMSelfSup published have one recipe, and a file of it does not say which it is."""
+    state = {f"backbone.{name}": value for name, value in backbone_state(50).items()}
+    torch.save({"state_dict": state, "meta": {}}, tmp_path / "raw.pth")
+    ckptconv.convert(tmp_path / "raw.pth", tmp_path / "r50.pth", "mmselfsup")
+    target = emitted(tmp_path, str(tmp_path / "r50.pth"), schedule="mmselfsup")
+    made = planned(target, "full", gpus=8)
+    assert sum(row.digest == made.digest for row in RECIPES.values()) == 6
+    assert made.expected is None
+    named = planned("mmselfsup-byol-mask-rcnn-r50-fpn", "full", gpus=8, pretrained=str(tmp_path / "r50.pth"))
+    assert named.expected is not None
+    assert named.expected.ap == {"box": 40.9, "mask": 36.8}
 
 
 def test_a_config_of_a_recipe_with_weights_of_nobody_knows_whom_is_compared_with_nothing():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 
 from ckptconv.methods import METHODS
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
 from ckptconv.mmdetection.verify.recipes import RECIPES, digest
-from tests.mmdetection.converted import OWN, emit, read, resolve
+from tests.mmdetection.converted import OWN, at, emit, read, resolve
 
 pytestmark = pytest.mark.mmdet
 
@@ -18,11 +20,44 @@ FILES = {
     "swav-mask-rcnn-r50-fpn-1x": "mask-rcnn_r50-swav-pre_fpn_1x_coco.py",
     "swav-mask-rcnn-r50-fpn-ms-2x": "mask-rcnn_r50-swav-pre_fpn_ms-2x_coco.py",
 }
-EVERY = pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda r: r.name)
+OF_MMDET = [RECIPES[name] for name in FILES]
+HERE = [row for row in RECIPES.values() if row.digest]
+EVERY = pytest.mark.parametrize("recipe", OF_MMDET, ids=lambda r: r.name)
+# What configs/benchmarks/mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py of mmselfsup 1.0 changes of its base.
+_SYNC = {"type": "SyncBN", "requires_grad": True}
+MMSELFSUP = {
+    "model.backbone": {"frozen_stages": -1, "norm_cfg": _SYNC, "norm_eval": False},
+    "model.neck": {"norm_cfg": _SYNC},
+    "model.roi_head.bbox_head": {"type": "Shared4Conv1FCBBoxHead", "norm_cfg": _SYNC},
+    "model.roi_head.mask_head": {"norm_cfg": _SYNC},
+}
+SIZES = [(1333, short) for short in (640, 672, 704, 736, 768, 800)]
 
 
-def test_every_row_has_a_config_of_mmdetection():
-    assert set(RECIPES) == set(FILES)
+def test_the_table_starts_with_mmdetections_rows():
+    assert list(RECIPES)[:4] == list(FILES)
+    assert len(RECIPES) == len({row.title for row in RECIPES.values()})
+
+
+def test_the_digest_of_mmselfsups_recipe_is_that_of_its_config():
+    config = deepcopy(read(OWN / "mask_rcnn" / "mask-rcnn_r50_fpn_1x_coco.py"))
+    for path, values in MMSELFSUP.items():
+        at(config, path)[0].update(values)
+    config["model"]["backbone"]["init_cfg"]["checkpoint"] = "weights.pth"
+    config["train_dataloader"]["dataset"]["pipeline"][2] = {
+        "type": "RandomChoiceResize",
+        "scales": SIZES,
+        "keep_ratio": True,
+    }
+    rows = [row for row in HERE if row.schedule == "mmselfsup"]
+    assert len(rows) == 6
+    assert {row.digest for row in rows} == {digest(config, gpus=8)}
+
+
+def test_a_row_of_another_framework_has_no_digest():
+    assert {row.name for row in RECIPES.values() if not row.digest} == {
+        row.name for row in RECIPES.values() if row.name.endswith(("-detectron2", "-moby"))
+    }
 
 
 @EVERY
@@ -63,13 +98,18 @@ def test_another_recipe_has_another_digest(change):
     assert digest(resolve(emitted.text), gpus=8) != recipe.digest
 
 
-@EVERY
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda r: r.name)
 def test_a_row_is_whole(recipe):
-    assert recipe.choices == Choices(recipe.detector, recipe.schedule)
-    assert recipe.detector in DETECTORS
-    assert recipe.schedule in SCHEDULES
-    assert recipe.method in {m.name for m in METHODS}
+    assert RECIPES[recipe.name] is recipe
     assert 0 < recipe.mask < recipe.box < 100
     assert recipe.tolerance > 0
     assert recipe.reason
     assert recipe.source
+
+
+@pytest.mark.parametrize("recipe", HERE, ids=lambda r: r.name)
+def test_a_row_that_can_be_trained_is_in_the_tables(recipe):
+    assert recipe.choices == Choices(recipe.detector, recipe.schedule)
+    assert recipe.detector in DETECTORS
+    assert recipe.schedule in SCHEDULES
+    assert recipe.method in {m.name for m in METHODS}
