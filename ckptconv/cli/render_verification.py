@@ -66,6 +66,8 @@ def planned(made: Plan, as_json: bool) -> None:
         render.row("missing", f"{', '.join(made.missing)} in {made.config.get('data_root') or '.'}")
     for i, command in enumerate(made.commands()):
         render.row("" if i else "command", command)
+    if made.launch.apart:
+        render.row("nodes", "verify-ap on the one of MASTER_ADDR; the command on each other, with the work dir shared")
     render.row("dry run", "nothing was run")
 
 

@@ -10,6 +10,7 @@ from ckptconv.errors import UsageError
 
 WORKER = "ckptconv.mmdetection.verify.worker"
 _ON_CPU = 2
+_WAIT = 1800  # seconds that a node waits for the others
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,15 @@ class Launch:
     def processes(self) -> int:
         return self.local * self.nodes
 
+    @property
+    def apart(self) -> bool:
+        """Whether somebody has to start the processes of the other nodes."""
+        return self.launcher == "pytorch" and self.nodes > 1
+
     def command(self, folder: Path, python: str = sys.executable) -> list[str]:
         """What starts all processes of this node; under Slurm, those of all nodes.
 
-        With several nodes torchrun is started on each of them; they meet at ``$MASTER_ADDR``.
+        With several nodes torchrun is started on each of them, in any order; they meet at ``$MASTER_ADDR``.
         """
         if self.launcher == "none":
             return [python, "-m", WORKER, str(folder)]
@@ -47,8 +53,9 @@ class Launch:
             else [
                 f"--nnodes={self.nodes}",
                 "--rdzv-backend=c10d",
-                "--rdzv-id=ckptconv",
+                f"--rdzv-id=ckptconv-{folder.name}",
                 "--rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT",
+                f"--rdzv-conf=join_timeout={_WAIT},read_timeout={_WAIT}",
             ]
         )
         return [

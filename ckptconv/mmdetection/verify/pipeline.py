@@ -58,8 +58,10 @@ def verify(
         if not reasons:
             try:
                 _prepare(made, stage)
-                for run in made.runs:
+                for run, command in zip(made.runs, made.commands(), strict=True):
                     stage(f"{run.name}: {_what(made, run)}")
+                    if made.launch.apart:
+                        stage(f"on each of the other nodes: {command}")
                     run.folder.mkdir(exist_ok=True)
                     _write_config(run.folder / CONFIG, run.config)
                     run.job.save(run.folder)

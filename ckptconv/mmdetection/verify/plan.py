@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -273,6 +274,11 @@ def require_machine(made: Plan, gpus_there: int) -> None:
             f"--tier full needs a GPU, and there is none: it trains {epochs} epochs with {made.images} images a step, "
             f"which MMDetection's schedule means for 8 GPUs with {max(made.images // 8, 1)} images each",
             "\n".join(filter(None, ("On the CPU: --tier smoke, --tier lift.", lacks and f"Also, {lacks}. {_COCO}"))),
+        )
+    if made.launch.apart and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        raise UsageError(
+            f"{request.nodes} nodes need a place to meet",
+            "Set MASTER_ADDR to this machine's name and MASTER_PORT to a free port, here and on the others.",
         )
     if request.amp and not made.launch.gpus:
         raise EnvironmentMissingError("--amp needs a GPU", "Leave it out.")

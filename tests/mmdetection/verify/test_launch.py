@@ -41,7 +41,8 @@ def test_torchrun_on_several_nodes_meets_at_an_address():
     assert understood.nproc_per_node == "4"
     assert understood.rdzv_backend == "c10d"
     assert understood.rdzv_endpoint == "$MASTER_ADDR:$MASTER_PORT"
-    assert understood.rdzv_id
+    assert understood.rdzv_id == "ckptconv-seed 0"  # a node that is late meets nobody of the run before
+    assert understood.rdzv_conf == "join_timeout=1800,read_timeout=1800"
     assert understood.training_script_args == ["work/seed 0"]
 
 

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -166,6 +167,32 @@ def test_two_processes_train_together(folder):
     assert run["environment"]["processes"] == 2
     assert report["data"]["images"] == SHORT.val
     assert (work / "seed0" / "output.log").read_text().count("guard: 120/120") == 1  # rank 0 logs
+    assert run["iterations"] == len(events(work))
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_another_node_is_started_with_the_command_that_is_shown(folder, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    others = []
+
+    def stage(text: str) -> None:
+        shown, found, command = text.partition("on each of the other nodes: python ")
+        if found and not shown:
+            others.append(subprocess.Popen(f"{sys.executable} {command}", shell=True))
+
+    report, work = verify(smoke(folder, "nodes", launcher="pytorch", nodes=2), stage=stage)
+    (other,) = others
+    assert other.wait(60) == 0
+    (run,) = report["runs"]
+    assert run["environment"]["processes"] == 4
+    assert report["data"]["images"] == SHORT.val
     assert run["iterations"] == len(events(work))
 
 

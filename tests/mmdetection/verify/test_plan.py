@@ -374,6 +374,17 @@ def test_more_gpus_than_there_are_are_refused(r50):
     require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4, launcher="slurm"), 2)  # they are elsewhere
 
 
+def test_nodes_that_do_not_know_where_to_meet_are_refused(r50, monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    made = planned(ROW, "smoke", 0, pretrained=r50, gpus=0, nodes=2, launcher="pytorch")
+    with pytest.raises(UsageError) as error:
+        require_machine(made, 0)
+    assert error.value.message == "2 nodes need a place to meet"
+    monkeypatch.setenv("MASTER_ADDR", "here")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    require_machine(made, 0)
+
+
 def test_mixed_precision_needs_a_gpu(r50):
     with pytest.raises(EnvironmentMissingError) as error:
         require_machine(planned(ROW, "smoke", 0, pretrained=r50, amp=True), 0)
