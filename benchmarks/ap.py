@@ -38,7 +38,7 @@ def run(folder: Path) -> None:
 
     raw = {name: folder / f"{name}.pth.tar" for name in ("trained", "untrained")}
     if not raw["trained"].exists():
-        pretraining.trained(raw["trained"], folder / "images")
+        pretraining.trained(raw["trained"], folder / "pretraining")
         pretraining.untrained(raw["untrained"])
     for name, path in raw.items():
         _ckptconv(folder, "convert", "--selfsup", "moco", path.name, f"{name}.pth", "--force")

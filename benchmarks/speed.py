@@ -20,9 +20,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import files, machine, planning
+from benchmarks import files, machine, planning, table
 from benchmarks.measure import Command, in_turn, ratios, summary
-from benchmarks.table import render
 
 SCHEMA = 1
 RESULT = Path(__file__).parent / "results" / "speed.json"
@@ -237,7 +236,7 @@ def main() -> None:
         }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(render(result))
+    print(table.speed(result))
 
 
 if __name__ == "__main__":

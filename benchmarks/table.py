@@ -1,4 +1,4 @@
-"""Writes the numbers of results/speed.json into the project's README, between two markers; --check only compares."""
+"""Writes what is in results/ into the project's README, between markers; --check only compares."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- speed:begin -->", "<!-- speed:end -->"
 _HEAD = ("input", "ckptconv", "peer", "time ÷ peer's", "memory ÷ peer's", "goal", "met")
 _UNITS = {"wall_s": "s", "peak_mib": "MiB", "cpu_s": "s of CPU"}
 
 Row = Mapping[str, Any]
 
 
-def render(result: Row) -> str:
+def speed(result: Row) -> str:
     """A Markdown table of the rows, and one line that says where they come from."""
     lines = [_line(_HEAD), _line("---" for _ in _HEAD)]
     lines += [_line(_cells(row)) for row in result["rows"]]
@@ -69,13 +68,25 @@ def _goal(goal: Row) -> str:
     return f"{bound} × the peer's {what}" if goal["of"] == "ratio" else f"{bound} {_UNITS[goal['measure']]}"
 
 
-def inserted(text: str, table: str) -> str:
-    """The text with the table between the markers. Raises SystemExit if they are not there."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"README.md has no {BEGIN} … {END}")
-    return f"{head}{BEGIN}\n{table}\n{END}{tail}"
+def ap(reports: Iterable[Row]) -> str:
+    """The reports of verify-ap as one table with MMDetection's columns, and the verdict of each."""
+    from ckptconv.mmdetection.verify.report import markdown
+
+    return markdown(list(reports)).strip()
+
+
+def inserted(text: str, name: str, table: str) -> str:
+    """The text with the table between the markers of this name. Raises SystemExit if they are not there."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    head, found, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"README.md has no {begin} … {end}")
+    return f"{head}{begin}\n{table}\n{end}{tail}"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:
@@ -83,7 +94,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit with 1 if the README is out of date")
     options = parser.parse_args()
     old = README.read_text(encoding="utf-8")
-    new = inserted(old, render(json.loads((HERE / "results" / "speed.json").read_text(encoding="utf-8"))))
+    new = inserted(old, "speed", speed(_read(HERE / "results" / "speed.json")))
+    new = inserted(new, "ap", ap(map(_read, sorted((HERE / "results" / "ap").glob("*.json")))))
     if options.check:
         sys.exit("README.md is out of date: python -m benchmarks.table" if new != old else 0)
     README.write_text(new, encoding="utf-8")
