@@ -9,7 +9,8 @@
     │   ├── UnidentifiedError     no method, or more than one, explains the file
     │   └── ProofError            a file or a detector does not hold what it was to hold
     ├── UnreadableError           exit 3: the input is no checkpoint, is broken, or is not safe to read
-    └── EnvironmentMissingError   exit 4: this machine lacks something (a package, disk space)
+    ├── EnvironmentMissingError   exit 4: this machine lacks something (a package, disk space, a GPU)
+    └── TrainingError             exit 4, or what its cause has: a training broke down, which says nothing about its AP
 """
 
 from __future__ import annotations
@@ -88,3 +89,11 @@ class EnvironmentMissingError(CkptconvError):
     """This machine lacks something the command needs."""
 
     exit_code = 4
+
+
+class TrainingError(CkptconvError):
+    """A training or a test broke down for a reason that says nothing about the AP."""
+
+    def __init__(self, message: str, hint: str = "", exit_code: int | None = None) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code or 4  # type: ignore[misc]  # of its cause

@@ -309,6 +309,7 @@ def verify_ap(
     from ckptconv.cli import render_verification
     from ckptconv.mmdetection.verify import pipeline
     from ckptconv.mmdetection.verify.request import Request, expectations
+    from ckptconv.mmdetection.verify.verdict import GOOD
 
     request = Request(
         target,
@@ -333,7 +334,7 @@ def verify_ap(
     with render_verification.progress() as (watch, stage):
         found, folder = pipeline.verify(request, watch, stage)
     render_verification.verdict(found, str(folder), as_json)
-    if found["verdict"]["status"] not in ("pass", "measured"):
+    if found["verdict"]["status"] not in GOOD:
         raise typer.Exit(1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.recipes import Recipe
     from ckptconv.mmdetection.verify.report import Report
 
-_EVERY = 50  # steps between two plain lines
+_EVERY = 20  # seconds between two plain lines
 
 
 def recipes(known: Iterable[Recipe], as_json: bool) -> None:
@@ -82,7 +83,7 @@ def _head(made: Plan) -> None:
 def progress() -> Iterator[tuple[Watch, Callable[[str], None]]]:
     """A line that stays up to date on a terminal; elsewhere a line now and then. All of it on stderr."""
     if not render.is_terminal(sys.stderr):
-        yield _plain, render.note
+        yield _Lines().watch, render.note
         return
     from rich.console import Console
     from rich.live import Live
@@ -133,11 +134,12 @@ class _Shown:
 
         step = self._step
         done = step.get("iteration", 0)
-        where = f"epoch {step.get('epoch', 1)}/{self._epochs}  {done}/{self._iterations}"
+        where = f"epoch {step.get('epoch', 1)}/{self._epochs}  {done}/{self._iterations}" if self._iterations else ""
         head = f"{self._run}  {where}  {_left(self._iterations - done, step)}"
         grid = Table.grid(padding=(0, 1))
         grid.add_row(Text(head, no_wrap=True, overflow="ellipsis"))
-        grid.add_row(ProgressBar(total=max(self._iterations, 1), completed=done, width=min(width - 2, 60)))
+        if self._iterations:
+            grid.add_row(ProgressBar(total=self._iterations, completed=done, width=min(width - 2, 60)))
         grid.add_row(Text(self._evaluating or _told(step), no_wrap=True, overflow="ellipsis"))
         if self._ap:
             grid.add_row(Text(f"AP so far: {self._ap}", no_wrap=True, overflow="ellipsis"))
@@ -160,16 +162,23 @@ def _told(step: Event) -> str:
 
 
 def _ap(event: Event) -> str:
-    return ", ".join(f"{metric} {ap:.1f}" for metric, ap in event["ap"].items())
+    return ", ".join(f"{metric} {ap:.1f}" for metric, ap in event["ap"].items() if ap is not None)
 
 
-def _plain(run: Run, event: Event) -> None:
-    if event["event"] == "start" and event["iteration"]:
-        render.note(f"{run.name}: goes on at iteration {event['iteration']} of {event['iterations']}")
-    if event["event"] == "step" and event["iteration"] % _EVERY == 0:
-        render.note(f"{run.name}: epoch {event['epoch']}, iteration {event['iteration']}, {_told(event)}")
-    if event["event"] == "val":
-        render.note(f"{run.name}: iteration {event['iteration']}, AP {_ap(event)}")
+class _Lines:
+    """A line now and then, for a log."""
+
+    def __init__(self) -> None:
+        self._told = 0.0
+
+    def watch(self, run: Run, event: Event) -> None:
+        if event["event"] == "start" and event["iteration"]:
+            render.note(f"{run.name}: goes on at iteration {event['iteration']} of {event['iterations']}")
+        if event["event"] == "step" and time.monotonic() - self._told > _EVERY:
+            self._told = time.monotonic()
+            render.note(f"{run.name}: epoch {event['epoch']}, iteration {event['iteration']}, {_told(event)}")
+        if event["event"] == "val":
+            render.note(f"{run.name}: iteration {event['iteration']}, AP {_ap(event)}")
 
 
 def verdict(found: Report, folder: str, as_json: bool) -> None:

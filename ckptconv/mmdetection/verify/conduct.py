@@ -1,7 +1,7 @@
 """Starts a run's processes, follows their events, and stops all of them with it.
 
-A folder belongs to one call at a time: a lock on it is held by the call and by what it started, so that processes
-which outlived a killed call are noticed, not joined.
+A work dir belongs to one call at a time, which holds a lock on it with what it starts; and a run's folder to one set
+of processes, which hold another one: those that outlived a killed call are noticed, not joined.
 """
 
 from __future__ import annotations
@@ -18,19 +18,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ckptconv.errors import CkptconvError, EnvironmentMissingError, UsageError
+from ckptconv.errors import EnvironmentMissingError, TrainingError, UsageError
 from ckptconv.mmdetection.verify.events import Event, Follower
+from ckptconv.mmdetection.verify.folder import EVENTS, FAILURE, LOCK, RESULT
+from ckptconv.mmdetection.verify.launch import MEETING
 from ckptconv.mmdetection.verify.plan import Run
-from ckptconv.mmdetection.verify.worker import EVENTS, FAILURE, RESULT
 
 OUTPUT = "output.log"
 _PAUSE = 0.2  # seconds between two looks at the events
 _PATIENCE = 15  # seconds that processes have to end when asked
 Watch = Callable[[Run, Event], None]
-
-
-class TrainingFailed(CkptconvError):
-    """The run's processes ended with an error that says nothing about the AP."""
 
 
 class Stopped(Exception):
@@ -45,7 +42,7 @@ class Stopped(Exception):
 def alone(folder: Path) -> Iterator[int]:
     """Holds the folder's lock; yields its file descriptor. Raises UsageError if another call works there."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -55,34 +52,54 @@ def alone(folder: Path) -> Iterator[int]:
             raise UsageError(
                 f"another run is at work in {folder}", f"Wait for it{stop}; or give another --work-dir."
             ) from None
+        os.ftruncate(descriptor, 0)
         yield descriptor
+        os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def conduct(run: Run, command: list[str], cuda: bool, lock: int, watch: Watch) -> None:
+def _require_idle(folder: Path) -> None:
+    """Raises UsageError if processes of an earlier call are still at work on the run."""
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UsageError(
+                f"processes of an earlier call are still at work in {folder}",
+                f"Wait for them, or stop them: kill {file.read().strip()}",
+            ) from None
+        file.truncate(0)
+
+
+def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
     """Run it to its end, or find that it is there.
 
-    Raises Stopped for a reason that is an answer, EnvironmentMissingError for processes that were killed or ran out of
-    memory, TrainingFailed for other errors. Interrupted or terminated, it stops the processes first.
+    Raises Stopped for a reason that is an answer, TrainingError for an error that is none, EnvironmentMissingError for
+    processes that were killed or ran out of memory. Interrupted or terminated, it stops the processes first.
     """
     if (run.folder / RESULT).exists():
         return
+    _require_idle(run.folder)
     (run.folder / FAILURE).unlink(missing_ok=True)
     follower = Follower(run.folder / EVENTS, from_the_end=True)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **({} if cuda else {"CUDA_VISIBLE_DEVICES": ""})}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // run.local, 1)))
     with (run.folder / OUTPUT).open("ab") as output, _terminable():
         start = output.tell()
-        process = subprocess.Popen(
-            [os.path.expandvars(word) for word in command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            pass_fds=[lock],
-        )
+        try:
+            process = subprocess.Popen(
+                [os.path.expandvars(word) if word.startswith(MEETING) else word for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                pass_fds=[lock],
+            )
+        except FileNotFoundError:
+            raise EnvironmentMissingError(f"there is no {command[0]}", "Start it where it is installed.") from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(process.pid).encode(), 0)
         try:
@@ -92,6 +109,7 @@ def conduct(run: Run, command: list[str], cuda: bool, lock: int, watch: Watch) -
                 time.sleep(_PAUSE)
         finally:
             _stop(process)
+            os.ftruncate(lock, 0)
     for event in follower.new():
         watch(run, event)
     if process.returncode or not (run.folder / RESULT).exists():
@@ -116,18 +134,33 @@ def _terminable() -> Iterator[None]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the whole group that it leads: asked first, then killed. Nothing happens if it has ended."""
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sent)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE)
+    """End the whole group that it leads: asked first, then killed, and at once if one is impatient."""
+    try:
+        _send(process, signal.SIGTERM)
+    finally:
+        _send(process, signal.SIGKILL)
+
+
+def _send(process: subprocess.Popen[bytes], sent: int) -> None:
+    """Send it to the group and wait for its leader. Nothing happens if they have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, sent)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE)
+
+
+def _said(failure: Path) -> dict[str, Any] | None:
+    """What a process said of its end; None if it could not say, or not all of it."""
+    try:
+        said: dict[str, Any] = json.loads(failure.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return said
 
 
 def _explain(run: Run, status: int, start: int) -> NoReturn:
     log = run.folder / OUTPUT
-    if (run.folder / FAILURE).exists():
-        said = json.loads((run.folder / FAILURE).read_text(encoding="utf-8"))
+    if said := _said(run.folder / FAILURE):
         kind, message = said["kind"], said["message"]
         if kind in ("proof", "diverged"):
             raise Stopped(kind, message, said["hint"])
@@ -136,7 +169,9 @@ def _explain(run: Run, status: int, start: int) -> NoReturn:
                 f"{run.name} ran out of memory: {message}",
                 "More GPUs take fewer images each: --gpus N. --amp needs half of it, and is another recipe.",
             )
-        raise TrainingFailed(f"{run.name} failed: {message}", said["hint"] or f"Its whole output: {log}")
+        raise TrainingError(
+            f"{run.name} failed: {message}", said["hint"] or f"Its whole output: {log}", said.get("exit_code")
+        )
     with log.open("rb") as file:
         file.seek(start)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]

@@ -20,7 +20,7 @@ def loss(runs: Sequence[Mapping[str, Any]]) -> str:
 def ap(runs: Sequence[Mapping[str, Any]], expected: Mapping[str, float]) -> str:
     """Box and mask AP of each run, with what was expected of them; '' if nothing was evaluated while training."""
     lines = [
-        (f"{run['name']} {metric}", [(i, found[metric]) for i, found in run["vals"] if metric in found])
+        (f"{run['name']} {metric}", [(i, found[metric]) for i, found in run["vals"] if found.get(metric) is not None])
         for run in runs
         if run["steps"]
         for metric in run["ap"]

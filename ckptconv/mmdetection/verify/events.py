@@ -6,7 +6,6 @@ A kill may leave half a line, and a resumed run repeats what came after its chec
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +67,10 @@ class Curve:
     iterations: int
 
     @property
-    def seconds(self) -> float:
-        """The median time of a step, in seconds."""
+    def seconds(self) -> float | None:
+        """The median time of a step, in seconds; None if no step was timed."""
         took = sorted(step["seconds"] for step in self.steps if step.get("seconds"))
-        return float(took[len(took) // 2]) if took else math.nan
+        return float(took[len(took) // 2]) if took else None
 
 
 def curve(path: Path) -> Curve:

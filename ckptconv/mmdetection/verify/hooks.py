@@ -6,19 +6,22 @@ Source of the hooks' order and of the message hub's names: `mmengine/hooks/` and
 from __future__ import annotations
 
 import math
+import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import set_random_seed
 
 from ckptconv.mmdetection.verify.events import Log
-from ckptconv.mmdetection.verify.worker import peak_mib, write_whole
+from ckptconv.mmdetection.verify.folder import write_whole
 
 _EVENTS = 2000  # of steps, at most, in a run
 _AMP_PATIENCE = 20  # losses that are no numbers, in a row: a scaled loss may overflow for a few steps
@@ -42,15 +45,15 @@ class ChronicleHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
 
     @property
     def images_a_second(self) -> float | None:
-        """Of the last evaluation: the detector and its post-processing, all processes together, without loading."""
-        return self._images * get_world_size() / self._seconds if self._seconds else None
+        """Of one process in the last evaluation: the detector and its post-processing, without loading."""
+        return self._images / self._seconds if self._seconds else None
 
     def _write(self, event: str, **body: object) -> None:
         if self._log is not None:
             self._log.write(event, **body)
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
-        self._every = max(runner.max_iters // _EVENTS, 1)
+        self._every = max(-(-runner.max_iters // _EVENTS), 1)
         self._write("start", iteration=runner.iter, iterations=runner.max_iters, epochs=runner.max_epochs)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
@@ -97,7 +100,8 @@ class ChronicleHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
     def after_val_epoch(self, runner, metrics=None) -> None:  # type: ignore[no-untyped-def]
         self.evaluated = runner.iter
         names = {"box": "coco/bbox_mAP", "mask": "coco/segm_mAP"}
-        ap = {name: 100 * metrics[key] for name, key in names.items() if key in (metrics or {})}
+        found = {name: metrics[key] for name, key in names.items() if key in (metrics or {})}
+        ap = {name: 100 * value if value >= 0 else None for name, value in found.items()}  # -1: nothing is annotated
         self._write("val", iteration=runner.iter, epoch=runner.epoch, ap=ap)
 
 
@@ -111,7 +115,7 @@ class ReseedHook(Hook):  # type: ignore[misc]
         self._seed = seed
 
     def before_train_epoch(self, runner) -> None:  # type: ignore[no-untyped-def]
-        set_random_seed(self._seed * 10_000 + runner.epoch)
+        set_random_seed((self._seed * 10_000 + runner.epoch) % 2**32)  # numpy takes no more
 
 
 @METRICS.register_module()
@@ -128,3 +132,11 @@ class RecordingCocoMetric(CocoMetric):  # type: ignore[misc]
         body = {"images": sorted(set(seen)), "categories": self.cat_ids, "mmdet": metrics}
         write_whole(self._record, body)
         return metrics
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held: on the GPU if there is one, as MMDetection's tables count it."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / (1 << 20)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -9,6 +9,7 @@ from pathlib import Path
 from ckptconv.errors import UsageError
 
 WORKER = "ckptconv.mmdetection.verify.worker"
+MEETING = "--rdzv-endpoint="  # an option whose value the shell fills in
 _ON_CPU = 2
 _WAIT = 1800  # seconds that a node waits for the others
 
@@ -54,7 +55,7 @@ class Launch:
                 f"--nnodes={self.nodes}",
                 "--rdzv-backend=c10d",
                 f"--rdzv-id=ckptconv-{folder.name}",
-                "--rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT",
+                f"{MEETING}$MASTER_ADDR:$MASTER_PORT",
                 f"--rdzv-conf=join_timeout={_WAIT},read_timeout={_WAIT}",
             ]
         )
@@ -71,13 +72,19 @@ class Launch:
 
 
 def launch(launcher: str | None, gpus: int | None, nodes: int, there: int) -> Launch:
-    """How to start a run. ``there``: GPUs of this machine. Raises UsageError for more GPUs than it has."""
+    """How to start a run. ``there``: GPUs of this machine.
+
+    Raises UsageError for several processes without a launcher, and for GPUs of a Slurm that nobody counted.
+    """
+    if launcher == "slurm" and gpus is None and not there:
+        raise UsageError("how many GPUs the nodes have cannot be seen from here", "Give --gpus N; 0 is their CPUs.")
     wanted = there if gpus is None else gpus
     chosen = launcher or ("pytorch" if wanted > 1 or nodes > 1 else "none")
     if chosen == "none" and gpus is None:
         wanted = min(wanted, 1)
     if chosen == "none" and (wanted > 1 or nodes > 1):
         raise UsageError(
-            f"--launcher none starts one process, and {wanted * nodes} are asked for", "--launcher pytorch"
+            f"--launcher none starts one process, and {wanted * nodes} are asked for",
+            "Give --launcher pytorch or slurm.",
         )
     return Launch(chosen, wanted, nodes)

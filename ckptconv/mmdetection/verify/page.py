@@ -38,7 +38,7 @@ svg, img { width: 100%; height: auto; display: block } figure { margin: 0 } figc
 
 def write(made: Report, folder: Path, seen: tuple[Path, Path, Path] | None) -> None:
     """Write it. ``seen``: annotations, detections and images to draw, as `drawing.drawn` takes them."""
-    (folder / "report.html").write_text(page(made, seen), encoding="utf-8")
+    (folder / "report.html").write_text(page(made, seen), encoding="utf-8", errors="backslashreplace")
 
 
 def page(made: Report, seen: tuple[Path, Path, Path] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -9,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import UsageError
+from ckptconv.folding import some
 from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.check import Checked, check
 from ckptconv.mmdetection.verify import page, report, shapes, small, subset
 from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
 from ckptconv.mmdetection.verify.events import Curve, curve
+from ckptconv.mmdetection.verify.folder import CONFIG, DETECTIONS, EVALUATION, EVENTS
 from ckptconv.mmdetection.verify.measure import Measured, measure
-from ckptconv.mmdetection.verify.plan import Plan, Run, plan, require_machine
+from ckptconv.mmdetection.verify.plan import CONVERTED, RANDOM, Plan, Run, plan, require_machine
+from ckptconv.mmdetection.verify.recipes import RECIPES
 from ckptconv.mmdetection.verify.request import Request
-from ckptconv.mmdetection.verify.verdict import FAIL, MEASURED, PASS, Verdict, compared, lifted
-from ckptconv.mmdetection.verify.worker import CONFIG, DETECTIONS, EVALUATION, EVENTS
+from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
 
 IDENTITY = "request.json"
 _DIVERGED = 1.5  # mean loss of the last tenth of the steps over that of the first
@@ -55,6 +58,7 @@ def verify(
             stage("proof: the detector is built and compared with its checkpoint")
             checked = check(made.folder / CONFIG)
         reasons = [] if checked is None or checked.good else list(_unproved(checked))
+        weak: list[str] = []  # what is wrong with the opponent of a lift says nothing about the checkpoint
         if not reasons:
             try:
                 _prepare(made, stage)
@@ -65,16 +69,15 @@ def verify(
                     run.folder.mkdir(exist_ok=True)
                     _write_config(run.folder / CONFIG, run.config)
                     run.job.save(run.folder)
-                    conduct(run, made.launch.command(run.folder), run.job.cuda, lock, watch or _unwatched)
+                    conduct(run, made.launch.command(run.folder), lock, watch or _unwatched)
                     measured[run.name] = _measured(made, run)
-                    reasons += _spoilt(run, measured[run.name])
+                    (weak if run.group == RANDOM else reasons).extend(_spoilt(run, measured[run.name]))
             except Stopped as stopped:
-                reasons.append(f"{run.name} was stopped: {stopped.message}")
-        verdict = (
-            Verdict(FAIL, tuple(reasons), "a run that is not sound is no evidence")
-            if reasons
-            else _judged(made, measured)
-        )
+                (weak if run.group == RANDOM else reasons).append(f"{run.name} was stopped: {stopped.message}")
+        if reasons or weak:
+            verdict = Verdict(FAIL if reasons else INCONCLUSIVE, (*reasons, *weak), "an unsound run is no evidence")
+        else:
+            verdict = _judged(made, measured)
         found = report.report(made, _proof(made, checked), measured, verdict)
         report.write(found, made.folder)
         page.write(found, made.folder, _seen(made))
@@ -86,14 +89,18 @@ def _unwatched(*_: Any) -> None:
 
 
 def _what(made: Plan, run: Run) -> str:
-    images = f"{made.images if made.training is None else made.training.batch} images a step"
-    return f"trains and is evaluated, {images}" if run.job.train else "is evaluated"
+    return f"trains and is evaluated, {made.images} images a step" if run.job.train else "is evaluated"
 
 
 def _claim(made: Plan) -> None:
     """A work dir belongs to one question: asked again it goes on; another one is refused."""
     asked = asdict(made.request)
-    asked |= {"digest": made.digest, "fingerprint": made.start.fingerprint if made.start else None}
+    asked |= {
+        "config": hashlib.sha256(literal.assignments(made.config).encode()).hexdigest(),
+        "fingerprint": made.start.fingerprint if made.start else None,
+        "detector_sha256": report.hashed(Path(made.request.detector)) if made.request.detector else None,
+        "annotations_sha256": None if made.training else report.hashed(Path(made.config["val_evaluator"]["ann_file"])),
+    }
     for free in ("expected", "tolerance", "work_dir", "seeds"):  # the same runs, judged anew, or more of them
         asked.pop(free)
     asked = json.loads(json.dumps(asked))
@@ -122,16 +129,16 @@ def _unproved(checked: Checked) -> Iterator[str]:
 
 
 def _proof(made: Plan, checked: Checked | None) -> Mapping[str, Any] | None:
-    if checked is None:
+    if checked is None or not checked.reports:
         return None
     reports = checked.reports
     return {
         "equal": sum(r.equal for r in reports),
         "total": sum(r.total for r in reports),
-        "checkpoint": reports[0].checkpoint if reports else None,
+        "checkpoint": reports[0].checkpoint,
         "fingerprint": made.start.fingerprint if made.start else None,
         "method": made.start.method if made.start else None,
-        "backbone": reports[0].network if reports else None,
+        "backbone": reports[0].network,
     }
 
 
@@ -187,10 +194,10 @@ def _judged(made: Plan, measured: Mapping[str, Measured]) -> Verdict:
     values = {m: [_ap(found, m) for found in measured.values()] for m in made.metrics}
     if made.expected is None:
         said = ", ".join(f"{m} AP {v[0]:.2f}" for m, v in values.items())
-        return Verdict(MEASURED, (f"{said}; no published row has this recipe, and --expect was not given",), "none")
-    unmeasured = [m for m in made.expected.ap if m not in values]
-    if unmeasured:
-        raise UsageError(f"{made.request.target} has no {unmeasured[0]} AP", "Leave it out of --expect.")
+        rows = [name for name, row in RECIPES.items() if row.digest == made.digest]
+        known = f"its recipe is that of {some(rows, 2)}: name the one whose weights these are" if rows else ""
+        reasons = (f"{said}; nothing to compare it with: no published row is named, nor --expect", known)
+        return Verdict(MEASURED, tuple(filter(None, reasons)), "none")
     return compared(values, made.expected)
 
 
@@ -203,7 +210,6 @@ def _differences(made: Plan, measured: Mapping[str, Measured]) -> Iterator[tuple
     """By metric: AP of the converted backbone above that of random weights, a seed each."""
     for metric in made.metrics:
         arms = [
-            [_ap(measured[run.name], metric) for run in made.runs if run.group == arm]
-            for arm in ("converted", "random")
+            [_ap(measured[run.name], metric) for run in made.runs if run.group == arm] for arm in (CONVERTED, RANDOM)
         ]
         yield metric, [with_it - without for with_it, without in zip(*arms, strict=True)]

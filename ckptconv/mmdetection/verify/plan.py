@@ -17,14 +17,15 @@ from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
 from ckptconv.mmdetection.verify import small
-from ckptconv.mmdetection.verify.launch import Launch, launch
+from ckptconv.mmdetection.verify.folder import Job
+from ckptconv.mmdetection.verify.launch import MEETING, Launch, launch
 from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
 from ckptconv.mmdetection.verify.request import TIERS, Request, is_config
 from ckptconv.mmdetection.verify.verdict import FAIL, PASS, Expected
-from ckptconv.mmdetection.verify.worker import Job
 
 SMOKE = small.Training(train=200, val=60, epochs=12, val_every=4)
 LIFT = small.Training(train=120, val=100, epochs=6, val_every=3)
+CONVERTED, RANDOM = "converted", "random"  # the arms of a lift
 _LEARNT = 20.0  # AP points: an untrained detector has 0
 _TESTED = (
     0.07,
@@ -80,14 +81,14 @@ class Plan:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        said = value_at(self.config, "val_evaluator.metric", ())
+        said = value_at(self.config, "val_evaluator.metric", "bbox")
         return ("box", "mask") if "segm" in said else ("box",)
 
     def commands(self) -> Iterator[str]:
         """The exact commands of the runs, as they can be typed once the folder is there."""
         for run in self.runs:
             words = self.launch.command(run.folder, "python")
-            yield " ".join(word if word.startswith("--rdzv-endpoint=") else shlex.quote(word) for word in words)
+            yield " ".join(word if word.startswith(MEETING) else shlex.quote(word) for word in words)
 
 
 def plan(request: Request, gpus_there: int) -> Plan:
@@ -107,20 +108,23 @@ def plan(request: Request, gpus_there: int) -> Plan:
                 "Its weights on a recipe of MMDetection: a config as TARGET, with the AP that you expect: --expect.",
             )
     title, config, start = _target(request, recipe)
+    _require_detector(request, config)
     _require_coco(request, config)
     if request.data_root is not None:
         config = small.moved(config, request.data_root)
     if request.amp:
         config = small.mixed(config)
     started = launch(request.launcher, request.gpus, request.nodes, gpus_there)
-    images = _images(config, recipe, request, started)
-    trains_itself = request.tier in ("full", "eval") or request.data_root is not None
-    if trains_itself:
-        config = small.batch(config, images // started.processes)
-    mark = digest(config, started.processes)
-    expected = _expected(request, recipe, mark, start)
+    images = _images(config, recipe)
+    mark = digest(small.batch(config, images), 1)
+    expected = _expected(request, recipe, mark)
     folder = Path(request.work_dir or f"work_dirs/{_short(request.target)}-{request.tier}")
-    training = None if trains_itself or request.tier == "load" else (LIFT if request.tier == "lift" else SMOKE)
+    own_data = request.tier in ("full", "eval") or request.data_root is not None
+    training = None if own_data or request.tier == "load" else (LIFT if request.tier == "lift" else SMOKE)
+    if training is not None:
+        images = training.batch
+    if request.tier not in ("eval", "load"):
+        _require_shares(images, started.processes)
     made = Plan(
         request,
         title,
@@ -134,7 +138,7 @@ def plan(request: Request, gpus_there: int) -> Plan:
         (),
         expected,
         training,
-        tuple(_missing(config, request.tier)) if trains_itself else (),
+        tuple(_missing(config, request.tier)) if own_data else (),
     )
     return replace(made, runs=tuple(_runs(made)))
 
@@ -177,34 +181,46 @@ def _start(config: Mapping[str, Any]) -> Pretrained | None:
         return None  # `check` will say what is wrong with it
 
 
+def _require_detector(request: Request, config: Mapping[str, Any]) -> None:
+    if not isinstance(value_at(config, "model.backbone"), Mapping):
+        raise UsageError(f"{request.target} has no model.backbone", "Give a detector's config.")
+    if not isinstance(value_at(config, "train_dataloader.batch_size"), int):
+        raise UsageError(f"{request.target} does not say how many images a step", "Set train_dataloader.batch_size.")
+
+
 def _require_coco(request: Request, config: Mapping[str, Any]) -> None:
     if request.tier == "load":
         return
     evaluator = config.get("val_evaluator")
     if not isinstance(evaluator, Mapping) or evaluator.get("type") not in ("CocoMetric", "mmdet.CocoMetric"):
         raise UsageError(f"{request.target} is not evaluated by CocoMetric", "verify-ap measures COCO's AP only.")
-    if "bbox" not in evaluator.get("metric", ()):
-        raise UsageError(f"{request.target} does not measure the AP of boxes", "val_evaluator.metric = 'bbox'")
+    metric = evaluator.get("metric", "bbox")
+    if "bbox" not in metric:
+        raise UsageError(f"{request.target} does not measure the AP of boxes", "Set val_evaluator.metric = 'bbox'.")
+    if not isinstance(evaluator.get("ann_file"), str):
+        raise UsageError(f"{request.target} does not say what is true", "Set val_evaluator.ann_file.")
+    if "mask" in (request.expected or ()) and "segm" not in metric:
+        raise UsageError(f"{request.target} has no mask AP", "Leave it out of --expect.")
 
 
-def _images(config: Mapping[str, Any], recipe: Recipe | None, request: Request, started: Launch) -> int:
-    """Images a step, all processes together: the recipe's, whatever the number of GPUs."""
-    if request.tier in ("smoke", "lift") and request.data_root is None:
-        images = SMOKE.batch
-    elif recipe is not None:
-        images = recipe.images
-    else:
-        images = value_at(config, "auto_scale_lr.base_batch_size") or config["train_dataloader"]["batch_size"] * 8
-    if request.tier not in ("eval", "load") and images % started.processes:
+def _images(config: Mapping[str, Any], recipe: Recipe | None) -> int:
+    """Images a step, all processes together: those that the learning rate is meant for, on any number of GPUs."""
+    if recipe is not None:
+        return recipe.images
+    images: int = value_at(config, "auto_scale_lr.base_batch_size") or config["train_dataloader"]["batch_size"] * 8
+    return images
+
+
+def _require_shares(images: int, processes: int) -> None:
+    if images % processes:
         raise UsageError(
-            f"{images} images a step cannot be shared by {started.processes} processes",
+            f"{images} images a step cannot be shared by {processes} processes",
             "Choose --gpus and --nodes whose product divides them.",
         )
-    return max(images, started.processes)
 
 
-def _expected(request: Request, recipe: Recipe | None, mark: str, start: Pretrained | None) -> Expected | None:
-    """What the AP is compared with: what the user expects, the published row of this recipe, or a floor."""
+def _expected(request: Request, recipe: Recipe | None, mark: str) -> Expected | None:
+    """What the AP is compared with: what the user expects, the row that is named and its recipe, or a floor."""
     tier, tolerance = request.tier, request.tolerance
     usual = _TESTED if tier == "eval" else _TRAINED
     reason = usual[1] if tolerance is None else "--tolerance"
@@ -214,12 +230,7 @@ def _expected(request: Request, recipe: Recipe | None, mark: str, start: Pretrai
     if tier == "smoke":
         floor = {"box": _LEARNT}
         return Expected(floor, tolerance or 0, "an untrained detector has 0", "the floor of this tier", PASS)
-    if tier not in ("full", "eval"):
-        return None
-    if recipe is None and start is not None:
-        rows = [r for r in RECIPES.values() if r.digest == mark and r.method == start.method]
-        recipe = rows[0] if len(rows) == 1 else None  # several: whose weights these are, the file does not say
-    if recipe is None:
+    if tier not in ("full", "eval") or recipe is None:
         return None
     if recipe.digest != mark:
         changed = "--amp trains" if request.amp else "this is"
@@ -252,12 +263,16 @@ def _runs(made: Plan) -> Iterator[Run]:
         from ckptconv.mmdetection.verify.shapes import CLASSES
 
         config = small.shrink(config, made.training, made.data, CLASSES)
-        config = small.batch(config, made.training.batch // processes.processes)
+        config = small.mixed(config) if request.amp else config
     elif tier == "lift":
-        config = small.annotated(small.unfrozen(config), *(made.data / f"{part}.json" for part in ("train", "val")))
+        config = small.unfrozen(config)
+        if request.images is not None:
+            config = small.annotated(config, *(made.data / f"{part}.json" for part in ("train", "val")))
+    if tier in ("smoke", "lift", "full"):
+        config = small.batch(config, made.images // processes.processes)
     for seed in seeds if tier in ("smoke", "lift", "full") else ():
         job = Job(True, seed, launcher, cuda, repeatable=made.training is not None)
-        arms = {"converted": config, "random": small.from_random(config)} if tier == "lift" else {"": config}
+        arms = {CONVERTED: config, RANDOM: small.from_random(config)} if tier == "lift" else {"": config}
         for arm, changed in arms.items():
             name = "-".join(filter(None, (arm, f"seed{seed}")))
             yield Run(name, made.folder / name, changed, job, arm or "trained", processes.local)
@@ -268,11 +283,10 @@ def require_machine(made: Plan, gpus_there: int) -> None:
     request = made.request
     where = made.config.get("data_root") or "."
     lacks = f"{where} lacks {', '.join(made.missing)}" if made.missing else ""
-    if request.tier == "full" and not gpus_there and request.launcher != "slurm":
-        epochs = value_at(made.config, "train_cfg.max_epochs")
+    if request.tier == "full" and not made.launch.gpus:
         raise EnvironmentMissingError(
-            f"--tier full needs a GPU, and there is none: it trains {epochs} epochs with {made.images} images a step, "
-            f"which MMDetection's schedule means for 8 GPUs with {max(made.images // 8, 1)} images each",
+            f"--tier full needs a GPU, and there is none: it trains {length(made.config)} with {made.images} images a "
+            f"step, which MMDetection's schedule means for 8 GPUs with {max(made.images // 8, 1)} images each",
             "\n".join(filter(None, ("On the CPU: --tier smoke, --tier lift.", lacks and f"Also, {lacks}. {_COCO}"))),
         )
     if made.launch.apart and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
@@ -290,6 +304,12 @@ def require_machine(made: Plan, gpus_there: int) -> None:
         raise UsageError(f"the data set is not there: {lacks}", f"{_COCO}\nElsewhere: --data-root DIR")
     if request.detector is not None and not Path(request.detector).is_file():
         raise UsageError(f"there is no detector {request.detector}", "Give a checkpoint that mmengine saved.")
+
+
+def length(config: Mapping[str, Any]) -> str:
+    """How long a config trains, in words."""
+    epochs, iterations = (value_at(config, f"train_cfg.max_{unit}") for unit in ("epochs", "iters"))
+    return f"{epochs} epochs" if epochs else f"{iterations} iterations"
 
 
 def _missing(config: Mapping[str, Any], tier: str) -> Iterator[str]:

@@ -82,10 +82,10 @@ def _detectron2(method: str, title: str, epochs: int, schedule: str, box: float,
 
 
 # Of mmdet 3.3.0's own configs/selfsup_pretrain; both methods have the same recipe.
-_1X = "e478b41c2491d0e13004240efe65183dcafc8749b03cd89ccddd1743a067e28c"
-_MS_2X = "6d7a84727760d92f95512d50414b51ef82e27deea2713d84a4116bbbc9b20c3e"
+_1X = "ae43027cfbe7972aa14261e22250fea25a3759f35f9667d5d4e96505d0753c66"
+_MS_2X = "a2547438558c406d3f802cc4ea881d9ea9e7116b565d94950bbcf5a24494735d"
 # Of mmselfsup's configs/benchmarks/mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py on mmdet 3.3.0.
-_MMSELFSUP = "30aae6317cb7ece0b405c78c560c7c0677fcff4ce4b23c528298c1d7e8007ffc"
+_MMSELFSUP = "aaef7a05f41afc3951abae47e0578dd34bdc319e3595dc7ac48a1c0523c00375"
 _PIXPRO = "PixPro, README.md"
 _SOCO = "SoCo, README.md"
 _INSLOC = "InstanceLoc, MODELZOO.md"
@@ -133,8 +133,11 @@ _PARTS = (
     "train_cfg",
     "param_scheduler",
     "optim_wrapper",
+    "val_cfg",
+    "load_from",
+    "custom_hooks",
 )
-"""The parts of a config that decide the AP. Logging, paths, processes, hooks and seeds do not belong to a recipe."""
+"""The parts of a config that decide the AP. Logging, paths, processes and seeds do not belong to a recipe."""
 
 _ELSEWHERE = ("_scope_", "checkpoint", "data_root", "num_workers", "persistent_workers", "backend_args", "val_interval")
 
@@ -142,9 +145,12 @@ _ELSEWHERE = ("_scope_", "checkpoint", "data_root", "num_workers", "persistent_w
 def digest(config: Mapping[str, Any], gpus: int) -> str:
     """What a resolved config trains, as 64 hex digits: equal for two configs that differ only in where things are.
 
-    Images a GPU count times GPUs. Paths of data and checkpoint, workers and hooks do not count.
+    Images a GPU count times GPUs. Paths of data and checkpoint, workers, and the hooks that every config has do not
+    count.
     """
     recipe = {part: _plain(config.get(part), str(config.get("data_root") or "")) for part in _PARTS}
+    hooks = [hook for hook in config.get("custom_hooks") or [] if hook.get("type") != "CheckpointGuard"]
+    recipe["custom_hooks"] = _plain(hooks, "")
     loader = recipe["train_dataloader"]
     if isinstance(loader, dict):
         loader["batch_size"] = int(loader.get("batch_size", 1)) * gpus

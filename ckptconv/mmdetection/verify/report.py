@@ -7,7 +7,7 @@
     verdict                {status, reasons, rule, needed}
     expected               {ap: {box, mask}, tolerance, above, band (in words), reason, source} or null
     proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
-    recipe                 {digest, row, images, epochs, lr, detector, style, schedule}
+    recipe                 {digest, row, images, length, lr, detector, style, schedule} of what was run
     data                   {generated, images, annotated, sha256}
     detector               {path, sha256} of the eval tier, or null
     runs                   [{name, group, seed, iterations, starts, seconds, images_a_second, peak_mib, ap, metrics,
@@ -30,10 +30,11 @@ from typing import Any
 
 from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.verify.events import curve
+from ckptconv.mmdetection.verify.folder import EVENTS, RESULT, write_whole
 from ckptconv.mmdetection.verify.measure import Measured
-from ckptconv.mmdetection.verify.plan import Plan, Run
+from ckptconv.mmdetection.verify.plan import RANDOM, Plan, Run, length
+from ckptconv.mmdetection.verify.recipes import digest
 from ckptconv.mmdetection.verify.verdict import Verdict
-from ckptconv.mmdetection.verify.worker import EVENTS, RESULT, write_whole
 
 SCHEMA = 1
 Report = Mapping[str, Any]
@@ -54,7 +55,8 @@ _COLUMNS = (
 
 def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, Measured], verdict: Verdict) -> Report:
     """The whole report. ``measured`` by the run's name; runs that did not come to an end are left out."""
-    backbone = value_at(plan.config, "model.backbone", {})
+    config = plan.runs[0].config if plan.runs else plan.config
+    backbone = value_at(config, "model.backbone", {})
     first = next(iter(measured.values()), None)
     generated = plan.training is not None
     return {
@@ -68,22 +70,22 @@ def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, M
         "expected": {**asdict(plan.expected), "band": plan.expected.band} if plan.expected else None,
         "proof": proof,
         "recipe": {
-            "digest": plan.digest,
-            "row": plan.recipe.name if plan.recipe else None,
+            "digest": digest(config, plan.launch.processes) if generated else plan.digest,
+            "row": plan.recipe.name if plan.recipe and not generated else None,
             "images": plan.images,
-            "epochs": value_at(plan.config, "train_cfg.max_epochs"),
-            "lr": value_at(plan.config, "optim_wrapper.optimizer.lr"),
-            "detector": value_at(plan.config, "model.type"),
+            "length": length(config),
+            "lr": value_at(config, "optim_wrapper.optimizer.lr"),
+            "detector": value_at(config, "model.type"),
             "style": backbone.get("style", "pytorch"),
-            "schedule": plan.recipe.schedule if plan.recipe else None,
+            "schedule": plan.recipe.schedule if plan.recipe and not generated else None,
         },
         "data": {
             "generated": generated,
             "images": first.images if first else None,
             "annotated": first.annotated if first else None,
-            "sha256": _hashed(truth(plan)),
+            "sha256": hashed(truth(plan)),
         },
-        "detector": {"path": plan.request.detector, "sha256": _hashed(Path(plan.request.detector))}
+        "detector": {"path": plan.request.detector, "sha256": hashed(Path(plan.request.detector))}
         if plan.request.detector
         else None,
         "runs": [_run(run, measured[run.name]) for run in plan.runs if run.name in measured],
@@ -107,7 +109,7 @@ def _run(run: Run, found: Measured) -> Mapping[str, Any]:
         "seed": run.job.seed,
         "iterations": result["iterations"],
         "starts": went.starts,
-        "seconds": went.seconds if went.steps else None,
+        "seconds": went.seconds,
         "images_a_second": result["images_a_second"],
         "peak_mib": max([result["peak_mib"], *(s["memory_mib"] for s in went.steps)]),
         "ap": {metric: ap["AP"] for metric, ap in found.ap.items()},
@@ -119,7 +121,7 @@ def _run(run: Run, found: Measured) -> Mapping[str, Any]:
     }
 
 
-def _hashed(path: Path) -> str | None:
+def hashed(path: Path) -> str | None:
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -132,7 +134,7 @@ def _hashed(path: Path) -> str | None:
 def write(made: Report, folder: Path) -> None:
     """Write ``report.json`` and ``report.md``."""
     write_whole(folder / "report.json", made)
-    (folder / "report.md").write_text(markdown([made]), encoding="utf-8")
+    (folder / "report.md").write_text(markdown([made]), encoding="utf-8", errors="backslashreplace")
 
 
 def markdown(reports: Sequence[Report]) -> str:
@@ -151,11 +153,11 @@ def markdown(reports: Sequence[Report]) -> str:
 def _cells(made: Report, group: str) -> list[str]:
     runs = [run for run in made["runs"] if run["group"] == group]
     recipe, proof = made["recipe"], made["proof"] or {}
-    method = "random weights" if group == "random" else proof.get("method") or recipe["detector"]
+    method = "random weights" if group == RANDOM else proof.get("method") or recipe["detector"]
     speed = [r["images_a_second"] for r in runs if r["images_a_second"]]
     memory = f"{max(r['peak_mib'] for r in runs) / 1024:.1f}"
     device = runs[0]["environment"]["device"]
-    schedule = made["tier"] if made["data"]["generated"] else recipe["schedule"] or f"{recipe['epochs']}e"
+    schedule = made["tier"] if made["data"]["generated"] else recipe["schedule"] or recipe["length"]
     return [
         method,
         proof.get("backbone") or "",

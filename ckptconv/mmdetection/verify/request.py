@@ -84,8 +84,6 @@ class Request:
             raise UsageError("--images takes that many of a data set, and there is none", "Give --data-root DIR, too.")
         if self.tier == "lift" and self.seeds == 1:
             raise UsageError("one seed has no confidence interval", "Give --seeds 3 or more.")
-        if self.launcher == "none" and (self.nodes > 1 or (self.gpus or 1) > 1):
-            raise UsageError("--launcher none starts one process", "Give --launcher pytorch or slurm.")
 
 
 def expectations(text: str) -> dict[str, float]:

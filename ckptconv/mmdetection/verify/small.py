@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ckptconv.errors import UsageError
 from ckptconv.mmdetection.sheet import GUARD
 
 Config = dict[str, Any]
 
 _WIDTH = 64  # channels of the neck and of the heads, a quarter of the usual 256
 _USUAL = 256
+_RESNETS = ("ResNet", "ResNeXt")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def shrink(config: Config, training: Training, data: Path, classes: tuple[str, .
     small = deepcopy(config)
     _narrow(small["model"])
     _recount(small["model"], len(classes))
-    small["model"]["backbone"]["frozen_stages"] = -1
+    small = unfrozen(small)
     small |= _data(small, training, data, classes)
     small |= _schedule(training)
     small["default_hooks"] = {
@@ -59,9 +61,14 @@ def from_random(config: Config) -> Config:
     """The same config without its pretrained weights, and without the guard that would miss them."""
     random = deepcopy(config)
     for _, node in _dicts(random["model"]):
-        start = node.get("init_cfg")
-        if isinstance(start, Mapping) and start.get("type") == "Pretrained":
-            node["init_cfg"] = None
+        said = node.get("init_cfg")
+        starts = [said] if isinstance(said, Mapping) else list(said or [])
+        kept = [start for start in starts if start.get("type") != "Pretrained"]
+        if len(kept) < len(starts):
+            node["init_cfg"] = kept or None
+        if isinstance(node.get("pretrained"), str):  # the older way to say it
+            node["pretrained"] = None
+    random["load_from"] = None
     random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if h.get("type") != "CheckpointGuard"]
     return random
 
@@ -80,9 +87,18 @@ def guarded(config: Config, fingerprint: str) -> Config:
 
 
 def unfrozen(config: Config) -> Config:
-    """The same config with a backbone that trains whole: a frozen stem of random numbers would be no fair opponent."""
+    """The same config with a backbone that trains whole: frozen random numbers would be no fair opponent.
+
+    What a ResNet freezes, and what other backbones are said to freeze by the same names.
+    """
     free = deepcopy(config)
-    free["model"]["backbone"]["frozen_stages"] = -1
+    backbone = free["model"]["backbone"]
+    for name, value in (("frozen_stages", -1), ("norm_eval", False)):
+        if name in backbone or backbone.get("type") in _RESNETS:
+            backbone[name] = value
+    norm = backbone.get("norm_cfg")
+    if isinstance(norm, Mapping) and "requires_grad" in norm:
+        backbone["norm_cfg"] = {**norm, "requires_grad": True}
     return free
 
 
@@ -111,14 +127,21 @@ def mixed(config: Config) -> Config:
 
 
 def moved(config: Config, root: str) -> Config:
-    """The same config with its data set below another root."""
-    before, after = str(config.get("data_root") or ""), f"{root.rstrip('/')}/"
+    """The same config with what lies below its data root below another one. Raises UsageError for none or several."""
+    after = f"{root.rstrip('/')}/"
     changed = {**deepcopy(config), "data_root": after}
-    for part in ("train_dataloader", "val_dataloader", "val_evaluator"):
-        for _, node in _dicts(changed.get(part)):
-            for key in ("data_root", "ann_file"):
+    parts = [changed.get(part) for part in ("train_dataloader", "val_dataloader", "val_evaluator")]
+    roots = {node["data_root"] for part in parts for _, node in _dicts(part) if node.get("data_root")}
+    said = str(config.get("data_root"))
+    if said not in roots and len(roots) != 1:
+        where = f"they are in {', '.join(sorted(roots))}" if roots else "the config has no data_root"
+        raise UsageError(f"which data set --data-root moves is not clear: {where}", "Set it in the config.")
+    before = f"{(said if said in roots else roots.pop()).rstrip('/')}/"
+    for part in parts:
+        for _, node in _dicts(part):
+            for key in ("data_root", "ann_file", "img"):
                 value = node.get(key)
-                if isinstance(value, str) and before and value.startswith(before):
+                if isinstance(value, str) and f"{value}/".startswith(before):
                     node[key] = after + value[len(before) :]
     return changed
 
@@ -134,8 +157,8 @@ def annotated(config: Config, train: Path, val: Path) -> Config:
     for part, file in (("train", train), ("val", val)):
         for _, node in _dicts(changed[f"{part}_dataloader"]):
             if "ann_file" in node:
-                node["ann_file"] = str(file)
-    changed["val_evaluator"]["ann_file"] = str(val)
+                node["ann_file"] = str(file.absolute())
+    changed["val_evaluator"]["ann_file"] = str(val.absolute())
     return changed
 
 
@@ -184,7 +207,7 @@ def _recount(model: Config, classes: int) -> None:
 
 def _data(config: Config, training: Training, data: Path, classes: tuple[str, ...]) -> Config:
     """Loaders and evaluators of the generated data set; ``{"type": …}`` as mmdet's `coco_instance.py` has them."""
-    metric = config["val_evaluator"]["metric"]
+    metric = config["val_evaluator"].get("metric", "bbox")
     masks = {"with_mask": True} if "segm" in metric else {}
     size = {"type": "Resize", "scale": (training.side, training.side), "keep_ratio": True}
     load: list[Config] = [{"type": "LoadImageFromFile", "backend_args": None}]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 PASS, FAIL, INCONCLUSIVE, MEASURED = "pass", "fail", "inconclusive", "measured"
+GOOD = (PASS, MEASURED)
 LEVEL = 0.95
 _MOST_SEEDS = 100
 
@@ -66,10 +67,6 @@ class Verdict:
     reasons: tuple[str, ...]
     rule: str
     needed: int | None = None
-
-    @property
-    def good(self) -> bool:
-        return self.status in (PASS, MEASURED)
 
 
 def interval(values: Sequence[float]) -> Interval:

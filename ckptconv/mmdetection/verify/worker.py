@@ -9,72 +9,47 @@ checkpoint the Runner reads comes through the inert loader.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
-import resource
+import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import CkptconvError, ProofError
 from ckptconv.folding import some
-from ckptconv.mmdetection.verify.resume import latest
-
-JOB, CONFIG, EVENTS, EVALUATION, RESULT, FAILURE = (
-    "job.json",
-    "config.py",
-    "events.jsonl",
-    "evaluation.json",
-    "result.json",
-    "failure.json",
+from ckptconv.mmdetection.verify.folder import (
+    CONFIG,
+    DETECTIONS,
+    EVALUATION,
+    EVENTS,
+    FAILURE,
+    LOCK,
+    RESULT,
+    Job,
+    write_whole,
 )
-DETECTIONS = "detections"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run does with its config.
-
-    ``train``: train and evaluate; else evaluate ``detector``. ``repeatable``: the same seed gives the same numbers, and
-    a resumed run those of one that was never stopped. ``launcher``: how its processes were started.
-    """
-
-    train: bool
-    seed: int
-    launcher: str
-    cuda: bool
-    repeatable: bool = False
-    detector: str | None = None
-
-    def save(self, folder: Path) -> None:
-        (folder / JOB).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path) -> Job:
-        return cls(**json.loads((folder / JOB).read_text(encoding="utf-8")))
-
-
-def write_whole(path: Path, body: Mapping[str, object]) -> None:
-    """JSON that is there complete or not at all."""
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(body, indent=1), encoding="utf-8")
-    draft.replace(path)
+from ckptconv.mmdetection.verify.resume import latest
 
 
 def main(folder: Path) -> int:
     job = Job.load(folder)
+    if not job.cuda:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for GPUs
     try:
-        with _group(job), warnings.catch_warnings():
+        with _at_work(folder), _group(job), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = _run(folder, job)
             if result is not None:
                 write_whole(folder / RESULT, result)
         return 0
+    except ProofError as error:
+        _fail(folder, "proof", error.message, error.hint)
     except CkptconvError as error:
-        _fail(folder, "proof" if isinstance(error, ProofError) else "input", error.message, error.hint)
+        _fail(folder, "input", error.message, error.hint, error.exit_code)
     except FloatingPointError as error:
         _fail(folder, "diverged", str(error))
     except Exception as error:  # whatever a training may do
@@ -90,10 +65,20 @@ def _kind(error: Exception) -> str:
     return "memory" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else "error"
 
 
-def _fail(folder: Path, kind: str, message: str, hint: str = "") -> None:
+def _fail(folder: Path, kind: str, message: str, hint: str = "", exit_code: int | None = None) -> None:
     """The first of the processes that fails says why; what the others meet after that is only its echo."""
     with contextlib.suppress(FileExistsError), (folder / FAILURE).open("x", encoding="utf-8") as file:
-        json.dump({"kind": kind, "message": message, "hint": hint}, file)
+        json.dump({"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}, file)
+
+
+@contextlib.contextmanager
+def _at_work(folder: Path) -> Iterator[None]:
+    """A lock on the run's folder, shared by its processes: they may outlive torchrun, and whoever started it."""
+    with (folder / LOCK).open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        file.write(f"{os.getpid()} ")
+        file.flush()
+        yield
 
 
 @contextlib.contextmanager
@@ -107,7 +92,8 @@ def _group(job: Job) -> Iterator[None]:
     if job.launcher == "slurm":
         for name, said in (("RANK", "PROCID"), ("WORLD_SIZE", "NTASKS"), ("LOCAL_RANK", "LOCALID")):
             os.environ[name] = os.environ[f"SLURM_{said}"]
-        os.environ.setdefault("MASTER_ADDR", os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"))
+        nodes = subprocess.check_output(["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]], text=True)
+        os.environ.setdefault("MASTER_ADDR", nodes.split()[0])
         os.environ.setdefault("MASTER_PORT", "29500")
     dist.init_process_group("gloo")
     try:
@@ -129,7 +115,7 @@ def _run(folder: Path, job: Job) -> dict[str, object] | None:
     settings.work_dir = str(folder)
     settings.launcher = "pytorch" if not job.cuda and job.launcher != "none" else job.launcher
     settings.randomness = {"seed": job.seed, "deterministic": job.repeatable and not job.cuda}
-    settings.val_evaluator.type = hooks.RecordingCocoMetric.__name__
+    settings.val_evaluator.type = f"mmdet.{hooks.RecordingCocoMetric.__name__}"
     settings.val_evaluator.outfile_prefix = str(folder / DETECTIONS)
     settings.val_evaluator.record = str(folder / EVALUATION)
     settings.test_dataloader = settings.test_evaluator = settings.test_cfg = None  # the same as for val
@@ -162,7 +148,7 @@ def _run(folder: Path, job: Job) -> dict[str, object] | None:
     return {
         "iterations": runner.iter if job.train else 0,
         "images_a_second": chronicle.images_a_second,
-        "peak_mib": peak_mib(),
+        "peak_mib": hooks.peak_mib(),
         "environment": _environment(),
     }
 
@@ -191,16 +177,6 @@ def _require_all_of(model: Any, detector: str) -> None:
                 f"{len(names)} tensors of the detector {what} {detector}: {some(names, 3)}",
                 "Give the config that this detector was trained with.",
             )
-
-
-def peak_mib() -> float:
-    """The most memory that this process has held: on the GPU if there is one, as MMDetection's tables count it."""
-    import torch
-
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated()) / (1 << 20)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _environment() -> dict[str, object]:

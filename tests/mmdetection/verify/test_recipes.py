@@ -113,3 +113,11 @@ def test_a_row_that_can_be_trained_is_in_the_tables(recipe):
     assert recipe.detector in DETECTORS
     assert recipe.schedule in SCHEDULES
     assert recipe.method in {m.name for m in METHODS}
+
+
+def test_a_hook_that_changes_the_weights_makes_another_recipe():
+    config = read(OWN / "selfsup_pretrain" / FILES[OF_MMDET[0].name])
+    assert digest(config, gpus=8) == OF_MMDET[0].digest
+    assert digest({**config, "custom_hooks": [{"type": "EMAHook"}]}, gpus=8) != OF_MMDET[0].digest
+    assert digest({**config, "load_from": "other.pth"}, gpus=8) != OF_MMDET[0].digest
+    assert digest({**config, "val_cfg": {"type": "ValLoop", "fp16": True}}, gpus=8) != OF_MMDET[0].digest

@@ -57,16 +57,6 @@ def test_nothing_said_is_a_smoke_test_with_one_seed():
             "--images takes that many of a data set, and there is none",
             "Give --data-root DIR, too.",
         ),
-        (
-            {"launcher": "none", "nodes": 2},
-            "--launcher none starts one process",
-            "Give --launcher pytorch or slurm.",
-        ),
-        (
-            {"launcher": "none", "gpus": 2},
-            "--launcher none starts one process",
-            "Give --launcher pytorch or slurm.",
-        ),
     ],
     ids=str,
 )

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 
+from ckptconv.errors import UsageError
 from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.detectors import DETECTORS
 from ckptconv.mmdetection.verify import shapes, small
@@ -329,3 +330,36 @@ def test_other_annotations_are_read_whatever_wraps_the_data_sets():
     changed = small.annotated(config, Path("/a/train.json"), Path("/a/val.json"))
     assert [d["ann_file"] for d in small.datasets(changed, "train")] == ["/a/train.json"]
     assert [d["ann_file"] for d in small.datasets(changed, "val")] == ["/a/val.json"]
+
+
+def test_one_root_of_all_data_sets_is_moved_though_the_config_does_not_name_it():
+    config = emitted()
+    del config["data_root"]
+    assert small.moved(config, "far") == small.moved(emitted(), "far")
+
+
+def test_several_roots_none_of_which_is_the_configs_are_refused():
+    config = emitted()
+    del config["data_root"]
+    config["val_dataloader"]["dataset"]["data_root"] = "data/other/"
+    with pytest.raises(UsageError, match="they are in data/coco/, data/other/"):
+        small.moved(config, "far")
+
+
+@pytest.mark.parametrize("start", ["list", "pretrained", "load_from"])
+def test_random_weights_are_random_however_the_config_says_where_to_start(start):
+    config = emitted()
+    backbone = config["model"]["backbone"]
+    said = backbone.pop("init_cfg")
+    if start == "list":
+        backbone["init_cfg"] = [{"type": "Kaiming", "layer": "Conv2d"}, said]
+    elif start == "pretrained":
+        backbone["pretrained"] = "torchvision://resnet50"
+    else:
+        config["load_from"] = "detector.pth"
+    random = small.from_random(config)
+    assert "Pretrained" not in str(random["model"])
+    assert "torchvision" not in str(random)
+    assert random["load_from"] is None
+    if start == "list":
+        assert random["model"]["backbone"]["init_cfg"] == [{"type": "Kaiming", "layer": "Conv2d"}]

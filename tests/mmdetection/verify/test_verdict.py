@@ -14,11 +14,11 @@ from scipy import stats
 
 from ckptconv.mmdetection.verify.verdict import (
     FAIL,
+    GOOD,
     INCONCLUSIVE,
     MEASURED,
     PASS,
     Expected,
-    Verdict,
     compared,
     interval,
     lifted,
@@ -264,5 +264,4 @@ def test_the_rule_is_told_in_words():
 
 
 def test_only_a_pass_and_a_mere_measurement_are_good():
-    good = {status: Verdict(status, (), "").good for status in (PASS, MEASURED, FAIL, INCONCLUSIVE)}
-    assert good == {PASS: True, MEASURED: True, FAIL: False, INCONCLUSIVE: False}
+    assert {PASS, MEASURED, FAIL, INCONCLUSIVE} - set(GOOD) == {FAIL, INCONCLUSIVE}
