@@ -306,7 +306,7 @@ def verify_ap(
     load proves that the detector starts from its checkpoint; smoke trains a small detector on generated images; lift
     compares the checkpoint with random weights; eval tests a trained detector; full is the published recipe.
     """
-    from ckptconv.cli import render_verification
+    from ckptconv.cli import render, render_verification
     from ckptconv.mmdetection.verify import pipeline
     from ckptconv.mmdetection.verify.request import Request, expectations
     from ckptconv.mmdetection.verify.verdict import GOOD
@@ -331,8 +331,12 @@ def verify_ap(
     if dry_run:
         render_verification.planned(pipeline.planned(request), as_json)
         return
-    with render_verification.progress() as (watch, stage):
-        found, folder = pipeline.verify(request, watch, stage)
+    try:
+        with render_verification.progress() as (watch, stage):
+            found, folder = pipeline.verify(request, watch, stage)
+    except KeyboardInterrupt:
+        render.note("stopped; the same command goes on from the last checkpoint")
+        raise typer.Exit(130) from None
     render_verification.verdict(found, str(folder), as_json)
     if found["verdict"]["status"] not in GOOD:
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ckptconv.cli import render
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.report import Report
 
 _EVERY = 20  # seconds between two plain lines
+_FEW, _RECENT = 3, 50  # steps, to tell how long it takes
 
 
 def recipes(known: Iterable[Recipe], as_json: bool) -> None:
@@ -112,7 +114,7 @@ class _Shown:
         self._epochs = 0
         self._ap = ""
         self._evaluating = ""
-        self._losses: list[float] = []
+        self._seconds: list[float] = []
 
     def take(self, run: Run, event: Event) -> None:
         if run.name != self._run:
@@ -124,8 +126,16 @@ class _Shown:
             self._iterations, self._epochs = event["iterations"], event["epochs"]
         elif kind == "step":
             self._step = event
+            self._seconds += [event["seconds"]] if event["seconds"] else []
         elif kind == "val":
             self._ap = _ap(event)
+
+    def _left(self, steps: int) -> str:
+        """By the median of the last steps; the first ones are slow."""
+        if len(self._seconds) < _FEW:
+            return ""
+        seconds = int(steps * median(self._seconds[-_RECENT:]))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
     def lines(self, width: int) -> Any:
         from rich.progress_bar import ProgressBar
@@ -135,7 +145,7 @@ class _Shown:
         step = self._step
         done = step.get("iteration", 0)
         where = f"epoch {step.get('epoch', 1)}/{self._epochs}  {done}/{self._iterations}" if self._iterations else ""
-        head = f"{self._run}  {where}  {_left(self._iterations - done, step)}"
+        head = f"{self._run}  {where}  {self._left(self._iterations - done)}"
         grid = Table.grid(padding=(0, 1))
         grid.add_row(Text(head, no_wrap=True, overflow="ellipsis"))
         if self._iterations:
@@ -144,13 +154,6 @@ class _Shown:
         if self._ap:
             grid.add_row(Text(f"AP so far: {self._ap}", no_wrap=True, overflow="ellipsis"))
         return grid
-
-
-def _left(steps: int, step: Event) -> str:
-    if not step.get("seconds"):
-        return ""
-    seconds = int(steps * step["seconds"])
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
 def _told(step: Event) -> str:

@@ -112,6 +112,10 @@ def plan(request: Request, gpus_there: int) -> Plan:
     _require_coco(request, config)
     if request.data_root is not None:
         config = small.moved(config, request.data_root)
+    if request.images is not None and any(len(list(small.datasets(config, p))) > 1 for p in ("train", "val")):
+        raise UsageError(
+            f"{request.target} has several data sets in a part", "Leave out --images, or give one of them."
+        )
     if request.amp:
         config = small.mixed(config)
     started = launch(request.launcher, request.gpus, request.nodes, gpus_there)

@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,23 @@ def test_json_is_the_report(trained, folder):
     printed, written = json.loads(done.stdout), json.loads((folder / "work" / "report.json").read_text())
     assert printed == written
     assert (printed["schema"], printed["command"]) == (1, "verify-ap")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_says_how_to_go_on(folder, sent):
+    words = ["verify-ap", ROW, "--pretrained", "r18.pth", "--work-dir", f"stopped{sent}"]
+    with subprocess.Popen(
+        [sys.executable, "-c", SHORTER, *words], cwd=folder, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("seed0: "):
+            pass
+        while not (folder / f"stopped{sent}" / "seed0" / "output.log").exists():
+            time.sleep(0.05)
+        process.send_signal(sent)
+        *_, last = process.stderr.read().splitlines()
+    assert process.returncode == 130
+    assert last == "stopped; the same command goes on from the last checkpoint"
 
 
 def test_a_proof_of_load_trains_nothing(folder):
@@ -198,6 +217,7 @@ def test_the_live_line_tells_all_and_fits(width):
     shown = _Shown()
     for event in (
         {"event": "start", "iteration": 0, "iterations": 300, "epochs": 12},
+        STEP | {"seconds": 99.0},
         STEP,
         {"event": "val", "iteration": 96, "ap": {"box": 21.75, "mask": 24.1}},
         STEP,

@@ -367,6 +367,22 @@ def test_processes_that_outlive_their_call_keep_the_folder_until_they_end(tmp_pa
     assert free(tmp_path)
 
 
+def test_processes_that_outlive_torchrun_keep_their_run(folder):
+    """They are in a session of their own and have none of its files; the worker's own lock tells of them."""
+    code = "import sys, time, pathlib\nfrom ckptconv.mmdetection.verify import worker\n"
+    code += "with worker._at_work(pathlib.Path()):\n    print(flush=True)\n    time.sleep(30)"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE) as left:
+        assert left.stdout is not None
+        left.stdout.readline()
+        with pytest.raises(UsageError) as error:
+            run(folder, DONE)
+        assert error.value.message == f"processes of an earlier call are still at work in {folder}"
+        assert error.value.hint == f"Wait for them, or stop them: kill {left.pid}"
+        left.kill()
+    run(folder, DONE)
+    assert (folder / "result.json").exists()
+
+
 def test_a_lock_makes_the_folder_that_it_is_for(tmp_path):
     with alone(tmp_path / "work" / "deep"):
         assert (tmp_path / "work" / "deep").is_dir()

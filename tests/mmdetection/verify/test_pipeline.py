@@ -161,6 +161,30 @@ def test_a_detector_with_other_tensors_is_not_tested(first, folder):
     assert found["runs"] == []
 
 
+def test_a_detector_that_was_trained_anew_is_another_question(first, folder, tmp_path):
+    _, work, _ = first
+    detector = shutil.copy(work / "seed0" / f"epoch_{SHORT.epochs}.pth", tmp_path / "detector.pth")
+    request = Request(
+        str(work / "seed0" / "config.py"), "eval", detector=str(detector), work_dir=str(tmp_path / "work"), gpus=0
+    )
+    verify(request)
+    shutil.copy(work / "seed0" / f"epoch_{SHORT.epochs - 1}.pth", detector)
+    with pytest.raises(UsageError, match="holds another run: its detector_sha256 differs"):
+        verify(request)
+
+
+def test_a_lift_on_data_of_the_users_own(first, folder, tmp_path, monkeypatch):
+    _, work, _ = first
+    shutil.copytree(work / "data", tmp_path / "coco")
+    monkeypatch.chdir(tmp_path)
+    request = Request(
+        str(work / "seed0" / "config.py"), "lift", data_root="coco", images=7, work_dir="lift", gpus=0, seeds=2
+    )
+    found, _ = verify(request)
+    assert found["data"] | {"generated": False, "images": 7, "annotated": 7} == found["data"]
+    assert len(found["runs"]) == 4
+
+
 def test_two_processes_train_together(folder):
     report, work = verify(smoke(folder, "two", launcher="pytorch"))
     (run,) = report["runs"]
