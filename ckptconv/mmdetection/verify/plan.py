@@ -24,7 +24,7 @@ from ckptconv.mmdetection.verify.request import TIERS, Request, is_config
 from ckptconv.mmdetection.verify.verdict import FAIL, PASS, Expected
 
 SMOKE = small.Training(train=200, val=60, epochs=12, val_every=4)
-LIFT = small.Training(train=120, val=100, epochs=6, val_every=3)
+LIFT = small.Training(train=200, val=100, epochs=6, val_every=3, batch=4, lr=2e-3, backbone=0.1)
 CONVERTED, RANDOM = "converted", "random"  # the arms of a lift
 _LEARNT = 20.0  # AP points: an untrained detector has 0
 _TESTED = (
@@ -118,12 +118,12 @@ def plan(request: Request, gpus_there: int) -> Plan:
         )
     if request.amp:
         config = small.mixed(config)
-    started = launch(request.launcher, request.gpus, request.nodes, gpus_there)
+    own_data = request.tier in ("full", "eval") or request.data_root is not None
+    started = launch(request.launcher, request.gpus, request.nodes, gpus_there if own_data else min(gpus_there, 1))
     images = _images(config, recipe)
     mark = digest(small.batch(config, images), 1)
     expected = _expected(request, recipe, mark)
     folder = Path(request.work_dir or f"work_dirs/{_short(request.target)}-{request.tier}")
-    own_data = request.tier in ("full", "eval") or request.data_root is not None
     training = None if own_data or request.tier == "load" else (LIFT if request.tier == "lift" else SMOKE)
     if training is not None:
         images = training.batch

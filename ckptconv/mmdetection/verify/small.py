@@ -23,7 +23,10 @@ _RESNETS = ("ResNet", "ResNeXt")
 
 @dataclass(frozen=True)
 class Training:
-    """How long the small detector trains, on how many generated images; ``side`` in pixels, ``val_every`` in epochs."""
+    """How long the small detector trains, on how many generated images; ``side`` in pixels, ``val_every`` in epochs.
+
+    ``lr`` is that of the heads; the backbone's is ``backbone`` times as much.
+    """
 
     train: int
     val: int
@@ -32,6 +35,7 @@ class Training:
     side: int = 128
     batch: int = 8
     lr: float = 5e-4
+    backbone: float = 1.0
 
     @property
     def iterations(self) -> int:
@@ -58,8 +62,14 @@ def shrink(config: Config, training: Training, data: Path, classes: tuple[str, .
 
 
 def from_random(config: Config) -> Config:
-    """The same config without its pretrained weights, and without the guard that would miss them."""
+    """The same config without its pretrained weights, and without the guard that would miss them.
+
+    A ResNet whose residual branches start at 0, as MMDetection's do, learns too slowly in a short run to be a fair
+    opponent: with 288 steps of the smoke tier it has 35 to 38 box AP, and 46 to 56 without.
+    """
     random = deepcopy(config)
+    if random["model"]["backbone"].get("type") in _RESNETS:
+        random["model"]["backbone"]["zero_init_residual"] = False
     for _, node in _dicts(random["model"]):
         said = node.get("init_cfg")
         starts = [said] if isinstance(said, Mapping) else list(said or [])
@@ -257,9 +267,8 @@ def _data(config: Config, training: Training, data: Path, classes: tuple[str, ..
 
 
 def _schedule(training: Training) -> Config:
-    """AdamW, which learns within hundreds of steps whatever the backbone is; the rate falls at three quarters."""
-    fall = max(training.epochs * 3 // 4, 1)
-    steps = {"type": "MultiStepLR", "begin": 0, "end": training.epochs, "by_epoch": True, "milestones": [fall]}
+    """AdamW, which learns within hundreds of steps whatever the backbone is; the rate falls to nothing."""
+    slower = {"custom_keys": {"backbone": {"lr_mult": training.backbone}}}
     return {
         "train_cfg": {
             "type": "EpochBasedTrainLoop",
@@ -270,11 +279,12 @@ def _schedule(training: Training) -> Config:
         "test_cfg": {"type": "TestLoop"},
         "param_scheduler": [
             {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": 0, "end": 20},
-            {**steps, "gamma": 0.2},
+            {"type": "PolyLR", "power": 1.0, "by_epoch": False, "begin": 0, "end": training.iterations},
         ],
         "optim_wrapper": {
             "type": "OptimWrapper",
             "optimizer": {"type": "AdamW", "lr": training.lr, "weight_decay": 1e-4},
             "clip_grad": {"max_norm": 10},
+            **({"paramwise_cfg": slower} if training.backbone != 1 else {}),
         },
     }

@@ -209,7 +209,9 @@ def test_the_random_arm_starts_from_nothing_and_is_otherwise_the_same(name):
     assert None in starts
     assert not [s for s in starts if isinstance(s, dict) and s.get("type") == "Pretrained"]
     assert random["custom_hooks"] == [{"type": "EMAHook"}]
-    assert plain(random, "init_cfg", "custom_hooks") == plain(config, "init_cfg", "custom_hooks")
+    other = ("init_cfg", "custom_hooks", "zero_init_residual")
+    assert plain(random, *other) == plain(config, *other)
+    assert random["model"]["backbone"]["zero_init_residual"] is False
 
 
 def test_other_initialisations_stay():
