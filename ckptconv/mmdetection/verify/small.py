@@ -65,7 +65,7 @@ def from_random(config: Config) -> Config:
     """The same config without its pretrained weights, and without the guard that would miss them.
 
     A ResNet whose residual branches start at 0, as MMDetection's do, learns too slowly in a short run to be a fair
-    opponent: with 288 steps of the smoke tier it has 35 to 38 box AP, and 46 to 56 without.
+    opponent: here they do not.
     """
     random = deepcopy(config)
     if random["model"]["backbone"].get("type") in _RESNETS:
@@ -267,7 +267,9 @@ def _data(config: Config, training: Training, data: Path, classes: tuple[str, ..
 
 
 def _schedule(training: Training) -> Config:
-    """AdamW, which learns within hundreds of steps whatever the backbone is; the rate falls to nothing."""
+    """AdamW, which learns within hundreds of steps whatever the backbone is; the rate falls at three quarters."""
+    fall = max(training.epochs * 3 // 4, 1)
+    steps = {"type": "MultiStepLR", "begin": 0, "end": training.epochs, "by_epoch": True, "milestones": [fall]}
     slower = {"custom_keys": {"backbone": {"lr_mult": training.backbone}}}
     return {
         "train_cfg": {
@@ -279,7 +281,7 @@ def _schedule(training: Training) -> Config:
         "test_cfg": {"type": "TestLoop"},
         "param_scheduler": [
             {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": 0, "end": 20},
-            {"type": "PolyLR", "power": 1.0, "by_epoch": False, "begin": 0, "end": training.iterations},
+            {**steps, "gamma": 0.2},
         ],
         "optim_wrapper": {
             "type": "OptimWrapper",
