@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 
 from benchmarks import machine, pretraining
 from ckptconv.mmdetection.verify import launch, small
+from ckptconv.mmdetection.verify.conduct import THREADS
 
 RESULT = Path(__file__).parent / "results" / "overhead.json"
 GOAL = 1.03
@@ -33,10 +36,11 @@ def _steps(log: Path) -> list[float]:
     return [row["time"] for row in rows if "loss" in row][_COLD:]
 
 
-def _train(work: Path, command: list[str]) -> list[float]:
-    """One run, alone; its step times. The folder is as it was afterwards."""
+def _train(work: Path, command: list[str], settings: Mapping[str, str]) -> list[float]:
+    """One run, alone and on the CPU; its step times. The folder is as it was afterwards."""
     before = set(work.iterdir())
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **settings}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
     found = _steps(work)
@@ -65,8 +69,8 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     }
     ours, peers = [], []
     for i in range(rounds):
-        for place, found in ((work, ours), (theirs, peers)):
-            found.append(median(_train(place, commands[place])))
+        for place, found, settings in ((work, ours, THREADS), (theirs, peers, {})):
+            found.append(median(_train(place, commands[place], settings)))
         print(f"round {i + 1}: {ours[-1]:.4f} s, tools/train.py {peers[-1]:.4f} s a step", flush=True)
     ratio = median(a / b for a, b in zip(ours, peers, strict=True))
     return {
