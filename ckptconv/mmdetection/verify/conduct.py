@@ -26,7 +26,7 @@ from ckptconv.mmdetection.verify.plan import Run
 
 OUTPUT = "output.log"
 THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait do not spin: beside another busy process a step would take six times as long."""
+"""Threads that wait do not spin: beside another busy process a step takes more than three times as long otherwise."""
 _PAUSE = 0.2  # seconds between two looks at the events
 _PATIENCE = 15  # seconds that processes have to end when asked
 Watch = Callable[[Run, Event], None]
