@@ -58,7 +58,8 @@ def test_what_only_a_person_can_want_is_never_guessed() -> None:
 
 
 def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
-    conventions = {"torchvision", "generic", "mmselfsup", "vissl", "lightly"}
+    conventions = {"torchvision", "generic", "mmselfsup", "vissl", "lightly", "solo-learn", "bolts"}
+    conventions |= {"transformers", "detectron2"}
     assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"}
     assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {m.name for m in METHODS} - conventions
     assert IMAGENET.mean == (123.675, 116.28, 103.53)  # the default of MMDetection's preprocessor
@@ -90,6 +91,10 @@ PRINTED = {
     "dino": {
         f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth": "",
         f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain_full_checkpoint.pth": "",
+    },
+    "bolts": {
+        f"https://pl-bolts-weights.s3.us-east-2.amazonaws.com/{path}_imagenet.ckpt": ""
+        for path in ("simclr/bolts_simclr_imagenet/simclr", "swav/bolts_swav_imagenet/swav")
     },
     "swav": {
         f"{FB}deepcluster/{name}_pretrain.pth.tar": ""
