@@ -78,6 +78,33 @@ def test_dino_student_is_never_guessed() -> None:
     assert all(method.name != "dino-student" for method, _ in rank(student, [m for m in METHODS if m.guess], AUTO))
 
 
+def test_of_model_and_momentum_encoder_auto_takes_the_model_and_a_person_can_have_the_other() -> None:
+    both = sections(case("pycontrast_ema_infomin_r50"), case("pycontrast_infomin_r50"))
+    assert found(both) == ("pycontrast", "model")
+    assert choose(both, "auto", AUTO).also == ()
+    assert found(both, "pycontrast-ema") == ("pycontrast-ema", "model_ema")
+
+
+def test_with_c4_the_last_stage_comes_from_the_head_over_regions() -> None:
+    moves = {m.target: m.sources[0] for m in choose(case("insloc_c4_r50").sections, "auto", AUTO).plan.moves}
+    assert moves["layer3.0.conv1.weight"] == "backbone.layer3.0.conv1.weight"
+    assert moves["layer4.0.conv1.weight"] == "roi_head.shared_head.layer4.0.conv1.weight"
+
+
+@pytest.mark.parametrize(("prefix", "takes"), [("encoder1.", "1 channel"), ("encoder2.", "2 channels")])
+def test_a_stem_that_takes_no_image_is_refused(prefix: str, takes: str) -> None:
+    where = case("cmc_r50_half").sections
+    error = refusal(lambda: choose(where, "generic", Options(prefix=prefix)), IncompletePlanError)
+    (_, said) = error.message.splitlines()
+    assert said == (
+        f"  ResNet-50, width x0.5 has no place in mmdet: its stem takes {takes}: a detector feeds it 3 "
+        "(--target torchvision writes it all the same)"
+    )
+    error = refusal(lambda: choose(where, "auto", AUTO), UnidentifiedError)
+    assert error.message.startswith("no method explains this file; the nearest is cmc:\n")
+    assert "its stem takes 1 channel: a detector feeds it 3" in error.message
+
+
 # -- two methods that both fit ----------------------------------------------------------------------------------------
 
 ONE = """name = "one"
