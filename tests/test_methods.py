@@ -54,8 +54,8 @@ def test_a_rename_can_be_undone(method: Method) -> None:
 
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
-    twins = {"dino-student", "pycontrast-ema"}
-    others_names = {"generic", "simclr-tonylins"}
+    twins = {"dino-student", "pycontrast-ema", "soco-ema"}
+    others_names = {"generic", "simclr-tonylins", "byol-chigur"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
@@ -98,9 +98,16 @@ PRINTED = {
         f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth": "",
         f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain_full_checkpoint.pth": "",
     },
+    "vicregl": {
+        f"{FB}vicregl/resnet50_alpha{alpha}{full}.pth": "" for alpha in ("0.9", "0.75") for full in ("", "_fullckpt")
+    },
     "resim": {
         "https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_400ep.pth.tar": "",
         "https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_200ep.pth.tar": "",
+    },
+    "scrl": {
+        f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth": ""
+        for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
     },
     "simclr-spijkervet": {
         f"https://github.com/Spijkervet/SimCLR/releases/download/{path}": ""
