@@ -109,6 +109,10 @@ PRINTED = {
         f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth": ""
         for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
     },
+    "obow": {
+        f"https://github.com/valeoai/obow/releases/download/v0.1.0/ImageNetFull_ResNet50_OBoW_full{part}.zip": ""
+        for part in ("", "_feature_extractor")
+    },
     "simclr-spijkervet": {
         f"https://github.com/Spijkervet/SimCLR/releases/download/{path}": ""
         for path in ("1.0/checkpoint_40.tar", "1.1/checkpoint_100.tar", "1.2/checkpoint_100.tar")
