@@ -7,9 +7,9 @@ A case starts with lines ``# key: value`` and goes on with one line a name::
     config !dict -> -
 
 ``-`` is dropped, ``()`` a scalar, ``!kind`` no tensor. Keys of the head: ``source`` (repository and code that wrote
-it), ``method``, ``also`` (methods that give the same plan), ``section``, ``backbone``, ``layout`` (the file in
-`tests/layouts/` that the names were read from), ``prefix`` (what to ask for with it), ``auto: never`` where the method
-is never guessed.
+it), ``method``, ``also`` (methods that `auto` finds and that give the same plan), ``section``, ``backbone``, ``layout``
+(the file in `tests/layouts/` that the names were read from), ``prefix`` (what to ask for with it), ``target`` (where it
+is not mmdet, which cannot hold the network), ``auto: never`` where the method is never guessed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ckptconv.planning import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 FOLDER = Path(__file__).parent / "cases"
-_HEAD = ("source", "method", "also", "section", "backbone", "layout", "prefix", "auto")
+_HEAD = ("source", "method", "also", "section", "backbone", "layout", "prefix", "target", "auto")
 _TOP = "(top level)"
 
 
@@ -38,6 +38,7 @@ class Case:
     backbone: str
     layout: str
     prefix: str
+    target: str
     guessed: bool
     tensors: dict[str, TensorSpec]
     others: dict[str, str]
@@ -49,7 +50,18 @@ class Case:
 
     @property
     def options(self) -> Options:
-        return Options(prefix=self.prefix)
+        """What to ask for with the method's name."""
+        return Options(prefix=self.prefix, target=self.target)
+
+    @property
+    def unasked(self) -> Options:
+        """What to ask for where the method is to be found, or another one is tried."""
+        return Options(target=self.target)
+
+    @property
+    def found(self) -> set[str]:
+        """The methods that `auto` must find."""
+        return {self.method, *self.also} if self.guessed else set(self.also)
 
     @property
     def kept(self) -> dict[str, str]:
@@ -96,6 +108,7 @@ def _read(path: Path) -> Case:
         backbone=head["backbone"],
         layout=head.get("layout", ""),
         prefix=head.get("prefix", ""),
+        target=head.get("target", "mmdet"),
         guessed=head.get("auto") != "never",
         tensors=tensors,
         others=others,

@@ -51,7 +51,7 @@ def found(where: Sections, method: Any = "auto", options: Options = AUTO) -> tup
 def test_a_bare_backbone_is_named_by_its_names_and_all_who_publish_such_files_are_told() -> None:
     match = choose(case("barlowtwins_r50_released").sections, "auto", AUTO)
     assert match.method.name == "torchvision"
-    assert set(match.also) == {"swav", "barlowtwins", "vicreg", "dino", "spark"}
+    assert set(match.also) == {"swav", "barlowtwins", "vicreg", "vicregl", "dino", "spark"}
 
 
 def test_a_method_that_is_named_is_not_told_who_else_would_do() -> None:
@@ -61,7 +61,7 @@ def test_a_method_that_is_named_is_not_told_who_else_would_do() -> None:
 
 def test_the_method_with_fewest_idle_rules_gives_the_name() -> None:
     match = choose(case("vicreg_r50_full").sections, "auto", AUTO)
-    assert (match.method.name, match.also) == ("vicreg", ("barlowtwins",))
+    assert (match.method.name, match.also) == ("vicreg", ("barlowtwins", "vicregl"))
 
 
 def test_of_student_and_teacher_auto_takes_the_teacher_and_a_person_can_have_the_student() -> None:
@@ -76,6 +76,33 @@ def test_dino_student_is_never_guessed() -> None:
     error = refusal(lambda: choose(student, "auto", AUTO), UnidentifiedError)
     assert "dino-student" not in error.message
     assert all(method.name != "dino-student" for method, _ in rank(student, [m for m in METHODS if m.guess], AUTO))
+
+
+def test_of_model_and_momentum_encoder_auto_takes_the_model_and_a_person_can_have_the_other() -> None:
+    both = sections(case("pycontrast_ema_infomin_r50"), case("pycontrast_infomin_r50"))
+    assert found(both) == ("pycontrast", "model")
+    assert choose(both, "auto", AUTO).also == ()
+    assert found(both, "pycontrast-ema") == ("pycontrast-ema", "model_ema")
+
+
+def test_with_c4_the_last_stage_comes_from_the_head_over_regions() -> None:
+    moves = {m.target: m.sources[0] for m in choose(case("insloc_c4_r50").sections, "auto", AUTO).plan.moves}
+    assert moves["layer3.0.conv1.weight"] == "backbone.layer3.0.conv1.weight"
+    assert moves["layer4.0.conv1.weight"] == "roi_head.shared_head.layer4.0.conv1.weight"
+
+
+@pytest.mark.parametrize(("prefix", "takes"), [("encoder1.", "1 channel"), ("encoder2.", "2 channels")])
+def test_a_stem_that_takes_no_image_is_refused(prefix: str, takes: str) -> None:
+    where = case("cmc_r50_half").sections
+    error = refusal(lambda: choose(where, "generic", Options(prefix=prefix)), IncompletePlanError)
+    (_, said) = error.message.splitlines()
+    assert said == (
+        f"  ResNet-50, width x0.5 has no place in mmdet: its stem takes {takes}: a detector feeds it 3 "
+        "(--target torchvision writes it all the same)"
+    )
+    error = refusal(lambda: choose(where, "auto", AUTO), UnidentifiedError)
+    assert error.message.startswith("no method explains this file; the nearest is cmc:\n")
+    assert "its stem takes 1 channel: a detector feeds it 3" in error.message
 
 
 # -- two methods that both fit ----------------------------------------------------------------------------------------
@@ -317,7 +344,7 @@ def test_every_method_is_asked_and_the_complete_ones_come_first() -> None:
     ranked = rank(case("vicreg_r50_full").sections, METHODS, AUTO)
     complete = [plan.complete for _, plan in ranked]
     assert complete == sorted(complete, reverse=True)
-    assert [m.name for m, p in ranked if p.complete] == ["vicreg", "barlowtwins"]
+    assert [m.name for m, p in ranked if p.complete] == ["vicreg", "barlowtwins", "vicregl"]
     assert all(isinstance(plan, Plan) and plan.method == method.name for method, plan in ranked)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ckptconv
-from ckptconv.methods import IMAGENET, METHODS
+from ckptconv.methods import IMAGENET, METHODS, UNIT
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import Drop, Fuse, Keep
 
@@ -54,13 +54,20 @@ def test_a_rename_can_be_undone(method: Method) -> None:
 
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
-    assert {m.name for m in METHODS if not m.guess} == {"generic", "dino-student"}
+    twins = {"dino-student", "pycontrast-ema", "soco-ema"}
+    others_names = {"generic", "simclr-tonylins", "byol-chigur"}
+    assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
 def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
-    conventions = {"torchvision", "generic", "mmselfsup", "vissl", "lightly"}
-    assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"}
-    assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {m.name for m in METHODS} - conventions
+    conventions = {"torchvision", "generic", "mmselfsup", "vissl", "lightly", "solo-learn", "bolts"}
+    conventions |= {"transformers", "detectron2"}
+    unfit = {"cmc"}  # fed with the channels of Lab
+    unit = {m.name for m in METHODS if m.name.startswith("simclr-")}
+    assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"} | unfit
+    assert {m.name for m in METHODS if m.pixels == UNIT} == unit
+    assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {m.name for m in METHODS} - conventions - unit - unfit
+    assert (UNIT.mean, UNIT.std) == ((0, 0, 0), (255, 255, 255))  # MMDetection's preprocessor then gives 0 to 1
     assert IMAGENET.mean == (123.675, 116.28, 103.53)  # the default of MMDetection's preprocessor
     assert IMAGENET.std == (58.395, 57.12, 57.375)
 
@@ -91,6 +98,29 @@ PRINTED = {
         f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth": "",
         f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain_full_checkpoint.pth": "",
     },
+    "vicregl": {
+        f"{FB}vicregl/resnet50_alpha{alpha}{full}.pth": "" for alpha in ("0.9", "0.75") for full in ("", "_fullckpt")
+    },
+    "resim": {
+        "https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_400ep.pth.tar": "",
+        "https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_200ep.pth.tar": "",
+    },
+    "scrl": {
+        f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth": ""
+        for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
+    },
+    "obow": {
+        f"https://github.com/valeoai/obow/releases/download/v0.1.0/ImageNetFull_ResNet50_OBoW_full{part}.zip": ""
+        for part in ("", "_feature_extractor")
+    },
+    "simclr-spijkervet": {
+        f"https://github.com/Spijkervet/SimCLR/releases/download/{path}": ""
+        for path in ("1.0/checkpoint_40.tar", "1.1/checkpoint_100.tar", "1.2/checkpoint_100.tar")
+    },
+    "bolts": {
+        f"https://pl-bolts-weights.s3.us-east-2.amazonaws.com/{path}_imagenet.ckpt": ""
+        for path in ("simclr/bolts_simclr_imagenet/simclr", "swav/bolts_swav_imagenet/swav")
+    },
     "swav": {
         f"{FB}deepcluster/{name}_pretrain.pth.tar": ""
         for name in (
@@ -113,7 +143,7 @@ def test_a_release_has_a_name_of_its_own() -> None:
     releases = [release for m in METHODS for release in m.releases]
     assert [n for n, count in Counter(r.name for r in releases).items() if count > 1] == []
     assert [u for u, count in Counter(r.url for r in releases).items() if count > 1] == []
-    assert all(re.fullmatch(r"https://[\w./-]+", r.url) for r in releases)
+    assert all(re.fullmatch(r"https?://[\w./~-]+", r.url) for r in releases)
     assert all(re.fullmatch(r"([0-9a-f]{6,32})?", r.md5) for r in releases)
 
 

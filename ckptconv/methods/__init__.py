@@ -7,7 +7,7 @@ be anybody's, `auto` names the convention and lists the methods that use it.
 from __future__ import annotations
 
 from ckptconv.methods import clustering, contrastive, frameworks, masked, siamese
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Pixels, Release
+from ckptconv.methods.interface import IMAGENET, UNIT, Layout, Method, Pixels, Release
 
 METHODS: tuple[Method, ...] = (
     *frameworks.METHODS,
@@ -17,4 +17,4 @@ METHODS: tuple[Method, ...] = (
     *masked.METHODS,
 )
 
-__all__ = ["IMAGENET", "METHODS", "Layout", "Method", "Pixels", "Release"]
+__all__ = ["IMAGENET", "METHODS", "UNIT", "Layout", "Method", "Pixels", "Release"]

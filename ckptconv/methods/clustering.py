@@ -1,9 +1,9 @@
-"""Methods that compare views through the clusters they fall into."""
+"""Methods that compare views through the clusters, or the visual words, they fall into."""
 
 from __future__ import annotations
 
 from ckptconv.methods.interface import Layout, Method, Release
-from ckptconv.rules import drop, keep
+from ckptconv.rules import drop, keep, under
 
 _RELEASES = (
     "swav_800ep",
@@ -21,6 +21,16 @@ _RELEASES = (
     "deepclusterv2_400ep_2x224",
     "selav2_400ep",
     "selav2_400ep_2x224",
+)
+
+_OBOW = "https://github.com/valeoai/obow/releases/download/v0.1.0/"
+_OBOW_BLOCKS = (  # obow/feature_extractor.py
+    keep("0.Conv.{p}", "conv1.{p}"),
+    keep("0.bn.{p}", "bn1.{p}"),
+    keep("1.{key...}", "layer1.{key...}"),
+    keep("2.{key...}", "layer2.{key...}"),
+    keep("3.{key...}", "layer3.{key...}"),
+    keep("4.{key...}", "layer4.{key...}"),
 )
 
 SWAV = Method(
@@ -44,4 +54,36 @@ SWAV = Method(
     ),
 )
 
-METHODS = (SWAV,)
+OBOW = Method(
+    name="obow",
+    title="OBoW",
+    paper="https://arxiv.org/abs/2012.11552",
+    repository="valeoai/obow",
+    layouts=(
+        Layout(  # the student's features are those that are used: obow/builder_obow.py
+            title="training checkpoint",
+            sections=("network",),
+            rules=(
+                *under("feature_extractor._feature_blocks.", _OBOW_BLOCKS),
+                drop("feature_extractor_teacher.{key...}", "the teacher: a momentum copy"),
+                drop("bow_predictor.{p...}", "the predictor of words"),
+                drop("bow_extractor.{p...}", "the vocabulary and its statistics"),
+                drop("linear_classifier.{p...}", "the classifier that watches the training"),
+                drop("_alpha", "the teacher's momentum"),
+                drop("_iteration", "the count of steps"),
+            ),
+        ),
+        Layout(title="student alone", sections=("network",), rules=under("_feature_blocks.", _OBOW_BLOCKS)),
+        Layout(
+            title="student in torchvision's names",
+            sections=("network",),
+            rules=(drop("fc.{p}", "the words of the last level, as a classifier"), keep("{key...}", "{key...}")),
+        ),
+    ),
+    releases=(  # zip archives: the checkpoint is inside
+        Release("obow_full_zip", f"{_OBOW}ImageNetFull_ResNet50_OBoW_full.zip"),
+        Release("obow_student_zip", f"{_OBOW}ImageNetFull_ResNet50_OBoW_full_feature_extractor.zip"),
+    ),
+)
+
+METHODS = (SWAV, OBOW)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import UNIT, Layout, Method, Release
 from ckptconv.rules import drop, keep
 
 _FB = "https://dl.fbaipublicfiles.com/"
@@ -100,4 +100,184 @@ PIXPRO = Method(
     ),
 )
 
-METHODS = (MOCO, MOCOV3, DENSECL, PIXPRO)
+RESIM = Method(
+    name="resim",
+    title="ReSim",
+    paper="https://arxiv.org/abs/2103.12902",
+    repository="Tete-Xiao/ReSim",
+    layouts=(
+        Layout(  # MoCo's, and a feature pyramid inside of each encoder: moco/models.py
+            title="training checkpoint",
+            sections=("state_dict",),
+            rules=(
+                drop("encoder_q.fc.{p...}", "the query encoder's projection head"),
+                drop("encoder_q.fpn_{layer}.{p...}", "the query encoder's feature pyramid"),
+                keep("encoder_q.{key...}", "{key...}"),
+                drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
+                drop("queue", "the negatives"),
+                drop("queue_ptr", "the negatives"),
+            ),
+        ),
+    ),
+    releases=tuple(
+        Release(f"resim_fpn_{n}ep", f"https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_{n}ep.pth.tar")
+        for n in (200, 400)
+    ),
+)
+
+INSLOC = Method(
+    name="insloc",
+    title="InsLoc",
+    paper="https://arxiv.org/abs/2102.08318",
+    repository="limbo0000/InstanceLoc",
+    layouts=(
+        Layout(  # with C4 the last stage is the shared head of the regions: transfer/detection/convert_pretrained.py
+            title="training checkpoint, FPN or C4",
+            sections=("state_dict",),
+            rules=(
+                keep("backbone.{key...}", "{key...}"),
+                keep("roi_head.shared_head.layer4.{key...}", "layer4.{key...}"),
+                drop("roi_head.bbox_head.{p...}", "the head over regions"),
+                drop("neck.{p...}", "the feature pyramid"),
+                drop("backbone_k.{key...}", "the key backbone: a momentum copy"),
+                drop("neck_k.{p...}", "the key's feature pyramid: a momentum copy"),
+                drop("roi_head_k.{p...}", "the key's head over regions: a momentum copy"),
+                drop("queue", "the negatives"),
+                drop("queues", "the negatives of every level"),
+                drop("queue_ptr", "the negatives"),
+            ),
+        ),
+    ),
+)
+
+_PYCONTRAST_RULES = (
+    keep("encoder.{key...}", "{key...}"),
+    drop("head.{p...}", "the projection head"),
+    drop("head_jig.{p...}", "the projection head of the jigsaw branch"),
+)
+
+PYCONTRAST = Method(
+    name="pycontrast",
+    title="InfoMin, and InsDis, MoCo and PIRL of PyContrast",
+    paper="https://arxiv.org/abs/2005.10243",
+    repository="HobbitLong/PyContrast",
+    layouts=(Layout(title="training checkpoint", sections=("model",), rules=_PYCONTRAST_RULES),),
+)
+
+PYCONTRAST_EMA = Method(
+    name="pycontrast-ema",
+    title="InfoMin and MoCo of PyContrast, the momentum encoder",
+    paper=PYCONTRAST.paper,
+    repository=PYCONTRAST.repository,
+    layouts=(Layout(title="training checkpoint, momentum encoder", sections=("model_ema",), rules=_PYCONTRAST_RULES),),
+    guess=False,
+)
+
+CMC = Method(  # no stem of its two takes an image: a plan for MMDetection ends at the backbone's obstacle
+    name="cmc",
+    title="CMC of PyContrast: the encoder of lightness, which no detector can feed",
+    paper="https://arxiv.org/abs/1906.05849",
+    repository="HobbitLong/PyContrast",
+    layouts=(
+        Layout(
+            title="training checkpoint, lightness",
+            sections=("model",),
+            rules=(
+                keep("encoder1.{key...}", "{key...}"),
+                drop("encoder2.{key...}", "the encoder of the two colour channels"),
+                drop("head1.{p...}", "the projection head of lightness"),
+                drop("head2.{p...}", "the projection head of the two colour channels"),
+            ),
+        ),
+    ),
+    pixels=None,
+)
+
+SIMCLR_STHALLES = Method(
+    name="simclr-sthalles",
+    title="SimCLR as sthalles/SimCLR trains it",
+    paper="https://arxiv.org/abs/2002.05709",
+    repository="sthalles/SimCLR",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("state_dict",),
+            rules=(drop("backbone.fc.{p...}", "the projection head"), keep("backbone.{key...}", "{key...}")),
+        ),
+    ),
+    pixels=UNIT,  # data_aug/contrastive_learning_dataset.py ends with ToTensor
+)
+
+SIMCLR_SPIJKERVET = Method(
+    name="simclr-spijkervet",
+    title="SimCLR as Spijkervet/SimCLR trains it",
+    paper=SIMCLR_STHALLES.paper,
+    repository="Spijkervet/SimCLR",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("",),
+            rules=(keep("encoder.{key...}", "{key...}"), drop("projector.{p...}", "the projection head")),
+        ),
+    ),
+    pixels=UNIT,  # simclr/modules/transformations/simclr.py ends with ToTensor
+    releases=tuple(
+        Release(f"spijkervet_{name}", f"https://github.com/Spijkervet/SimCLR/releases/download/{path}")
+        for name, path in (
+            ("r50_100ep", "1.2/checkpoint_100.tar"),
+            ("r18_100ep", "1.1/checkpoint_100.tar"),
+            ("r18_40ep", "1.0/checkpoint_40.tar"),
+        )
+    ),
+)
+
+SIMCLR_ATANOV = Method(
+    name="simclr-atanov",
+    title="SimCLR as AndrewAtanov/simclr-pytorch trains it",
+    paper=SIMCLR_STHALLES.paper,
+    repository="AndrewAtanov/simclr-pytorch",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("state_dict",),
+            rules=(
+                drop("convnet.fc.{p}", "a classifier that is never used"),
+                keep("convnet.{key...}", "{key...}"),
+                drop("projection.{p...}", "the projection head"),
+            ),
+        ),
+    ),
+    pixels=UNIT,  # models/ssl.py: transforms end with ToTensor
+)
+
+SIMCLR_TONYLINS = Method(
+    name="simclr-tonylins",
+    title="SimCLR, Google's weights as tonylins/simclr-converter writes them",
+    paper=SIMCLR_STHALLES.paper,
+    repository="tonylins/simclr-converter",
+    layouts=(
+        Layout(
+            title="converted network",
+            sections=("state_dict",),
+            rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+        ),
+    ),
+    pixels=UNIT,  # README.md: without normalization, as the original models were trained
+    guess=False,  # the names are torchvision's
+)
+
+METHODS = (
+    MOCO,
+    MOCOV3,
+    DENSECL,
+    PIXPRO,
+    RESIM,
+    INSLOC,
+    PYCONTRAST,
+    PYCONTRAST_EMA,
+    CMC,
+    SIMCLR_STHALLES,
+    SIMCLR_SPIJKERVET,
+    SIMCLR_ATANOV,
+    SIMCLR_TONYLINS,
+)

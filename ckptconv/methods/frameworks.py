@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ckptconv.methods import naming
 from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.naming import NUMBERED
 from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
@@ -125,24 +127,136 @@ LIGHTLY = Method(
         Layout(
             title="example: nn.Sequential(*list(resnet.children())[:-1])",
             sections=("state_dict",),
-            # Children are numbered as torchvision registers them: conv1, bn1, relu, maxpool, layer1 to layer4, avgpool.
+            rules=(*under("backbone.", NUMBERED), *_LIGHTLY_REST),
+        ),
+    ),
+    pixels=None,
+)
+
+SOLO_LEARN = Method(
+    name="solo-learn",
+    title="solo-learn's runs",
+    repository="vturrisi/solo-learn",
+    layouts=(
+        Layout(  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
+            title="Lightning checkpoint",
+            sections=("state_dict",),
             rules=(
-                *under(
-                    "backbone.",
-                    (
-                        keep("0.{p}", "conv1.{p}"),
-                        keep("1.{p}", "bn1.{p}"),
-                        keep("4.{key...}", "layer1.{key...}"),
-                        keep("5.{key...}", "layer2.{key...}"),
-                        keep("6.{key...}", "layer3.{key...}"),
-                        keep("7.{key...}", "layer4.{key...}"),
-                    ),
-                ),
-                *_LIGHTLY_REST,
+                keep("backbone.{key...}", "{key...}"),
+                drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
+                drop("classifier.{p}", "the classifier that watches the training"),
+                drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
+                drop("projector.{p...}", "the projector"),
+                drop("momentum_projector.{p...}", "the momentum projector: a copy"),
+                drop("predictor.{p...}", "the predictor"),
+                drop("predictor2.{p...}", "All4One's second predictor"),
+                drop("transformer_encoder.{p...}", "All4One's transformer over neighbours"),
+                drop("pos_enc.{p...}", "the positions of All4One's transformer"),
+                drop("head.{p...}", "DINO's head"),
+                drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
+                drop("dino_loss_func.center", "the centre of the teacher's outputs"),
+                drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
+                drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
+                drop("queue", "the queue of earlier features"),
+                drop("queue_{what}", "the queue's pointer, labels or indices"),
             ),
         ),
     ),
     pixels=None,
 )
 
-METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY)
+_S3 = "https://pl-bolts-weights.s3.us-east-2.amazonaws.com/"
+
+BOLTS = Method(
+    name="bolts",
+    title="Lightning Bolts' SimCLR, BYOL, SimSiam, MoCo and SwAV",
+    repository="Lightning-Universe/lightning-bolts",
+    layouts=(
+        Layout(
+            title="SimCLR",
+            sections=("state_dict",),
+            rules=(
+                drop("encoder.fc.{p}", "a classifier that is never trained"),
+                keep("encoder.{key...}", "{key...}"),
+                drop("projection.{p...}", "the projection head"),
+                drop("non_linear_evaluator.{p...}", "the classifier that watches the training"),
+            ),
+        ),
+        Layout(
+            title="BYOL or SimSiam",
+            sections=("state_dict",),
+            rules=(
+                keep("online_network.encoder.{key...}", "{key...}"),
+                drop("online_network.projector.{p...}", "the projector"),
+                drop("target_network.{key...}", "the target network: a copy"),
+                drop("predictor.{p...}", "the predictor"),
+            ),
+        ),
+        Layout(
+            title="MoCo",
+            sections=("state_dict",),
+            rules=(
+                drop("encoder_q.fc.{p...}", "the query encoder's projection head"),
+                keep("encoder_q.{key...}", "{key...}"),
+                drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
+                drop("head_q.{p...}", "the query's projection head"),
+                drop("head_k.{p...}", "the key's projection head"),
+                drop("queue.{p}", "the negatives"),
+                drop("queue", "the negatives, as version 0.5 and older keep them"),
+                drop("queue_ptr", "the negatives, as version 0.5 and older keep them"),
+                drop("val_queue.{p}", "the negatives of validation"),
+                drop("val_queue", "the negatives of validation, as version 0.5 and older keep them"),
+                drop("val_queue_ptr", "the negatives of validation, as version 0.5 and older keep them"),
+            ),
+        ),
+        Layout(
+            title="SwAV",
+            sections=("state_dict",),
+            rules=(
+                drop("model.projection_head.{p...}", "the projection head"),
+                drop("model.prototypes.{p...}", "the prototypes"),
+                keep("model.{key...}", "{key...}"),
+            ),
+        ),
+    ),
+    pixels=None,
+    releases=(
+        Release("bolts_simclr_imagenet", f"{_S3}simclr/bolts_simclr_imagenet/simclr_imagenet.ckpt"),
+        Release("bolts_swav_imagenet", f"{_S3}swav/bolts_swav_imagenet/swav_imagenet.ckpt"),
+    ),
+)
+
+TRANSFORMERS = Method(
+    name="transformers",
+    title="Hugging Face transformers' names",
+    repository="huggingface/transformers",
+    layouts=(
+        Layout(title="backbone", sections=("", "state_dict"), rules=naming.TRANSFORMERS),
+        Layout(
+            title="network with a classifier",
+            sections=("", "state_dict"),
+            rules=(*under("resnet.", naming.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
+        ),
+    ),
+    pixels=None,
+)
+
+DETECTRON2 = Method(
+    name="detectron2",
+    title="detectron2's names, as its converters write them",
+    repository="facebookresearch/detectron2",
+    layouts=(
+        Layout(  # a converter puts `stem.` before whatever is in no stage, the head too
+            title="converted backbone",
+            sections=("model",),
+            rules=(
+                *naming.DETECTRON2,
+                drop("stem.fc.{p...}", "the head after the pooled features"),
+                drop("backbone.fpn_{layer}.{p...}", "a feature pyramid"),
+            ),
+        ),
+    ),
+    pixels=None,
+)
+
+METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS, TRANSFORMERS, DETECTRON2)

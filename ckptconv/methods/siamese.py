@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ckptconv.methods.interface import Layout, Method, Release
-from ckptconv.rules import drop, keep
+from ckptconv.methods.naming import NUMBERED
+from ckptconv.rules import drop, keep, under
 
 _FB = "https://dl.fbaipublicfiles.com/"
 _BARE = Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),))
@@ -98,4 +99,144 @@ DINO_STUDENT = Method(
     guess=False,
 )
 
-METHODS = (SIMSIAM, BARLOWTWINS, VICREG, DINO, DINO_STUDENT)
+VICREGL = Method(
+    name="vicregl",
+    title="VICRegL",
+    paper="https://arxiv.org/abs/2210.01571",
+    repository="facebookresearch/VICRegL",
+    layouts=(
+        Layout(  # resnet.py is VICReg's
+            title="training checkpoint",
+            sections=("model",),
+            rules=(
+                keep("backbone.{key...}", "{key...}"),
+                drop("maps_projector.{key...}", "the expander of local features"),
+                drop("projector.{key...}", "the expander"),
+                drop("classifier.{p}", "the classifier that watches the training"),
+            ),
+        ),
+        _BARE,
+    ),
+    releases=tuple(
+        Release(f"vicregl_{name}", f"{_FB}vicregl/{name}.pth")
+        for name in (
+            "resnet50_alpha0.9",
+            "resnet50_alpha0.9_fullckpt",
+            "resnet50_alpha0.75",
+            "resnet50_alpha0.75_fullckpt",
+        )
+    ),
+)
+
+SCRL = Method(
+    name="scrl",
+    title="SCRL, and its BYOL",
+    paper="https://arxiv.org/abs/2103.06122",
+    repository="kakaobrain/scrl",
+    layouts=(
+        Layout(  # every module of the trainer has a section of its own: trainer/base.py
+            title="training checkpoint, online network",
+            sections=("online_network_state_dict",),
+            rules=(*under("encoder.", NUMBERED), drop("projector.{p...}", "the projector")),
+        ),
+    ),
+    releases=tuple(
+        Release(name, f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth")
+        for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
+    ),
+)
+
+_BYOL_PAPER = "https://arxiv.org/abs/2006.07733"
+
+BYOL_YAOX12 = Method(
+    name="byol-yaox12",
+    title="BYOL as yaox12/BYOL-PyTorch trains it",
+    paper=_BYOL_PAPER,
+    repository="yaox12/BYOL-PyTorch",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("model",),
+            rules=(
+                *under("online_network.encoder.", NUMBERED),
+                drop("online_network.projetion.{p...}", "the projector"),  # so written in model/basic_modules.py
+                drop("target_network.{key...}", "the target network: a momentum copy"),
+                drop("predictor.{p...}", "the predictor"),
+            ),
+        ),
+    ),
+)
+
+BYOL_CHIGUR = Method(
+    name="byol-chigur",
+    title="BYOL of DeepMind as chigur/byol-convert writes it: trained with SAME padding, which MMDetection has not",
+    paper=_BYOL_PAPER,
+    repository="chigur/byol-convert",
+    layouts=(
+        Layout(  # haiku counts no batches: num_batches_tracked is not there
+            title="converted network",
+            sections=("",),
+            rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+        ),
+    ),
+    guess=False,  # the names are torchvision's
+)
+
+SOCO = Method(
+    name="soco",
+    title="SoCo",
+    paper="https://arxiv.org/abs/2106.02637",
+    repository="hologerry/SoCo",
+    layouts=(
+        Layout(  # C4 has no neck and no head, and queues that are never used: contrast/models/
+            title="training checkpoint, FPN or C4",
+            sections=("model",),
+            rules=(
+                keep("encoder.{key...}", "{key...}"),
+                drop("neck.{p...}", "the feature pyramid"),
+                drop("head.{p...}", "the head over regions"),
+                drop("projector.{p...}", "the projector"),
+                drop("predictor.{p...}", "the predictor"),
+                drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
+                drop("neck_k.{p...}", "the key's feature pyramid: a momentum copy"),
+                drop("head_k.{p...}", "the key's head over regions: a momentum copy"),
+                drop("projector_k.{p...}", "the key's projector: a momentum copy"),
+                drop("queue", "the negatives, which are never used"),
+                drop("queue_ptr", "the negatives, which are never used"),
+            ),
+        ),
+    ),
+)
+
+SOCO_EMA = Method(
+    name="soco-ema",
+    title="SoCo, the section of averages that its converters read",
+    paper=SOCO.paper,
+    repository=SOCO.repository,
+    layouts=(
+        Layout(  # converter_mmdetection/ with --ema; the published trainer writes no such section
+            title="averages",
+            sections=("model_ema",),
+            rules=(
+                keep("encoder.{key...}", "{key...}"),
+                drop("neck.{p...}", "the feature pyramid"),
+                drop("head.{p...}", "the head over regions"),
+            ),
+        ),
+    ),
+    guess=False,
+)
+
+METHODS = (
+    SIMSIAM,
+    BARLOWTWINS,
+    VICREG,
+    VICREGL,
+    DINO,
+    DINO_STUDENT,
+    SCRL,
+    BYOL_YAOX12,
+    BYOL_CHIGUR,
+    SOCO,
+    SOCO_EMA,
+)
