@@ -38,8 +38,8 @@ def run(folder: Path) -> None:
 
     raw = {name: folder / f"{name}.pth.tar" for name in ("trained", "untrained")}
     if not raw["trained"].exists():
-        pretraining.trained(raw["trained"], folder / "pretraining")
         pretraining.untrained(raw["untrained"])
+        pretraining.trained(raw["trained"], folder / "pretraining")
     for name, path in raw.items():
         _ckptconv(folder, "convert", "--selfsup", "moco", path.name, f"{name}.pth", "--force")
     for name, (checkpoint, tier, options) in RUNS.items():

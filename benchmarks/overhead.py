@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ def _train(work: Path, command: list[str], settings: Mapping[str, str]) -> list[
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
     found = _steps(work)
     for path in set(work.iterdir()) - before:
-        subprocess.run(["rm", "-rf", path], check=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return found
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from mmdet.models.backbones import ResNet
 
+from benchmarks.ap import ROW
 from ckptconv import convert
 from ckptconv.mmdetection import literal, runtime
 from ckptconv.mmdetection.verify import launch, shapes, small
 from ckptconv.mmdetection.verify.pipeline import planned
 from ckptconv.mmdetection.verify.request import Request
 
-ROW = "mocov2-mask-rcnn-r50-fpn-1x"
 _TRAINING = small.Training(train=1000, val=1, epochs=4, val_every=4)
 _SEED = 1  # of images and training; verify-ap's is 0
 

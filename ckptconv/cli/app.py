@@ -274,7 +274,8 @@ def verify_ap(
         str | None, typer.Option("--checkpoint", metavar="DETECTOR.pth", help="eval: the trained detector.")
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option("--gpus", metavar="N", help="GPUs a node; 0 is the CPU. Default: what is there.")
+        int | None,
+        typer.Option("--gpus", metavar="N", help="GPUs a node; 0 is the CPU. Default: all; one for drawn images."),
     ] = None,
     nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Machines.")] = 1,
     launcher: Annotated[

@@ -35,10 +35,6 @@ Watch = Callable[[Run, Event], None]
 class Stopped(Exception):
     """The run ended with a reason that is an answer: no proof, or a loss that is no number."""
 
-    def __init__(self, kind: str, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.kind, self.message, self.hint = kind, message, hint
-
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[int]:
@@ -165,7 +161,7 @@ def _explain(run: Run, status: int, start: int) -> NoReturn:
     if said := _said(run.folder / FAILURE):
         kind, message = said["kind"], said["message"]
         if kind in ("proof", "diverged"):
-            raise Stopped(kind, message, said["hint"])
+            raise Stopped(message)
         if kind == "memory":
             raise EnvironmentMissingError(
                 f"{run.name} ran out of memory: {message}",

@@ -17,8 +17,9 @@ from ckptconv.mmdetection.verify import page, report, shapes, small, subset
 from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
 from ckptconv.mmdetection.verify.events import Curve, curve
 from ckptconv.mmdetection.verify.folder import CONFIG, DETECTIONS, EVALUATION, EVENTS
+from ckptconv.mmdetection.verify.machine import require_machine
 from ckptconv.mmdetection.verify.measure import Measured, measure
-from ckptconv.mmdetection.verify.plan import CONVERTED, RANDOM, Plan, Run, plan, require_machine
+from ckptconv.mmdetection.verify.plan import CONVERTED, RANDOM, Plan, Run, plan
 from ckptconv.mmdetection.verify.recipes import RECIPES
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
@@ -73,7 +74,7 @@ def verify(
                     measured[run.name] = _measured(made, run)
                     (weak if run.group == RANDOM else reasons).extend(_spoilt(run, measured[run.name]))
             except Stopped as stopped:
-                (weak if run.group == RANDOM else reasons).append(f"{run.name} was stopped: {stopped.message}")
+                (weak if run.group == RANDOM else reasons).append(f"{run.name} was stopped: {stopped}")
         if reasons or weak:
             verdict = Verdict(FAIL if reasons else INCONCLUSIVE, (*reasons, *weak), "an unsound run is no evidence")
         else:

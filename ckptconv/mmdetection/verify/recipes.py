@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptconv.mmdetection.choices import Choices
+from ckptconv.mmdetection.detectors import value_at
 
 _MMDET = "mmdetection 3.3.0, configs/selfsup_pretrain/README.md"
 _TRAINING = (
@@ -156,6 +157,12 @@ def digest(config: Mapping[str, Any], gpus: int) -> str:
         loader["batch_size"] = int(loader.get("batch_size", 1)) * gpus
     text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def length(config: Mapping[str, Any]) -> str:
+    """How long a resolved config trains, in words; '' if it does not say."""
+    said = {unit: value_at(config, f"train_cfg.max_{unit}") for unit in ("epochs", "iters")}
+    return next((f"{count} {unit.replace('iters', 'iterations')}" for unit, count in said.items() if count), "")
 
 
 def _plain(node: Any, root: str) -> Any:

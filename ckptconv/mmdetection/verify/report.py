@@ -32,8 +32,8 @@ from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.verify.events import curve
 from ckptconv.mmdetection.verify.folder import EVENTS, RESULT, write_whole
 from ckptconv.mmdetection.verify.measure import Measured
-from ckptconv.mmdetection.verify.plan import RANDOM, Plan, Run, length
-from ckptconv.mmdetection.verify.recipes import digest
+from ckptconv.mmdetection.verify.plan import RANDOM, Plan, Run
+from ckptconv.mmdetection.verify.recipes import digest, length
 from ckptconv.mmdetection.verify.verdict import Verdict
 
 SCHEMA = 1

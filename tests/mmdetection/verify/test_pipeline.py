@@ -264,6 +264,22 @@ def test_the_lift_compares_arms_with_the_same_seeds(folder):
     assert "random weights" in found["verdict"]["reasons"][0]
 
 
+def test_a_random_arm_that_breaks_says_nothing_about_the_checkpoint(folder, monkeypatch):
+    whole = small.from_random
+
+    def broken(config):
+        random = whole(config)
+        random["optim_wrapper"]["optimizer"]["lr"] = 1e12
+        return random
+
+    monkeypatch.setattr(small, "from_random", broken)
+    request = Request(ROW, "lift", pretrained=str(folder / "r18.pth"), work_dir=str(folder / "weak"), gpus=0, seeds=2)
+    found, _ = verify(request)
+    assert found["verdict"]["status"] == "inconclusive"
+    (reason,) = found["verdict"]["reasons"]
+    assert reason.startswith("random-seed0 was stopped: the loss is")
+
+
 def tree(root: int) -> list[int]:
     """A process and all below it."""
     parents: dict[int, list[int]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import pytest
 import torch
 
 import ckptconv
-from ckptconv.errors import EnvironmentMissingError, UsageError
+from ckptconv.errors import UsageError
 from ckptconv.mmdetection import config as emitting
 from ckptconv.mmdetection.choices import Choices
-from ckptconv.mmdetection.verify.plan import LIFT, SMOKE, Plan, plan, require_machine
+from ckptconv.mmdetection.verify.plan import LIFT, SMOKE, Plan, plan
 from ckptconv.mmdetection.verify.recipes import RECIPES, digest
 from ckptconv.mmdetection.verify.request import Request
 from tests.mmdetection.converted import OWN, at, read
@@ -324,66 +323,6 @@ def test_both_metrics_are_measured_where_the_config_has_them(r50):
     assert planned(boxes, "eval", 0, detector="detector.pth").metrics == ("box",)
 
 
-def test_the_full_tier_needs_a_gpu_and_says_what_for(r50, tmp_path):
-    made = planned(ROW, "full", 0, pretrained=r50, data_root=str(tmp_path))
-    with pytest.raises(EnvironmentMissingError) as error:
-        require_machine(made, 0)
-    assert error.value.message == (
-        "--tier full needs a GPU, and there is none: it trains 12 epochs with 16 images a step, which MMDetection's "
-        "schedule means for 8 GPUs with 2 images each"
-    )
-    assert error.value.hint.startswith("On the CPU: --tier smoke, --tier lift.\n")
-    assert "annotations/instances_train2017.json, train2017/" in error.value.hint
-
-
-def test_more_gpus_than_there_are_are_refused(r50):
-    with pytest.raises(EnvironmentMissingError) as error:
-        require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4), 2)
-    assert (error.value.message, error.value.hint) == (
-        "4 GPUs are asked for, and 2 are here",
-        "Give --gpus N, or --nodes N.",
-    )
-    require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4, launcher="slurm"), 2)  # they are elsewhere
-
-
-def test_nodes_that_do_not_know_where_to_meet_are_refused(r50, monkeypatch):
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    made = planned(ROW, "smoke", 0, pretrained=r50, gpus=0, nodes=2, launcher="pytorch")
-    with pytest.raises(UsageError) as error:
-        require_machine(made, 0)
-    assert error.value.message == "2 nodes need a place to meet"
-    monkeypatch.setenv("MASTER_ADDR", "here")
-    monkeypatch.setenv("MASTER_PORT", "29500")
-    require_machine(made, 0)
-
-
-def test_mixed_precision_needs_a_gpu(r50):
-    with pytest.raises(EnvironmentMissingError) as error:
-        require_machine(planned(ROW, "smoke", 0, pretrained=r50, amp=True), 0)
-    assert (error.value.message, error.value.hint) == ("--amp needs a GPU", "Leave it out.")
-
-
-def test_missing_data_are_named(tmp_path):
-    made = planned(ROW, "eval", 0, detector="detector.pth", data_root=str(tmp_path))
-    with pytest.raises(UsageError) as error:
-        require_machine(made, 0)
-    lacks = "lacks annotations/instances_val2017.json, val2017/"
-    assert error.value.message == f"the data set is not there: {tmp_path}/ {lacks}"
-    assert re.fullmatch(r"COCO 2017 is at https://\S+; .*\nElsewhere: --data-root DIR", error.value.hint)
-
-
-def test_data_that_are_there_are_not_missing(tmp_path):
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "annotations" / "instances_val2017.json").write_text("{}")
-    assert planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path)).missing == ("val2017/",)
-    (tmp_path / "val2017").mkdir()
-    made = planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path))
-    assert made.missing == ()
-    with pytest.raises(UsageError) as error:
-        require_machine(made, 0)
-    assert error.value.message == "there is no detector d.pth"
-
-
 @pytest.mark.parametrize("tier", ["smoke", "lift", "full"])
 def test_mixed_precision_is_what_is_run(r50, tier):
     made = planned(
@@ -441,12 +380,6 @@ def test_a_backbone_is_told_only_what_it_knows():
     target = "mmdet::hrnet/faster-rcnn_hrnetv2p-w18-1x_coco.py"
     (run,) = planned(target, "smoke", 0).runs
     assert "frozen_stages" not in run.config["model"]["backbone"]
-
-
-@pytest.mark.parametrize("gpus", [None, 0])
-def test_coco_is_not_trained_on_the_cpus_of_a_cluster(r50, gpus):
-    with pytest.raises((EnvironmentMissingError, UsageError)):
-        require_machine(planned(ROW, "full", 0, pretrained=r50, gpus=gpus, launcher="slurm"), 0)
 
 
 @pytest.mark.parametrize("tier", ["smoke", "lift"])
