@@ -110,7 +110,7 @@ def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
             os.ftruncate(lock, 0)
     for event in follower.new():
         watch(run, event)
-    if process.returncode or not (run.folder / RESULT).exists():
+    if not (run.folder / RESULT).exists():  # written last, and whole: what happened after it changes nothing
         _explain(run, process.returncode, start)
 
 
@@ -172,7 +172,8 @@ def _explain(run: Run, status: int, start: int) -> NoReturn:
         )
     with log.open("rb") as file:
         file.seek(start)
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    lines = [line for line in lines if any(map(str.isalnum, line))]
     last = f": {lines[-1]}" if lines else ""
     killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}{last}"
     raise EnvironmentMissingError(

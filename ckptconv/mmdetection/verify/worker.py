@@ -45,6 +45,7 @@ def main(folder: Path) -> int:
             result = _run(folder, job)
             if result is not None:
                 write_whole(folder / RESULT, result)
+            _wait_for_each_other()
         return 0
     except ProofError as error:
         _fail(folder, "proof", error.message, error.hint)
@@ -59,6 +60,13 @@ def main(folder: Path) -> int:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         _fail(folder, _kind(error), f"{type(error).__name__}: {lines[0] if lines else ''}")
     return 1
+
+
+def _wait_for_each_other() -> None:
+    """Until all processes are here: torchrun stops them all when one breaks, be it while it leaves."""
+    from mmengine.dist import barrier
+
+    barrier()
 
 
 def _kind(error: Exception) -> str:

@@ -140,6 +140,17 @@ def test_a_run_that_was_killed_says_by_which_signal(folder):
     assert error.value.hint == f"The same command goes on from its last checkpoint. Its whole output: {log}"
 
 
+def test_a_run_with_a_whole_result_is_done_however_its_processes_ended(folder):
+    run(folder, f"{DONE}; sys.exit(6)")
+    run(folder, "sys.exit(1)")  # and is not started again
+
+
+def test_a_line_of_nothing_but_signs_is_not_the_last_word(folder):
+    with pytest.raises(EnvironmentMissingError) as error:
+        run(folder, 'print("Signal 6 (SIGABRT) received"); print("=" * 54); sys.exit(1)')
+    assert error.value.message == "seed0 ended with status 1: Signal 6 (SIGABRT) received"
+
+
 def test_a_status_is_told_with_the_last_line_of_this_times_output(folder):
     (folder / "output.log").write_text("of the time before\n")
     with pytest.raises(EnvironmentMissingError) as error:
