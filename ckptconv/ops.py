@@ -1,23 +1,25 @@
 """The closed set of changes a rule may make to tensors, beyond their names. Each knows its output's shape.
 
-An op is data: the plan asks it for a TensorSpec, the transform asks it for an array. Ops move elements and never look
-into them, so they work on any element type, seen by numpy as opaque integers; `Cast` alone reads numbers.
+An op is data: the plan asks it for a TensorSpec, the transform asks it for an array. Most ops move elements and never
+look into them, so they work on any element type; `Scale` and `Cast` read numbers, those of bfloat16 as bit patterns.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ckptconv.errors import UsageError
+from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.spec import DTYPES, DType, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
+
+_T = TypeVar("_T")
 
 
 class OpError(UsageError):
@@ -111,6 +113,63 @@ class Reshape(Op):
         return f"reshape{self.shape}"
 
 
+@dataclass(frozen=True)
+class Regroup(Op):
+    """Cut ``axis`` into equal blocks, take them in ``order``, and interleave them: first of each, second of each, ….
+
+    So columns that were laid out block by block, channels inside, get their channels outside and the blocks inside.
+    """
+
+    axis: int
+    order: tuple[int, ...]
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        fits = 0 <= self.axis < len(part.shape) and part.shape[self.axis] % len(self.order) == 0
+        if not fits or sorted(self.order) != list(range(len(self.order))):
+            raise OpError(f"{self} does not suit {part}")
+        return part
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        (array,) = parts
+        before, after = array.shape[: self.axis], array.shape[self.axis + 1 :]
+        blocks: Array = array.reshape(*before, len(self.order), -1, *after).take(self.order, axis=self.axis)
+        moved: Array = blocks.swapaxes(self.axis, self.axis + 1).reshape(array.shape)
+        return moved
+
+    def __str__(self) -> str:
+        return f"regroup(axis={self.axis}, order={self.order})"
+
+
+@dataclass(frozen=True)
+class Scale(Op):
+    """Multiply each row of the first tensor, its first axis, by that row's number in the second."""
+
+    arity: ClassVar[int] = 0
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        if len(parts) != 2 or parts[1].shape != parts[0].shape[:1] or not parts[0].shape:
+            raise OpError(f"{self} does not suit {' and '.join(map(str, parts))}")
+        if parts[0].dtype != parts[1].dtype or parts[0].dtype.name not in _CASTABLE:
+            raise OpError(f"{self} cannot multiply {parts[0]} by {parts[1]}")
+        return parts[0]
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        import numpy as np
+
+        array, factors = (_from_bfloat16(p) if p.dtype.itemsize == 2 and p.dtype.kind == "u" else p for p in parts)
+        if not np.isfinite(factors).all():
+            raise UnreadableError(
+                "a tensor that scales another holds numbers that are none (NaN or infinite)",
+                "The file was saved before its network was initialised: get another.",
+            )
+        scaled: Array = array * factors.reshape(-1, *(1,) * (array.ndim - 1))
+        return _to_bfloat16(scaled) if parts[0].dtype.kind == "u" else scaled
+
+    def __str__(self) -> str:
+        return "scale the rows"
+
+
 _CASTABLE = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -141,7 +200,7 @@ class Cast(Op):
         array = parts[0]
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, as in torch
             if self.source.name == "bfloat16":
-                array = (array.view("<u2").astype("<u4") << 16).view("<f4")
+                array = _from_bfloat16(array.view("<u2"))
             else:
                 array = array.view(self.source.numpy)
             if self.source.itemsize == 8 and self.target.itemsize == 2:
@@ -150,6 +209,12 @@ class Cast(Op):
 
     def __str__(self) -> str:
         return f"cast to {self.target}"
+
+
+def _from_bfloat16(patterns: Array) -> Array:
+    """The float32 that each bfloat16 (uint16 bit pattern) is."""
+    array: Array = (patterns.astype("<u4") << 16).view("<f4")
+    return array
 
 
 def _to_bfloat16(array: Array) -> Array:
@@ -163,20 +228,38 @@ def _to_bfloat16(array: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Then(Op):
-    """One op after another."""
+class Over(Op):
+    """``op`` over parts that are made first: part i from the next ``counts[i]`` tensors, by ``inner[i]`` if any."""
 
-    first: Op
-    second: Op
+    op: Op
+    inner: tuple[Op | None, ...]
+    counts: tuple[int, ...]
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
-        return self.second.spec([self.first.spec(parts)])
+        made = [op.spec(some) if op else some[0] for op, some in self._dealt(parts)]
+        return self.op.spec(made)
 
     def apply(self, parts: Sequence[Array]) -> Array:
-        return self.second.apply([self.first.apply(parts)])
+        return self.op.apply([op.apply(some) if op else some[0] for op, some in self._dealt(parts)])
+
+    def _dealt(self, parts: Sequence[_T]) -> Iterator[tuple[Op | None, Sequence[_T]]]:
+        at = 0
+        for op, count in zip(self.inner, self.counts, strict=True):
+            yield op, parts[at : at + count]
+            at += count
 
     def __str__(self) -> str:
-        return f"{self.first}, {self.second}"
+        first = ", ".join(dict.fromkeys(str(op) for op in self.inner if op))
+        return f"{first}, {self.op}"
+
+
+def compose(op: Op | None, inner: Sequence[tuple[Op | None, int]]) -> Op | None:
+    """``op`` over parts that are each made from so many tensors by an op of their own; None where nothing changes."""
+    if all(own is None for own, _ in inner):
+        return op
+    if op is None:
+        return inner[0][0]
+    return Over(op, tuple(own for own, _ in inner), tuple(count for _, count in inner))
 
 
 def concat(axis: int) -> Concat:
@@ -189,6 +272,14 @@ def permute(*axes: int) -> Permute:
 
 def reshape(*shape: int) -> Reshape:
     return Reshape(shape)
+
+
+def regroup(axis: int, order: Sequence[int]) -> Regroup:
+    return Regroup(axis, tuple(order))
+
+
+def scale() -> Scale:
+    return Scale()
 
 
 def cast(source: DType, target: str) -> Cast:

@@ -56,7 +56,7 @@ class Receipt:
 
 
 def options_of(
-    drop: Iterable[str], strip_prefix: str, section: str | None, target: str, rules: PathLike | None
+    drop: Iterable[str], strip_prefix: str, section: str | None, target: str | None, rules: PathLike | None
 ) -> Options:
     own: tuple[Method, ...] = ()
     if rules is not None:
@@ -79,7 +79,7 @@ def plan(
     strip_prefix: str = "",
     section: str | None = None,
     rules: PathLike | None = None,
-    target: str = "mmdet",
+    target: str | None = None,
 ) -> Plan:
     """Where each tensor of a checkpoint would go. Reads names and shapes only.
 
@@ -99,7 +99,7 @@ def convert(
     strip_prefix: str = "",
     section: str | None = None,
     rules: PathLike | None = None,
-    for_target: str = "mmdet",
+    for_target: str | None = None,
     format: str | None = None,
     dtype: str | None = None,
     dry_run: bool = False,
@@ -116,7 +116,7 @@ def convert(
         strip_prefix: the prefix the method's rules apply under; everything outside it is dropped.
         section: dotted path to the mapping with the weights; the method knows where to look if None.
         rules: a TOML file with a method of your own, known beside the built-in ones.
-        for_target: whose names are written: 'mmdet' or 'torchvision'.
+        for_target: whose names are written, such as 'mmdet' or 'torchvision'; None is the network's usual one.
         format: 'torch' or 'safetensors'; None goes by the target's suffix.
         dtype: floating tensors are rounded to this type; None keeps them bit for bit.
         dry_run: plan, and write nothing.
@@ -146,7 +146,7 @@ def convert(
             fingerprint, size, proved = "", sum(p.spec.nbytes for p in pieces), 0
         else:
             said = describe(checkpoint, match, settled, dtype)
-            fingerprint, size, proved = _write(real, force, kind, pieces, said, checkpoint, progress)
+            fingerprint, size, proved = _write(real, force, kind, settled, pieces, said, checkpoint, progress)
         return Receipt(
             source=str(source),
             source_format=checkpoint.format,
@@ -170,6 +170,7 @@ def _write(
     target: Path,
     force: bool,
     kind: str,
+    settled: Plan,
     pieces: Sequence[Piece],
     said: Mapping[str, object],
     checkpoint: Checkpoint,
@@ -192,9 +193,9 @@ def _write(
             texts = {"format": "pt", KEY: json.dumps(said, separators=(",", ":"))}
             safetensors_writer.write(draft.file, safetensors_writer.in_order(pieces), texts, seen)
         else:
-            torch_writer.write(draft.file, pieces, {KEY: said}, seen)
+            torch_writer.write(draft.file, pieces, {KEY: said}, seen, settled.dialect.section)
         with draft.syncing():
-            proved = prove(draft.path, pieces, "" if kind == "safetensors" else "state_dict")
+            proved = prove(draft.path, pieces, "" if kind == "safetensors" else settled.dialect.section)
         fingerprint = witness.fingerprint()
         checkpoint.require_unchanged()
         size = draft.path.stat().st_size

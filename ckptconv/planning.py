@@ -7,50 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from ckptconv import backbones
-from ckptconv.backbones import TARGETS, Backbone
+from ckptconv.backbones import FAMILIES, TARGETS, Backbone
+from ckptconv.backbones.interface import CANONICAL, Dialect
 from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
+from ckptconv.matching import Dropped, Move, Problem, match, spoken
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.ops import Op, OpError, Then, cast
-from ckptconv.rules import Drop, Fuse, Keep, Rule, drop
-from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
+from ckptconv.ops import cast, compose
+from ckptconv.rules import Rule, drop
+from ckptconv.spec import DTYPES, Section, StateSpec
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel and DistributedDataParallel (`module.`) and torch.compile (`_orig_mod.`) put before every name."""
-
-ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target"]
-
-
-@dataclass(frozen=True)
-class Move:
-    """Source tensors, in order, that become one target tensor; ``op`` is None where only the name changes."""
-
-    sources: tuple[str, ...]
-    target: str
-    op: Op | None
-    spec: TensorSpec
-    rule: Rule
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A source entry that is left out; ``rule`` is None for what is no tensor, or outside the user's prefix."""
-
-    source: str
-    why: str
-    rule: Rule | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a plan is not complete: one source key or one backbone entry, and a sentence about it."""
-
-    kind: ProblemKind
-    key: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -60,11 +30,11 @@ class Options:
     drops: tuple[str, ...] = ()
     prefix: str = ""
     section: str | None = None
-    target: str = "mmdet"
+    target: str | None = None
     methods: tuple[Method, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.target not in TARGETS:
+        if self.target is not None and self.target not in TARGETS:
             raise UsageError(f"there is no target '{self.target}'", f"Targets: {', '.join(TARGETS)}.")
         if self.prefix and not self.prefix.endswith("."):
             raise UsageError(f"the prefix '{self.prefix}' has no dot at its end", f"Write '{self.prefix}.' instead.")
@@ -74,14 +44,16 @@ class Options:
 class Plan:
     """Where every tensor of one section goes. Nothing is written unless `complete`.
 
-    ``prefix`` was taken off the names before the rules were asked; ``absent`` are optional entries that nothing fills;
-    ``idle_rules`` counts the rules and ``idle_drops`` lists the user's drops that matched nothing.
+    ``dialect`` is how the target names the network, ``prefix`` what was taken off the names before any rule was asked;
+    ``absent`` are optional entries that nothing fills; ``idle_rules`` counts the rules and ``idle_drops`` lists the
+    user's drops that matched nothing.
     """
 
     method: str
     layout: str
     section: str
     target: str
+    dialect: Dialect
     moves: tuple[Move, ...]
     dropped: tuple[Dropped, ...]
     problems: tuple[Problem, ...]
@@ -168,66 +140,6 @@ def _prefix(rules: Sequence[Rule], names: StateSpec, options: Options) -> str:
     return "" if spelled_out else wrapper
 
 
-@dataclass
-class _Draft:
-    """What the rules make of the names, before the backbone is asked."""
-
-    moves: list[Move]
-    dropped: list[Dropped]
-    problems: list[Problem]
-    used: set[int]
-
-
-def _apply(rules: Sequence[Rule], names: StateSpec, prefix: str, drops: Sequence[Drop]) -> _Draft:
-    """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix."""
-    draft = _Draft([], [], [], set())
-    parts: dict[tuple[int, str, tuple[str, ...]], dict[int, str]] = {}
-    ways = [(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)]
-    for key in names:
-        accepted = next((d for d in drops if d.source.match(key) is not None), None)
-        if accepted is not None:
-            draft.dropped.append(Dropped(key, accepted.why, accepted))
-            continue
-        if not key.startswith(prefix):
-            draft.dropped.append(Dropped(key, f"outside the prefix '{prefix}'"))
-            continue
-        name = key[len(prefix) :]
-        for pattern, rule, index, position in ways:
-            captures = pattern.match(name)
-            if captures is None:
-                continue
-            draft.used.add(index)
-            if isinstance(rule, Drop):
-                draft.dropped.append(Dropped(key, rule.why, rule))
-            elif isinstance(rule, Keep):
-                _move(draft, (key,), rule.target.fill(captures), rule, names)
-            else:
-                target = rule.target.fill(captures)
-                group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})
-                group[position] = key
-                if len(group) == len(rule.sources):
-                    _move(draft, tuple(group[i] for i in range(len(group))), target, rule, names)
-            break
-        else:
-            draft.problems.append(Problem("unexplained", key, f"{printable(key)} ({names[key]}): no rule explains it"))
-    for (index, target, _), group in parts.items():
-        missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
-        if missing:
-            text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
-            draft.problems.append(Problem("parts", next(iter(group.values())), text))
-    return draft
-
-
-def _move(draft: _Draft, sources: tuple[str, ...], target: str, rule: Keep | Fuse, names: StateSpec) -> None:
-    specs = [names[s] for s in sources]
-    try:
-        spec = rule.op.spec(specs) if rule.op else specs[0]
-    except OpError as error:
-        draft.problems.append(Problem("shape", sources[0], f"{some(sources)}: {error.message}"))
-        return
-    draft.moves.append(Move(sources, target, rule.op, spec, rule))
-
-
 def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tuple[list[Problem], list[str]]:
     """What is wrong with these moves for this backbone, and which optional entries nothing fills."""
     problems: list[Problem] = []
@@ -256,9 +168,12 @@ def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tupl
         for name in empty
         if not backbone.optional(name)
     )
-    obstacle = backbone.obstacle(for_target)
+    targets = FAMILIES[backbone.family].targets
+    known = for_target in targets
+    obstacle = backbone.obstacle(for_target) if known else f"a {backbone.family} can be written for {some(targets)}"
     if obstacle:
-        text = f"{backbone.name} has no place in {for_target}: {obstacle} (--target torchvision writes it all the same)"
+        way_out = f" (--target {targets[-1]} writes it all the same)" if known else ""
+        text = f"{backbone.name} has no place in {for_target}: {obstacle}{way_out}"
         problems.append(Problem("target", backbone.name, text))
     return problems, [name for name in empty if backbone.optional(name)]
 
@@ -269,23 +184,30 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     names = section.tensors
     prefix = _prefix(layout.rules, names, options)
     drops = [drop(pattern, "accepted by --drop") for pattern in options.drops]
-    draft = _apply(layout.rules, names, prefix, drops)
-    problems, absent = list(draft.problems), list[str]()
-    backbone = backbones.read({m.target: m.spec for m in draft.moves})
+    draft = match(layout.rules, names, prefix, drops)
+    problems, absent, moves, dialect = list(draft.problems), list[str](), draft.moves, CANONICAL
+    dropped, target = list(draft.dropped), options.target or ""
+    backbone = backbones.read({m.target: m.spec for m in moves}, layout.families)
     if backbone is None:
         kept = [m.sources[0] for m in draft.moves]
         text = f"what is kept is no backbone known here: {some(kept, 3)}" if kept else "nothing is kept"
         problems.append(Problem("backbone", kept[0] if kept else "", text))
     else:
-        found, absent = _against(backbone, draft.moves, options.target)
+        target = target or FAMILIES[backbone.family].targets[0]
+        found, absent = _against(backbone, moves, target)
         problems += found
-    dropped = [*draft.dropped, *(Dropped(k, f"not a tensor: {kind}") for k, kind in section.others.items())]
+        if not problems:
+            dialect = backbone.dialect(target)
+            said = spoken(moves, dialect.rules)
+            moves, dropped, problems = said.moves, dropped + said.dropped, said.problems
+    dropped += [Dropped(k, f"not a tensor: {kind}") for k, kind in section.others.items()]
     return Plan(
         method=method.name,
         layout=layout.title,
         section=path,
-        target=options.target,
-        moves=tuple(draft.moves),
+        target=target,
+        dialect=dialect,
+        moves=tuple(moves),
         dropped=tuple(dropped),
         problems=tuple(problems),
         backbone=backbone,
@@ -293,7 +215,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         idle_rules=len(layout.rules) - len(draft.used),
         tensors=len(names),
         prefix=prefix,
-        idle_drops=tuple(d.source.text for d in drops if all(gone.rule is not d for gone in draft.dropped)),
+        idle_drops=tuple(d.source.text for d in drops if all(gone.rule is not d for gone in dropped)),
     )
 
 
@@ -303,7 +225,8 @@ def cast_plan(plan: Plan, dtype: str) -> Plan:
     moves = []
     for move in plan.moves:
         if move.spec.dtype.is_float and move.spec.dtype.name != dtype:
-            op = cast(move.spec.dtype, dtype)
-            move = replace(move, op=Then(move.op, op) if move.op else op, spec=op.spec([move.spec]))
+            rounded = cast(move.spec.dtype, dtype)
+            op = compose(rounded, [(move.op, len(move.sources))])
+            move = replace(move, op=op, spec=rounded.spec([move.spec]))
         moves.append(move)
     return replace(plan, moves=tuple(moves))

@@ -46,7 +46,7 @@ class Inspection:
 
 def inspect(source: PathLike, *, rules: PathLike | None = None) -> Inspection:
     """Look into a checkpoint without loading it. Raises UnreadableError for a file that is none."""
-    options = options_of((), "", None, "mmdet", rules)
+    options = options_of((), "", None, None, rules)
     with open_checkpoint(Path(source)) as checkpoint:
         known = [m for m in methods(options.methods).values() if m.guess]
         fits = [
@@ -92,7 +92,7 @@ def explain(
     strip_prefix: str = "",
     section: str | None = None,
     rules: PathLike | None = None,
-    target: str = "mmdet",
+    target: str | None = None,
 ) -> Explanation:
     """Which rule takes a key and where it goes, in the plan that `convert` would follow, complete or not.
 
@@ -135,7 +135,7 @@ def explain(
 
 def known_methods(rules: PathLike | None = None) -> list[Method]:
     """Every method: of a rule file, if one is given, built in, and of other packages."""
-    return list(methods(options_of((), "", None, "mmdet", rules).methods).values())
+    return list(methods(options_of((), "", None, None, rules).methods).values())
 
 
 def dropped_by_reason(settled: Plan) -> dict[str, list[str]]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ckptconv.identify import choose
+from ckptconv.matching import Move
 from ckptconv.methods.interface import Method
-from ckptconv.planning import Move, Options, Plan
+from ckptconv.planning import Options, Plan
 from ckptconv.rules import Rule
 from ckptconv.sections import find_sections
 from ckptconv.spec import DTYPES, TensorSpec
@@ -29,7 +30,7 @@ def remap_state_dict(
     drop: Iterable[str] = (),
     strip_prefix: str = "",
     section: str | None = None,
-    target: str = "mmdet",
+    target: str | None = None,
 ) -> tuple[dict[str, Any], Plan]:
     """Rename (and where rules say so, reshape) the tensors of a checkpoint that is already in memory.
 
@@ -59,8 +60,15 @@ def _moved(values: list[Any], move: Move) -> Any:
         return move.op.apply(values)
     import torch
 
-    # numpy has no word for torch's smaller floats: ops see opaque integers of the same size instead
-    opaque = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[move.spec.dtype.itemsize]
-    arrays = [v.detach().cpu().contiguous().view(opaque).numpy() for v in values]
+    arrays = [_array(v.detach().cpu().contiguous()) for v in values]
     result = torch.from_numpy(move.op.apply(arrays).copy())
     return result.view(values[0].dtype).reshape(move.spec.shape).to(values[0].device)
+
+
+def _array(tensor: Any) -> Any:
+    """The tensor for an op: as unsigned integers of its size where numpy has no word for its type."""
+    import torch
+
+    if DTYPES[str(tensor.dtype).removeprefix("torch.")].numpy is not None:
+        return tensor.numpy()
+    return tensor.view({1: torch.uint8, 2: torch.uint16, 4: torch.int32}[tensor.element_size()]).numpy()

@@ -138,16 +138,23 @@ class Template:
 
 @dataclass(frozen=True)
 class Keep:
-    """One source tensor becomes one target tensor, changed by ``op`` if there is one."""
+    """One source tensor becomes one target tensor, changed by ``op`` if there is one.
+
+    ``by`` names further tensors that the op reads beside it; what becomes of those is for other rules to say.
+    """
 
     source: Pattern
     target: Template
     op: Op | None = None
+    by: tuple[Template, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_target(self.target, [self.source])
-        if self.op is not None and self.op.arity != 1:
+        for name in (self.target, *self.by):
+            _check_target(name, [self.source])
+        if self.op is not None and self.op.arity != 1 and not self.by:
             raise RuleError(f"'{self.source}' is one tensor, but {self.op} takes several", "Use fuse().")
+        if self.by and (self.op is None or self.op.arity == 1):
+            raise RuleError(f"'{self.source}' is changed by {self.by[0]}, but no op says how", "Give an op of several.")
 
     @property
     def sources(self) -> tuple[Pattern, ...]:
@@ -177,10 +184,11 @@ class Keep:
         return None if captures is None else self.target.fill(captures)
 
     def under(self, prefix: str) -> Keep:
-        return Keep(self.source.under(prefix), self.target, self.op)
+        return Keep(self.source.under(prefix), self.target, self.op, tuple(Template(prefix + b.text) for b in self.by))
 
     def __str__(self) -> str:
-        return f"keep {self.source} -> {self.target}" + (f" ({self.op})" if self.op else "")
+        by = f" by {', '.join(map(str, self.by))}" if self.by else ""
+        return f"keep {self.source} -> {self.target}" + (f" ({self.op}{by})" if self.op else "")
 
 
 @dataclass(frozen=True)
@@ -247,9 +255,9 @@ def _check_target(target: Template, sources: Sequence[Pattern]) -> None:
             )
 
 
-def keep(source: str, target: str, op: Op | None = None) -> Keep:
-    """A tensor that is kept under another name, and changed by ``op`` if one is given."""
-    return Keep(Pattern(source), Template(target), op)
+def keep(source: str, target: str, op: Op | None = None, by: Sequence[str] = ()) -> Keep:
+    """A tensor that is kept under another name, changed by ``op`` if one is given, which may read others as well."""
+    return Keep(Pattern(source), Template(target), op, tuple(map(Template, by)))
 
 
 def drop(source: str, why: str) -> Drop:

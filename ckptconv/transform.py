@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptconv.formats.interface import Checkpoint, Piece, StoredTensor, split
-from ckptconv.planning import Move, Plan
+from ckptconv.matching import Move
+from ckptconv.planning import Plan
 from ckptconv.spec import TensorSpec
 
 

@@ -6,10 +6,11 @@ A case starts with lines ``# key: value`` and goes on with one line a name::
     module.queue_ptr int64 1 -> -
     config !dict -> -
 
-``-`` is dropped, ``()`` a scalar, ``!kind`` no tensor. Keys of the head: ``source`` (repository and code that wrote
-it), ``method``, ``also`` (methods that `auto` finds and that give the same plan), ``section``, ``backbone``, ``layout``
-(the file in `tests/layouts/` that the names were read from), ``prefix`` (what to ask for with it), ``target`` (where it
-is not mmdet, which cannot hold the network), ``auto: never`` where the method is never guessed.
+``-`` is dropped, ``()`` a scalar, ``!kind`` no tensor. ``-> qkv.weight [1]`` is the second of the tensors that are
+joined to one, ``-> conv.weight 96x1x7x7`` gets another shape. Keys of the head: ``source`` (repository and code that
+wrote it), ``method``, ``also`` (methods that `auto` finds and that give the same plan), ``section``, ``backbone``,
+``layout`` (the file in `tests/layouts/` that the names were read from), ``prefix`` (what to ask for with it),
+``target`` (where it is not the family's usual one), ``auto: never`` where the method is never guessed.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ class Case:
     backbone: str
     layout: str
     prefix: str
-    target: str
+    target: str | None
     guessed: bool
     tensors: dict[str, TensorSpec]
     others: dict[str, str]
     targets: dict[str, str | None]
+    positions: dict[str, int]
+    shapes: dict[str, tuple[int, ...]]
 
     @property
     def sections(self) -> dict[str, Section]:
@@ -64,9 +67,14 @@ class Case:
         return {self.method, *self.also} if self.guessed else set(self.also)
 
     @property
-    def kept(self) -> dict[str, str]:
-        """Source names by target name."""
-        return {target: name for name, target in self.targets.items() if target is not None}
+    def kept(self) -> dict[str, tuple[str, ...]]:
+        """Source names by target name, in the order in which they are joined."""
+        kept: dict[str, tuple[str, ...]] = {}
+        for name in sorted(self.targets, key=lambda name: self.positions.get(name, 0)):
+            target = self.targets[name]
+            if target is not None:
+                kept[target] = (*kept.get(target, ()), name)
+        return kept
 
     @property
     def dropped(self) -> set[str]:
@@ -81,6 +89,8 @@ def _read(path: Path) -> Case:
     tensors: dict[str, TensorSpec] = {}
     others: dict[str, str] = {}
     targets: dict[str, str | None] = {}
+    positions: dict[str, int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):
             key, _, value = line[2:].partition(": ")
@@ -92,13 +102,18 @@ def _read(path: Path) -> Case:
         assert arrow, f"{path.name}: {line}"
         name, _, what = left.partition(" ")
         assert name not in targets, f"{path.name}: {name} twice"
+        target, *rest = target.split(" ")
+        for word in rest:
+            if word.startswith("["):
+                positions[name] = int(word[1:-1])
+            else:
+                shapes[target] = _lengths(word)
         targets[name] = None if target == "-" else target
         if what.startswith("!"):
             others[name] = what[1:]
         else:
             dtype, shape = what.split(" ")
-            lengths = () if shape == "()" else tuple(map(int, shape.split("x")))
-            tensors[name] = TensorSpec(lengths, DTYPES[dtype])
+            tensors[name] = TensorSpec(_lengths(shape), DTYPES[dtype])
     case = Case(
         name=path.stem,
         source=head["source"],
@@ -108,14 +123,21 @@ def _read(path: Path) -> Case:
         backbone=head["backbone"],
         layout=head.get("layout", ""),
         prefix=head.get("prefix", ""),
-        target=head.get("target", "mmdet"),
+        target=head.get("target"),
         guessed=head.get("auto") != "never",
         tensors=tensors,
         others=others,
         targets=targets,
+        positions=positions,
+        shapes=shapes,
     )
-    assert len(case.kept) == sum(t is not None for t in targets.values()), f"{path.name}: two names get one target"
+    joined = [name for sources in case.kept.values() if len(sources) > 1 for name in sources]
+    assert set(joined) == set(positions), f"{path.name}: two names get one target, or one says it is one of several"
     return case
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    return () if text == "()" else tuple(map(int, text.split("x")))
 
 
 @cache

@@ -138,7 +138,7 @@ def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
 
 def test_targets() -> None:
     assert TARGETS == ("mmdet", "torchvision")
-    assert [family.name for family in FAMILIES] == ["ResNet"]
+    assert [family.name for family in FAMILIES.values()] == ["ResNet"]
 
 
 # -- reading back ------------------------------------------------------------------------------------------------------

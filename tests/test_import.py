@@ -22,6 +22,7 @@ LAYERS = (
     ("sections", "ops", "rules"),
     ("methods", "backbones"),
     ("registry", "rulefile"),
+    ("matching",),
     ("planning", "identify"),
     ("remap", "formats"),
     ("transform", "prove", "witness", "provenance"),

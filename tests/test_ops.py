@@ -11,7 +11,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptconv.ops import Cast, Concat, Op, OpError, Permute, Reshape, Then, cast, concat, permute, reshape
+from ckptconv.errors import UnreadableError
+from ckptconv.ops import (
+    Cast,
+    Concat,
+    Op,
+    OpError,
+    Over,
+    Permute,
+    Reshape,
+    cast,
+    compose,
+    concat,
+    permute,
+    regroup,
+    reshape,
+    scale,
+)
 from ckptconv.spec import DTYPES, TensorSpec
 
 Array = np.ndarray[Any, Any]
@@ -82,8 +98,50 @@ def test_reshape_accepts_what_torch_accepts(shape: tuple[int, ...], target: list
 def test_one_op_after_another(shape: tuple[int, ...], data: st.DataObject) -> None:
     axes = data.draw(st.permutations(range(len(shape))))
     parts = [numbered(shape), numbered(shape, 1000)]
-    op = Then(Then(concat(0), permute(*axes)), reshape(-1) if parts[0].numel() else reshape(0))
+    joined = compose(permute(*axes), [(concat(0), len(parts))])
+    op = compose(reshape(-1) if parts[0].numel() else reshape(0), [(joined, len(parts))])
+    assert op is not None
     assert_does(op, parts, torch.cat(parts).permute(axes).reshape(-1))
+
+
+def test_parts_are_made_first_each_from_its_own_tensors() -> None:
+    parts = [numbered((2, 6)), numbered((2, 3), 100), numbered((2, 3), 200), numbered((6, 1), 300)]
+    op = compose(concat(0), [(None, 1), (concat(1), 2), (permute(1, 0), 1)])
+    assert op is not None
+    assert_does(op, parts, torch.cat([parts[0], torch.cat(parts[1:3], 1), parts[3].T]))
+
+
+def test_what_changes_nothing_is_no_op() -> None:
+    assert compose(None, [(None, 1)]) is None
+    assert compose(None, [(concat(0), 2)]) == concat(0)
+    assert compose(concat(0), [(None, 1), (None, 1)]) == concat(0)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(before=st.integers(1, 3), channels=st.integers(1, 4), order=st.permutations(range(4)))
+def test_regroup_interleaves_blocks(before: int, channels: int, order: list[int]) -> None:
+    tensor = numbered((before, 4 * channels))
+    wanted = tensor.reshape(before, 4, channels)[:, order].transpose(1, 2).reshape(before, -1)
+    assert_does(regroup(1, order), [tensor], wanted)
+    assert_does(regroup(0, order), [tensor[0]], wanted[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(5,), (5, 3), (5, 2, 3, 3)], ids=str)
+def test_scale_multiplies_rows_as_torch_does(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(s, generator=generator).to(dtype) for s in (shape, shape[:1])]
+    wanted = parts[0] * parts[1].reshape(-1, *(1,) * (len(shape) - 1))
+    arrays = [p.view(torch.uint16).numpy() if dtype == torch.bfloat16 else p.numpy() for p in parts]
+    found = torch.from_numpy(scale().apply(arrays)).view(dtype)
+    assert torch.equal(found, wanted)
+    known = DTYPES[str(dtype).removeprefix("torch.")]
+    assert scale().spec([TensorSpec(tuple(p.shape), known) for p in parts]) == TensorSpec(shape, known)
+
+
+def test_numbers_that_are_none_scale_nothing() -> None:
+    with pytest.raises(UnreadableError, match="NaN or infinite"):
+        scale().apply([np.ones((2, 2), "<f4"), np.array([1, np.nan], "<f4")])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -116,7 +174,12 @@ def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
         (reshape(-1, -1), [(2, 3)], "reshape(-1, -1) does not suit float32 [2, 3]"),
         (reshape(0, -1), [(2, 0)], "reshape(0, -1) does not suit float32 [2, 0]"),
         (reshape(-2, -3), [(2, 3)], "reshape(-2, -3) does not suit float32 [2, 3]"),
-        (Then(concat(0), permute(1)), [(2,), (3,)], "permute(1,) does not suit float32 [5]"),
+        (regroup(0, (1, 0)), [(3,)], "regroup(axis=0, order=(1, 0)) does not suit float32 [3]"),
+        (regroup(1, (1, 0)), [(4,)], "regroup(axis=1, order=(1, 0)) does not suit float32 [4]"),
+        (regroup(0, (1, 1)), [(4,)], "regroup(axis=0, order=(1, 1)) does not suit float32 [4]"),
+        (scale(), [(3, 2), (2,)], "scale the rows does not suit float32 [3, 2] and float32 [2]"),
+        (scale(), [(3, 2)], "scale the rows does not suit float32 [3, 2]"),
+        (Over(permute(1), (concat(0),), (2,)), [(2,), (3,)], "permute(1,) does not suit float32 [5]"),
     ],
 )
 def test_what_does_not_suit_is_refused(op: Op, specs: list[tuple[int, ...]], message: str) -> None:
@@ -212,5 +275,5 @@ def test_a_cast_is_for_the_type_it_was_made_for() -> None:
 
 def test_ops_are_equal_by_value_and_print_as_they_are_written() -> None:
     assert [concat(0), permute(1, 0), reshape(2, -1)] == [Concat(0), Permute((1, 0)), Reshape((2, -1))]
-    assert str(Then(concat(0), reshape(2, -1))) == "concat(axis=0), reshape(2, -1)"
+    assert str(compose(reshape(2, -1), [(concat(0), 2)])) == "concat(axis=0), reshape(2, -1)"
     assert str(cast(F32, "float16")) == "cast to float16"

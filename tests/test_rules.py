@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ckptconv import rules
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.ops import concat, permute, reshape
+from ckptconv.ops import concat, permute, reshape, scale
 from ckptconv.planning import Plan, make_plan
 from ckptconv.rules import Keep, Pattern, Rule, RuleError, drop, fuse, keep, under
 from ckptconv.spec import DTYPES, Section, TensorSpec
@@ -225,10 +225,50 @@ def test_a_part_that_is_not_there_is_a_problem_and_no_move() -> None:
     ]
 
 
+# -- by ----------------------------------------------------------------------------------------------------------------
+
+FOLDED = (
+    keep("block.{i}.proj.{p}", "block.{i}.proj.{p}", scale(), by=["block.{i}.gamma"]),
+    drop("block.{i}.gamma", "folded into proj"),
+)
+
+
+def test_a_rule_may_read_tensors_that_other_rules_take() -> None:
+    plan = apply(["block.0.proj.w", "block.0.gamma", "block.1.gamma", "block.1.proj.w", "block.1.proj.b"], *FOLDED)
+    assert {m.target: m.sources for m in plan.moves} == {
+        f"block.{i}.proj.{p}": (f"block.{i}.proj.{p}", f"block.{i}.gamma") for i, p in ((0, "w"), (1, "w"), (1, "b"))
+    }
+    assert {d.source for d in plan.dropped} == {"block.0.gamma", "block.1.gamma"}
+
+
+def test_what_a_rule_reads_must_be_there() -> None:
+    plan = apply(["block.0.proj.w", "block.1.gamma"], *FOLDED)
+    assert plan.moves == ()
+    assert [(p.kind, p.key, p.text) for p in plan.problems if p.kind == "parts"] == [
+        ("parts", "block.0.proj.w", "block.0.proj.w: cannot become block.0.proj.w without block.0.gamma")
+    ]
+
+
+def test_what_a_rule_reads_lies_under_the_same_prefix() -> None:
+    names = ["net.block.0.proj.w", "net.block.0.gamma"]
+    plan = apply(names, *under("net.", FOLDED))
+    assert [m.sources for m in plan.moves] == [tuple(names)]
+
+
 # -- refused when written down -----------------------------------------------------------------------------------------
 
 REFUSED: list[tuple[Callable[[], object], str, str]] = [
     (lambda: keep("", "x"), "a pattern may not be empty", "{key...} matches every name."),
+    (
+        lambda: keep("a.{i}", "a.{i}", scale(), by=["b.{j}"]),
+        "the target 'b.{j}' uses {j}, which 'a.{i}' does not capture",
+        "Captures are carried by name.",
+    ),
+    (
+        lambda: keep("a.{i}", "a.{i}", by=["b.{i}"]),
+        "'a.{i}' is changed by b.{i}, but no op says how",
+        "Give an op of several.",
+    ),
     (lambda: drop("a.{x", "why"), "the pattern 'a.{x' has a stray brace", "Captures are written {x} or {x...}."),
     (lambda: drop("a.x}", "why"), "the pattern 'a.x}' has a stray brace", "Captures are written {x} or {x...}."),
     (lambda: drop("{}", "why"), "the pattern '{}' has a stray brace", "Captures are written {x} or {x...}."),

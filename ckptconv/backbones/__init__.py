@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from ckptconv.backbones import resnet
-from ckptconv.backbones.interface import Backbone, Family
+from ckptconv.backbones.interface import Backbone, Dialect, Family
 from ckptconv.spec import StateSpec
 
-FAMILIES: tuple[Family, ...] = (resnet.FAMILY,)
-TARGETS: tuple[str, ...] = tuple(sorted({target for family in FAMILIES for target in family.targets}))
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (resnet.FAMILY,)}
+TARGETS: tuple[str, ...] = tuple(sorted({target for family in FAMILIES.values() for target in family.targets}))
 
 
-def read(state: StateSpec) -> Backbone | None:
-    """The member of any family whose names cover most of the state; None if it is like none of them."""
-    members = [m for family in FAMILIES if (m := family.read(state)) is not None]
+def read(state: StateSpec, among: Collection[str] = ()) -> Backbone | None:
+    """The member whose names cover most of the state; None if it is like none. ``among`` names families; () is all."""
+    members = [m for f in FAMILIES.values() if not among or f.name in among if (m := f.read(state)) is not None]
     return max(members, key=lambda m: sum(name in state for name in m.entries()), default=None)
 
 
-__all__ = ["FAMILIES", "TARGETS", "Backbone", "Family", "read"]
+__all__ = ["FAMILIES", "TARGETS", "Backbone", "Dialect", "Family", "read"]

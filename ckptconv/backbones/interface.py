@@ -6,11 +6,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from ckptconv.rules import Rule
 from ckptconv.spec import StateSpec
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a target names a network: rules from the canonical names, none where it takes those as they are.
+
+    ``section`` is the key of a torch file under which the target's loader looks. ``fresh`` are the target's own names
+    that no self-supervised file fills: patterns, for whoever compares the target's network with the file.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    section: str = "state_dict"
+    fresh: tuple[str, ...] = ()
+
+
+CANONICAL = Dialect()
 
 
 class Backbone(Protocol):
     """A network of a family, read back from shapes."""
+
+    @property
+    def family(self) -> str:
+        """The name of its family in the table."""
 
     @property
     def name(self) -> str:
@@ -28,10 +49,16 @@ class Backbone(Protocol):
     def obstacle(self, target: str) -> str:
         """Why ``target`` cannot hold this network, with the nearest thing that works; '' if it can."""
 
+    def dialect(self, target: str) -> Dialect:
+        """How ``target``, one of its family's, names it."""
+
 
 @dataclass(frozen=True)
 class Family:
-    """A family of networks. ``read`` gives the member that fits names and shapes best, or None if none is near."""
+    """A family of networks. ``read`` gives the member that fits names and shapes best, or None if none is near.
+
+    ``targets`` are what its members can be written for: the usual one first, the canonical names last.
+    """
 
     name: str
     read: Callable[[StateSpec], Backbone | None]

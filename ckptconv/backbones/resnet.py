@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ckptconv.backbones.interface import Family
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family
 from ckptconv.spec import StateSpec
 
 _DEPTHS = {
@@ -37,6 +37,10 @@ class ResNet:
     groups: int
     stem_kernel: int
     in_channels: int
+
+    @property
+    def family(self) -> str:
+        return FAMILY.name
 
     @property
     def depth(self) -> int | None:
@@ -91,7 +95,7 @@ class ResNet:
 
     def settings(self) -> Mapping[str, object]:
         return {
-            "family": "ResNet",
+            "family": self.family,
             "depth": self.depth,
             "blocks": list(self.blocks),
             "bottleneck": self.bottleneck,
@@ -120,6 +124,9 @@ class ResNet:
         if self.groups > 1 and not self.bottleneck:
             return "MMDetection's ResNeXt has bottleneck blocks only"
         return ""
+
+    def dialect(self, target: str) -> Dialect:  # noqa: ARG002 - both targets take torchvision's names
+        return CANONICAL
 
 
 def _most_common(values: Iterable[int]) -> int:
@@ -188,7 +195,6 @@ def read(state: StateSpec) -> ResNet | None:
 
 
 FAMILY = Family(name="ResNet", read=read, targets=("mmdet", "torchvision"))
-
 
 RESNET50 = ResNet((3, 4, 6, 3), True, 64, 64, 64, 1, 7, 3)
 """torchvision's own, which published rows are about."""

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ckptconv._version import __version__
+from ckptconv.backbones import TARGETS
 
 app = typer.Typer(
     name="ckptconv",
@@ -36,7 +37,10 @@ Drop = Annotated[
     list[str] | None, typer.Option("--drop", metavar="PATTERN", help="Accept the loss of these tensors. Repeatable.")
 ]
 Rules = Annotated[Path | None, typer.Option("--rules", metavar="FILE.toml", help="A method of your own.")]
-Target = Annotated[str, typer.Option("--target", metavar="mmdet|torchvision", help="Whose names to write.")]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="NAME", help=f"Whose names to write: {', '.join(TARGETS)}.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -64,7 +68,7 @@ def convert(
     section: Section = None,
     drop: Drop = None,
     rules: Rules = None,
-    target: Target = "mmdet",
+    target: Target = None,
     format: Annotated[
         str | None, typer.Option("--format", metavar="torch|safetensors", help="Default: by the suffix of DST.")
     ] = None,
@@ -137,7 +141,7 @@ def explain(
     section: Section = None,
     drop: Drop = None,
     rules: Rules = None,
-    target: Target = "mmdet",
+    target: Target = None,
     as_json: Json = False,
 ) -> None:
     """Say which rule takes KEY and where it goes, or why it is left out."""

@@ -74,10 +74,10 @@ def _tensor(key: str, spec: TensorSpec) -> bytes:
     return b"ctorch._utils\n_rebuild_tensor_v3\n(" + persistent + view + f"ctorch\n{spec.dtype}\n".encode() + b"tR"
 
 
-def pickled(specs: Sequence[tuple[str, TensorSpec]], meta: Mapping[str, object]) -> bytes:
-    """The pickle of ``{'state_dict': {name: tensor}, 'meta': meta}``; the i-th tensor's storage has the key 'i'."""
+def pickled(specs: Sequence[tuple[str, TensorSpec]], meta: Mapping[str, object], section: str) -> bytes:
+    """The pickle of ``{section: {name: tensor}, "meta": meta}``; the i-th tensor's storage has the key "i"."""
     tensors = b"".join(_text(name) + _tensor(str(i), spec) for i, (name, spec) in enumerate(specs))
-    return b"\x80\x02}(" + _text("state_dict") + b"}(" + tensors + b"u" + _text("meta") + _plain(meta) + b"u."
+    return b"\x80\x02}(" + _text(section) + b"}(" + tensors + b"u" + _text("meta") + _plain(meta) + b"u."
 
 
 class _Zip:
@@ -132,10 +132,12 @@ class _Zip:
             self._file.write(struct.pack("<L", crc))
 
 
-def write(file: BinaryIO, pieces: Sequence[Piece], meta: Mapping[str, object], seen: Seen) -> None:
-    """Write pieces and metadata as a checkpoint; verifying the source, and the checksums it gives, is the caller's."""
+def write(
+    file: BinaryIO, pieces: Sequence[Piece], meta: Mapping[str, object], seen: Seen, section: str = "state_dict"
+) -> None:
+    """Write pieces, under ``section``, and metadata; verifying the source and its checksums is the caller's."""
     archive = _Zip(file)
-    data = pickled([(p.name, p.spec) for p in pieces], meta)
+    data = pickled([(p.name, p.spec) for p in pieces], meta, section)
     archive.add("data.pkl", data)
     archive.add("byteorder", b"little")
     for i, piece in enumerate(pieces):

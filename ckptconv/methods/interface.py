@@ -36,12 +36,14 @@ class Layout:
 
     ``sections`` are dotted paths to the mapping that holds the weights, in order of preference; '' is the top level.
     Rules speak of names without `module.` and `_orig_mod.`: what DistributedDataParallel or torch.compile put before
-    every name of a section is taken off before they are asked.
+    every name of a section is taken off before they are asked. ``families`` are the networks it is known for, where
+    bare names would otherwise speak for any; () is all of them.
     """
 
     rules: tuple[Rule, ...]
     sections: tuple[str, ...]
     title: str = "checkpoint"
+    families: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Method:
     """A self-supervised method, or a framework's naming, and how to get its backbone out.
 
     ``guess`` is False for what only a person can want, such as DINO's student: reachable by name, never by `auto`.
-    ``pixels`` is None where the layout does not tell how the network was trained.
+    ``pixels`` is None where the layout does not tell how the network was trained. ``heads`` and ``eps`` are what no
+    tensor tells: attention heads, and the epsilon of layer norms, where they are not the family's usual ones.
     """
 
     name: str
@@ -60,3 +63,5 @@ class Method:
     pixels: Pixels | None = IMAGENET
     releases: tuple[Release, ...] = field(default=())
     guess: bool = True
+    heads: int | None = None
+    eps: float | None = None

@@ -1,0 +1,133 @@
+"""Rules applied to names: what moves, what is dropped, what nothing explains.
+
+It knows the language, and no method, network or file. A plan uses it twice: on the names of a file, and on what became
+of them, to speak the target's dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ckptconv.errors import printable
+from ckptconv.folding import some
+from ckptconv.ops import Op, OpError, compose
+from ckptconv.rules import Drop, Fuse, Keep, Rule
+from ckptconv.spec import StateSpec, TensorSpec
+
+ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """Source tensors, in order, that become one target tensor; ``op`` is None where only the name changes."""
+
+    sources: tuple[str, ...]
+    target: str
+    op: Op | None
+    spec: TensorSpec
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A source entry that is left out; ``rule`` is None for what is no tensor, or outside the user's prefix."""
+
+    source: str
+    why: str
+    rule: Rule | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a plan is not complete: one source key or one backbone entry, and a sentence about it."""
+
+    kind: ProblemKind
+    key: str
+    text: str
+
+
+@dataclass
+class Draft:
+    """What rules make of names, before any backbone is asked."""
+
+    moves: list[Move] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    used: set[int] = field(default_factory=set)
+
+
+def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> Draft:
+    """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix."""
+    draft = Draft()
+    parts: dict[tuple[int, str, tuple[str, ...]], dict[int, str]] = {}
+    ways = [(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)]
+    for key in names:
+        accepted = next((d for d in drops if d.source.match(key) is not None), None)
+        if accepted is not None:
+            draft.dropped.append(Dropped(key, accepted.why, accepted))
+            continue
+        if not key.startswith(prefix):
+            draft.dropped.append(Dropped(key, f"outside the prefix '{prefix}'"))
+            continue
+        name = key[len(prefix) :]
+        for pattern, rule, index, position in ways:
+            captures = pattern.match(name)
+            if captures is None:
+                continue
+            draft.used.add(index)
+            if isinstance(rule, Drop):
+                draft.dropped.append(Dropped(key, rule.why, rule))
+            elif isinstance(rule, Keep):
+                by = [prefix + other.fill(captures) for other in rule.by]
+                _move(draft, (key, *by), rule.target.fill(captures), rule, names)
+            else:
+                target = rule.target.fill(captures)
+                group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})
+                group[position] = key
+                if len(group) == len(rule.sources):
+                    _move(draft, tuple(group[i] for i in range(len(group))), target, rule, names)
+            break
+        else:
+            draft.problems.append(Problem("unexplained", key, f"{printable(key)} ({names[key]}): no rule explains it"))
+    for (index, target, _), group in parts.items():
+        missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
+        if missing:
+            text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
+            draft.problems.append(Problem("parts", next(iter(group.values())), text))
+    return draft
+
+
+def _move(draft: Draft, sources: tuple[str, ...], target: str, rule: Keep | Fuse, names: StateSpec) -> None:
+    missing = [s for s in sources if s not in names]
+    if missing:
+        text = f"{printable(sources[0])}: cannot become {target} without {some(missing)}"
+        draft.problems.append(Problem("parts", sources[0], text))
+        return
+    specs = [names[s] for s in sources]
+    try:
+        spec = rule.op.spec(specs) if rule.op else specs[0]
+    except OpError as error:
+        draft.problems.append(Problem("shape", sources[0], f"{some(sources)}: {error.message}"))
+        return
+    draft.moves.append(Move(sources, target, rule.op, spec, rule))
+
+
+def spoken(moves: Sequence[Move], rules: Sequence[Rule]) -> Draft:
+    """The same moves in a dialect: ``rules`` speak of their targets. A move keeps the rule of the file's own names."""
+    if not rules:
+        return Draft(moves=list(moves))
+    by_target = {move.target: move for move in moves}
+    said = match(rules, {move.target: move.spec for move in moves})
+    draft = Draft(used=said.used)
+    for move in said.moves:
+        parts = [by_target[name] for name in move.sources]
+        sources = tuple(source for part in parts for source in part.sources)
+        op = compose(move.op, [(part.op, len(part.sources)) for part in parts])
+        draft.moves.append(replace(move, sources=sources, op=op, rule=parts[0].rule))
+    for gone in said.dropped:
+        draft.dropped += [replace(gone, source=source) for source in by_target[gone.source].sources]
+    for problem in said.problems:
+        draft.problems.append(replace(problem, key=by_target[problem.key].sources[0]))
+    return draft
