@@ -15,7 +15,7 @@ from typing import Any
 from ckptconv._version import __version__
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.identify import Match
-from ckptconv.methods.interface import Pixels
+from ckptconv.methods.interface import Method, Pixels
 from ckptconv.planning import Plan
 
 KEY = "ckptconv"
@@ -34,7 +34,7 @@ def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | N
         "section": settled.section,
         "target": settled.target,
         "source": {"name": checkpoint.path.name, "format": checkpoint.format, "bytes": checkpoint.size},
-        "backbone": {"name": settled.backbone.name, **settled.backbone.settings()},
+        "backbone": {"name": settled.backbone.name, **settled.backbone.settings(), **facts(match.method)},
         "pixels": {"mean": list(pixels.mean), "std": list(pixels.std), "order": pixels.order} if pixels else None,
         "tensors": len(settled.moves),
         "dropped": len(settled.dropped),
@@ -42,13 +42,20 @@ def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | N
     }
 
 
+def facts(method: Method) -> dict[str, int | float]:
+    """What no tensor tells of a network, where its method has it otherwise than the family: heads, eps."""
+    known = {"heads": method.heads, "eps": method.eps}
+    return {name: value for name, value in known.items() if value is not None}
+
+
 @dataclass(frozen=True)
 class Origin:
-    """What is read back: the method's name, whose names the tensors have, the pixels."""
+    """What is read back: the method's name, whose names the tensors have, the pixels, and `facts`."""
 
     method: str
     target: str
     pixels: Pixels | None
+    facts: Mapping[str, int | float]
 
 
 def origin(checkpoint: Checkpoint) -> Origin | None:
@@ -57,10 +64,11 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
     try:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
+        known = _facts(found.get("backbone", {}))
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     names = isinstance(method, str) and isinstance(target, str) and _NAME.fullmatch(method) and _NAME.fullmatch(target)
-    return Origin(method, target, pixels) if names else None
+    return Origin(method, target, pixels, known) if names else None
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -74,6 +82,17 @@ def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
         meta = checkpoint.tree.get("meta") if isinstance(checkpoint.tree, Mapping) else None
         said = meta.get(KEY) if isinstance(meta, Mapping) else None
     return said if isinstance(said, Mapping) else {}
+
+
+def _facts(said: Any) -> dict[str, int | float]:
+    if not isinstance(said, Mapping):
+        raise TypeError("no backbone")
+    heads, eps = said.get("heads"), said.get("eps")
+    if (heads is not None and (type(heads) is not int or not 0 < heads < 1000)) or (
+        eps is not None and (type(eps) is not float or not 0 < eps < 1)
+    ):
+        raise ValueError("no facts")
+    return {name: value for name, value in (("heads", heads), ("eps", eps)) if value is not None}
 
 
 def _pixels(said: Any) -> Pixels | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptconv.backbones import Backbone
+from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.errors import UsageError, VerdictError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
@@ -17,6 +17,7 @@ from ckptconv.mmdetection.networks import Network, network
 from ckptconv.planning import Options
 from ckptconv.provenance import origin
 from ckptconv.rules import keep
+from ckptconv.spec import Section
 from ckptconv.transform import as_they_are
 from ckptconv.witness import fingerprint
 
@@ -29,12 +30,9 @@ class Pretrained:
     format: str
     method: str
     backbone: Backbone
+    network: Network
     pixels: Pixels | None
     fingerprint: str
-
-    @property
-    def network(self) -> Network:
-        return network(self.backbone)
 
 
 def section_of(checkpoint: Checkpoint) -> str:
@@ -52,16 +50,32 @@ def pretrained(path: str) -> Pretrained:
         said = origin(checkpoint)
         if said is None:
             raise _not_converted(path, checkpoint)
-        if said.target != "mmdet":
+        section = section_of(checkpoint)
+        backbone = read_back(checkpoint.sections, section)
+        built = network(backbone, said.facts)
+        if built is None or said.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
                 f"{path} was written for {said.target}, not for MMDetection",
                 "Convert it again from its source, without --target.",
             )
-        section = section_of(checkpoint)
-        plan = choose(checkpoint.sections, [keep("{key...}", "{key...}")], Options(section=section)).plan
-        assert plan.backbone is not None
         mark = fingerprint(as_they_are(section, checkpoint))
-        return Pretrained(path, checkpoint.format, said.method, plan.backbone, said.pixels, mark)
+        return Pretrained(path, checkpoint.format, said.method, backbone, built, said.pixels, mark)
+
+
+def read_back(sections: Mapping[str, Section], section: str) -> Backbone:
+    """The network of a converted file, from its names: canonical ones, or those that a target has for them.
+
+    Raises VerdictError where they are no network's.
+    """
+    options = Options(section=section)
+    try:
+        plan = choose(sections, [keep("{key...}", "{key...}")], options).plan
+    except VerdictError:
+        plan = choose(sections, "auto", options).plan
+        if plan.dropped:
+            raise
+    assert plan.backbone is not None
+    return plan.backbone
 
 
 def raw_method(checkpoint: Checkpoint) -> Method | None:

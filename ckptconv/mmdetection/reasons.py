@@ -142,7 +142,7 @@ def _other_network(e: Evidence) -> Iterator[Finding]:
     if theirs is None or mine is None:
         return
     if theirs != mine and (c.missing or c.reshaped or c.unplaced):
-        had, has = network(mine).arguments, network(theirs).arguments
+        had, has = (found.arguments if (found := network(one)) else {} for one in (mine, theirs))
         lines = ", ".join(f"{key}={value!r}" for key, value in has.items() if had.get(key) != value)
         yield Finding(
             f"{e.checkpoint} holds a {theirs.name}, and the config builds a {mine.name}: {len(c.missing)} tensors "
