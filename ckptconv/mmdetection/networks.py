@@ -1,7 +1,7 @@
 """A backbone read from shapes -> what MMDetection's constructor of it is given, its channels a stage, its optimizer.
 
 Sources: `mmdet/models/backbones/resnet.py`, `resnext.py` and `swin.py`, and `configs/swin` and `configs/convnext` of
-mmdet 3.3.0; `mmpretrain/models/backbones/convnext.py` of mmpretrain 1.2.0.
+mmdet 3.3.0, `projects/ViTDet` of its repository; `mmpretrain/models/backbones/convnext.py` of mmpretrain 1.2.0.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Network:
     """``arguments`` of the constructor, all of them with their values; ``channels`` of each stage's output.
 
     ``batch_norm`` is whether it has any. ``init`` is what ``init_cfg`` says beside the file, ``imports`` what must be
-    imported for its class. ``training`` is None for what the detector's own optimizer trains.
+    imported for its class. ``training`` is None for what the detector's own optimizer trains. ``stands_on`` is the type
+    of backbone that a base must have for it; '' if any will do.
     """
 
     arguments: Mapping[str, Any]
@@ -41,6 +42,7 @@ class Network:
     init: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
     training: Training | None = None
+    stands_on: str = ""
 
     @property
     def plain(self) -> bool:
@@ -83,10 +85,12 @@ def _swin(settings: Mapping[str, Any]) -> Network:
         "depths": list(settings["depths"]),
         "num_heads": list(settings["num_heads"]),
         "window_size": settings["window_size"],
-        "patch_size": settings["patch_size"],
+        "mlp_ratio": settings["mlp_ratio"],
         "drop_path_rate": 0.2,
         "convert_weights": False,
     }
+    usual = {"patch_size": 4, "patch_norm": True, "qkv_bias": True}
+    arguments |= {key: settings[key] for key, value in usual.items() if settings[key] != value}
     if settings.get("eps"):
         arguments["norm_cfg"] = {"type": "LN", "eps": settings["eps"]}
     undecayed = {name: {"decay_mult": 0.0} for name in ("absolute_pos_embed", "relative_position_bias_table", "norm")}
@@ -109,8 +113,10 @@ def _convnext(settings: Mapping[str, Any]) -> Network:
         "layer_scale_init_value": 1.0 if settings["layer_scale"] else 0.0,
         "gap_before_final_norm": False,
     }
-    if settings["version"] == 2:
+    if settings["grn"]:
         arguments["use_grn"] = True
+    if settings["patch"] != 4:
+        arguments["stem_patch_size"] = settings["patch"]
     shallow = depths[2] <= 9
     paramwise = {"decay_rate": 0.95 if shallow else 0.7, "decay_type": "layer_wise", "num_layers": 6 if shallow else 12}
     training = Training(
@@ -130,10 +136,30 @@ def _convnext(settings: Mapping[str, Any]) -> Network:
     )
 
 
+def _vitdet(settings: Mapping[str, Any]) -> Network:
+    width, depth = settings["embed_dim"], settings["depth"]
+    arguments = {
+        "type": "ViT",
+        "embed_dim": width,
+        "depth": depth,
+        "num_heads": settings["heads"],
+        "mlp_ratio": settings["mlp_ratio"],
+        "patch_size": settings["patch_size"],
+        "qkv_bias": settings["qkv_bias"],
+        "pretrain_img_size": settings["grid"] * settings["patch_size"],
+        "pretrain_use_cls_token": settings["position_slots"] == 1,
+        # all blocks but the last of each quarter look at windows
+        "window_block_indexes": [i for i in range(depth) if (i + 1) % max(depth // 4, 1)],
+        "norm_cfg": {"type": "LN", "requires_grad": True, "eps": settings.get("eps", 1e-6)},
+    }
+    return Network(arguments, (width // 4, width // 2, width, width), batch_norm=False, stands_on="ViT")
+
+
 _FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Network]] = {
     "ResNet": _resnet,
     "Swin": _swin,
     "ConvNeXt": _convnext,
+    "ViT": _vitdet,
 }
 
 

@@ -36,9 +36,13 @@ class Pretrained:
 
 
 def section_of(checkpoint: Checkpoint) -> str:
-    """Where mmengine looks for the weights: under 'state_dict' if there is such a thing, else at the top."""
+    """Where the weights are looked for: by mmengine under 'state_dict' if there is such a thing, else at the top.
+
+    ViTDet looks under 'model': a file that ckptconv wrote for it has them there.
+    """
     tree = checkpoint.tree
-    return "state_dict" if isinstance(tree, Mapping) and "state_dict" in tree else ""
+    sections = ("state_dict", "model") if origin(checkpoint) else ("state_dict",)
+    return next((s for s in sections if isinstance(tree, Mapping) and s in tree), "")
 
 
 def pretrained(path: str) -> Pretrained:
@@ -76,6 +80,19 @@ def read_back(sections: Mapping[str, Section], section: str) -> Backbone:
             raise
     assert plan.backbone is not None
     return plan.backbone
+
+
+def fresh_names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Patterns of what the target's network has of its own, beside a converted file; () for any other file."""
+    said = origin(checkpoint)
+    if said is None:
+        return ()
+    try:
+        backbone = read_back(checkpoint.sections, section_of(checkpoint))
+    except VerdictError:
+        return ()
+    known = said.target in FAMILIES[backbone.family].targets
+    return backbone.dialect(said.target).fresh if known else ()
 
 
 def raw_method(checkpoint: Checkpoint) -> Method | None:

@@ -94,7 +94,7 @@ def notes(e: Evidence) -> Iterator[Finding]:
     if c.extra:
         left = f"{_count(c.extra)} of the file have no place in a {e.kind} and were left out"
         yield Finding(f"{left}: {_few(c.extra)} (a head?)")
-    if e.prefix and not e.converted and e.method is not None:
+    if e.prefix and not e.own_way and not e.converted and e.method is not None:
         command, target = conversion(e.checkpoint, e.method)
         yield Finding(
             f"prefix={e.prefix!r} reads the raw file rightly. What it lacks: the file says neither its method nor its "

@@ -133,6 +133,9 @@ class Sheet:
         if choices.norm != "SyncBN":
             raise UsageError(f"--norm {choices.norm}: {self._found.backbone.name} has no batch norm", "Leave it out.")
         at, first = "model.backbone", detector.start_level
+        if net.stands_on:
+            self._adapted()
+            return
         stages = tuple(detector.backbone.get("out_indices", range(4)))[first:]
         self._set(f"{at}._delete_", True)
         for key, value in {**net.arguments, "out_indices": list(stages)}.items():
@@ -144,6 +147,25 @@ class Sheet:
             self._set(path, among(net.channels, taken[first:] if isinstance(taken, tuple) else taken))
         if first:
             self._set("model.neck.start_level", 0)
+
+    def _adapted(self) -> None:
+        """The base's own network with this one's sizes: what it has beside them is the detector's."""
+        detector, net, at = self._detector, self._found.network, "model.backbone"
+        had = detector.backbone
+        if str(had["type"]).rpartition(".")[2] != net.stands_on:
+            raise UsageError(
+                f"{self._found.backbone.name} gives one map of features, which {detector.title} does not stand on",
+                "Give a config of ViTDet, from a clone of MMDetection: --base projects/ViTDet/configs/FILE.py",
+            )
+        for key, value in net.arguments.items():
+            if key != "type" and had.get(key) != value:
+                put = self._put if isinstance(value, dict) else self._set
+                put(f"{at}.{key}", value)
+        self._put(f"{at}.init_cfg", {"type": "Pretrained", "checkpoint": self._found.path, **net.init})
+        for path, taken in detector.widths.items():
+            self._set(path, among(net.channels, taken))
+        if self._had("model.neck.backbone_channel") not in (ABSENT, net.channels[-1]):
+            self._set("model.neck.backbone_channel", net.channels[-1])
 
     def _norm_and_start(self, module: str, norm_cfg: Mapping[str, Any], norm_eval: bool, fresh: bool) -> None:
         """Batch norm and checkpoint of a module; ``fresh`` if nothing of the base's is left of it."""
