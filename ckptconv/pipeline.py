@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ckptconv.backbones.interface import CANONICAL
 from ckptconv.errors import UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
@@ -140,6 +141,7 @@ def convert(
     with open_checkpoint(Path(source)) as checkpoint:
         match = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix), options)
         settled = cast_plan(match.plan, dtype) if dtype else match.plan
+        _require_sections(kind, settled)
         real = check_target(Path(target), force or dry_run, (s.path for s in checkpoint.sources))
         pieces = transform(settled, checkpoint)
         if dry_run:
@@ -163,6 +165,16 @@ def convert(
             proved=proved,
             written=not dry_run,
             seconds=time.perf_counter() - started,
+        )
+
+
+def _require_sections(kind: str, settled: Plan) -> None:
+    """Raises UsageError where the target's loader looks under a key that the format has not."""
+    section = settled.dialect.section
+    if kind == "safetensors" and section != CANONICAL.section:
+        raise UsageError(
+            f"{settled.target} reads its weights from '{section}' of a torch file, and safetensors has no such thing",
+            "Write a torch file: a name that ends in .pth, or --format torch.",
         )
 
 

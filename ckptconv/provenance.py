@@ -15,7 +15,7 @@ from typing import Any
 from ckptconv._version import __version__
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.identify import Match
-from ckptconv.methods.interface import Method, Pixels
+from ckptconv.methods.interface import Pixels
 from ckptconv.planning import Plan
 
 KEY = "ckptconv"
@@ -25,7 +25,11 @@ _NAME = re.compile(r"[\w.+-]{1,100}")
 def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | None) -> dict[str, object]:
     """What the output of a plan says of itself: plain values only, and nothing that differs from run to run."""
     assert settled.backbone is not None
-    pixels = match.method.pixels
+    pixels, network = match.method.pixels, dict(settled.backbone.settings())
+    if match.method.heads is not None and "heads" in network:
+        network["heads"] = match.method.heads
+    if match.method.eps is not None:
+        network["eps"] = match.method.eps
     return {
         "version": __version__,
         "method": match.method.name,
@@ -34,7 +38,7 @@ def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | N
         "section": settled.section,
         "target": settled.target,
         "source": {"name": checkpoint.path.name, "format": checkpoint.format, "bytes": checkpoint.size},
-        "backbone": {"name": settled.backbone.name, **settled.backbone.settings(), **facts(match.method)},
+        "backbone": {"name": settled.backbone.name, **network},
         "pixels": {"mean": list(pixels.mean), "std": list(pixels.std), "order": pixels.order} if pixels else None,
         "tensors": len(settled.moves),
         "dropped": len(settled.dropped),
@@ -42,15 +46,12 @@ def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | N
     }
 
 
-def facts(method: Method) -> dict[str, int | float]:
-    """What no tensor tells of a network, where its method has it otherwise than the family: heads, eps."""
-    known = {"heads": method.heads, "eps": method.eps}
-    return {name: value for name, value in known.items() if value is not None}
-
-
 @dataclass(frozen=True)
 class Origin:
-    """What is read back: the method's name, whose names the tensors have, the pixels, and `facts`."""
+    """What is read back: the method's name, whose names the tensors have, the pixels.
+
+    ``facts`` are the heads and eps of a transformer, which no tensor tells.
+    """
 
     method: str
     target: str

@@ -7,7 +7,8 @@ A case starts with lines ``# key: value`` and goes on with one line a name::
     config !dict -> -
 
 ``-`` is dropped, ``()`` a scalar, ``!kind`` no tensor. ``-> qkv.weight [1]`` is the second of the tensors that are
-joined to one, ``-> conv.weight 96x1x7x7`` gets another shape. Keys of the head: ``source`` (repository and code that
+joined to one, ``-> conv.weight 96x1x7x7`` gets another shape, ``-> qkv.bias by NAME`` reads another name beside it,
+of which the case says itself what becomes. Keys of the head: ``source`` (repository and code that
 wrote it), ``method``, ``also`` (methods that `auto` finds and that give the same plan), ``section``, ``backbone``,
 ``layout`` (the file in `tests/layouts/` that the names were read from), ``prefix`` (what to ask for with it),
 ``target`` (where it is not the family's usual one), ``auto: never`` where the method is never guessed.
@@ -15,6 +16,7 @@ wrote it), ``method``, ``also`` (methods that `auto` finds and that give the sam
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,6 +48,7 @@ class Case:
     targets: dict[str, str | None]
     positions: dict[str, int]
     shapes: dict[str, tuple[int, ...]]
+    beside: dict[str, str]
 
     @property
     def sections(self) -> dict[str, Section]:
@@ -74,6 +77,8 @@ class Case:
             target = self.targets[name]
             if target is not None:
                 kept[target] = (*kept.get(target, ()), name)
+        for target, other in self.beside.items():
+            kept[target] = (*kept[target], other)
         return kept
 
     @property
@@ -91,6 +96,7 @@ def _read(path: Path) -> Case:
     targets: dict[str, str | None] = {}
     positions: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    beside: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):
             key, _, value = line[2:].partition(": ")
@@ -102,6 +108,9 @@ def _read(path: Path) -> Case:
         assert arrow, f"{path.name}: {line}"
         name, _, what = left.partition(" ")
         assert name not in targets, f"{path.name}: {name} twice"
+        target, _, other = target.partition(" by ")
+        if other:
+            beside[target] = other
         target, *rest = target.split(" ")
         for word in rest:
             if word.startswith("["):
@@ -130,8 +139,10 @@ def _read(path: Path) -> Case:
         targets=targets,
         positions=positions,
         shapes=shapes,
+        beside=beside,
     )
-    joined = [name for sources in case.kept.values() if len(sources) > 1 for name in sources]
+    counts = Counter(targets.values())
+    joined = [name for name, target in targets.items() if target is not None and counts[target] > 1]
     assert set(joined) == set(positions), f"{path.name}: two names get one target, or one says it is one of several"
     return case
 

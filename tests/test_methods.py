@@ -47,20 +47,25 @@ def test_rules_speak_of_names_without_wrappers(method: Method) -> None:
             assert all(not source.prefix.startswith(("module.", "_orig_mod.")) for source in rule.sources)
 
 
+LOST = {"blocks.{chunk}.{i}.{key...}": "a block's number is its number in the whole network, whatever its chunk"}
+"""The one rename that loses something, and why that says nothing."""
+
+
 @each
 def test_a_rename_can_be_undone(method: Method) -> None:
     for layout in method.layouts:
-        assert all(rule.invertible for rule in layout.rules if isinstance(rule, Keep))
+        names_alone = [rule for rule in layout.rules if isinstance(rule, Keep) and rule.op is None]
+        assert all(rule.invertible for rule in names_alone if not rule.source.text.endswith(tuple(LOST)))
 
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
-    twins = {"dino-student", "pycontrast-ema", "soco-ema"}
+    twins = {"dino-student", "ibot-student", "pycontrast-ema", "soco-ema"}
     others_names = {"generic", "simclr-tonylins", "byol-chigur"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
 def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
-    conventions = {"torchvision", "generic", "mmselfsup", "vissl", "lightly", "solo-learn", "bolts"}
+    conventions = {"torchvision", "timm", "generic", "mmselfsup", "vissl", "lightly", "solo-learn", "bolts"}
     conventions |= {"transformers", "detectron2"}
     unfit = {"cmc"}  # fed with the channels of Lab
     unit = {m.name for m in METHODS if m.name.startswith("simclr-")}
@@ -85,6 +90,8 @@ PRINTED = {
         f"{FB}moco-v3/r-50-100ep/r-50-100ep.pth.tar": "",
         f"{FB}moco-v3/r-50-300ep/r-50-300ep.pth.tar": "",
         f"{FB}moco-v3/r-50-1000ep/r-50-1000ep.pth.tar": "",
+        f"{FB}moco-v3/vit-s-300ep/vit-s-300ep.pth.tar": "",
+        f"{FB}moco-v3/vit-b-300ep/vit-b-300ep.pth.tar": "",
     },
     "simsiam": {
         f"{FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar": "",
@@ -95,8 +102,47 @@ PRINTED = {
         f"{FB}vicreg/{name}.pth": "" for name in ("resnet50", "resnet50_fullckpt", "resnet50x2", "resnet50x2_fullckpt")
     },
     "dino": {
-        f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain.pth": "",
-        f"{FB}dino/dino_resnet50_pretrain/dino_resnet50_pretrain_full_checkpoint.pth": "",
+        f"{FB}dino/dino_{name}_pretrain/dino_{name}_pretrain{full}.pth": ""
+        for name in ("resnet50", "deitsmall16", "deitsmall8", "vitbase16", "vitbase8")
+        for full in ("", "_full_checkpoint")
+    },
+    "mae": {
+        f"{FB}mae/pretrain/mae_pretrain_vit_base.pth": "8cad7c",
+        f"{FB}mae/pretrain/mae_pretrain_vit_large.pth": "b8b06e",
+        f"{FB}mae/pretrain/mae_pretrain_vit_huge.pth": "9bdbb0",
+        f"{FB}mae/visualize/mae_visualize_vit_large.pth": "",
+        f"{FB}mae/visualize/mae_visualize_vit_large_ganloss.pth": "",
+    },
+    "ibot": {
+        f"https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/{path}.pth": ""
+        for name, file in (
+            ("vits_16", "teacher"),
+            ("vitb_16", "teacher"),
+            ("vitb_16_rand_mask", "teacher"),
+            ("vitl_16", "teacher"),
+            ("vitl_16_rand_mask", "teacher"),
+            ("vitb_16_pt22k", "student"),
+            ("vitl_16_pt22k", "student"),
+        )
+        for path in (f"{name}/checkpoint_{file}", f"{name}/checkpoint")
+    },
+    "dinov2": {
+        f"{FB}dinov2/dinov2_vit{size}14/dinov2_vit{size}14{registers}_pretrain.pth": ""
+        for size in "sblg"
+        for registers in ("", "_reg4")
+    },
+    "msn": {
+        f"{FB}msn/{name}.pth.tar": ""
+        for name in ("vits16_800ep", "vitb16_600ep", "vitl16_600ep", "vitb4_300ep", "vitl7_200ep")
+    },
+    "ijepa": {
+        f"{FB}ijepa/{name}.pth.tar": ""
+        for name in (
+            "IN1K-vit.h.14-300e",
+            "IN1K-vit.h.16-448px-300e",
+            "IN22K-vit.h.14-900e",
+            "IN22K-vit.g.16-600e",
+        )
     },
     "vicregl": {
         f"{FB}vicregl/resnet50_alpha{alpha}{full}.pth": "" for alpha in ("0.9", "0.75") for full in ("", "_fullckpt")
@@ -162,7 +208,7 @@ def test_a_table_holds_literals_and_no_code(path: Path) -> None:
 
 def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
     known = {m.name for m in METHODS}
-    allowed = {("pipeline.py", "generic"), ("resnet.py", "torchvision")}  # --strip-prefix, and the target of that name
+    allowed = {("pipeline.py", "generic"), ("resnet.py", "torchvision"), ("vit.py", "timm")}  # --strip-prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
     allowed |= {("doctor.py", "torchvision"), ("probe.py", "torchvision")}  # a package
     allowed |= {("recipes.py", name) for name in known}  # a table, too: of published rows

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ckptconv.backbones import TARGETS
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.formats import open_checkpoint
@@ -268,8 +269,8 @@ def test_targets() -> None:
     error = refusal(lambda: remap_state_dict(state), UnidentifiedError)
     assert "its stem is 3x3, made for small images" in error.message
     assert set(remap_state_dict(state, target="torchvision")[0]) == set(state)
-    error = refusal(lambda: remap_state_dict(state, target="timm"), UsageError)
-    assert str(error) == "there is no target 'timm'\nTargets: mmdet, torchvision."
+    error = refusal(lambda: remap_state_dict(state, target="detectron"), UsageError)
+    assert str(error) == f"there is no target 'detectron'\nTargets: {', '.join(TARGETS)}."
 
 
 @pytest.mark.parametrize("method", [[], ["torchvision"], [keep("a", "a"), "b"], 42, None])
@@ -409,10 +410,10 @@ def test_an_op_that_does_not_suit_is_a_problem_that_names_the_tensor() -> None:
 HF_VIT = (
     fuse(
         [f"vit.encoder.layer.{{i}}.attention.attention.{part}.{{p}}" for part in ("query", "key", "value")],
-        "blocks.{i}.attn.qkv.{p}",
+        "layers.{i}.attn.qkv.{p}",
         concat(0),
     ),
-    keep("vit.encoder.layer.{i}.attention.output.dense.{p}", "blocks.{i}.attn.proj.{p}"),
+    keep("vit.encoder.layer.{i}.attention.output.dense.{p}", "layers.{i}.attn.proj.{p}"),
 )
 CONVNEXT_V2 = (keep("stages.{s}.{b}.grn.{p}", "stages.{s}.{b}.grn.{p}", reshape(-1)),)
 HAIKU = (keep("res_net50/~/initial_conv.w", "conv1.weight", permute(3, 2, 0, 1)),)
@@ -421,7 +422,7 @@ HAIKU = (keep("res_net50/~/initial_conv.w", "conv1.weight", permute(3, 2, 0, 1))
 def hf_vit(dtype: torch.dtype) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     state, wanted = {}, {}
     for layer in range(2):
-        at, to = f"vit.encoder.layer.{layer}.attention", f"blocks.{layer}.attn"
+        at, to = f"vit.encoder.layer.{layer}.attention", f"layers.{layer}.attn"
         for p, shape in (("weight", (6, 6)), ("bias", (6,))):
             parts = {part: torch.randn(shape).to(dtype) for part in ("value", "key", "query")}
             state |= {f"{at}.attention.{part}.{p}": tensor for part, tensor in parts.items()}

@@ -42,6 +42,7 @@ MOCOV3 = Method(
             sections=("state_dict", ""),
             rules=(
                 drop("base_encoder.fc.{p...}", "the base encoder's projection head"),
+                drop("base_encoder.head.{p...}", "the base encoder's projection head, of a ViT"),
                 keep("base_encoder.{key...}", "{key...}"),
                 drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
                 drop("predictor.{key...}", "the prediction head"),
@@ -49,8 +50,16 @@ MOCOV3 = Method(
         ),
     ),
     releases=tuple(
-        Release(f"mocov3_r50_{n}ep", f"{_FB}moco-v3/r-50-{n}ep/r-50-{n}ep.pth.tar") for n in (100, 300, 1000)
+        Release(f"mocov3_{network}_{n}ep", f"{_FB}moco-v3/{folder}-{n}ep/{folder}-{n}ep.pth.tar")
+        for network, folder, n in (
+            ("r50", "r-50", 100),
+            ("r50", "r-50", 300),
+            ("r50", "r-50", 1000),
+            ("vit_s", "vit-s", 300),
+            ("vit_b", "vit-b", 300),
+        )
     ),
+    heads=12,  # of a ViT-S, too, where others have 6: vits.py
 )
 
 DENSECL = Method(
@@ -73,7 +82,12 @@ DENSECL = Method(
                 drop("queue2_ptr", "the dense negatives"),
             ),
         ),
-        Layout(title="released backbone", sections=("state_dict",), rules=(keep("{key...}", "{key...}"),)),
+        Layout(
+            title="released backbone",
+            sections=("state_dict",),
+            rules=(keep("{key...}", "{key...}"),),
+            families=("ResNet",),
+        ),
     ),
 )
 
@@ -260,6 +274,7 @@ SIMCLR_TONYLINS = Method(
             title="converted network",
             sections=("state_dict",),
             rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
         ),
     ),
     pixels=UNIT,  # README.md: without normalization, as the original models were trained

@@ -15,11 +15,28 @@ TORCHVISION = Method(
     title="torchvision's names",
     repository="pytorch/vision",
     layouts=(
-        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),)),
+        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
         Layout(
             title="network with a classifier",
             sections=_FLAT,
             rules=(drop("fc.{p...}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
+        ),
+    ),
+    pixels=None,
+)
+
+TIMM = Method(
+    name="timm",
+    title="timm's names",
+    repository="huggingface/pytorch-image-models",
+    layouts=(
+        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ViT",)),
+        Layout(
+            title="network with a classifier",
+            sections=_FLAT,
+            rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ViT",),
         ),
     ),
     pixels=None,
@@ -259,4 +276,4 @@ DETECTRON2 = Method(
     pixels=None,
 )
 
-METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS, TRANSFORMERS, DETECTRON2)
+METHODS = (TORCHVISION, TIMM, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS, TRANSFORMERS, DETECTRON2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method
+from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.rules import drop, keep
+
+_FB = "https://dl.fbaipublicfiles.com/"
 
 SPARK = Method(
     name="spark",
@@ -25,8 +27,41 @@ SPARK = Method(
                 drop("norm_black", "a black image, for pictures"),
             ),
         ),
-        Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),)),
+        Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
     ),
 )
 
-METHODS = (SPARK,)
+_ENCODER = (keep("{key...}", "{key...}"),)
+
+MAE = Method(
+    name="mae",
+    title="MAE",
+    paper="https://arxiv.org/abs/2111.06377",
+    repository="facebookresearch/mae",
+    layouts=(
+        Layout(title="released backbone", sections=("model",), rules=_ENCODER, families=("ViT",)),
+        Layout(
+            title="training checkpoint, with decoder",
+            sections=("model",),
+            rules=(
+                drop("mask_token", "what stands for hidden patches"),
+                drop("decoder_pos_embed", "the decoder's positions"),
+                drop("decoder_{part}.{p...}", "the decoder"),
+                *_ENCODER,
+            ),
+            families=("ViT",),
+        ),
+    ),
+    releases=(
+        *(
+            Release(f"mae_pretrain_vit_{size}", f"{_FB}mae/pretrain/mae_pretrain_vit_{size}.pth", md5)
+            for size, md5 in (("base", "8cad7c"), ("large", "b8b06e"), ("huge", "9bdbb0"))
+        ),
+        *(
+            Release(f"mae_visualize_vit_large{loss}", f"{_FB}mae/visualize/mae_visualize_vit_large{loss}.pth")
+            for loss in ("", "_ganloss")
+        ),
+    ),
+)
+
+METHODS = (SPARK, MAE)

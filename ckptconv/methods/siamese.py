@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.rules import drop, keep, under
 
 _FB = "https://dl.fbaipublicfiles.com/"
-_BARE = Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),))
+_BARE = Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",))
 
 SIMSIAM = Method(
     name="simsiam",
@@ -82,11 +84,18 @@ DINO = Method(
     repository="facebookresearch/dino",
     layouts=(
         Layout(title="training checkpoint, teacher", sections=("teacher",), rules=_DINO_RULES),
-        _BARE,
+        replace(_BARE, families=("ResNet", "ViT")),
     ),
     releases=tuple(
-        Release(name, f"{_FB}dino/dino_resnet50_pretrain/{name}.pth")
-        for name in ("dino_resnet50_pretrain", "dino_resnet50_pretrain_full_checkpoint")
+        Release(f"{name}{part}", f"{_FB}dino/{name}/{name}{part}.pth")
+        for name in (
+            "dino_resnet50_pretrain",
+            "dino_deitsmall16_pretrain",
+            "dino_deitsmall8_pretrain",
+            "dino_vitbase16_pretrain",
+            "dino_vitbase8_pretrain",
+        )
+        for part in ("", "_full_checkpoint")
     ),
 )
 
@@ -177,6 +186,7 @@ BYOL_CHIGUR = Method(
             title="converted network",
             sections=("",),
             rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
         ),
     ),
     guess=False,  # the names are torchvision's

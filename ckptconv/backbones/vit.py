@@ -1,0 +1,319 @@
+"""The plain vision transformer in timm's names, as one function of width, depth and the parts it may have.
+
+Source of names and shapes: `timm/models/vision_transformer.py` (`VisionTransformer`, `reg_token`, `LayerScale`);
+`mlp.w12` and `mlp.w3` of gated MLPs are DINOv2's (`dinov2/layers/swiglu_ffn.py`); `rope.periods` stands for DINOv3's
+rotations (`dinov3/layers/rope_position_encoding.py`). Heads are in no tensor: the usual number for a width is given.
+
+MMDetection's ViTDet (`projects/ViTDet/vitdet/vit.py`) reads a file's section ``model``, uses a class token's place in
+`pos_embed` but no class token, and ends before the last norm. A LayerScale multiplies what the layer before it puts
+out, so its rows and biases hold it exactly. MMPretrain's `VisionTransformer` (1.2.0) holds all but registers and RoPE.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.ops import scale
+from ckptconv.rules import Rule, drop, keep
+from ckptconv.spec import StateSpec
+
+_SIZES = {
+    (192, 12): "Ti",
+    (384, 12): "S",
+    (768, 12): "B",
+    (1024, 24): "L",
+    (1280, 32): "H",
+    (1408, 40): "g",
+    (1536, 40): "g",
+    (4096, 40): "7B",
+}
+_HEADS = {1280: 16, 1408: 16, 4096: 32}  # MAE's, I-JEPA's and DINOv3's; elsewhere a head has 64 channels
+_IMAGE = 224  # of nearly every pre-training, where no positions tell
+
+VITDET_FRESH = ("blocks.{i}.attn.rel_pos_h", "blocks.{i}.attn.rel_pos_w")
+
+
+@dataclass(frozen=True)
+class VisionTransformer:
+    """Widths of tokens and MLPs, depth, patches, and parts.
+
+    ``positions`` are those of patches, ``slots`` the places in `pos_embed` before them; ``periods`` counts RoPE's.
+    """
+
+    dim: int
+    depth: int
+    hidden: int
+    patch: int
+    positions: int
+    in_channels: int = 3
+    cls: bool = True
+    slots: int = 1
+    registers: int = 0
+    layer_scale: bool = False
+    swiglu: bool = False
+    qkv_bias: bool = True
+    norm: bool = True
+    periods: int = 0
+
+    @property
+    def family(self) -> str:
+        return FAMILY.name
+
+    @property
+    def grid(self) -> int | None:
+        """Patches a side of the images that the positions are for; None if they make no square."""
+        side = math.isqrt(self.positions)
+        return side if side and side * side == self.positions else None
+
+    @property
+    def heads(self) -> int | None:
+        """The usual number for this width; RoPE's periods are a quarter of a head's channels. None if none is usual."""
+        if self.periods:
+            return self.dim // (4 * self.periods) or None
+        return _HEADS.get(self.dim, self.dim // 64 if self.dim % 64 == 0 else None)
+
+    @property
+    def name(self) -> str:
+        size = _SIZES.get((self.dim, self.depth), f"{self.dim}x{self.depth}")
+        parts = [f"ViT-{size}/{self.patch}"]
+        if self.registers:
+            parts.append(f"{self.registers} registers")
+        if self.swiglu:
+            parts.append("SwiGLU")
+        if self.periods:
+            parts.append("RoPE")
+        return ", ".join(parts)
+
+    def entries(self) -> Mapping[str, tuple[int, ...]]:
+        dim, hidden = self.dim, self.hidden
+        entries: dict[str, tuple[int, ...]] = {}
+
+        def layer(name: str, *shape: int, bias: bool = True) -> None:
+            entries[f"{name}.weight"] = shape
+            if bias:
+                entries[f"{name}.bias"] = shape[:1]
+
+        if self.cls:
+            entries["cls_token"] = (1, 1, dim)
+        if self.registers:
+            entries["reg_token"] = (1, self.registers, dim)
+        if self.periods:
+            entries["rope.periods"] = (self.periods,)
+        else:
+            entries["pos_embed"] = (1, self.slots + self.positions, dim)
+        layer("patch_embed.proj", dim, self.in_channels, self.patch, self.patch)
+        for i in range(self.depth):
+            at = f"blocks.{i}."
+            layer(f"{at}norm1", dim)
+            layer(f"{at}attn.qkv", 3 * dim, dim, bias=self.qkv_bias)
+            layer(f"{at}attn.proj", dim, dim)
+            if self.layer_scale:
+                entries[f"{at}ls1.gamma"] = (dim,)
+            layer(f"{at}norm2", dim)
+            if self.swiglu:
+                layer(f"{at}mlp.w12", 2 * hidden, dim)
+                layer(f"{at}mlp.w3", dim, hidden)
+            else:
+                layer(f"{at}mlp.fc1", hidden, dim)
+                layer(f"{at}mlp.fc2", dim, hidden)
+            if self.layer_scale:
+                entries[f"{at}ls2.gamma"] = (dim,)
+        if self.norm:
+            layer("norm", dim)
+        return entries
+
+    def optional(self, name: str) -> bool:  # noqa: ARG002 - a part is there as a whole or not at all
+        return False
+
+    def settings(self) -> Mapping[str, object]:
+        return {
+            "family": self.family,
+            "embed_dim": self.dim,
+            "depth": self.depth,
+            "heads": self.heads,
+            "hidden_dim": self.hidden,
+            "mlp_ratio": self.hidden / self.dim,
+            "patch_size": self.patch,
+            "grid": self.grid,
+            "in_channels": self.in_channels,
+            "cls_token": self.cls,
+            "position_slots": self.slots,
+            "registers": self.registers,
+            "layer_scale": self.layer_scale,
+            "swiglu": self.swiglu,
+            "qkv_bias": self.qkv_bias,
+            "final_norm": self.norm,
+            "rope": bool(self.periods),
+        }
+
+    def obstacle(self, target: str) -> str:
+        if target not in _CLASSES:
+            return ""
+        theirs = _CLASSES[target]
+        if self.in_channels != 3:
+            return f"its patches take {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
+        if self.periods:
+            return (
+                f"its positions are rotations inside of the attention (RoPE), and {theirs} adds positions to patches: "
+                "of DINOv3 the ConvNeXts can be used, of DINOv2 the ViTs without registers"
+            )
+        if self.registers:
+            return (
+                f"{theirs} has no place for its {self.registers} registers, and without them it computes something "
+                "else: take the release without registers, if there is one"
+            )
+        if self.grid is None:
+            return f"its {self.positions} positions are no square grid, as {theirs} wants them"
+        if target == "vitdet":
+            if self.swiglu:
+                return f"its MLPs are gated (SwiGLU), and {theirs}'s are not: --target mmpretrain has such MLPs"
+            if self.slots > 1:
+                return f"its pos_embed has {self.slots} places before the patches, and {theirs} knows one or none"
+            return ""
+        if self.slots != self.cls:
+            return (
+                f"its pos_embed has {self.slots or 'no'} place{'s' * (self.slots != 1)} before the patches, and "
+                f"{theirs} has one for each class token: --target vitdet needs no class token"
+            )
+        if self.swiglu and self.hidden % 8:
+            return f"its gated MLPs are {self.hidden} wide, and {theirs}'s only come in multiples of 8"
+        return ""
+
+    def dialect(self, target: str) -> Dialect:
+        if target == "vitdet":
+            return Dialect(self._vitdet(), section="model", fresh=VITDET_FRESH)
+        return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
+
+    def _vitdet(self) -> tuple[Rule, ...]:
+        folded: tuple[Rule, ...] = ()
+        if self.layer_scale:
+            folded = tuple(
+                rule
+                for layer, gamma in (("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma"))
+                for rule in (
+                    keep(
+                        f"blocks.{{i}}.{layer}.{{p}}",
+                        f"blocks.{{i}}.{layer}.{{p}}",
+                        scale(),
+                        by=[f"blocks.{{i}}.{gamma}"],
+                    ),
+                    drop(f"blocks.{{i}}.{gamma}", f"folded into {layer}, which ViTDet has"),
+                )
+            )
+        return (
+            drop("cls_token", "ViTDet has no class token; its place in pos_embed stays"),
+            drop("norm.{p}", "the norm after the last block, where ViTDet has none"),
+            *folded,
+            keep("{key...}", "{key...}"),
+        )
+
+
+_CLASSES = {"vitdet": "MMDetection's ViTDet", "mmpretrain": "MMPretrain's VisionTransformer"}
+
+_MMPRETRAIN: tuple[Rule, ...] = (
+    keep("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}"),
+    keep("blocks.{i}.norm1.{p}", "backbone.layers.{i}.ln1.{p}"),
+    keep("blocks.{i}.norm2.{p}", "backbone.layers.{i}.ln2.{p}"),
+    keep("blocks.{i}.mlp.fc1.{p}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
+    keep("blocks.{i}.mlp.fc2.{p}", "backbone.layers.{i}.ffn.layers.1.{p}"),
+    keep("blocks.{i}.mlp.{gate}.{p}", "backbone.layers.{i}.ffn.{gate}.{p}"),
+    keep("blocks.{i}.ls1.gamma", "backbone.layers.{i}.attn.gamma1.weight"),
+    keep("blocks.{i}.ls2.gamma", "backbone.layers.{i}.ffn.gamma2.weight"),
+    keep("blocks.{i}.attn.{layer}.{p}", "backbone.layers.{i}.attn.{layer}.{p}"),
+    keep("norm.{p}", "backbone.ln1.{p}"),
+    keep("{token}", "backbone.{token}"),
+)
+
+
+def _most_common(values: Iterable[int]) -> int:
+    """What most tensors say, so that one wrong shape is reported as one wrong shape; 0 if there is nothing to ask."""
+    counts = Counter(v for v in values if v > 0)
+    return counts.most_common(1)[0][0] if counts else 0
+
+
+def blocks_of(state: StateSpec) -> tuple[int, dict[str, list[tuple[int, ...]]]]:
+    """How many blocks there are, and the shapes of each part of a block over all of them."""
+    parts: dict[str, list[tuple[int, ...]]] = {}
+    seen: Counter[int] = Counter()
+    for name, spec in state.items():
+        head, _, rest = name.partition(".")
+        index, _, part = rest.partition(".")
+        if head == "blocks" and part and index.isascii() and index.isdigit() and len(index) < 5:
+            seen[int(index)] += 1
+            parts.setdefault(part, []).append(spec.shape)
+    whole = [index for index, count in seen.items() if count > 1]
+    most = max(whole, default=-1) + 1
+    return (most if most <= 2 * len(whole) else len(whole)), parts
+
+
+def lengths(parts: Mapping[str, list[tuple[int, ...]]], part: str, axis: int) -> list[int]:
+    """That axis of a part in each block that has one."""
+    return [shape[axis] for shape in parts.get(part, ()) if len(shape) > axis]
+
+
+def width_of(parts: Mapping[str, list[tuple[int, ...]]]) -> int:
+    """The width of tokens that most tensors speak for; 0 if none does."""
+    named = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "attn.proj.weight", "attn.proj.bias")
+    return _most_common([n for part in named for n in lengths(parts, part, 0)] + lengths(parts, "attn.qkv.weight", 1))
+
+
+def patch_of(state: StateSpec) -> tuple[int, int]:
+    """A patch's side and channels: 16 and 3 where nothing tells."""
+    kernel = state.get("patch_embed.proj.weight")
+    shape = kernel.shape if kernel is not None and len(kernel.shape) >= 3 else (0, 3, 16)
+    return shape[2] or 16, shape[1] or 3
+
+
+def positions_of(state: StateSpec, patch: int, cls: bool, registers: int) -> tuple[int, int]:
+    """How many patches have positions, and how many places there are before them."""
+    table = state.get("pos_embed")
+    if table is None or len(table.shape) < 2:
+        return (_IMAGE // patch) ** 2, int(cls)
+    count = table.shape[1]
+    for slots in dict.fromkeys((int(cls), 1, 0, 1 + registers)):
+        side = math.isqrt(max(count - slots, 0))
+        if side and side * side == count - slots:
+            return count - slots, slots
+    return max(count - cls, 0), int(cls)
+
+
+def read(state: StateSpec) -> VisionTransformer | None:
+    """The ViT that most of these shapes speak for, or None if the names are not a ViT's."""
+    depth, parts = blocks_of(state)
+    dim = width_of(parts)
+    if not depth or not dim or not any(part.startswith("attn.qkv.") for part in parts):
+        return None
+    swiglu = any(part.startswith(("mlp.w12.", "mlp.w3.")) for part in parts)
+    if swiglu:
+        hidden = _most_common(lengths(parts, "mlp.w3.weight", 1) + [n // 2 for n in lengths(parts, "mlp.w12.bias", 0)])
+    else:
+        hidden = _most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1))
+    patch, channels = patch_of(state)
+    tokens, periods = state.get("reg_token"), state.get("rope.periods")
+    registers = tokens.shape[1] if tokens is not None and len(tokens.shape) > 1 else 0
+    cls = "cls_token" in state
+    rope = periods is not None and "pos_embed" not in state
+    positions, slots = (0, 0) if rope else positions_of(state, patch, cls, registers)
+    return VisionTransformer(
+        dim=dim,
+        depth=depth,
+        hidden=hidden or 4 * dim,
+        patch=patch,
+        positions=positions,
+        in_channels=channels,
+        cls=cls or slots > 0,
+        slots=slots,
+        registers=registers,
+        layer_scale=any(part.startswith(("ls1.", "ls2.")) for part in parts),
+        swiglu=swiglu,
+        qkv_bias="attn.qkv.bias" in parts,
+        norm=any(name.startswith("norm.") for name in state),
+        periods=(periods.shape[0] if periods is not None and periods.shape else 1) if rope else 0,
+    )
+
+
+FAMILY = Family(name="ViT", read=read, targets=("vitdet", "mmpretrain", "timm"))

@@ -1,0 +1,178 @@
+"""Methods in which a vision transformer learns to say what a slower copy of itself says, part of the image hidden."""
+
+from __future__ import annotations
+
+from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.ops import concat, scale
+from ckptconv.rules import drop, fuse, keep, under
+
+_FB = "https://dl.fbaipublicfiles.com/"
+_IBOT = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/"
+
+_IBOT_RULES = (keep("backbone.{key...}", "{key...}"), drop("head.{p...}", "the projection head"))
+
+IBOT = Method(
+    name="ibot",
+    title="iBOT, the teacher",
+    paper="https://arxiv.org/abs/2111.07832",
+    repository="bytedance/ibot",
+    layouts=(
+        Layout(  # vitl_16_pt22k/checkpoint_student.pth is bare, all others are wrapped: capi/baselines/ibot_loader.py
+            title="released backbone",
+            sections=("state_dict", ""),
+            rules=(drop("masked_embed", "what stands for hidden patches"), keep("{key...}", "{key...}")),
+            families=("ViT",),
+        ),
+        Layout(title="training checkpoint, teacher", sections=("teacher",), rules=_IBOT_RULES, families=("ViT",)),
+    ),
+    releases=tuple(
+        Release(f"ibot_{name}_{file}", f"{_IBOT}{name}/{file}.pth")
+        for name, published in (
+            ("vits_16", "checkpoint_teacher"),
+            ("vitb_16", "checkpoint_teacher"),
+            ("vitb_16_rand_mask", "checkpoint_teacher"),
+            ("vitl_16", "checkpoint_teacher"),
+            ("vitl_16_rand_mask", "checkpoint_teacher"),
+            ("vitb_16_pt22k", "checkpoint_student"),
+            ("vitl_16_pt22k", "checkpoint_student"),
+        )
+        for file in (published, "checkpoint")
+    ),
+)
+
+IBOT_STUDENT = Method(
+    name="ibot-student",
+    title="iBOT, the student",
+    paper=IBOT.paper,
+    repository=IBOT.repository,
+    layouts=(
+        Layout(
+            title="training checkpoint, student",
+            sections=("student",),
+            rules=(drop("backbone.masked_embed", "what stands for hidden patches"), *_IBOT_RULES),
+            families=("ViT",),
+        ),
+    ),
+    guess=False,
+)
+
+_HEADS = (drop("dino_head.{p...}", "the head over images"), drop("ibot_head.{p...}", "the head over hidden patches"))
+_DINOV2 = (
+    drop("mask_token", "what stands for hidden patches"),
+    keep("register_tokens", "reg_token"),
+)
+
+DINOV2 = Method(
+    name="dinov2",
+    title="DINOv2",
+    paper="https://arxiv.org/abs/2304.07193",
+    repository="facebookresearch/dinov2",
+    layouts=(
+        Layout(
+            title="released backbone",
+            sections=("",),
+            rules=(*_DINOV2, keep("{key...}", "{key...}")),
+            families=("ViT",),
+        ),
+        Layout(
+            title="training checkpoint, teacher",
+            sections=("teacher",),
+            rules=(*under("backbone.", (*_DINOV2, keep("{key...}", "{key...}"))), *_HEADS),
+            families=("ViT",),
+        ),
+        Layout(  # block_chunks of the training configs: a block is numbered in the whole network, not in its chunk
+            title="training checkpoint, teacher with its blocks in chunks",
+            sections=("teacher",),
+            rules=(
+                *under(
+                    "backbone.",
+                    (
+                        *_DINOV2,
+                        keep("blocks.{chunk}.{i}.{key...}", "blocks.{i}.{key...}"),
+                        keep("{key...}", "{key...}"),
+                    ),
+                ),
+                *_HEADS,
+            ),
+            families=("ViT",),
+        ),
+    ),
+    releases=tuple(
+        Release(
+            f"dinov2_vit{size}14{registers}",
+            f"{_FB}dinov2/dinov2_vit{size}14/dinov2_vit{size}14{registers}_pretrain.pth",
+        )
+        for size in ("s", "b", "l", "g")
+        for registers in ("", "_reg4")
+    ),
+)
+
+_DINOV3 = (
+    drop("mask_token", "what stands for hidden patches"),
+    drop("local_cls_norm.{p}", "a norm that is used in training alone"),
+    keep("storage_tokens", "reg_token"),
+    keep("rope_embed.periods", "rope.periods"),
+    keep(  # the layer multiplies its bias by the mask, which is 0 for keys, and NaN in a file saved too early
+        "blocks.{i}.attn.qkv.bias", "blocks.{i}.attn.qkv.bias", scale(), by=["blocks.{i}.attn.qkv.bias_mask"]
+    ),
+    drop("blocks.{i}.attn.qkv.bias_mask", "multiplied into qkv.bias"),
+    fuse(("blocks.{i}.mlp.w1.{p}", "blocks.{i}.mlp.w2.{p}"), "blocks.{i}.mlp.w12.{p}", concat(0)),
+    keep("{key...}", "{key...}"),
+)
+
+DINOV3 = Method(
+    name="dinov3",
+    title="DINOv3",
+    paper="https://arxiv.org/abs/2508.10104",
+    repository="facebookresearch/dinov3",
+    layouts=(
+        Layout(title="released backbone", sections=("",), rules=_DINOV3, families=("ViT",)),
+        Layout(
+            title="training checkpoint, teacher",
+            sections=("teacher",),
+            rules=(*under("backbone.", _DINOV3), *_HEADS),
+            families=("ViT",),
+        ),
+    ),
+    eps=1e-5,  # layernormbf16 of models/vision_transformer.py
+)
+
+MSN = Method(
+    name="msn",
+    title="MSN, the target encoder",
+    paper="https://arxiv.org/abs/2204.07141",
+    repository="facebookresearch/msn",
+    layouts=(
+        Layout(
+            title="training checkpoint, target encoder",
+            sections=("target_encoder",),
+            rules=(drop("fc.{p...}", "the projection head"), keep("{key...}", "{key...}")),
+            families=("ViT",),
+        ),
+    ),
+    releases=tuple(
+        Release(f"msn_{name}", f"{_FB}msn/{name}.pth.tar")
+        for name in ("vits16_800ep", "vitb16_600ep", "vitl16_600ep", "vitb4_300ep", "vitl7_200ep")
+    ),
+)
+
+IJEPA = Method(
+    name="ijepa",
+    title="I-JEPA, the target encoder",
+    paper="https://arxiv.org/abs/2301.08243",
+    repository="facebookresearch/ijepa",
+    layouts=(
+        Layout(
+            title="training checkpoint, target encoder",
+            sections=("target_encoder",),
+            rules=(keep("{key...}", "{key...}"),),
+            families=("ViT",),
+        ),
+    ),
+    releases=tuple(
+        Release(f"ijepa_{name}", f"{_FB}ijepa/{name}.pth.tar")
+        for name in ("IN1K-vit.h.14-300e", "IN1K-vit.h.16-448px-300e", "IN22K-vit.h.14-900e", "IN22K-vit.g.16-600e")
+    ),
+)
+
+METHODS = (IBOT, IBOT_STUDENT, DINOV2, DINOV3, MSN, IJEPA)
