@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What tests/pretrain.py imports, apart from everything else: torchvision's wheels are for CUDA.
+PRETRAIN := mmpretrain torchvision einops importlib_metadata markdown mat4py model-index ordered-set zipp
 
 .PHONY: demo test lint bench clean
 
@@ -15,6 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 	$(PIP) install -q -c constraints.txt torch numpy setuptools wheel ninja psutil
 	MMCV_WITH_OPS=1 $(PIP) install -q -c constraints.txt --no-build-isolation mmcv
 	$(PIP) install -q -c constraints.txt -e '.[mmdet,test]'
+	$(PIP) install -q -c constraints.txt --no-deps --upgrade --target .venv/pretrain $(PRETRAIN)
 	$(BIN)/ckptconv doctor
 	touch $@
 

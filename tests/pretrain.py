@@ -1,0 +1,40 @@
+"""mmpretrain for the tests alone: the real `VisionTransformer`, `BEiTViT` and `ConvNeXt` that detectors are built with.
+
+mmpretrain imports torchvision, whose wheels hold operators compiled for CUDA; beside a CPU torch they do not load, and
+`import torchvision` raises. Were it in the virtual environment, mmengine's report of the environment would raise, too.
+So `make` puts both into a folder of their own, which is on the path while they are imported and no longer. Good for
+names, shapes and forward passes, which need none of those operators; never for users.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+FOLDER = Path(sys.prefix) / "pretrain"
+_UNASKED = ("nms", "qnms")
+"""Operators for which torchvision 0.28.0 registers shapes without asking whether they were loaded."""
+
+_schemas = []  # a schema is gone when its library is
+
+
+@cache
+def models() -> ModuleType:
+    """`mmpretrain.models`. Raises ImportError where `make test` has not installed it."""
+    import torch
+
+    if torch.version.cuda is None:
+        _schemas.append(torch.library.Library("torchvision", "DEF"))
+        for name in _UNASKED:
+            _schemas[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    sys.path.append(str(FOLDER))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mmpretrain.models
+    finally:
+        sys.path.remove(str(FOLDER))
+    return mmpretrain.models
