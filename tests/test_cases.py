@@ -104,7 +104,7 @@ def test_there_are_cases_and_nothing_else_in_the_folder() -> None:
     assert len(CASES) >= 30
 
 
-def test_every_resnet_layout_has_a_case() -> None:
+def test_every_real_layout_has_a_case() -> None:
     other_families = {"dino_vits16_full", "esvit_swint_full", "mae_vitb16_pretrain"}  # see test_identify
     assert {c.layout for c in REAL} == set(hollow.names()) - other_families
 
@@ -212,7 +212,7 @@ def convert(real: RealFile, target: Path, how: str) -> None:
     if how == "auto" and not case.guessed:
         assert_the_guess_is_another(real)
         how = "by name"
-    receipt = ckptconv.convert(real.path, target, "auto" if how == "auto" else case.method)
+    receipt = ckptconv.convert(real.path, target, "auto" if how == "auto" else case.method, for_target=case.target)
     assert receipt.proved == len(case.kept)
     assert {receipt.method.name, *receipt.also} == {case.method} | (case.also if how == "auto" else set())
     assert receipt.plan.backbone is not None

@@ -269,7 +269,7 @@ def test_targets() -> None:
     assert "its stem is 3x3, made for small images" in error.message
     assert set(remap_state_dict(state, target="torchvision")[0]) == set(state)
     error = refusal(lambda: remap_state_dict(state, target="timm"), UsageError)
-    assert str(error) == "there is no target 'timm'\nTargets: mmdet, torchvision."
+    assert str(error) == "there is no target 'timm'\nTargets: mmdet, mmpretrain, official, torchvision."
 
 
 @pytest.mark.parametrize("method", [[], ["torchvision"], [keep("a", "a"), "b"], 42, None])
