@@ -38,12 +38,12 @@ class _Planner:
         self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], str], Plan] = {}
 
     def _plan(self, method: Method, layout: Layout, path: str) -> Plan:
-        key = (layout.rules, layout.families, path)
-        made = self._made.get(key)
+        asked = layout.rules, layout.families, path
+        made = self._made.get(asked)
         if made is not None:
             return replace(made, method=method.name, layout=layout.title)
         plan = make_plan(method, layout, path, self._sections[path], self._options)
-        self._made[key] = plan
+        self._made[asked] = plan
         return plan
 
     def best(self, method: Method) -> Plan | None:

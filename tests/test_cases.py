@@ -104,7 +104,7 @@ def test_there_are_cases_and_nothing_else_in_the_folder() -> None:
     assert len(CASES) >= 30
 
 
-def test_every_real_layout_has_a_case() -> None:
+def test_every_resnet_layout_has_a_case() -> None:
     other_families = {"dino_vits16_full", "esvit_swint_full", "mae_vitb16_pretrain"}  # see test_identify
     assert {c.layout for c in REAL} == set(hollow.names()) - other_families
 

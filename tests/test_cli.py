@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ckptconv.backbones import TARGETS
 from ckptconv.methods import METHODS
 from tests import hollow
 
@@ -86,7 +87,7 @@ def test_dtype_rounds_floating_tensors_as_torch_does(lightly, tmp_path, name, dt
             ["--target", "detectron"],
             2,
             "there is no target 'detectron'",
-            "Targets: mmdet, mmpretrain, official, torchvision.",
+            f"Targets: {', '.join(TARGETS)}.",
         ),
         (["--section", "teacher"], 2, "there is no section 'teacher'", "Sections: 'state_dict'"),
         (["--drop", "nothing.{p}"], 2, "--drop 'nothing.{p}' matches no name", "ckptconv inspect"),
