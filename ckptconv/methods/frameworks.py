@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods import naming
+from ckptconv.methods import naming, naming_convnext
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.rules import drop, keep, under
@@ -26,22 +26,6 @@ TORCHVISION = Method(
     pixels=None,
 )
 
-TIMM = Method(
-    name="timm",
-    title="timm's names",
-    repository="huggingface/pytorch-image-models",
-    layouts=(
-        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ViT",)),
-        Layout(
-            title="network with a classifier",
-            sections=_FLAT,
-            rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
-            families=("ViT",),
-        ),
-    ),
-    pixels=None,
-)
-
 GENERIC = Method(
     name="generic",
     title="any prefix, taken off (--strip-prefix)",
@@ -56,6 +40,25 @@ GENERIC = Method(
     guess=False,
 )
 
+_MM_REST = (
+    drop("neck.{key...}", "the neck: a projector"),
+    drop("head.{key...}", "the pretext task's head"),
+    drop("queue", "the negatives"),
+    drop("queue_ptr", "the negatives"),
+    drop("queue2", "the dense negatives"),
+    drop("queue2_ptr", "the dense negatives"),
+    drop("memory_bank.{key...}", "the memory bank of NPID and ODC"),
+    drop("loss_weight", "the weights of ODC's and DeepCluster's clusters"),
+    drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
+    drop("encoder_q.{key...}", "the query encoder again, under its other name"),
+    drop("target_net.{key...}", "the target network: a momentum copy"),
+    drop("online_net.{key...}", "the online network again, under its other name"),
+    drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
+    drop("enc_dec_norms.{key...}", "the layers between SparK's encoder and decoder"),
+    drop("enc_dec_projectors.{key...}", "the layers between SparK's encoder and decoder"),
+    drop("mask_tokens.{key...}", "SparK's mask tokens"),
+)
+
 MMSELFSUP = Method(
     name="mmselfsup",
     title="MMSelfSup, MMPretrain and OpenSelfSup runs",
@@ -64,22 +67,12 @@ MMSELFSUP = Method(
         Layout(
             title="training checkpoint",
             sections=("state_dict",),
-            rules=(
-                keep("backbone.{key...}", "{key...}"),
-                drop("neck.{key...}", "the neck: a projector"),
-                drop("head.{key...}", "the pretext task's head"),
-                drop("queue", "the negatives"),
-                drop("queue_ptr", "the negatives"),
-                drop("queue2", "the dense negatives"),
-                drop("queue2_ptr", "the dense negatives"),
-                drop("memory_bank.{key...}", "the memory bank of NPID and ODC"),
-                drop("loss_weight", "the weights of ODC's and DeepCluster's clusters"),
-                drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
-                drop("encoder_q.{key...}", "the query encoder again, under its other name"),
-                drop("target_net.{key...}", "the target network: a momentum copy"),
-                drop("online_net.{key...}", "the online network again, under its other name"),
-                drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
-            ),
+            rules=(keep("backbone.{key...}", "{key...}"), *_MM_REST),
+        ),
+        Layout(
+            title="training checkpoint or converted release of a ConvNeXt",
+            sections=("state_dict",),
+            rules=(*under("backbone.", naming_convnext.MMPRETRAIN), *_MM_REST),
         ),
     ),
     pixels=None,
@@ -150,33 +143,39 @@ LIGHTLY = Method(
     pixels=None,
 )
 
+_SOLO_REST = (  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
+    drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
+    drop("classifier.{p}", "the classifier that watches the training"),
+    drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
+    drop("projector.{p...}", "the projector"),
+    drop("momentum_projector.{p...}", "the momentum projector: a copy"),
+    drop("predictor.{p...}", "the predictor"),
+    drop("predictor2.{p...}", "All4One's second predictor"),
+    drop("transformer_encoder.{p...}", "All4One's transformer over neighbours"),
+    drop("pos_enc.{p...}", "the positions of All4One's transformer"),
+    drop("head.{p...}", "DINO's head"),
+    drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
+    drop("dino_loss_func.center", "the centre of the teacher's outputs"),
+    drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
+    drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
+    drop("queue", "the queue of earlier features"),
+    drop("queue_{what}", "the queue's pointer, labels or indices"),
+)
+
 SOLO_LEARN = Method(
     name="solo-learn",
     title="solo-learn's runs",
     repository="vturrisi/solo-learn",
     layouts=(
-        Layout(  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
+        Layout(
             title="Lightning checkpoint",
             sections=("state_dict",),
-            rules=(
-                keep("backbone.{key...}", "{key...}"),
-                drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
-                drop("classifier.{p}", "the classifier that watches the training"),
-                drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
-                drop("projector.{p...}", "the projector"),
-                drop("momentum_projector.{p...}", "the momentum projector: a copy"),
-                drop("predictor.{p...}", "the predictor"),
-                drop("predictor2.{p...}", "All4One's second predictor"),
-                drop("transformer_encoder.{p...}", "All4One's transformer over neighbours"),
-                drop("pos_enc.{p...}", "the positions of All4One's transformer"),
-                drop("head.{p...}", "DINO's head"),
-                drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
-                drop("dino_loss_func.center", "the centre of the teacher's outputs"),
-                drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
-                drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
-                drop("queue", "the queue of earlier features"),
-                drop("queue_{what}", "the queue's pointer, labels or indices"),
-            ),
+            rules=(keep("backbone.{key...}", "{key...}"), *_SOLO_REST),
+        ),
+        Layout(  # solo/backbones/convnext/default.py is timm's
+            title="Lightning checkpoint of a ConvNeXt",
+            sections=("state_dict",),
+            rules=(*under("backbone.", naming_convnext.TIMM_V1), *_SOLO_REST),
         ),
     ),
     pixels=None,
@@ -254,26 +253,36 @@ TRANSFORMERS = Method(
             sections=("", "state_dict"),
             rules=(*under("resnet.", naming.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
         ),
-    ),
-    pixels=None,
-)
-
-DETECTRON2 = Method(
-    name="detectron2",
-    title="detectron2's names, as its converters write them",
-    repository="facebookresearch/detectron2",
-    layouts=(
-        Layout(  # a converter puts `stem.` before whatever is in no stage, the head too
-            title="converted backbone",
-            sections=("model",),
+        Layout(
+            title="ConvNeXt",
+            sections=("", "state_dict"),
             rules=(
-                *naming.DETECTRON2,
-                drop("stem.fc.{p...}", "the head after the pooled features"),
-                drop("backbone.fpn_{layer}.{p...}", "a feature pyramid"),
+                *naming_convnext.TRANSFORMERS_V1,
+                *under("convnext.", naming_convnext.TRANSFORMERS_V1),
+                drop("classifier.{p}", "the classifier"),
             ),
         ),
+        Layout(
+            title="ConvNeXt V2",
+            sections=("", "state_dict"),
+            rules=(
+                *naming_convnext.TRANSFORMERS_V2,
+                *under("convnextv2.", naming_convnext.TRANSFORMERS_V2),
+                drop("classifier.{p}", "the classifier"),
+            ),
+        ),
+        Layout(title="DINOv3's ConvNeXt", sections=("", "state_dict"), rules=naming_convnext.TRANSFORMERS_DINOV3),
     ),
     pixels=None,
 )
 
-METHODS = (TORCHVISION, TIMM, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS, TRANSFORMERS, DETECTRON2)
+METHODS = (
+    TORCHVISION,
+    GENERIC,
+    MMSELFSUP,
+    VISSL,
+    LIGHTLY,
+    SOLO_LEARN,
+    BOLTS,
+    TRANSFORMERS,
+)

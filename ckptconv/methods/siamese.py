@@ -114,7 +114,7 @@ VICREGL = Method(
     paper="https://arxiv.org/abs/2210.01571",
     repository="facebookresearch/VICRegL",
     layouts=(
-        Layout(  # resnet.py is VICReg's
+        Layout(  # resnet.py is VICReg's, convnext.py has no layer scale unless it is asked for
             title="training checkpoint",
             sections=("model",),
             rules=(
@@ -125,6 +125,9 @@ VICREGL = Method(
             ),
         ),
         _BARE,
+        Layout(
+            title="released ConvNeXt", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ConvNeXt",)
+        ),
     ),
     releases=tuple(
         Release(f"vicregl_{name}", f"{_FB}vicregl/{name}.pth")
@@ -133,6 +136,53 @@ VICREGL = Method(
             "resnet50_alpha0.9_fullckpt",
             "resnet50_alpha0.75",
             "resnet50_alpha0.75_fullckpt",
+            "convnext_small_alpha0.9",
+            "convnext_small_alpha0.9_fullckpt",
+            "convnext_small_alpha0.75",
+            "convnext_small_alpha0.75_fullckpt",
+            "convnext_base_alpha0.9",
+            "convnext_base_alpha0.9_fullckpt",
+            "convnext_base_alpha0.75",
+            "convnext_base_alpha0.75_fullckpt",
+            "convnext_xlarge_alpha0.75",
+            "convnext_xlarge_alpha0.75_fullckpt",
+        )
+    ),
+)
+
+_AGAIN = "the last norm again: the same tensor under its other name"
+
+DINOV3 = Method(
+    name="dinov3",
+    title="DINOv3",
+    paper="https://arxiv.org/abs/2508.10104",
+    repository="facebookresearch/dinov3",
+    layouts=(
+        Layout(  # models/convnext.py registers its norm twice
+            title="released ConvNeXt",
+            sections=("",),
+            rules=(drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}")),
+            families=("ConvNeXt",),
+        ),
+        Layout(
+            title="training checkpoint of a ConvNeXt, teacher",
+            sections=("teacher",),
+            rules=(
+                drop("backbone.norms.3.{p}", _AGAIN),
+                keep("backbone.{key...}", "{key...}"),
+                drop("dino_head.{p...}", "the projection head"),
+                drop("ibot_head.{p...}", "the projection head of patches"),
+            ),
+            families=("ConvNeXt",),
+        ),
+    ),
+    releases=tuple(
+        Release(f"dinov3_{arch}", f"{_FB}dinov3/dinov3_{arch}/dinov3_{arch}_pretrain_lvd1689m-{mark}.pth")
+        for arch, mark in (
+            ("convnext_tiny", "21b726bb"),
+            ("convnext_small", "296db49d"),
+            ("convnext_base", "801f2ba9"),
+            ("convnext_large", "61fa432d"),
         )
     ),
 )
@@ -244,6 +294,7 @@ METHODS = (
     VICREGL,
     DINO,
     DINO_STUDENT,
+    DINOV3,
     SCRL,
     BYOL_YAOX12,
     BYOL_CHIGUR,
