@@ -17,7 +17,7 @@ from torch.nn import functional
 import ckptconv
 from ckptconv.backbones.vit import VisionTransformer, read
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
-from ckptconv.methods.frameworks import TIMM
+from ckptconv.methods.conventions import TIMM
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec

@@ -150,42 +150,6 @@ VICREGL = Method(
     ),
 )
 
-_AGAIN = "the last norm again: the same tensor under its other name"
-
-DINOV3 = Method(
-    name="dinov3",
-    title="DINOv3",
-    paper="https://arxiv.org/abs/2508.10104",
-    repository="facebookresearch/dinov3",
-    layouts=(
-        Layout(  # models/convnext.py registers its norm twice
-            title="released ConvNeXt",
-            sections=("",),
-            rules=(drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}")),
-            families=("ConvNeXt",),
-        ),
-        Layout(
-            title="training checkpoint of a ConvNeXt, teacher",
-            sections=("teacher",),
-            rules=(
-                drop("backbone.norms.3.{p}", _AGAIN),
-                keep("backbone.{key...}", "{key...}"),
-                drop("dino_head.{p...}", "the projection head"),
-                drop("ibot_head.{p...}", "the projection head of patches"),
-            ),
-            families=("ConvNeXt",),
-        ),
-    ),
-    releases=tuple(
-        Release(f"dinov3_{arch}", f"{_FB}dinov3/dinov3_{arch}/dinov3_{arch}_pretrain_lvd1689m-{mark}.pth")
-        for arch, mark in (
-            ("convnext_tiny", "21b726bb"),
-            ("convnext_small", "296db49d"),
-            ("convnext_base", "801f2ba9"),
-            ("convnext_large", "61fa432d"),
-        )
-    ),
-)
 
 SCRL = Method(
     name="scrl",
@@ -294,7 +258,6 @@ METHODS = (
     VICREGL,
     DINO,
     DINO_STUDENT,
-    DINOV3,
     SCRL,
     BYOL_YAOX12,
     BYOL_CHIGUR,

@@ -120,6 +120,8 @@ _DINOV3 = (
     keep("{key...}", "{key...}"),
 )
 
+_AGAIN = "the last norm again: the same tensor under its other name"
+
 DINOV3 = Method(
     name="dinov3",
     title="DINOv3",
@@ -133,8 +135,32 @@ DINOV3 = Method(
             rules=(*under("backbone.", _DINOV3), *_HEADS),
             families=("ViT",),
         ),
+        Layout(  # models/convnext.py registers its norm twice
+            title="released ConvNeXt",
+            sections=("",),
+            rules=(drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}")),
+            families=("ConvNeXt",),
+        ),
+        Layout(
+            title="training checkpoint of a ConvNeXt, teacher",
+            sections=("teacher",),
+            rules=(
+                drop("backbone.norms.3.{p}", _AGAIN),
+                keep("backbone.{key...}", "{key...}"),
+                *_HEADS,
+            ),
+            families=("ConvNeXt",),
+        ),
     ),
-    eps=1e-5,  # layernormbf16 of models/vision_transformer.py
+    releases=tuple(
+        Release(f"dinov3_{arch}", f"{_FB}dinov3/dinov3_{arch}/dinov3_{arch}_pretrain_lvd1689m-{mark}.pth")
+        for arch, mark in (
+            ("convnext_tiny", "21b726bb"),
+            ("convnext_small", "296db49d"),
+            ("convnext_base", "801f2ba9"),
+            ("convnext_large", "61fa432d"),
+        )
+    ),
 )
 
 MSN = Method(
