@@ -35,14 +35,15 @@ class _Planner:
 
     def __init__(self, sections: Sections, options: Options) -> None:
         self._sections, self._options = sections, options
-        self._made: dict[tuple[tuple[Rule, ...], str], Plan] = {}
+        self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], str], Plan] = {}
 
     def _plan(self, method: Method, layout: Layout, path: str) -> Plan:
-        made = self._made.get((layout.rules, path))
+        asked = layout.rules, layout.families, path
+        made = self._made.get(asked)
         if made is not None:
             return replace(made, method=method.name, layout=layout.title)
         plan = make_plan(method, layout, path, self._sections[path], self._options)
-        self._made[layout.rules, path] = plan
+        self._made[asked] = plan
         return plan
 
     def best(self, method: Method) -> Plan | None:

@@ -137,8 +137,12 @@ def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
 
 
 def test_targets() -> None:
-    assert TARGETS == ("mmdet", "torchvision")
-    assert [family.name for family in FAMILIES.values()] == ["ResNet"]
+    assert TARGETS == ("mmdet", "official", "torchvision")
+    assert {name: family.targets for name, family in FAMILIES.items()} == {
+        "ResNet": ("mmdet", "torchvision"),
+        "Swin": ("mmdet", "official"),
+        "MixMIM": ("mmdet", "official"),
+    }
 
 
 # -- reading back ------------------------------------------------------------------------------------------------------

@@ -310,7 +310,6 @@ def real_sections(layout: str) -> Mapping[str, Section]:
     [
         ("dino_vits16_full", "student", 158, "module.backbone.cls_token, module.backbone.pos_embed"),
         ("mae_vitb16_pretrain", "model", 254, "cls_token, pos_embed"),
-        ("esvit_swint_full", "student", 199, "module.patch_embed.proj.weight, module.patch_embed.proj.bias"),
     ],
 )
 def test_a_vision_transformer_is_no_resnet_and_the_message_names_its_tensors(

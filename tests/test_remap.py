@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ckptconv.backbones import TARGETS
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.formats import open_checkpoint
@@ -269,7 +270,7 @@ def test_targets() -> None:
     assert "its stem is 3x3, made for small images" in error.message
     assert set(remap_state_dict(state, target="torchvision")[0]) == set(state)
     error = refusal(lambda: remap_state_dict(state, target="timm"), UsageError)
-    assert str(error) == "there is no target 'timm'\nTargets: mmdet, torchvision."
+    assert str(error) == f"there is no target 'timm'\nTargets: {', '.join(TARGETS)}."
 
 
 @pytest.mark.parametrize("method", [[], ["torchvision"], [keep("a", "a"), "b"], 42, None])

@@ -47,6 +47,7 @@ SWAV = Method(
                 drop("prototypes.{p...}", "the prototypes"),
                 keep("{key...}", "{key...}"),
             ),
+            families=("ResNet",),
         ),
     ),
     releases=tuple(
@@ -78,6 +79,7 @@ OBOW = Method(
             title="student in torchvision's names",
             sections=("network",),
             rules=(drop("fc.{p}", "the words of the last level, as a classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
         ),
     ),
     releases=(  # zip archives: the checkpoint is inside

@@ -73,7 +73,12 @@ DENSECL = Method(
                 drop("queue2_ptr", "the dense negatives"),
             ),
         ),
-        Layout(title="released backbone", sections=("state_dict",), rules=(keep("{key...}", "{key...}"),)),
+        Layout(
+            title="released backbone",
+            sections=("state_dict",),
+            rules=(keep("{key...}", "{key...}"),),
+            families=("ResNet",),
+        ),
     ),
 )
 
@@ -260,6 +265,7 @@ SIMCLR_TONYLINS = Method(
             title="converted network",
             sections=("state_dict",),
             rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
         ),
     ),
     pixels=UNIT,  # README.md: without normalization, as the original models were trained

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ckptconv.methods import naming
 from ckptconv.methods.interface import Layout, Method, Release
-from ckptconv.methods.naming import NUMBERED
+from ckptconv.methods.naming import MM_SWIN, NUMBERED, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
 from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
@@ -15,11 +15,12 @@ TORCHVISION = Method(
     title="torchvision's names",
     repository="pytorch/vision",
     layouts=(
-        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),)),
+        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
         Layout(
             title="network with a classifier",
             sections=_FLAT,
             rules=(drop("fc.{p...}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
         ),
     ),
     pixels=None,
@@ -32,7 +33,12 @@ GENERIC = Method(
         Layout(
             title="backbone under a prefix",
             sections=("state_dict", "model", ""),
-            rules=(drop("fc.{p...}", "the head after the pooled features"), keep("{key...}", "{key...}")),
+            rules=(
+                drop("fc.{p...}", "the head after the pooled features"),
+                *SWIN_INDEX,
+                *SWIN_MASK,
+                keep("{key...}", "{key...}"),
+            ),
         ),
     ),
     pixels=None,
@@ -63,6 +69,17 @@ MMSELFSUP = Method(
                 drop("online_net.{key...}", "the online network again, under its other name"),
                 drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
             ),
+        ),
+        Layout(
+            title="training checkpoint, Swin",
+            sections=("state_dict",),
+            rules=(
+                *under("backbone.", MM_SWIN),
+                drop("backbone.mask_token", "the mask token"),
+                drop("neck.{key...}", "the neck: SimMIM's decoder"),
+                drop("head.{key...}", "the head: a classifier"),
+            ),
+            families=("Swin",),
         ),
     ),
     pixels=None,
@@ -133,6 +150,25 @@ LIGHTLY = Method(
     pixels=None,
 )
 
+_SOLO_REST = (
+    drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
+    drop("classifier.{p}", "the classifier that watches the training"),
+    drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
+    drop("projector.{p...}", "the projector"),
+    drop("momentum_projector.{p...}", "the momentum projector: a copy"),
+    drop("predictor.{p...}", "the predictor"),
+    drop("predictor2.{p...}", "All4One's second predictor"),
+    drop("transformer_encoder.{p...}", "All4One's transformer over neighbours"),
+    drop("pos_enc.{p...}", "the positions of All4One's transformer"),
+    drop("head.{p...}", "DINO's head"),
+    drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
+    drop("dino_loss_func.center", "the centre of the teacher's outputs"),
+    drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
+    drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
+    drop("queue", "the queue of earlier features"),
+    drop("queue_{what}", "the queue's pointer, labels or indices"),
+)
+
 SOLO_LEARN = Method(
     name="solo-learn",
     title="solo-learn's runs",
@@ -141,25 +177,19 @@ SOLO_LEARN = Method(
         Layout(  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
             title="Lightning checkpoint",
             sections=("state_dict",),
-            rules=(
-                keep("backbone.{key...}", "{key...}"),
-                drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
-                drop("classifier.{p}", "the classifier that watches the training"),
-                drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
-                drop("projector.{p...}", "the projector"),
-                drop("momentum_projector.{p...}", "the momentum projector: a copy"),
-                drop("predictor.{p...}", "the predictor"),
-                drop("predictor2.{p...}", "All4One's second predictor"),
-                drop("transformer_encoder.{p...}", "All4One's transformer over neighbours"),
-                drop("pos_enc.{p...}", "the positions of All4One's transformer"),
-                drop("head.{p...}", "DINO's head"),
-                drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
-                drop("dino_loss_func.center", "the centre of the teacher's outputs"),
-                drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
-                drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
-                drop("queue", "the queue of earlier features"),
-                drop("queue_{what}", "the queue's pointer, labels or indices"),
-            ),
+            rules=(keep("backbone.{key...}", "{key...}"), *_SOLO_REST),
+        ),
+        Layout(
+            title="Lightning checkpoint, Swin as timm before version 0.9 names it",
+            sections=("state_dict",),
+            rules=(*under("backbone.", (*SWIN_INDEX, *SWIN_MASK)), keep("backbone.{key...}", "{key...}"), *_SOLO_REST),
+            families=("Swin",),
+        ),
+        Layout(
+            title="Lightning checkpoint, Swin as timm of version 0.9 and newer names it",
+            sections=("state_dict",),
+            rules=(*under("backbone.", TIMM_SWIN), *_SOLO_REST),
+            families=("Swin",),
         ),
     ),
     pixels=None,

@@ -25,7 +25,7 @@ SPARK = Method(
                 drop("norm_black", "a black image, for pictures"),
             ),
         ),
-        Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),)),
+        Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
     ),
 )
 

@@ -7,7 +7,7 @@ from ckptconv.methods.naming import NUMBERED
 from ckptconv.rules import drop, keep, under
 
 _FB = "https://dl.fbaipublicfiles.com/"
-_BARE = Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),))
+_BARE = Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",))
 
 SIMSIAM = Method(
     name="simsiam",
@@ -177,6 +177,7 @@ BYOL_CHIGUR = Method(
             title="converted network",
             sections=("",),
             rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
         ),
     ),
     guess=False,  # the names are torchvision's
