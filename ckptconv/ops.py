@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ckptconv.errors import UnreadableError, UsageError
@@ -122,10 +122,12 @@ class Regroup(Op):
     """Cut ``axis`` into equal blocks, take them in ``order``, and interleave them: first of each, second of each, ….
 
     So columns that were laid out block by block, channels inside, get their channels outside and the blocks inside.
+    ``back`` does the opposite: what lies interleaved is put into blocks again.
     """
 
     axis: int
     order: tuple[int, ...]
+    back: bool = False
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
@@ -137,12 +139,17 @@ class Regroup(Op):
     def apply(self, parts: Sequence[Array]) -> Array:
         (array,) = parts
         before, after = array.shape[: self.axis], array.shape[self.axis + 1 :]
-        blocks: Array = array.reshape(*before, len(self.order), -1, *after).take(self.order, axis=self.axis)
-        moved: Array = blocks.swapaxes(self.axis, self.axis + 1).reshape(array.shape)
+        if self.back:
+            blocks: Array = array.reshape(*before, -1, len(self.order), *after).swapaxes(self.axis, self.axis + 1)
+            blocks = blocks.take(sorted(range(len(self.order)), key=self.order.__getitem__), axis=self.axis)
+        else:
+            blocks = array.reshape(*before, len(self.order), -1, *after).take(self.order, axis=self.axis)
+            blocks = blocks.swapaxes(self.axis, self.axis + 1)
+        moved: Array = blocks.reshape(array.shape)
         return moved
 
     def __str__(self) -> str:
-        return f"regroup(axis={self.axis}, order={self.order})"
+        return f"regroup(axis={self.axis}, order={self.order}{', back=True' * self.back})"
 
 
 @dataclass(frozen=True)
@@ -263,6 +270,8 @@ def compose(op: Op | None, inner: Sequence[tuple[Op | None, int]]) -> Op | None:
         return op
     if op is None:
         return inner[0][0]
+    if isinstance(op, Regroup) and inner[0][0] == replace(op, back=not op.back):
+        return None
     return Over(op, tuple(own for own, _ in inner), tuple(count for _, count in inner))
 
 
@@ -285,8 +294,8 @@ def reshape(*shape: int) -> Reshape:
     return Reshape(shape)
 
 
-def regroup(axis: int, order: Sequence[int]) -> Regroup:
-    return Regroup(axis, tuple(order))
+def regroup(axis: int, order: Sequence[int], back: bool = False) -> Regroup:
+    return Regroup(axis, tuple(order), back)
 
 
 def scale() -> Scale:

@@ -137,7 +137,13 @@ def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
 
 
 def test_targets() -> None:
-    assert FAMILIES["ResNet"].targets == ("mmdet", "torchvision")
+    assert {name: family.targets for name, family in FAMILIES.items()} == {
+        "ResNet": ("mmdet", "torchvision"),
+        "Swin": ("mmdet", "official"),
+        "MixMIM": ("mmdet", "official"),
+        "ViT": ("vitdet", "mmpretrain", "timm"),
+        "ConvNeXt": ("mmpretrain", "official"),
+    }
     assert set(TARGETS) == {target for family in FAMILIES.values() for target in family.targets}
 
 

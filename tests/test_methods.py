@@ -59,14 +59,20 @@ def test_a_rename_can_be_undone(method: Method) -> None:
 
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
-    twins = {"dino-student", "ibot-student", "pycontrast-ema", "soco-ema"}
+    twins = {"dino-student", "esvit-student", "ibot-student", "pycontrast-ema", "soco-ema"}
     others_names = {"generic", "simclr-tonylins", "byol-chigur"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
+def test_layer_norms_of_another_epsilon_than_the_familys_are_said() -> None:
+    assert {m.name: m.eps for m in METHODS if m.eps is not None} == dict.fromkeys(
+        ("esvit", "esvit-student", "ibot", "ibot-student", "greenmim"), 1e-6
+    )
+
+
 def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
-    conventions = {"torchvision", "timm", "convnext", "generic", "mmselfsup", "vissl", "lightly", "solo-learn", "bolts"}
-    conventions |= {"transformers", "detectron2"}
+    conventions = {"torchvision", "timm", "convnext", "swin", "generic", "mmselfsup", "vissl", "lightly", "solo-learn"}
+    conventions |= {"bolts", "transformers", "detectron2"}
     unfit = {"cmc"}  # fed with the channels of Lab
     unit = {m.name for m in METHODS if m.name.startswith("simclr-")}
     assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"} | unfit
@@ -116,6 +122,8 @@ PRINTED = {
     "ibot": {
         f"https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/{path}.pth": ""
         for name, file in (
+            ("swint_7", "teacher"),
+            ("swint_14", "teacher"),
             ("vits_16", "teacher"),
             ("vitb_16", "teacher"),
             ("vitb_16_rand_mask", "teacher"),
@@ -175,6 +183,31 @@ PRINTED = {
     "simclr-spijkervet": {
         f"https://github.com/Spijkervet/SimCLR/releases/download/{path}": ""
         for path in ("1.0/checkpoint_40.tar", "1.1/checkpoint_100.tar", "1.2/checkpoint_100.tar")
+    },
+    "moby": {
+        f"https://github.com/SwinTransformer/storage/releases/download/v1.0.3/moby_{name}_300ep_pretrained.pth": ""
+        for name in ("swin_t", "deit_small")
+    },
+    "esvit": {
+        f"https://chunyleu.blob.core.windows.net/output/ckpts/esvit/{path}.pth": ""
+        for path in (
+            "resnet/resnet50/bl_lr0.0005_gpu16_bs64_multicrop_epoch300_dino_aug/resume_from_ckpt0200/checkpoint",
+            *(
+                f"swin/swin_{size}/bl_lr0.0005_{run}/{more}checkpoint_best"
+                for size, run, more in (
+                    ("tiny", "gpu16_bs32_dense_multicrop_epoch300", ""),
+                    ("small", "gpu16_bs32_dense_multicrop_epoch300", ""),
+                    ("base", "gpu16_bs32_multicrop_epoch300_dino_aug", "continued_from0200_dense/"),
+                    ("tiny", "gpu16_bs32_multicrop_epoch300_dino_aug_window14", "continued_from0200_dense/"),
+                    ("small", "gpu16_bs16_multicrop_epoch300_dino_aug_window14", "continued_from0180_dense/"),
+                    (
+                        "base",
+                        "nodes4_gpu16_bs8_multicrop_epoch300_dino_aug_window14_lv",
+                        "continued_from_epoch0200_dense_norm_true/",
+                    ),
+                )
+            ),
+        )
     },
     "bolts": {
         f"https://pl-bolts-weights.s3.us-east-2.amazonaws.com/{path}_imagenet.ckpt": ""

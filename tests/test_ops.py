@@ -144,6 +144,16 @@ def test_regroup_interleaves_blocks(before: int, channels: int, order: list[int]
     wanted = tensor.reshape(before, 4, channels)[:, order].transpose(1, 2).reshape(before, -1)
     assert_does(regroup(1, order), [tensor], wanted)
     assert_does(regroup(0, order), [tensor[0]], wanted[0])
+    assert_does(regroup(1, order, back=True), [wanted], tensor)
+    assert_does(regroup(0, order, back=True), [wanted[0]], tensor[0])
+
+
+def test_regroup_there_and_back_changes_nothing_and_is_no_op() -> None:
+    there, back = regroup(1, (2, 0, 1)), regroup(1, (2, 0, 1), back=True)
+    assert compose(there, [(back, 1)]) is None
+    assert compose(back, [(there, 1)]) is None
+    other = compose(there, [(regroup(0, (2, 0, 1), back=True), 1)])
+    assert str(other) == "regroup(axis=0, order=(2, 0, 1), back=True), regroup(axis=1, order=(2, 0, 1))"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)

@@ -49,7 +49,7 @@ def test_a_built_in_name_is_taken() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("simsiamm", "Did you mean simsiam?"),
+        ("simsiamm", "Did you mean simsiam or simmim?"),
         ("minee", "Did you mean mine?"),
         ("aut", "Did you mean auto?"),
         ("", f"Known: auto, mine, {', '.join(m.name for m in METHODS)}."),

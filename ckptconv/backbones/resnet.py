@@ -7,10 +7,11 @@ planes alike; ResNeXt widens the inner convolutions of its groups. MMDetection's
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.votes import most_common
 from ckptconv.spec import StateSpec
 
 _DEPTHS = {
@@ -129,12 +130,6 @@ class ResNet:
         return CANONICAL
 
 
-def _most_common(values: Iterable[int]) -> int:
-    """What most tensors say, so that one wrong shape is reported as one wrong shape; 0 if there is nothing to ask."""
-    counts = Counter(v for v in values if v > 0)
-    return counts.most_common(1)[0][0] if counts else 0
-
-
 def _whole(bottleneck: bool, found: tuple[int, ...]) -> tuple[int, int, int, int]:
     """Blocks a stage; where a stage is missing altogether, as many as the known network has that fits the others."""
     known = next(
@@ -172,11 +167,11 @@ def read(state: StateSpec) -> ResNet | None:
         ]
 
     bottleneck = bool(votes("conv3", 0))
-    planes = _most_common(n // 4 for n in votes("conv3", 0)) if bottleneck else _most_common(votes("conv2", 0))
-    inner = _most_common(votes("conv1", 0)) if bottleneck else planes
-    per_group = _most_common(votes("conv2", 1))
+    planes = most_common(n // 4 for n in votes("conv3", 0)) if bottleneck else most_common(votes("conv2", 0))
+    inner = most_common(votes("conv1", 0)) if bottleneck else planes
+    per_group = most_common(votes("conv2", 1))
     stem_shape = stem.shape if stem is not None and len(stem.shape) == 4 else (0, 0, 0, 0)
-    stem_channels = _most_common(
+    stem_channels = most_common(
         spec.shape[0] for name, spec in state.items() if name.startswith(("conv1.", "bn1.")) and spec.shape
     )
     if not (planes and inner and per_group):

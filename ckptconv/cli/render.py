@@ -126,16 +126,14 @@ def receipt(done: Receipt, as_json: bool) -> None:
     plan = done.plan
     backbone = plan.backbone
     assert backbone is not None
-    entries = backbone.entries()
     row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
     how = "as asked" if done.method_named else "found by its names"
     row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
     if done.also:
         row("", f"the same names and the same result: {', '.join(done.also)}")
     filled = len(plan.moves)
-    row(
-        "backbone", f"{backbone.name}: {filled}/{len(entries)} tensors for {plan.target}, of {plan.tensors} in the file"
-    )
+    wanted = filled + len(plan.absent)
+    row("backbone", f"{backbone.name}: {filled}/{wanted} tensors for {plan.target}, of {plan.tensors} in the file")
     if plan.absent:
         row("", f"not in the file and not needed: {_folded(plan.absent)}")
     for i, (why, names) in enumerate(dropped_by_reason(plan).items()):

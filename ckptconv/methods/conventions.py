@@ -37,6 +37,12 @@ TIMM = Method(
             rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
             families=("ViT",),
         ),
+        Layout(  # older versions have the authors' names
+            title="Swin, since version 0.9",
+            sections=_FLAT,
+            rules=(*naming.TIMM_SWIN, drop("head.fc.{p}", "the classifier")),
+            families=("Swin",),
+        ),
         Layout(title="ConvNeXt", sections=_FLAT, rules=(*naming_convnext.TIMM, _TIMM_HEAD)),
         Layout(
             title="ConvNeXt with 1x1 convolutions", sections=_FLAT, rules=(*naming_convnext.TIMM_CONVOLVED, _TIMM_HEAD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ckptconv.methods import naming, naming_convnext
 from ckptconv.methods.interface import Layout, Method, Release
-from ckptconv.methods.naming import NUMBERED
+from ckptconv.methods.naming import MM_SWIN, NUMBERED, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
 from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
@@ -33,7 +33,12 @@ GENERIC = Method(
         Layout(
             title="backbone under a prefix",
             sections=("state_dict", "model", ""),
-            rules=(drop("fc.{p...}", "the head after the pooled features"), keep("{key...}", "{key...}")),
+            rules=(
+                drop("fc.{p...}", "the head after the pooled features"),
+                *SWIN_INDEX,
+                *SWIN_MASK,
+                keep("{key...}", "{key...}"),
+            ),
         ),
     ),
     pixels=None,
@@ -73,6 +78,17 @@ MMSELFSUP = Method(
             title="training checkpoint or converted release of a ConvNeXt",
             sections=("state_dict",),
             rules=(*under("backbone.", naming_convnext.MMPRETRAIN), *_MM_REST),
+        ),
+        Layout(
+            title="training checkpoint, Swin",
+            sections=("state_dict",),
+            rules=(
+                *under("backbone.", MM_SWIN),
+                drop("backbone.mask_token", "the mask token"),
+                drop("neck.{key...}", "the neck: SimMIM's decoder"),
+                drop("head.{key...}", "the head: a classifier"),
+            ),
+            families=("Swin",),
         ),
     ),
     pixels=None,
@@ -176,6 +192,18 @@ SOLO_LEARN = Method(
             title="Lightning checkpoint of a ConvNeXt",
             sections=("state_dict",),
             rules=(*under("backbone.", naming_convnext.TIMM_V1), *_SOLO_REST),
+        ),
+        Layout(
+            title="Lightning checkpoint, Swin as timm before version 0.9 names it",
+            sections=("state_dict",),
+            rules=(*under("backbone.", (*SWIN_INDEX, *SWIN_MASK)), keep("backbone.{key...}", "{key...}"), *_SOLO_REST),
+            families=("Swin",),
+        ),
+        Layout(
+            title="Lightning checkpoint, Swin as timm of version 0.9 and newer names it",
+            sections=("state_dict",),
+            rules=(*under("backbone.", TIMM_SWIN), *_SOLO_REST),
+            families=("Swin",),
         ),
     ),
     pixels=None,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.naming import SWIN_INDEX
 from ckptconv.ops import concat, scale
 from ckptconv.rules import drop, fuse, keep, under
 
 _FB = "https://dl.fbaipublicfiles.com/"
 _IBOT = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/"
 
-_IBOT_RULES = (keep("backbone.{key...}", "{key...}"), drop("head.{p...}", "the projection head"))
+_IBOT_RULES = (
+    *under("backbone.", SWIN_INDEX),
+    keep("backbone.{key...}", "{key...}"),
+    drop("head.{p...}", "the projection head"),
+)
 
 IBOT = Method(
     name="ibot",
@@ -20,14 +25,18 @@ IBOT = Method(
         Layout(  # vitl_16_pt22k/checkpoint_student.pth is bare, all others are wrapped: capi/baselines/ibot_loader.py
             title="released backbone",
             sections=("state_dict", ""),
-            rules=(drop("masked_embed", "what stands for hidden patches"), keep("{key...}", "{key...}")),
-            families=("ViT",),
+            rules=(*SWIN_INDEX, drop("masked_embed", "what stands for hidden patches"), keep("{key...}", "{key...}")),
+            families=("Swin", "ViT"),
         ),
-        Layout(title="training checkpoint, teacher", sections=("teacher",), rules=_IBOT_RULES, families=("ViT",)),
+        Layout(
+            title="training checkpoint, teacher", sections=("teacher",), rules=_IBOT_RULES, families=("Swin", "ViT")
+        ),
     ),
     releases=tuple(
         Release(f"ibot_{name}_{file}", f"{_IBOT}{name}/{file}.pth")
         for name, published in (
+            ("swint_7", "checkpoint_teacher"),
+            ("swint_14", "checkpoint_teacher"),
             ("vits_16", "checkpoint_teacher"),
             ("vitb_16", "checkpoint_teacher"),
             ("vitb_16_rand_mask", "checkpoint_teacher"),
@@ -38,6 +47,7 @@ IBOT = Method(
         )
         for file in (published, "checkpoint")
     ),
+    eps=1e-6,  # models/swin_transformer.py and vision_transformer.py
 )
 
 IBOT_STUDENT = Method(
@@ -50,10 +60,11 @@ IBOT_STUDENT = Method(
             title="training checkpoint, student",
             sections=("student",),
             rules=(drop("backbone.masked_embed", "what stands for hidden patches"), *_IBOT_RULES),
-            families=("ViT",),
+            families=("Swin", "ViT"),
         ),
     ),
     guess=False,
+    eps=IBOT.eps,
 )
 
 _HEADS = (drop("dino_head.{p...}", "the head over images"), drop("ibot_head.{p...}", "the head over hidden patches"))

@@ -1,0 +1,269 @@
+"""The Swin family in its authors' names, as one function of width, depths, heads and windows.
+
+Source of names and shapes: `models/swin_transformer.py` and `swin_transformer_v2.py` of microsoft/Swin-Transformer, and
+`models_mixmim.py` of Sense-X/MixMIM. Their buffers are no entries: a network computes them for its own image size.
+MMDetection's `SwinTransformer` has other names, and nn.Unfold's order of columns where patches merge: `swin_converter`
+in `mmdet/models/backbones/swin.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import isqrt
+
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.votes import most_common
+from ckptconv.ops import regroup
+from ckptconv.rules import drop, keep
+from ckptconv.spec import StateSpec
+
+_SIZES: Mapping[tuple[int, tuple[int, ...]], str] = {
+    (96, (2, 2, 6, 2)): "T",
+    (96, (2, 2, 18, 2)): "S",
+    (128, (2, 2, 18, 2)): "B",
+    (192, (2, 2, 18, 2)): "L",
+}
+_BIAS_MLP = 512  # channels inside version 2's network for position biases, whatever the size
+
+ROWS_FIRST = (0, 2, 1, 3)
+"""Four merged patches are (0, 0), (1, 0), (0, 1), (1, 1) for the authors, and row by row for nn.Unfold."""
+
+
+@dataclass(frozen=True)
+class Swin:
+    """Channels of the first stage and inside its MLPs, which double from stage to stage; blocks and heads a stage.
+
+    ``windows`` are read from each stage's tables: none is larger than what its stage sees of an image, so the last may
+    be smaller than the others; () in version 2, which has no tables. ``positions`` counts the tokens of an absolute
+    position embedding, 0 where there is none. ``shifted`` is what no tensor tells: MixMIM's windows never are.
+    """
+
+    width: int
+    hidden: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    windows: tuple[int, ...]
+    patch: int = 4
+    in_channels: int = 3
+    patch_norm: bool = True
+    qkv_bias: bool = True
+    positions: int = 0
+    version: int = 1
+    shifted: bool = True
+
+    @property
+    def family(self) -> str:
+        return FAMILY.name if self.shifted else UNSHIFTED.name
+
+    @property
+    def name(self) -> str:
+        size = _SIZES.get((self.width, self.depths))
+        name = f"{self.family}{'V2' * (self.version == 2)}-{size or '-'.join(map(str, self.depths))}"
+        if size is None:
+            name += f", {self.width} channels"
+        sizes = dict.fromkeys(self.windows)
+        if len(sizes) > 1:
+            return f"{name}, windows {'-'.join(map(str, self.windows))}"
+        return f"{name}, window {self.windows[0]}" if sizes else name
+
+    def entries(self) -> Mapping[str, tuple[int, ...]]:
+        entries: dict[str, tuple[int, ...]] = {}
+
+        def layer(name: str, *shape: int, bias: bool = True) -> None:
+            entries[f"{name}.weight"] = shape
+            if bias:
+                entries[f"{name}.bias"] = shape[:1]
+
+        if self.positions:
+            entries["absolute_pos_embed"] = (1, self.positions, self.width)
+        layer("patch_embed.proj", self.width, self.in_channels, self.patch, self.patch)
+        if self.patch_norm:
+            layer("patch_embed.norm", self.width)
+        last = len(self.depths) - 1
+        for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
+            width, hidden = self.width << stage, self.hidden << stage
+            for block in range(depth):
+                at = f"layers.{stage}.blocks.{block}."
+                layer(f"{at}norm1", width)
+                if self.version == 2:
+                    entries[f"{at}attn.logit_scale"] = (heads, 1, 1)
+                    if self.qkv_bias:
+                        entries.update({f"{at}attn.{p}_bias": (width,) for p in "qv"})
+                    layer(f"{at}attn.cpb_mlp.0", _BIAS_MLP, 2)
+                    layer(f"{at}attn.cpb_mlp.2", heads, _BIAS_MLP, bias=False)
+                else:
+                    rows = (2 * self.windows[stage] - 1) ** 2
+                    entries[f"{at}attn.relative_position_bias_table"] = (rows, heads)
+                layer(f"{at}attn.qkv", 3 * width, width, bias=self.qkv_bias and self.version == 1)
+                layer(f"{at}attn.proj", width, width)
+                layer(f"{at}norm2", width)
+                layer(f"{at}mlp.fc1", hidden, width)
+                layer(f"{at}mlp.fc2", width, hidden)
+            if stage < last:
+                layer(f"layers.{stage}.downsample.reduction", 2 * width, 4 * width, bias=False)
+                layer(f"layers.{stage}.downsample.norm", (2 if self.version == 2 else 4) * width)
+        layer("norm", self.width << last)
+        return entries
+
+    def optional(self, name: str) -> bool:
+        """The norm before a classifier: detectors norm what each stage gives."""
+        return name in ("norm.weight", "norm.bias")
+
+    def settings(self) -> Mapping[str, object]:
+        return {
+            "family": self.family,
+            "version": self.version,
+            "embed_dims": self.width,
+            "depths": list(self.depths),
+            "num_heads": list(self.heads),
+            "window_sizes": list(self.windows),
+            "window_size": max(self.windows, default=None),
+            "mlp_ratio": self.hidden / self.width,
+            "patch_size": self.patch,
+            "in_channels": self.in_channels,
+            "patch_norm": self.patch_norm,
+            "qkv_bias": self.qkv_bias,
+            "positions": self.positions,
+        }
+
+    def obstacle(self, target: str) -> str:
+        if target != "mmdet":
+            return ""
+        if not self.shifted:
+            return (
+                "its windows are never shifted and it adds positions to its patches, so MMDetection's SwinTransformer "
+                "would compute something else; mmpretrain's MixMIMTransformer is this network"
+            )
+        if self.version == 2:
+            return "MMDetection has no Swin Transformer V2; mmpretrain's SwinTransformerV2 is this network"
+        if self.in_channels != 3:
+            return f"its patches have {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
+        if self.positions:
+            return (
+                "it adds an absolute position embedding, on which the loading code of MMDetection's SwinTransformer "
+                "breaks"
+            )
+        if not self.patch_norm:
+            return "it norms merged patches and not the first ones; MMDetection's SwinTransformer norms both or neither"
+        if self.hidden % self.width:
+            return (
+                "its MLPs are no whole number of times as wide as its stages, as MMDetection's SwinTransformer has them"
+            )
+        return ""
+
+    def dialect(self, target: str) -> Dialect:
+        return MMDET if target == "mmdet" else CANONICAL
+
+
+MMDET = Dialect(
+    rules=(
+        keep("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}"),
+        keep("patch_embed.norm.{p}", "backbone.patch_embed.norm.{p}"),
+        keep("layers.{s}.blocks.{b}.attn.{key...}", "backbone.stages.{s}.blocks.{b}.attn.w_msa.{key...}"),
+        keep("layers.{s}.blocks.{b}.mlp.fc1.{p}", "backbone.stages.{s}.blocks.{b}.ffn.layers.0.0.{p}"),
+        keep("layers.{s}.blocks.{b}.mlp.fc2.{p}", "backbone.stages.{s}.blocks.{b}.ffn.layers.1.{p}"),
+        keep("layers.{s}.blocks.{b}.{norm}.{p}", "backbone.stages.{s}.blocks.{b}.{norm}.{p}"),
+        keep(
+            "layers.{s}.downsample.reduction.{p}",
+            "backbone.stages.{s}.downsample.reduction.{p}",
+            regroup(1, ROWS_FIRST),
+        ),
+        keep("layers.{s}.downsample.norm.{p}", "backbone.stages.{s}.downsample.norm.{p}", regroup(0, ROWS_FIRST)),
+        drop(
+            "norm.{p}",
+            "the norm before a classifier: MMDetection norms each stage's output, with norms that start anew",
+        ),
+    ),
+    fresh=(
+        "backbone.norm{stage}.{p}",
+        "backbone.stages.{s}.blocks.{b}.attn.w_msa.relative_position_index",
+    ),
+)
+"""Its `init_weights` keeps what starts with `backbone.`, and renames nothing while `convert_weights` is False."""
+
+_PLACE = re.compile(r"layers\.([0-7])\.(?:blocks\.(\d+)|downsample)\.(.+)")  # seven doublings are more than anyone has
+
+
+def _whole(width: int, found: tuple[int, ...]) -> tuple[int, ...]:
+    """Blocks a stage; where a stage is missing altogether, as many as the known network has that fits the others."""
+    fits = (
+        depths
+        for known, depths in _SIZES
+        if known == width and len(depths) == len(found) and all(n in (0, d) for n, d in zip(found, depths, strict=True))
+    )
+    return tuple(n or d for n, d in zip(found, next(fits, (2,) * len(found)), strict=True))
+
+
+def read(state: StateSpec) -> Swin | None:
+    """The Swin that most of these shapes speak for, or None if the names are not a Swin's."""
+    parts: list[tuple[int, str, tuple[int, ...]]] = []
+    blocks: list[Counter[str]] = [Counter() for _ in range(8)]
+    merges: Counter[int] = Counter()
+    for name, spec in state.items():
+        found = _PLACE.fullmatch(name)
+        if found is None:
+            continue
+        stage, block, rest = int(found[1]), found[2], found[3]
+        if block is None:
+            merges[stage] += 1
+        else:
+            blocks[stage][block] += 1
+            parts.append((stage, rest, spec.shape))
+
+    def said(names: tuple[str, ...], axis: int, axes: int) -> list[tuple[int, int]]:
+        """(stage, length) for each part of such a name and so many axes; 0 axes are any."""
+        return [
+            (stage, shape[axis])
+            for stage, rest, shape in parts
+            if rest in names and len(shape) > axis and len(shape) == (axes or len(shape))
+        ]
+
+    layers = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "attn.proj.bias", "mlp.fc2.bias")
+    width = most_common(n >> s for s, n in said(layers, 0, 1))
+    if not width or not said(("attn.qkv.weight",), 0, 0):
+        return None
+    inner = [*said(("mlp.fc1.weight", "mlp.fc1.bias"), 0, 0), *said(("mlp.fc2.weight",), 1, 2)]
+    depths = [sum(n > 1 for n in seen.values()) for seen in blocks]
+    stages = max([s + 1 for s, n in enumerate(depths) if n] + [s + 2 for s, n in merges.items() if n > 1], default=1)
+    tables = said(("attn.relative_position_bias_table",), 1, 2)
+    scales = said(("attn.logit_scale",), 0, 3)
+    rows = said(("attn.relative_position_bias_table",), 0, 2)
+    windows = [(s, (isqrt(n) + 1) // 2) for s, n in rows if isqrt(n) ** 2 == n and isqrt(n) % 2]
+    version = 2 if len(scales) > len(tables) else 1
+    heads = scales if version == 2 else tables
+    names = {rest for _, rest, _ in parts}
+    stem = state.get("patch_embed.proj.weight")
+    stem_shape = stem.shape if stem is not None and len(stem.shape) == 4 else (0, 0, 0, 0)
+    positions = state.get("absolute_pos_embed")
+
+    def of(stage: int, votes: list[tuple[int, int]], doubling: bool) -> int:
+        """What the stage's own tensors say; where they do not agree, what those of the others say."""
+        others = ((n << stage >> s) if doubling else n for s, n in votes if s != stage)
+        return most_common((n for s, n in votes if s == stage), others)
+
+    return Swin(
+        width=width,
+        hidden=most_common(n >> s for s, n in inner) or 4 * width,
+        depths=_whole(width, tuple(depths[:stages])),
+        heads=tuple(of(s, heads, True) or max((width << s) // 32, 1) for s in range(stages)),
+        windows=() if version == 2 else tuple(of(s, windows, False) or 7 for s in range(stages)),
+        patch=stem_shape[2] or 4,
+        in_channels=stem_shape[1] or 3,
+        patch_norm=any(name.startswith("patch_embed.norm.") for name in state),
+        qkv_bias=bool(names & ({"attn.q_bias", "attn.v_bias"} if version == 2 else {"attn.qkv.bias"})),
+        positions=positions.shape[1] if positions is not None and len(positions.shape) > 1 else 0,
+        version=version,
+    )
+
+
+def read_unshifted(state: StateSpec) -> Swin | None:
+    """The same network with windows that are never shifted, and positions: of 224 pixels, where none are found."""
+    member = read(state)
+    return member and replace(member, shifted=False, positions=member.positions or (224 // member.patch) ** 2)
+
+
+FAMILY = Family(name="Swin", read=read, targets=("mmdet", "official"))
+UNSHIFTED = Family(name="MixMIM", read=read_unshifted, targets=("mmdet", "official"))

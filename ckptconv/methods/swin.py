@@ -1,0 +1,195 @@
+"""Methods that were published with Swin Transformers, and the names that these have without any method."""
+
+from __future__ import annotations
+
+from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.naming import SWIN_COORDINATES, SWIN_INDEX, SWIN_MASK
+from ckptconv.rules import drop, keep, under
+
+_FLAT = ("", "state_dict", "model")
+_ESVIT = "https://chunyleu.blob.core.windows.net/output/ckpts/esvit/"
+_MOBY = "https://github.com/SwinTransformer/storage/releases/download/v1.0.3/"
+
+_BARE = (*SWIN_INDEX, *SWIN_MASK, *SWIN_COORDINATES, keep("{key...}", "{key...}"))
+
+SWIN = Method(
+    name="swin",
+    title="Swin Transformer's own names",
+    repository="microsoft/Swin-Transformer",
+    layouts=(
+        Layout(title="bare backbone", sections=_FLAT, rules=_BARE, families=("Swin",)),
+        Layout(
+            title="network with a classifier",
+            sections=_FLAT,
+            rules=(drop("head.{p}", "the classifier"), *_BARE),
+            families=("Swin",),
+        ),
+    ),
+    pixels=None,
+)
+
+MOBY = Method(
+    name="moby",
+    title="MoBY",
+    paper="https://arxiv.org/abs/2105.04553",
+    repository="SwinTransformer/Transformer-SSL",
+    layouts=(
+        Layout(  # the encoder is the one that is evaluated: utils.py
+            title="training checkpoint",
+            sections=("model",),
+            rules=(
+                *under("encoder.", (*SWIN_INDEX, *SWIN_MASK)),
+                keep("encoder.{key...}", "{key...}"),
+                drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
+                drop("projector.{p...}", "the projector"),
+                drop("projector_k.{p...}", "the key's projector: a momentum copy"),
+                drop("predictor.{p...}", "the predictor"),
+                drop("queue1", "the negatives of one view"),
+                drop("queue2", "the negatives of the other view"),
+                drop("queue_ptr", "the negatives"),
+            ),
+        ),
+    ),
+    releases=(  # the table of README.md has each in the other's row: the names tell what they are
+        Release("moby_swin_t_300ep_pretrained", f"{_MOBY}moby_swin_t_300ep_pretrained.pth"),
+        Release("moby_deit_small_300ep_pretrained", f"{_MOBY}moby_deit_small_300ep_pretrained.pth"),
+    ),
+)
+
+_ESVIT_HEADS = (
+    drop("head.{p...}", "the head over images"),
+    drop("head_dense.{p...}", "the head over regions"),
+)
+_ESVIT_SWIN = (*_ESVIT_HEADS, *SWIN_INDEX, keep("{key...}", "{key...}"))
+_ESVIT_RESNET = (*_ESVIT_HEADS, keep("backbone.backbone.{key...}", "{key...}"))
+
+ESVIT = Method(
+    name="esvit",
+    title="EsViT, the teacher",
+    paper="https://arxiv.org/abs/2106.09785",
+    repository="microsoft/esvit",
+    layouts=(
+        Layout(  # heads are set in the network itself: main_esvit.py
+            title="training checkpoint, teacher", sections=("teacher",), rules=_ESVIT_SWIN, families=("Swin",)
+        ),
+        Layout(  # wrapped twice, in ResNetWrapper and MultiCropWrapper: utils.py
+            title="training checkpoint, teacher, ResNet", sections=("teacher",), rules=_ESVIT_RESNET
+        ),
+    ),
+    releases=tuple(
+        Release(f"esvit_{name}", f"{_ESVIT}{run}/{file}.pth")
+        for name, run, file in (
+            (
+                "resnet50",
+                "resnet/resnet50/bl_lr0.0005_gpu16_bs64_multicrop_epoch300_dino_aug",
+                "resume_from_ckpt0200/checkpoint",
+            ),
+            ("swin_tiny", "swin/swin_tiny/bl_lr0.0005_gpu16_bs32_dense_multicrop_epoch300", "checkpoint_best"),
+            ("swin_small", "swin/swin_small/bl_lr0.0005_gpu16_bs32_dense_multicrop_epoch300", "checkpoint_best"),
+            (
+                "swin_base",
+                "swin/swin_base/bl_lr0.0005_gpu16_bs32_multicrop_epoch300_dino_aug",
+                "continued_from0200_dense/checkpoint_best",
+            ),
+            (
+                "swin_tiny_window14",
+                "swin/swin_tiny/bl_lr0.0005_gpu16_bs32_multicrop_epoch300_dino_aug_window14",
+                "continued_from0200_dense/checkpoint_best",
+            ),
+            (
+                "swin_small_window14",
+                "swin/swin_small/bl_lr0.0005_gpu16_bs16_multicrop_epoch300_dino_aug_window14",
+                "continued_from0180_dense/checkpoint_best",
+            ),
+            (
+                "swin_base_window14",
+                "swin/swin_base/bl_lr0.0005_nodes4_gpu16_bs8_multicrop_epoch300_dino_aug_window14_lv",
+                "continued_from_epoch0200_dense_norm_true/checkpoint_best",
+            ),
+        )
+    ),
+    eps=1e-6,  # get_cls_model of models/swin_transformer.py
+)
+
+ESVIT_STUDENT = Method(
+    name="esvit-student",
+    title="EsViT, the student",
+    paper=ESVIT.paper,
+    repository=ESVIT.repository,
+    layouts=(
+        Layout(title="training checkpoint, student", sections=("student",), rules=_ESVIT_SWIN, families=("Swin",)),
+        Layout(title="training checkpoint, student, ResNet", sections=("student",), rules=_ESVIT_RESNET),
+    ),
+    guess=False,
+    eps=ESVIT.eps,
+)
+
+_HIDDEN = "what stands for hidden patches"
+SIMMIM = Method(
+    name="simmim",
+    title="SimMIM",
+    paper="https://arxiv.org/abs/2111.09886",
+    repository="microsoft/SimMIM",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("model",),
+            rules=(
+                *under("encoder.", (*SWIN_INDEX, *SWIN_MASK, *SWIN_COORDINATES)),
+                drop("encoder.mask_token", _HIDDEN),
+                keep("encoder.{key...}", "{key...}"),
+                drop("decoder.{p...}", "the decoder"),
+            ),
+            families=("Swin",),
+        ),
+    ),
+)
+
+_MAE_DECODER = (
+    drop("mask_token", _HIDDEN),
+    drop("decoder_pos_embed", "the decoder's positions"),
+    drop("decoder_{part}.{p...}", "the decoder"),
+)
+
+GREENMIM = Method(
+    name="greenmim",
+    title="GreenMIM",
+    paper="https://arxiv.org/abs/2205.13515",
+    repository="LayneH/GreenMIM",
+    layouts=(
+        Layout(  # merges patches in the authors' order on purpose: modeling/green_swin_models.py
+            title="training checkpoint",
+            sections=("model",),
+            rules=(
+                *under("encoder.", SWIN_INDEX),
+                keep("encoder.{key...}", "{key...}"),
+                *_MAE_DECODER,
+            ),
+            families=("Swin",),
+        ),
+        Layout(
+            title="backbone, as util/extract_backbone.py writes it",
+            sections=("",),
+            rules=(keep("{key...}", "{key...}"),),
+            families=("Swin",),
+        ),
+    ),
+    eps=1e-6,  # modeling/model_factory.py
+)
+
+MIXMIM = Method(  # its family has an obstacle in every detector: a plan for MMDetection ends there
+    name="mixmim",
+    title="MixMIM (MixMAE): a Swin whose windows never shift, which no network of MMDetection is",
+    paper="https://arxiv.org/abs/2205.13137",
+    repository="Sense-X/MixMIM",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("model",),
+            rules=(*SWIN_INDEX, *_MAE_DECODER, keep("{key...}", "{key...}")),
+            families=("MixMIM",),
+        ),
+    ),
+)
+
+METHODS = (SWIN, MOBY, ESVIT, ESVIT_STUDENT, SIMMIM, GREENMIM, MIXMIM)
