@@ -11,7 +11,7 @@ joined to one, ``-> conv.weight 96x1x7x7`` gets another shape, or the same one w
 NAME`` reads another name beside it, of which the case says itself what becomes. Keys of the head: ``source`` (the
 repository and code that wrote it), ``method``, ``also`` (methods that `auto` finds and that give the same plan),
 ``section``, ``backbone``, ``layout`` (the file in `tests/layouts/` that the names were read from), ``prefix`` (what to
-ask for with it), ``target`` (where it is not the family's usual one), ``auto: never`` where the method is never guessed.
+ask for with it), ``target`` (where it is not the family's usual one), ``auto: never`` for what is never guessed.
 """
 
 from __future__ import annotations

@@ -407,6 +407,15 @@ def test_one_extra_key_is_one_problem_that_names_it(name: str, extra: str) -> No
     assert problem.text == f"{extra} (float32 [7, 5]): {name} has no {extra}"
 
 
+@pytest.mark.parametrize("extra", ["stages.0.0.gamma", "stages.0.0.grn.gamma", "stages.0.0.grn.beta"])
+@pytest.mark.parametrize("name", NEAR)
+def test_what_one_block_alone_has_is_unexplained(name: str, extra: str) -> None:
+    if extra in NEAR[name]:
+        pytest.skip("each block of this network has it")
+    (problem,) = plan_of({**NEAR[name], extra: TensorSpec((7,), DTYPES["float32"])}).problems
+    assert (problem.kind, problem.key) == ("unexplained", extra)
+
+
 @SLOW
 @given(network_and_key(), st.sampled_from(["longer", "another axis"]))
 def test_one_wrong_shape_is_one_problem_that_names_it(choice: tuple[str, str], how: str) -> None:
