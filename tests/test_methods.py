@@ -113,6 +113,7 @@ PRINTED = {
         f"{FB}mae/visualize/mae_visualize_vit_large.pth": "",
         f"{FB}mae/visualize/mae_visualize_vit_large_ganloss.pth": "",
     },
+    "maskfeat": {f"{FB}pyslowfast/masked_models/in1k_VIT_{size}_MaskFeat_PT_epoch_01600.pyth": "" for size in "BL"},
     "ibot": {
         f"https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/{path}.pth": ""
         for name, file in (

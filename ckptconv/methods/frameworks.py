@@ -26,22 +26,6 @@ TORCHVISION = Method(
     pixels=None,
 )
 
-TIMM = Method(
-    name="timm",
-    title="timm's names",
-    repository="huggingface/pytorch-image-models",
-    layouts=(
-        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ViT",)),
-        Layout(
-            title="network with a classifier",
-            sections=_FLAT,
-            rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
-            families=("ViT",),
-        ),
-    ),
-    pixels=None,
-)
-
 GENERIC = Method(
     name="generic",
     title="any prefix, taken off (--strip-prefix)",
@@ -56,6 +40,22 @@ GENERIC = Method(
     guess=False,
 )
 
+_MM_REST = (
+    drop("neck.{key...}", "the neck: a projector, or a decoder"),
+    drop("head.{key...}", "the pretext task's head"),
+    drop("queue", "the negatives"),
+    drop("queue_ptr", "the negatives"),
+    drop("queue2", "the dense negatives"),
+    drop("queue2_ptr", "the dense negatives"),
+    drop("memory_bank.{key...}", "the memory bank of NPID and ODC"),
+    drop("loss_weight", "the weights of ODC's and DeepCluster's clusters"),
+    drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
+    drop("encoder_q.{key...}", "the query encoder again, under its other name"),
+    drop("target_net.{key...}", "the target network: a momentum copy"),
+    drop("online_net.{key...}", "the online network again, under its other name"),
+    drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
+)
+
 MMSELFSUP = Method(
     name="mmselfsup",
     title="MMSelfSup, MMPretrain and OpenSelfSup runs",
@@ -66,20 +66,18 @@ MMSELFSUP = Method(
             sections=("state_dict",),
             rules=(
                 keep("backbone.{key...}", "{key...}"),
-                drop("neck.{key...}", "the neck: a projector"),
-                drop("head.{key...}", "the pretext task's head"),
-                drop("queue", "the negatives"),
-                drop("queue_ptr", "the negatives"),
-                drop("queue2", "the dense negatives"),
-                drop("queue2_ptr", "the dense negatives"),
-                drop("memory_bank.{key...}", "the memory bank of NPID and ODC"),
-                drop("loss_weight", "the weights of ODC's and DeepCluster's clusters"),
-                drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
-                drop("encoder_q.{key...}", "the query encoder again, under its other name"),
-                drop("target_net.{key...}", "the target network: a momentum copy"),
-                drop("online_net.{key...}", "the online network again, under its other name"),
-                drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
+                *_MM_REST,
             ),
+        ),
+        Layout(
+            title="training checkpoint of a vision transformer",
+            sections=("state_dict",),
+            rules=(
+                *under("backbone.", naming.MMPRETRAIN_VIT),
+                *_MM_REST,
+                drop("target_generator.{p...}", "what computes the targets of MaskFeat and BEiT"),
+            ),
+            families=("ViT",),
         ),
     ),
     pixels=None,
@@ -119,6 +117,16 @@ VISSL = Method(
     ),
 )
 
+_LIGHTLY_VIT = (
+    drop("mask_token", "what stands for hidden patches"),
+    drop("vit.head.{p}", "timm's classifier, which is never used"),
+    keep("vit.{key...}", "{key...}"),
+)
+_LIGHTLY_LOSS = (
+    drop("criterion.{key...}", "what the loss keeps between steps"),
+    drop("{part}_criterion.{key...}", "what a part of the loss keeps between steps"),
+    drop("online_classifier.{key...}", "the classifier that watches the training"),
+)
 _LIGHTLY_REST = (
     drop("{twin}_backbone.{key...}", "another copy of the backbone (key, student, teacher or anchor)"),
     drop("backbone_momentum.{key...}", "the momentum copy of the backbone"),
@@ -127,8 +135,7 @@ _LIGHTLY_REST = (
     drop("{twin}_projection_head.{key...}", "a copy of the projection head"),
     drop("prediction_head.{key...}", "the prediction head"),
     drop("prototypes.{key...}", "the prototypes"),
-    drop("criterion.{key...}", "what the loss keeps between steps"),
-    drop("online_classifier.{key...}", "the classifier that watches the training"),
+    *_LIGHTLY_LOSS,
 )
 
 LIGHTLY = Method(
@@ -145,6 +152,29 @@ LIGHTLY = Method(
             title="example: nn.Sequential(*list(resnet.children())[:-1])",
             sections=("state_dict",),
             rules=(*under("backbone.", NUMBERED), *_LIGHTLY_REST),
+        ),
+        Layout(  # benchmarks/imagenet/vitb16: timm's ViT comes with a classifier; of DINO, backbone is the teacher
+            title="benchmark: timm's ViT",
+            sections=("state_dict",),
+            rules=(
+                *under("backbone.", _LIGHTLY_VIT),
+                *_LIGHTLY_REST,
+                drop("decoder_embed.{p}", "MAE's way into its decoder"),
+                drop("decoder.{p...}", "MAE's decoder"),
+            ),
+            families=("ViT",),
+        ),
+        Layout(
+            title="benchmark: timm's ViT, as student and teacher alone",
+            sections=("state_dict",),
+            rules=(
+                *under("teacher_backbone.", _LIGHTLY_VIT),
+                drop("student_backbone.{key...}", "the student of iBOT, DINOv2 and CAPI"),
+                drop("teacher_{part}.{p...}", "a head of the teacher"),
+                drop("student_{part}.{p...}", "a head of the student"),
+                *_LIGHTLY_LOSS,
+            ),
+            families=("ViT",),
         ),
     ),
     pixels=None,
@@ -243,21 +273,6 @@ BOLTS = Method(
     ),
 )
 
-TRANSFORMERS = Method(
-    name="transformers",
-    title="Hugging Face transformers' names",
-    repository="huggingface/transformers",
-    layouts=(
-        Layout(title="backbone", sections=("", "state_dict"), rules=naming.TRANSFORMERS),
-        Layout(
-            title="network with a classifier",
-            sections=("", "state_dict"),
-            rules=(*under("resnet.", naming.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
-        ),
-    ),
-    pixels=None,
-)
-
 DETECTRON2 = Method(
     name="detectron2",
     title="detectron2's names, as its converters write them",
@@ -276,4 +291,4 @@ DETECTRON2 = Method(
     pixels=None,
 )
 
-METHODS = (TORCHVISION, TIMM, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS, TRANSFORMERS, DETECTRON2)
+METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS, DETECTRON2)

@@ -1,8 +1,9 @@
-"""Rules that rows of several families share: a ResNet's parts under names that are not torchvision's."""
+"""Rules that rows of several families share: a network's parts under names that are not its family's own."""
 
 from __future__ import annotations
 
-from ckptconv.rules import Rule, keep
+from ckptconv.ops import concat
+from ckptconv.rules import Rule, drop, fuse, keep
 
 NUMBERED: tuple[Rule, ...] = (
     keep("0.{p}", "conv1.{p}"),
@@ -53,3 +54,60 @@ TRANSFORMERS: tuple[Rule, ...] = (
     ),
 )
 """transformers/models/resnet/modeling_resnet.py: everything is counted from 0."""
+
+MMPRETRAIN_VIT: tuple[Rule, ...] = (
+    drop("mask_token", "what stands for hidden patches"),
+    keep("patch_embed.projection.{p}", "patch_embed.proj.{p}"),
+    keep("layers.{i}.ln1.{p}", "blocks.{i}.norm1.{p}"),
+    keep("layers.{i}.ln2.{p}", "blocks.{i}.norm2.{p}"),
+    keep("layers.{i}.attn.gamma1.weight", "blocks.{i}.ls1.gamma"),
+    keep("layers.{i}.ffn.gamma2.weight", "blocks.{i}.ls2.gamma"),
+    keep("layers.{i}.attn.{layer}.{p}", "blocks.{i}.attn.{layer}.{p}"),
+    keep("layers.{i}.ffn.layers.0.0.{p}", "blocks.{i}.mlp.fc1.{p}"),
+    keep("layers.{i}.ffn.layers.1.{p}", "blocks.{i}.mlp.fc2.{p}"),
+    keep("layers.{i}.ffn.{gate}.{p}", "blocks.{i}.mlp.{gate}.{p}"),
+    keep("ln1.{p}", "norm.{p}"),
+    keep("cls_token", "cls_token"),
+    keep("pos_embed", "pos_embed"),
+)
+"""mmpretrain/models/backbones/vision_transformer.py, and what its self-supervised heirs add."""
+
+_QKV = (
+    fuse(
+        tuple(f"encoder.layer.{{i}}.attention.attention.{part}.{{p}}" for part in ("query", "key", "value")),
+        "blocks.{i}.attn.qkv.{p}",
+        concat(0),
+    ),
+    keep("encoder.layer.{i}.attention.output.dense.{p}", "blocks.{i}.attn.proj.{p}"),
+)
+_EMBEDDINGS = (
+    drop("embeddings.mask_token", "what stands for hidden patches"),
+    keep("embeddings.cls_token", "cls_token"),
+    keep("embeddings.position_embeddings", "pos_embed"),
+    keep("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
+    keep("layernorm.{p}", "norm.{p}"),
+)
+
+TRANSFORMERS_VIT: tuple[Rule, ...] = (
+    *_EMBEDDINGS,
+    *_QKV,
+    keep("encoder.layer.{i}.layernorm_before.{p}", "blocks.{i}.norm1.{p}"),
+    keep("encoder.layer.{i}.layernorm_after.{p}", "blocks.{i}.norm2.{p}"),
+    keep("encoder.layer.{i}.intermediate.dense.{p}", "blocks.{i}.mlp.fc1.{p}"),
+    keep("encoder.layer.{i}.output.dense.{p}", "blocks.{i}.mlp.fc2.{p}"),
+)
+"""transformers/models/vit/modeling_vit.py, as files have the names; ViT-MAE, ViT-MSN and I-JEPA use them, too."""
+
+TRANSFORMERS_DINOV2: tuple[Rule, ...] = (
+    *_EMBEDDINGS,
+    keep("embeddings.register_tokens", "reg_token"),
+    *_QKV,
+    keep("encoder.layer.{i}.norm1.{p}", "blocks.{i}.norm1.{p}"),
+    keep("encoder.layer.{i}.norm2.{p}", "blocks.{i}.norm2.{p}"),
+    keep("encoder.layer.{i}.layer_scale1.lambda1", "blocks.{i}.ls1.gamma"),
+    keep("encoder.layer.{i}.layer_scale2.lambda1", "blocks.{i}.ls2.gamma"),
+    keep("encoder.layer.{i}.mlp.weights_in.{p}", "blocks.{i}.mlp.w12.{p}"),
+    keep("encoder.layer.{i}.mlp.weights_out.{p}", "blocks.{i}.mlp.w3.{p}"),
+    keep("encoder.layer.{i}.mlp.{layer}.{p}", "blocks.{i}.mlp.{layer}.{p}"),
+)
+"""transformers/models/dinov2/modeling_dinov2.py, and dinov2_with_registers."""
