@@ -26,8 +26,9 @@ RUNS = {
 
 
 def add(work_dir: Path, name: str) -> None:
-    """Take a report among the results, on one line."""
-    report = json.loads((work_dir / "report.json").read_text(encoding="utf-8"))
+    """Take a report among the results, on one line, with six digits of each number."""
+    text = (work_dir / "report.json").read_text(encoding="utf-8")
+    report = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(report) + "\n", encoding="utf-8")
 

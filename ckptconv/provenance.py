@@ -48,11 +48,15 @@ def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | N
 
 @dataclass(frozen=True)
 class Origin:
-    """What is read back: the method's name, whose names the tensors have, the pixels."""
+    """What is read back: the method's name, whose names the tensors have, the pixels.
+
+    ``facts`` are the heads and eps of a transformer, which no tensor tells.
+    """
 
     method: str
     target: str
     pixels: Pixels | None
+    facts: Mapping[str, int | float]
 
 
 def origin(checkpoint: Checkpoint) -> Origin | None:
@@ -61,10 +65,11 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
     try:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
+        known = _facts(found.get("backbone", {}))
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     names = isinstance(method, str) and isinstance(target, str) and _NAME.fullmatch(method) and _NAME.fullmatch(target)
-    return Origin(method, target, pixels) if names else None
+    return Origin(method, target, pixels, known) if names else None
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -78,6 +83,17 @@ def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
         meta = checkpoint.tree.get("meta") if isinstance(checkpoint.tree, Mapping) else None
         said = meta.get(KEY) if isinstance(meta, Mapping) else None
     return said if isinstance(said, Mapping) else {}
+
+
+def _facts(said: Any) -> dict[str, int | float]:
+    if not isinstance(said, Mapping):
+        raise TypeError("no backbone")
+    heads, eps = said.get("heads"), said.get("eps")
+    if (heads is not None and (type(heads) is not int or not 0 < heads < 1000)) or (
+        eps is not None and (type(eps) is not float or not 0 < eps < 1)
+    ):
+        raise ValueError("no facts")
+    return {name: value for name, value in (("heads", heads), ("eps", eps)) if value is not None}
 
 
 def _pixels(said: Any) -> Pixels | None:

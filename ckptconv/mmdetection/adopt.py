@@ -59,6 +59,8 @@ def detector(base: str) -> Detector:
         widths={p: s for p, s in _C4.widths.items() if value_at(config, p)} if shared else _neck(base, model, backbone),
         classes=tuple(_class_counts(model)),
         shared_head=shared,
+        start_level=value_at(config, "model.neck.start_level") or 0,
+        optimizer=str(value_at(config, "optim_wrapper.optimizer.type")),
         images=value_at(config, "auto_scale_lr.base_batch_size") or 8 * batch,
         batch_size=batch,
         lr=float(rate) if isinstance(rate, int | float) else None,

@@ -15,8 +15,9 @@ import torch
 from ckptconv import backbones
 from ckptconv.formats.interface import Checkpoint, StoredTensor
 from ckptconv.mmdetection.comparison import Comparison, under
-from ckptconv.mmdetection.pretrained import section_of
+from ckptconv.mmdetection.pretrained import fresh_names, section_of
 from ckptconv.mmdetection.tensors import tensor
+from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, StateSpec, TensorSpec
 
 
@@ -49,8 +50,15 @@ def sites(model: torch.nn.Module) -> list[Site]:
             if isinstance(init_cfg, Mapping) and _is_pretrained(init_cfg):
                 prefix = init_cfg.get("prefix")
                 dotted = "" if prefix is None else prefix if str(prefix).endswith(".") else f"{prefix}."  # as mmengine
+                dotted = dotted or _own_prefix(module)
                 found.append(Site(path, module, str(init_cfg["checkpoint"]), dotted))
     return found
+
+
+def _own_prefix(module: torch.nn.Module) -> str:
+    """What MMDetection's Swin takes off the names by code of its own, whatever ``init_cfg`` says."""
+    kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(module).__mro__}
+    return "backbone." if "mmdet.models.backbones.swin.SwinTransformer" in kinds else ""
 
 
 def _is_pretrained(init_cfg: Mapping[str, Any]) -> bool:
@@ -68,6 +76,7 @@ def compare(site: Site, checkpoint: Checkpoint, all_sites: Iterable[Site]) -> Co
     stored = under(checkpoint.tensors(path) if path in checkpoint.sections else {}, site.prefix)
     network = backbones.read(site.specs)
     plain = network.entries() if network else None
+    fresh = [Pattern(text) for text in fresh_names(checkpoint)]
     groups: dict[str, list[str]] = {
         kind: [] for kind in ("equal", "differing", "reshaped", "missing", "absent", "added")
     }
@@ -76,7 +85,8 @@ def compare(site: Site, checkpoint: Checkpoint, all_sites: Iterable[Site]) -> Co
         found = stored.get(name)
         if found is None:
             optional = "absent" if name.endswith("num_batches_tracked") else "missing"
-            kind = "added" if plain is not None and name not in plain else optional
+            own = any(pattern.match(site.prefix + name) is not None for pattern in fresh)
+            kind = "added" if own or (plain is not None and name not in plain) else optional
         elif found.spec.shape != tuple(value.shape):
             kind = "reshaped"
         else:

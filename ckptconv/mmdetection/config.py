@@ -17,6 +17,7 @@ from ckptconv.methods.interface import IMAGENET
 from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
+from ckptconv.mmdetection.networks import network
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
 from ckptconv.mmdetection.sheet import Sheet
 from ckptconv.pipeline import PathLike
@@ -65,7 +66,9 @@ def emit(path: PathLike, choices: Choices | None = None, folder: Path = Path()) 
 
 def without_checkpoint(backbone: Backbone, method: str, choices: Choices) -> str:
     """The config's text for a network whose checkpoint is not at hand."""
-    found = Pretrained("CHECKPOINT", "torch zip", method, backbone, IMAGENET, "")
+    built = network(backbone)
+    assert built is not None
+    found = Pretrained("CHECKPOINT", "torch zip", method, backbone, built, IMAGENET, "")
     return _compose(found, replace(choices, guard=False), Path()).text
 
 
@@ -82,8 +85,8 @@ def _compose(found: Pretrained, choices: Choices, folder: Path) -> Emitted:
         title = f"{detector.title} of {choices.base}"
     if detector.shared_head and not found.network.plain:
         raise UsageError(
-            f"{found.backbone.name} cannot be the backbone of {detector.title}: MMDetection's ResLayer, its last "
-            "stage, has neither widths nor groups",
+            f"{found.backbone.name} cannot be the backbone of {detector.title}: its last stage is MMDetection's "
+            "ResLayer, a plain ResNet's without widths and groups",
             "Choose a detector with FPN: --detector mask-rcnn",
         )
     sheet = Sheet(detector, found, choices)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptconv.methods.interface import IMAGENET, Pixels
 
-_WARMUP = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 500}
+WARMUP = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 500}
 _SYNC = {"type": "SyncBN", "requires_grad": True}
 _R50 = {"type": "ResNet", "depth": 50, "style": "pytorch"}
 _CAFFE = {**_R50, "style": "caffe"}
@@ -37,7 +37,8 @@ class Detector:
     ``scales``: False where the base's own augmentation already draws from several scales.
 
     What the base says:
-    ``images``, ``batch_size``, ``lr``: images a step and a GPU, and the learning rate for them.
+    ``start_level``: how many of the backbone's first stages its neck takes and leaves aside.
+    ``optimizer``: its type. ``images``, ``batch_size``, ``lr``: images a step and a GPU, and the rate for them.
     ``backbone``: arguments of its backbone; ``channels`` of its stages, () where they are not known.
     ``pixels``: what it feeds the network; None for what no method here was trained with (detectron's BGR weights).
     ``masks``: whether it is trained on masks, too. ``datasets``, ``evaluated``: where data sets stand, and their files.
@@ -52,9 +53,11 @@ class Detector:
     shared_head: str = ""
     synced: Mapping[str, Any] = field(default_factory=dict)
     synced_note: str = ""
-    warmup: Mapping[str, Any] | None = field(default_factory=lambda: _WARMUP)
+    warmup: Mapping[str, Any] | None = field(default_factory=lambda: WARMUP)
     milestones: Mapping[int, tuple[int, ...]] = field(default_factory=lambda: {12: (8, 11), 24: (16, 22)})
     scales: bool = True
+    start_level: int = 0
+    optimizer: str = "SGD"
     images: int = 16
     batch_size: int = 2
     lr: float | None = 0.02
@@ -100,6 +103,7 @@ _one_stage = partial(
     Detector,
     widths=_FPN,
     classes=("model.bbox_head.num_classes",),
+    start_level=1,
     lr=0.01,
     synced={"model.neck.norm_cfg": _SYNC},
     synced_note="A one-stage head is shared by all levels and keeps its own normalisation; there is no 4conv1fc.",
@@ -111,6 +115,7 @@ _with_queries = partial(
     warmup=None,
     milestones={12: (11,), 24: (20,)},
     scales=False,
+    optimizer="AdamW",
     synced_note="Its neck and heads have no batch norm, and its own augmentation stays.",
 )
 

@@ -1,23 +1,48 @@
-"""A backbone read from shapes -> what MMDetection's constructor of it is given, and its channels a stage.
+"""A backbone read from shapes -> what MMDetection's constructor of it is given, its channels a stage, its optimizer.
 
-Source: `mmdet/models/backbones/resnet.py` and `resnext.py` of mmdet 3.3.0.
+Sources: `mmdet/models/backbones/resnet.py`, `resnext.py` and `swin.py`, and `configs/swin` and `configs/convnext` of
+mmdet 3.3.0, `projects/ViTDet` of its repository; `mmpretrain/models/backbones/convnext.py` of mmpretrain 1.2.0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ckptconv.backbones import Backbone
 
 
 @dataclass(frozen=True)
+class Training:
+    """How a network is trained where SGD does not do it: what replaces the optimizer of a base that has SGD.
+
+    ``lr`` is for 16 images a step; ``warmup`` counts iterations; ``source`` is the config of MMDetection it is from.
+    """
+
+    lr: float
+    optimizer: Mapping[str, Any]
+    wrapper: Mapping[str, Any]
+    warmup: int
+    source: str
+
+
+@dataclass(frozen=True)
 class Network:
-    """``arguments`` of the constructor, all of them with their values; ``channels`` of each stage's output."""
+    """``arguments`` of the constructor, all of them with their values; ``channels`` of each stage's output.
+
+    ``batch_norm`` is whether it has any. ``init`` is what ``init_cfg`` says beside the file, ``imports`` what must be
+    imported for its class. ``training`` is None for what the detector's own optimizer trains. ``stands_on`` is the type
+    of backbone that a base must have for it; '' if any will do.
+    """
 
     arguments: Mapping[str, Any]
     channels: tuple[int, ...]
+    batch_norm: bool = True
+    init: Mapping[str, Any] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
+    training: Training | None = None
+    stands_on: str = ""
 
     @property
     def plain(self) -> bool:
@@ -49,10 +74,97 @@ def _resnet(settings: Mapping[str, Any]) -> Network:
     return Network(arguments, tuple(settings["base_channels"] * expansion << stage for stage in range(4)))
 
 
-_FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Network]] = {"ResNet": _resnet}
+_ADAMW = {"type": "AdamW", "betas": (0.9, 0.999), "weight_decay": 0.05}
 
 
-def network(backbone: Backbone) -> Network:
-    """How MMDetection builds this backbone."""
-    settings = backbone.settings()
-    return _FAMILIES[str(settings["family"])](settings)
+def _swin(settings: Mapping[str, Any]) -> Network:
+    width = settings["embed_dims"]
+    arguments = {
+        "type": "SwinTransformer",
+        "embed_dims": width,
+        "depths": list(settings["depths"]),
+        "num_heads": list(settings["num_heads"]),
+        "window_size": settings["window_size"],
+        "mlp_ratio": settings["mlp_ratio"],
+        "drop_path_rate": 0.2,
+        "convert_weights": False,
+    }
+    usual = {"patch_size": 4, "patch_norm": True, "qkv_bias": True}
+    arguments |= {key: settings[key] for key, value in usual.items() if settings[key] != value}
+    if settings.get("eps"):
+        arguments["norm_cfg"] = {"type": "LN", "eps": settings["eps"]}
+    undecayed = {name: {"decay_mult": 0.0} for name in ("absolute_pos_embed", "relative_position_bias_table", "norm")}
+    training = Training(
+        lr=0.0001,
+        optimizer=_ADAMW,
+        wrapper={"paramwise_cfg": {"custom_keys": undecayed}},
+        warmup=1000,
+        source="configs/swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py",
+    )
+    return Network(arguments, tuple(width << stage for stage in range(4)), batch_norm=False, training=training)
+
+
+def _convnext(settings: Mapping[str, Any]) -> Network:
+    depths, channels = list(settings["depths"]), list(settings["dims"])
+    arguments = {
+        "type": "mmpretrain.ConvNeXt",
+        "arch": {"depths": depths, "channels": channels},
+        "drop_path_rate": 0.4,
+        "layer_scale_init_value": 1.0 if settings["layer_scale"] else 0.0,
+        "gap_before_final_norm": False,
+    }
+    if settings["grn"]:
+        arguments["use_grn"] = True
+    if settings["patch"] != 4:
+        arguments["stem_patch_size"] = settings["patch"]
+    shallow = depths[2] <= 9
+    paramwise = {"decay_rate": 0.95 if shallow else 0.7, "decay_type": "layer_wise", "num_layers": 6 if shallow else 12}
+    training = Training(
+        lr=0.0001,
+        optimizer=_ADAMW,
+        wrapper={"constructor": "LearningRateDecayOptimizerConstructor", "paramwise_cfg": paramwise},
+        warmup=1000,
+        source="configs/convnext",
+    )
+    return Network(
+        arguments,
+        tuple(channels),
+        batch_norm=False,
+        init={"prefix": "backbone."},
+        imports=("mmpretrain.models",),
+        training=training,
+    )
+
+
+def _vitdet(settings: Mapping[str, Any]) -> Network:
+    width, depth = settings["embed_dim"], settings["depth"]
+    arguments = {
+        "type": "ViT",
+        "embed_dim": width,
+        "depth": depth,
+        "num_heads": settings["heads"],
+        "mlp_ratio": settings["mlp_ratio"],
+        "patch_size": settings["patch_size"],
+        "qkv_bias": settings["qkv_bias"],
+        "pretrain_img_size": settings["grid"] * settings["patch_size"],
+        "pretrain_use_cls_token": settings["position_slots"] == 1,
+        # all blocks but the last of each quarter look at windows
+        "window_block_indexes": [i for i in range(depth) if (i + 1) % max(depth // 4, 1)],
+        "norm_cfg": {"type": "LN", "requires_grad": True, "eps": settings.get("eps", 1e-6)},
+    }
+    return Network(arguments, (width // 4, width // 2, width, width), batch_norm=False, stands_on="ViT")
+
+
+_FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Network]] = {
+    "ResNet": _resnet,
+    "Swin": _swin,
+    "ConvNeXt": _convnext,
+    "ViT": _vitdet,
+}
+
+
+def network(backbone: Backbone, facts: Mapping[str, Any] | None = None) -> Network | None:
+    """How MMDetection builds this backbone; ``facts`` are what no tensor tells. None where no config here can."""
+    settings = {**backbone.settings(), **(facts or {})}
+    make = _FAMILIES.get(backbone.family)
+    return make(settings) if make else None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptconv.backbones import Backbone
+from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.errors import UsageError, VerdictError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
@@ -17,6 +17,7 @@ from ckptconv.mmdetection.networks import Network, network
 from ckptconv.planning import Options
 from ckptconv.provenance import origin
 from ckptconv.rules import keep
+from ckptconv.spec import Section
 from ckptconv.transform import as_they_are
 from ckptconv.witness import fingerprint
 
@@ -29,18 +30,19 @@ class Pretrained:
     format: str
     method: str
     backbone: Backbone
+    network: Network
     pixels: Pixels | None
     fingerprint: str
 
-    @property
-    def network(self) -> Network:
-        return network(self.backbone)
-
 
 def section_of(checkpoint: Checkpoint) -> str:
-    """Where mmengine looks for the weights: under 'state_dict' if there is such a thing, else at the top."""
+    """Where the weights are looked for: by mmengine under 'state_dict' if there is such a thing, else at the top.
+
+    ViTDet looks under 'model': a file that ckptconv wrote for it has them there.
+    """
     tree = checkpoint.tree
-    return "state_dict" if isinstance(tree, Mapping) and "state_dict" in tree else ""
+    sections = ("state_dict", "model") if origin(checkpoint) else ("state_dict",)
+    return next((s for s in sections if isinstance(tree, Mapping) and s in tree), "")
 
 
 def pretrained(path: str) -> Pretrained:
@@ -52,16 +54,45 @@ def pretrained(path: str) -> Pretrained:
         said = origin(checkpoint)
         if said is None:
             raise _not_converted(path, checkpoint)
-        if said.target != "mmdet":
+        section = section_of(checkpoint)
+        backbone = read_back(checkpoint.sections, section)
+        built = network(backbone, said.facts)
+        if built is None or said.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
                 f"{path} was written for {said.target}, not for MMDetection",
                 "Convert it again from its source, without --target.",
             )
-        section = section_of(checkpoint)
-        plan = choose(checkpoint.sections, [keep("{key...}", "{key...}")], Options(section=section)).plan
-        assert plan.backbone is not None
         mark = fingerprint(as_they_are(section, checkpoint))
-        return Pretrained(path, checkpoint.format, said.method, plan.backbone, said.pixels, mark)
+        return Pretrained(path, checkpoint.format, said.method, backbone, built, said.pixels, mark)
+
+
+def read_back(sections: Mapping[str, Section], section: str) -> Backbone:
+    """The network of a converted file, from its names: canonical ones, or those that a target has for them.
+
+    Raises VerdictError where they are no network's.
+    """
+    options = Options(section=section)
+    try:
+        plan = choose(sections, [keep("{key...}", "{key...}")], options).plan
+    except VerdictError:
+        plan = choose(sections, "auto", options).plan
+        if plan.dropped:
+            raise
+    assert plan.backbone is not None
+    return plan.backbone
+
+
+def fresh_names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Patterns of what the target's network has of its own, beside a converted file; () for any other file."""
+    said = origin(checkpoint)
+    if said is None:
+        return ()
+    try:
+        backbone = read_back(checkpoint.sections, section_of(checkpoint))
+    except VerdictError:
+        return ()
+    known = said.target in FAMILIES[backbone.family].targets
+    return backbone.dialect(said.target).fresh if known else ()
 
 
 def raw_method(checkpoint: Checkpoint) -> Method | None:

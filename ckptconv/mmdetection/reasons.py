@@ -94,7 +94,7 @@ def notes(e: Evidence) -> Iterator[Finding]:
     if c.extra:
         left = f"{_count(c.extra)} of the file have no place in a {e.kind} and were left out"
         yield Finding(f"{left}: {_few(c.extra)} (a head?)")
-    if e.prefix and not e.converted and e.method is not None:
+    if e.prefix and not e.own_way and not e.converted and e.method is not None:
         command, target = conversion(e.checkpoint, e.method)
         yield Finding(
             f"prefix={e.prefix!r} reads the raw file rightly. What it lacks: the file says neither its method nor its "
@@ -142,7 +142,7 @@ def _other_network(e: Evidence) -> Iterator[Finding]:
     if theirs is None or mine is None:
         return
     if theirs != mine and (c.missing or c.reshaped or c.unplaced):
-        had, has = network(mine).arguments, network(theirs).arguments
+        had, has = (found.arguments if (found := network(one)) else {} for one in (mine, theirs))
         lines = ", ".join(f"{key}={value!r}" for key, value in has.items() if had.get(key) != value)
         yield Finding(
             f"{e.checkpoint} holds a {theirs.name}, and the config builds a {mine.name}: {len(c.missing)} tensors "

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import IMAGENET
-from ckptconv.mmdetection import literal
+from ckptconv.mmdetection import changes, literal
+from ckptconv.mmdetection.changes import ABSENT
 from ckptconv.mmdetection.choices import NORMS, Choices
-from ckptconv.mmdetection.detectors import Detector, Schedule, among, value_at
+from ckptconv.mmdetection.detectors import WARMUP, Detector, Schedule, among, value_at
 from ckptconv.mmdetection.literal import Code
-from ckptconv.mmdetection.networks import DEFAULTS
+from ckptconv.mmdetection.networks import DEFAULTS, Training
 from ckptconv.mmdetection.pretrained import Pretrained
 
 GUARD = "ckptconv.mmdetection.guard"
 LOADER = "ckptconv.mmdetection.loader"
 
 
-_ABSENT = object()
 _OF_THE_DETECTOR = (
     "num_stages",
     "strides",
@@ -65,14 +63,14 @@ class Sheet:
     def _put(self, path: str, values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> None:
         """Exactly these values at a path: what the base has beside them there goes."""
         had = self._had(path)
-        if had is not _ABSENT and (not isinstance(had, Mapping) or had.keys() - values.keys() - {"_scope_"}):
+        if had is not ABSENT and (not isinstance(had, Mapping) or had.keys() - values.keys() - {"_scope_"}):
             self._set(f"{path}._delete_", True)
         for key, value in values.items():
             self._set(f"{path}.{key}", value, (notes or {}).get(key, ""))
 
     def _had(self, path: str) -> Any:
         """What the base has at a path; absent, too, where it has not been read."""
-        return value_at(self._detector.found, path, _ABSENT)
+        return value_at(self._detector.found, path, ABSENT)
 
     def _names(self) -> None:
         """Top-level names that later lines use."""
@@ -80,12 +78,15 @@ class Sheet:
             self._set("data_root", f"{self._choices.data_root.rstrip('/')}/")
         if self._choices.classes:
             self._set("metainfo", {"classes": self._choices.classes})
-        if self._had("load_from") not in (_ABSENT, None):
+        if self._had("load_from") not in (ABSENT, None):
             self._set("load_from", None, "It would be loaded over the backbone.")
 
     def _backbone(self, schedule: Schedule | None) -> None:
         detector, choices, net = self._detector, self._choices, self._found.network
         at, had = "model.backbone", detector.backbone
+        if not net.batch_norm:
+            self._replaced()
+            return
         norm_cfg, norm_eval, why = NORMS[choices.norm]
         frozen = choices.frozen_stages
         if frozen is None:
@@ -126,6 +127,46 @@ class Sheet:
                 self._set(f"{detector.shared_head}.style", "pytorch")
             self._norm_and_start(detector.shared_head, norm_cfg, norm_eval, False)
 
+    def _replaced(self) -> None:
+        """Another network in the ResNet's place. It hands out what the neck uses: what is unused gets no gradient."""
+        detector, choices, net = self._detector, self._choices, self._found.network
+        if choices.norm != "SyncBN":
+            raise UsageError(f"--norm {choices.norm}: {self._found.backbone.name} has no batch norm", "Leave it out.")
+        at, first = "model.backbone", detector.start_level
+        if net.stands_on:
+            self._adapted()
+            return
+        stages = tuple(detector.backbone.get("out_indices", range(4)))[first:]
+        self._set(f"{at}._delete_", True)
+        for key, value in {**net.arguments, "out_indices": list(stages)}.items():
+            self._set(f"{at}.{key}", value)
+        if choices.frozen_stages is not None:
+            self._set(f"{at}.frozen_stages", choices.frozen_stages)
+        self._set(f"{at}.init_cfg", {"type": "Pretrained", "checkpoint": self._found.path, **net.init})
+        for path, taken in detector.widths.items():
+            self._set(path, among(net.channels, taken[first:] if isinstance(taken, tuple) else taken))
+        if first:
+            self._set("model.neck.start_level", 0)
+
+    def _adapted(self) -> None:
+        """The base's own network with this one's sizes: what it has beside them is the detector's."""
+        detector, net, at = self._detector, self._found.network, "model.backbone"
+        had = detector.backbone
+        if str(had["type"]).rpartition(".")[2] != net.stands_on:
+            raise UsageError(
+                f"{self._found.backbone.name} gives one map of features, which {detector.title} does not stand on",
+                "Give a config of ViTDet, from a clone of MMDetection: --base projects/ViTDet/configs/FILE.py",
+            )
+        for key, value in net.arguments.items():
+            if key != "type" and had.get(key) != value:
+                put = self._put if isinstance(value, dict) else self._set
+                put(f"{at}.{key}", value)
+        self._put(f"{at}.init_cfg", {"type": "Pretrained", "checkpoint": self._found.path, **net.init})
+        for path, taken in detector.widths.items():
+            self._set(path, among(net.channels, taken))
+        if self._had("model.neck.backbone_channel") not in (ABSENT, net.channels[-1]):
+            self._set("model.neck.backbone_channel", net.channels[-1])
+
     def _norm_and_start(self, module: str, norm_cfg: Mapping[str, Any], norm_eval: bool, fresh: bool) -> None:
         """Batch norm and checkpoint of a module; ``fresh`` if nothing of the base's is left of it."""
         put = self._set if fresh else self._put
@@ -143,7 +184,7 @@ class Sheet:
         at = "model.data_preprocessor"
         if self._detector.found is not None and not self._had(at):
             self._put(at, {"type": "DetDataPreprocessor", "pad_size_divisor": 32})
-        elif self._detector.found is not None and self._had(at) is _ABSENT:
+        elif self._detector.found is not None and self._had(at) is ABSENT:
             self._set(f"{at}.type", "DetDataPreprocessor")
             self._set(f"{at}.pad_size_divisor", 32)
         self._set(f"{at}.mean", list(pixels.mean), note)
@@ -170,7 +211,8 @@ class Sheet:
                 ],
             )
             self._set("train_dataloader.dataset.pipeline", Code("train_pipeline"))
-        if schedule.epochs not in detector.bases:
+        training = self._training
+        if training is not None or schedule.epochs not in detector.bases:
             steps = {
                 "type": "MultiStepLR",
                 "begin": 0,
@@ -180,7 +222,8 @@ class Sheet:
                 "gamma": 0.1,
             }
             self._set("train_cfg.max_epochs", schedule.epochs)
-            self._set("param_scheduler", [*([detector.warmup] if detector.warmup else []), steps])
+            warmup = {**WARMUP, "end": training.warmup} if training is not None else detector.warmup
+            self._set("param_scheduler", [*([warmup] if warmup else []), steps])
 
     def _classes_and_data(self) -> None:
         detector, choices = self._detector, self._choices
@@ -206,23 +249,30 @@ class Sheet:
             for path, file in detector.evaluated.items():
                 self._set(path, Code(f"data_root + {file!r}"))
 
+    @property
+    def _training(self) -> Training | None:
+        """The network's own optimizer, if the base's is SGD, which does not train it."""
+        return self._found.network.training if self._detector.optimizer == "SGD" else None
+
     def _optimizer(self) -> None:
         detector, choices = self._detector, self._choices
+        if self._training is not None:
+            self._own_optimizer(self._training)
         if choices.amp:
             self._set("optim_wrapper.type", "AmpOptimWrapper", "float16 where it is safe, with a scaled loss.")
         if choices.batch_size is None and choices.gpus is None:
             return
-        if detector.lr is None:
+        if self.lr is None:
             raise UsageError(f"{choices.base} has no learning rate to scale", "Leave out --batch-size and --gpus.")
         batch = choices.batch_size or detector.batch_size
         gpus = choices.gpus or max(detector.images // detector.batch_size, 1)
-        self.images = batch * gpus
-        self.lr = float(f"{detector.lr * self.images / detector.images:.6g}")
+        usual, self.images = self.images, batch * gpus
+        rate, self.lr = self.lr, float(f"{self.lr * self.images / usual:.6g}")
         self._set("train_dataloader.batch_size", batch)
         self._set(
             "optim_wrapper.optimizer.lr",
             self.lr,
-            f"Linear rule: {detector.lr:g} for {detector.images} images a step, here {gpus} x {batch} = {self.images}.",
+            f"Linear rule: {rate:g} for {usual} images a step, here {gpus} x {batch} = {self.images}.",
         )
         note = "The rate above is scaled already."
         if self._had("auto_scale_lr") is None:
@@ -230,16 +280,31 @@ class Sheet:
         else:
             self._set("auto_scale_lr.base_batch_size", self.images, note)
 
+    def _own_optimizer(self, training: Training) -> None:
+        at, images = "optim_wrapper", self._detector.images
+        self.lr = float(f"{training.lr * images / 16:.6g}")
+        self._set(f"{at}.optimizer._delete_", True)
+        note = f"SGD does not train a {self._found.backbone.family}: as MMDetection's {training.source}."
+        for key, value in {"type": training.optimizer["type"], "lr": self.lr, **training.optimizer}.items():
+            self._set(f"{at}.optimizer.{key}", value, note if key == "type" else "")
+        for key, value in training.wrapper.items():
+            self._set(f"{at}.{key}", value)
+
     def _imports(self) -> None:
         guarded = self._choices.guard
         modules = [LOADER] if guarded or self._found.format == "safetensors" else []
         modules += [GUARD] if guarded else []
+        what = "The loader executes nothing that a checkpoint holds." * bool(modules)
+        what += " The guard stops a training that does not start from this checkpoint." * guarded
         had = value_at(self._detector.found, "custom_imports.imports") or []
+        needed = self._found.network.imports
+        if needed:
+            package = needed[0].partition(".")[0]
+            what = f"{package} holds the backbone: mim install {package}. {what}"
+        modules = [*needed, *modules]
         if modules:
-            what = "The loader executes nothing that a checkpoint holds."
-            what += " The guard stops a training that does not start from this checkpoint." * guarded
             imports = [*([had] if isinstance(had, str) else had), *modules]
-            self._put("custom_imports", {"imports": imports, "allow_failed_imports": False}, {"imports": what})
+            self._put("custom_imports", {"imports": imports, "allow_failed_imports": False}, {"imports": what.strip()})
         if guarded:
             modules = ["backbone", self._detector.shared_head.removeprefix("model.")]
             hook = {"type": "CheckpointGuard", "modules": list(filter(None, modules))}
@@ -248,38 +313,5 @@ class Sheet:
             self._set("custom_hooks", [*before, *guard])
 
     def tree(self) -> dict[str, Any]:
-        """The changes as nested dicts. A list is replaced whole: by a copy with changes, or an expression over it."""
-        tree: dict[str, Any] = {}
-        lists: dict[str, dict[str, Any]] = {}
-        for path, value in self._changes.items():
-            start, inside, rest = path.partition("[")
-            if inside:
-                changed = lists.setdefault(start, {})
-                changed[f"[{rest}"] = value
-                had = self._had(start)
-                value = _over_list(start, changed) if had is _ABSENT else _changed(had, changed)
-            *steps, last = start.split(".")
-            node = tree
-            for step in steps:
-                node = node.setdefault(step, {})
-            node[last] = value
-        return tree
-
-
-def _over_list(path: str, changes: Mapping[str, Any]) -> Code:
-    """An expression for the base's list at ``path``, each of whose items changes alike: keys are ``[].name``."""
-    gap = "\n " if len(changes) > 1 else " "
-    changed = "".join(f",{gap}{key[3:]!r}: {literal.inline(value)}" for key, value in changes.items())
-    return Code(f"[\n{{**item{changed}}}\nfor item in _base_.{path}]")
-
-
-def _changed(items: Any, changes: Mapping[str, Any]) -> Any:
-    """A copy of a list with changes: keys are ``[0].name``, ``[1].name[0].name`` and so on."""
-    copy = deepcopy(items)
-    for path, value in changes.items():
-        *steps, last = (int(step) if step.isdigit() else step for step in re.findall(r"[^.\[\]]+", path))
-        node = copy
-        for step in steps:
-            node = node[step]
-        node[last] = value
-    return copy
+        """The changes as nested dicts."""
+        return changes.nested(self._changes, self._had)

@@ -20,7 +20,7 @@ from mmengine.config import config as reading
 import ckptconv
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.methods.interface import IMAGENET, Pixels
-from ckptconv.mmdetection import config
+from ckptconv.mmdetection import config, networks
 from ckptconv.mmdetection.choices import choose
 from ckptconv.mmdetection.pretrained import Pretrained
 
@@ -58,7 +58,13 @@ def emit(
     """What `emit-config` makes of a file that says so of itself; ``said`` is what the command line says."""
     folder = said.pop("folder", Path())
     file = Pretrained(
-        path, "safetensors" if path.endswith(".safetensors") else "torch zip", method, NETWORKS[network], pixels, MARK
+        path,
+        "safetensors" if path.endswith(".safetensors") else "torch zip",
+        method,
+        NETWORKS[network],
+        networks.network(NETWORKS[network]),
+        pixels,
+        MARK,
     )
     with mock.patch.object(config, "pretrained", return_value=file):
         return config.emit(path, choose(**said), folder)

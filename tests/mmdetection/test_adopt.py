@@ -198,8 +198,8 @@ def test_c4_of_the_users_own(own):
     with pytest.raises(UsageError) as caught:
         emit("r50w2", base="mmdet::mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py")
     assert caught.value.message == (
-        "ResNet-50, width x2 cannot be the backbone of MaskRCNN: MMDetection's ResLayer, its last stage, has neither "
-        "widths nor groups"
+        "ResNet-50, width x2 cannot be the backbone of MaskRCNN: its last stage is "
+        "MMDetection's ResLayer, a plain ResNet's without widths and groups"
     )
 
 

@@ -189,8 +189,8 @@ def test_c4_takes_plain_networks_only(network, name):
     with pytest.raises(UsageError) as caught:
         emit(network, detector="mask-rcnn-c4")
     assert caught.value.message == (
-        f"{name} cannot be the backbone of Mask R-CNN on C4: MMDetection's ResLayer, its last stage, has neither "
-        "widths nor groups"
+        f"{name} cannot be the backbone of Mask R-CNN on C4: its last stage is "
+        "MMDetection's ResLayer, a plain ResNet's without widths and groups"
     )
     assert caught.value.hint == "Choose a detector with FPN: --detector mask-rcnn"
 
