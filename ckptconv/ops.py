@@ -93,21 +93,25 @@ class Permute(Op):
 
 @dataclass(frozen=True)
 class Reshape(Op):
-    """Give the elements another shape, in the same order; one length may be -1."""
+    """Give the elements another shape, in the same order; one length may be -1, and 0 is what this axis had."""
 
     shape: tuple[int, ...]
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
-        known = math.prod(n for n in self.shape if n != -1)
-        free = self.shape.count(-1)
+        lengths = self._lengths(part.shape)
+        known = math.prod(n for n in lengths if n != -1)
+        free = lengths.count(-1)
         fits = (known and part.numel % known == 0) if free else known == part.numel
-        if free > 1 or min(self.shape, default=0) < -1 or not fits:
+        if free > 1 or min(lengths, default=0) < -1 or not fits:
             raise OpError(f"{self} does not suit {part}")
-        return TensorSpec(tuple(part.numel // known if n == -1 else n for n in self.shape), part.dtype)
+        return TensorSpec(tuple(part.numel // known if n == -1 else n for n in lengths), part.dtype)
 
     def apply(self, parts: Sequence[Array]) -> Array:
-        return parts[0].reshape(self.shape)
+        return parts[0].reshape(self._lengths(parts[0].shape))
+
+    def _lengths(self, had: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(n or (had[i] if i < len(had) else 0) for i, n in enumerate(self.shape))
 
     def __str__(self) -> str:
         return f"reshape{self.shape}"
@@ -260,6 +264,13 @@ def compose(op: Op | None, inner: Sequence[tuple[Op | None, int]]) -> Op | None:
     if op is None:
         return inner[0][0]
     return Over(op, tuple(own for own, _ in inner), tuple(count for _, count in inner))
+
+
+def chain(first: Op, *then: Op) -> Op:
+    """One op after another, each on what the one before it made of one tensor."""
+    for op in then:
+        first = Over(op, (first,), (1,))
+    return first
 
 
 def concat(axis: int) -> Concat:

@@ -65,8 +65,8 @@ def test_what_only_a_person_can_want_is_never_guessed() -> None:
 
 
 def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
-    conventions = {"torchvision", "timm", "generic", "mmselfsup", "vissl", "lightly", "solo-learn", "bolts"}
-    conventions |= {"transformers", "detectron2"}
+    conventions = {"torchvision", "generic", "mmselfsup", "vissl", "lightly", "solo-learn", "bolts"}
+    conventions |= {"transformers", "detectron2", "timm", "convnext"}
     unfit = {"cmc"}  # fed with the channels of Lab
     unit = {m.name for m in METHODS if m.name.startswith("simclr-")}
     assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"} | unfit
@@ -146,7 +146,20 @@ PRINTED = {
         )
     },
     "vicregl": {
-        f"{FB}vicregl/resnet50_alpha{alpha}{full}.pth": "" for alpha in ("0.9", "0.75") for full in ("", "_fullckpt")
+        f"{FB}vicregl/{name}{full}.pth": ""
+        for name in (
+            *(
+                f"{arch}_alpha{alpha}"
+                for arch in ("resnet50", "convnext_small", "convnext_base")
+                for alpha in (0.9, 0.75)
+            ),
+            "convnext_xlarge_alpha0.75",
+        )
+        for full in ("", "_fullckpt")
+    },
+    "fcmae": {
+        f"{FB}convnext/convnextv2/pt_only/convnextv2_{arch}_1k_224_fcmae.pt": ""
+        for arch in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
     },
     "resim": {
         "https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_400ep.pth.tar": "",

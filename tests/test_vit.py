@@ -17,13 +17,15 @@ from torch.nn import functional
 import ckptconv
 from ckptconv.backbones.vit import VisionTransformer, read
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
-from ckptconv.methods.hubs import TIMM
+from ckptconv.methods.conventions import TIMM
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests import pretrain
 
 SLOW = settings(deadline=None, derandomize=True, max_examples=60)
+
+(BARE,) = (layout for layout in TIMM.layouts if layout.title == "bare ViT")
 
 TINY = VisionTransformer(192, 12, 768, 16, 196)
 SMALL = VisionTransformer(384, 12, 1536, 16, 196)
@@ -60,7 +62,7 @@ def state(entries: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
 
 
 def plan_of(names: Mapping[str, TensorSpec], target: str = "timm") -> Plan:
-    return make_plan(TIMM, TIMM.layouts[0], "", Section(names, {}), Options(target=target))
+    return make_plan(TIMM, BARE, "", Section(names, {}), Options(target=target))
 
 
 def written(member: VisionTransformer, target: str) -> dict[str, tuple[int, ...]]:

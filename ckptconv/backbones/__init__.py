@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ckptconv.backbones import resnet, vit
+from ckptconv.backbones import convnext, resnet, vit
 from ckptconv.backbones.interface import Backbone, Dialect, Family
 from ckptconv.spec import StateSpec
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (resnet.FAMILY, vit.FAMILY)}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (resnet.FAMILY, convnext.FAMILY, vit.FAMILY)}
 TARGETS: tuple[str, ...] = tuple(sorted({target for family in FAMILIES.values() for target in family.targets}))
 
 

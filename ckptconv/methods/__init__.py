@@ -6,12 +6,12 @@ be anybody's, `auto` names the convention and lists the methods that use it.
 
 from __future__ import annotations
 
-from ckptconv.methods import clustering, contrastive, frameworks, hubs, masked, siamese, teachers
+from ckptconv.methods import clustering, contrastive, conventions, frameworks, masked, siamese, teachers
 from ckptconv.methods.interface import IMAGENET, UNIT, Layout, Method, Pixels, Release
 
 METHODS: tuple[Method, ...] = (
+    *conventions.METHODS,
     *frameworks.METHODS,
-    *hubs.METHODS,
     *contrastive.METHODS,
     *clustering.METHODS,
     *siamese.METHODS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods import naming
+from ckptconv.methods import naming, naming_convnext
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.rules import drop, keep, under
@@ -54,6 +54,9 @@ _MM_REST = (
     drop("target_net.{key...}", "the target network: a momentum copy"),
     drop("online_net.{key...}", "the online network again, under its other name"),
     drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
+    drop("enc_dec_norms.{key...}", "the layers between SparK's encoder and decoder"),
+    drop("enc_dec_projectors.{key...}", "the layers between SparK's encoder and decoder"),
+    drop("mask_tokens.{key...}", "SparK's mask tokens"),
 )
 
 MMSELFSUP = Method(
@@ -64,10 +67,12 @@ MMSELFSUP = Method(
         Layout(
             title="training checkpoint",
             sections=("state_dict",),
-            rules=(
-                keep("backbone.{key...}", "{key...}"),
-                *_MM_REST,
-            ),
+            rules=(keep("backbone.{key...}", "{key...}"), *_MM_REST),
+        ),
+        Layout(
+            title="training checkpoint or converted release of a ConvNeXt",
+            sections=("state_dict",),
+            rules=(*under("backbone.", naming_convnext.MMPRETRAIN), *_MM_REST),
         ),
         Layout(
             title="training checkpoint of a vision transformer",
@@ -180,33 +185,39 @@ LIGHTLY = Method(
     pixels=None,
 )
 
+_SOLO_REST = (  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
+    drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
+    drop("classifier.{p}", "the classifier that watches the training"),
+    drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
+    drop("projector.{p...}", "the projector"),
+    drop("momentum_projector.{p...}", "the momentum projector: a copy"),
+    drop("predictor.{p...}", "the predictor"),
+    drop("predictor2.{p...}", "All4One's second predictor"),
+    drop("transformer_encoder.{p...}", "All4One's transformer over neighbours"),
+    drop("pos_enc.{p...}", "the positions of All4One's transformer"),
+    drop("head.{p...}", "DINO's head"),
+    drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
+    drop("dino_loss_func.center", "the centre of the teacher's outputs"),
+    drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
+    drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
+    drop("queue", "the queue of earlier features"),
+    drop("queue_{what}", "the queue's pointer, labels or indices"),
+)
+
 SOLO_LEARN = Method(
     name="solo-learn",
     title="solo-learn's runs",
     repository="vturrisi/solo-learn",
     layouts=(
-        Layout(  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
+        Layout(
             title="Lightning checkpoint",
             sections=("state_dict",),
-            rules=(
-                keep("backbone.{key...}", "{key...}"),
-                drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
-                drop("classifier.{p}", "the classifier that watches the training"),
-                drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
-                drop("projector.{p...}", "the projector"),
-                drop("momentum_projector.{p...}", "the momentum projector: a copy"),
-                drop("predictor.{p...}", "the predictor"),
-                drop("predictor2.{p...}", "All4One's second predictor"),
-                drop("transformer_encoder.{p...}", "All4One's transformer over neighbours"),
-                drop("pos_enc.{p...}", "the positions of All4One's transformer"),
-                drop("head.{p...}", "DINO's head"),
-                drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
-                drop("dino_loss_func.center", "the centre of the teacher's outputs"),
-                drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
-                drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
-                drop("queue", "the queue of earlier features"),
-                drop("queue_{what}", "the queue's pointer, labels or indices"),
-            ),
+            rules=(keep("backbone.{key...}", "{key...}"), *_SOLO_REST),
+        ),
+        Layout(  # solo/backbones/convnext/default.py is timm's
+            title="Lightning checkpoint of a ConvNeXt",
+            sections=("state_dict",),
+            rules=(*under("backbone.", naming_convnext.TIMM_V1), *_SOLO_REST),
         ),
     ),
     pixels=None,
@@ -273,22 +284,4 @@ BOLTS = Method(
     ),
 )
 
-DETECTRON2 = Method(
-    name="detectron2",
-    title="detectron2's names, as its converters write them",
-    repository="facebookresearch/detectron2",
-    layouts=(
-        Layout(  # a converter puts `stem.` before whatever is in no stage, the head too
-            title="converted backbone",
-            sections=("model",),
-            rules=(
-                *naming.DETECTRON2,
-                drop("stem.fc.{p...}", "the head after the pooled features"),
-                drop("backbone.fpn_{layer}.{p...}", "a feature pyramid"),
-            ),
-        ),
-    ),
-    pixels=None,
-)
-
-METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS, DETECTRON2)
+METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS)

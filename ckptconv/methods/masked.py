@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ckptconv.methods.interface import Layout, Method, Release
-from ckptconv.rules import drop, keep
+from ckptconv.methods.naming_convnext import SPARSE, TRUNK
+from ckptconv.rules import drop, keep, under
 
 _FB = "https://dl.fbaipublicfiles.com/"
 
@@ -28,6 +29,7 @@ SPARK = Method(
             ),
         ),
         Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
+        Layout(title="released ConvNeXt", sections=("",), rules=TRUNK),  # "official style" in README.md: no last norm
     ),
 )
 
@@ -91,4 +93,32 @@ MASKFEAT = Method(
     ),
 )
 
-METHODS = (SPARK, MAE, MASKFEAT)
+FCMAE = Method(
+    name="fcmae",
+    title="FCMAE of ConvNeXt V2",
+    paper="https://arxiv.org/abs/2301.00808",
+    repository="facebookresearch/ConvNeXt-V2",
+    layouts=(
+        Layout(title="released encoder", sections=("model",), rules=TRUNK),
+        Layout(
+            title="training checkpoint, sparse",
+            sections=("model",),
+            rules=(
+                *under("encoder.", SPARSE),
+                drop("proj.{p}", "the layer between encoder and decoder"),
+                drop("decoder.{key...}", "the decoder"),
+                drop("pred.{p}", "the prediction of pixels"),
+                drop("mask_token", "the mask token"),
+            ),
+        ),
+    ),
+    releases=tuple(
+        Release(
+            f"fcmae_{arch}",
+            f"https://dl.fbaipublicfiles.com/convnext/convnextv2/pt_only/convnextv2_{arch}_1k_224_fcmae.pt",
+        )
+        for arch in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
+    ),
+)
+
+METHODS = (SPARK, FCMAE, MAE, MASKFEAT)

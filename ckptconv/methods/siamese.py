@@ -114,7 +114,7 @@ VICREGL = Method(
     paper="https://arxiv.org/abs/2210.01571",
     repository="facebookresearch/VICRegL",
     layouts=(
-        Layout(  # resnet.py is VICReg's
+        Layout(  # resnet.py is VICReg's, convnext.py has no layer scale unless it is asked for
             title="training checkpoint",
             sections=("model",),
             rules=(
@@ -125,6 +125,9 @@ VICREGL = Method(
             ),
         ),
         _BARE,
+        Layout(
+            title="released ConvNeXt", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ConvNeXt",)
+        ),
     ),
     releases=tuple(
         Release(f"vicregl_{name}", f"{_FB}vicregl/{name}.pth")
@@ -133,6 +136,16 @@ VICREGL = Method(
             "resnet50_alpha0.9_fullckpt",
             "resnet50_alpha0.75",
             "resnet50_alpha0.75_fullckpt",
+            "convnext_small_alpha0.9",
+            "convnext_small_alpha0.9_fullckpt",
+            "convnext_small_alpha0.75",
+            "convnext_small_alpha0.75_fullckpt",
+            "convnext_base_alpha0.9",
+            "convnext_base_alpha0.9_fullckpt",
+            "convnext_base_alpha0.75",
+            "convnext_base_alpha0.75_fullckpt",
+            "convnext_xlarge_alpha0.75",
+            "convnext_xlarge_alpha0.75_fullckpt",
         )
     ),
 )

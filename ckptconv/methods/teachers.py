@@ -107,6 +107,7 @@ DINOV2 = Method(
     ),
 )
 
+_AGAIN = "the last norm again: the same tensor under its other name"
 _DINOV3 = (
     drop("mask_token", "what stands for hidden patches"),
     drop("local_cls_norm.{p}", "a norm that is used in training alone"),
@@ -126,15 +127,39 @@ DINOV3 = Method(
     paper="https://arxiv.org/abs/2508.10104",
     repository="facebookresearch/dinov3",
     layouts=(
-        Layout(title="released backbone", sections=("",), rules=_DINOV3, families=("ViT",)),
+        Layout(title="released ViT", sections=("",), rules=_DINOV3, families=("ViT",)),
         Layout(
-            title="training checkpoint, teacher",
+            title="training checkpoint of a ViT, teacher",
             sections=("teacher",),
             rules=(*under("backbone.", _DINOV3), *_HEADS),
             families=("ViT",),
         ),
+        Layout(  # models/convnext.py registers its norm twice
+            title="released ConvNeXt",
+            sections=("",),
+            rules=(drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}")),
+            families=("ConvNeXt",),
+        ),
+        Layout(
+            title="training checkpoint of a ConvNeXt, teacher",
+            sections=("teacher",),
+            rules=(
+                drop("backbone.norms.3.{p}", _AGAIN),
+                keep("backbone.{key...}", "{key...}"),
+                *_HEADS,
+            ),
+            families=("ConvNeXt",),
+        ),
     ),
-    eps=1e-5,  # layernormbf16 of models/vision_transformer.py
+    releases=tuple(
+        Release(f"dinov3_{arch}", f"{_FB}dinov3/dinov3_{arch}/dinov3_{arch}_pretrain_lvd1689m-{mark}.pth")
+        for arch, mark in (
+            ("convnext_tiny", "21b726bb"),
+            ("convnext_small", "296db49d"),
+            ("convnext_base", "801f2ba9"),
+            ("convnext_large", "61fa432d"),
+        )
+    ),
 )
 
 MSN = Method(

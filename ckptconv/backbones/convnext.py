@@ -1,0 +1,195 @@
+"""The ConvNeXt family in its authors' names: V1 with or without layer scale, and V2 with global response normalisation.
+
+Source of names and shapes: `models/convnext.py` of facebookresearch/ConvNeXt and `models/convnextv2.py` of
+facebookresearch/ConvNeXt-V2. MMDetection has no ConvNeXt of its own: its configs build `mmpretrain.ConvNeXt`
+(`mmpretrain/models/backbones/convnext.py`), whose dialect is here, too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.ops import reshape
+from ckptconv.rules import keep
+from ckptconv.spec import StateSpec
+
+_KERNEL = 7  # of the depthwise convolutions
+_WIDER = 4  # how much wider a block is inside
+_ARCHS = {
+    ((2, 2, 6, 2), (40, 80, 160, 320)): "atto",
+    ((2, 2, 6, 2), (48, 96, 192, 384)): "femto",
+    ((2, 2, 6, 2), (64, 128, 256, 512)): "pico",
+    ((2, 2, 8, 2), (80, 160, 320, 640)): "nano",
+    ((3, 3, 9, 3), (96, 192, 384, 768)): "tiny",
+    ((3, 3, 27, 3), (96, 192, 384, 768)): "small",
+    ((3, 3, 27, 3), (128, 256, 512, 1024)): "base",
+    ((3, 3, 27, 3), (192, 384, 768, 1536)): "large",
+    ((3, 3, 27, 3), (256, 512, 1024, 2048)): "xlarge",
+    ((3, 3, 27, 3), (352, 704, 1408, 2816)): "huge",
+}
+_STEM = ("0.0.weight", "0.0.bias", "0.1.weight", "0.1.bias")
+_BLOCK = ("norm.weight", "norm.bias", "dwconv.weight", "dwconv.bias", "pwconv2.weight", "pwconv2.bias", "gamma")
+"""Tensors whose first axis is as long as their stage has channels."""
+
+Four = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ConvNeXt:
+    """Blocks and channels a stage, what its blocks hold, whether a norm comes last, and the stem's patches."""
+
+    depths: Four
+    dims: Four
+    grn: bool
+    layer_scale: bool
+    final_norm: bool
+    patch: int
+    in_channels: int
+
+    @property
+    def family(self) -> str:
+        return FAMILY.name
+
+    @property
+    def arch(self) -> str | None:
+        """'atto' to 'huge', as mmpretrain calls them; None for a size that has no such name."""
+        return _ARCHS.get((self.depths, self.dims))
+
+    @property
+    def name(self) -> str:
+        arch = self.arch
+        size = "XL" if arch == "xlarge" else arch[0].upper() if arch else "-".join(map(str, self.depths))
+        widths = "" if arch else f", {'-'.join(map(str, self.dims))} channels"
+        scaled = "" if self.layer_scale != self.grn else f", with{'out' * (not self.grn)} layer scale"  # V2 has none
+        return f"ConvNeXt{' V2' * self.grn}-{size}{widths}{scaled}"
+
+    def entries(self) -> Mapping[str, tuple[int, ...]]:
+        entries: dict[str, tuple[int, ...]] = {}
+
+        def affine(name: str, weight: tuple[int, ...]) -> None:
+            entries[f"{name}.weight"] = weight
+            entries[f"{name}.bias"] = weight[:1]
+
+        into = self.dims[0]
+        affine("downsample_layers.0.0", (into, self.in_channels, self.patch, self.patch))
+        affine("downsample_layers.0.1", (into,))
+        for stage, dim in enumerate(self.dims[1:], 1):
+            affine(f"downsample_layers.{stage}.0", (into,))
+            affine(f"downsample_layers.{stage}.1", (dim, into, 2, 2))
+            into = dim
+        for stage, (depth, dim) in enumerate(zip(self.depths, self.dims, strict=True)):
+            for block in range(depth):
+                at = f"stages.{stage}.{block}"
+                if self.layer_scale:
+                    entries[f"{at}.gamma"] = (dim,)
+                affine(f"{at}.dwconv", (dim, 1, _KERNEL, _KERNEL))
+                affine(f"{at}.norm", (dim,))
+                affine(f"{at}.pwconv1", (dim * _WIDER, dim))
+                if self.grn:
+                    entries |= {f"{at}.grn.{p}": (1, 1, 1, dim * _WIDER) for p in ("gamma", "beta")}
+                affine(f"{at}.pwconv2", (dim, dim * _WIDER))
+        if self.final_norm:
+            affine("norm", (self.dims[-1],))
+        return entries
+
+    def optional(self, name: str) -> bool:  # noqa: ARG002 - a network without a final norm is another member
+        return False
+
+    def settings(self) -> Mapping[str, object]:
+        return {
+            "family": self.family,
+            "arch": self.arch,
+            "depths": list(self.depths),
+            "dims": list(self.dims),
+            "grn": self.grn,
+            "layer_scale": self.layer_scale,
+            "final_norm": self.final_norm,
+            "patch": self.patch,
+            "in_channels": self.in_channels,
+        }
+
+    def obstacle(self, target: str) -> str:
+        if target == "mmpretrain" and self.in_channels != 3:
+            return f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
+        return ""
+
+    def dialect(self, target: str) -> Dialect:
+        if target != "mmpretrain":
+            return CANONICAL
+        return _MMPRETRAIN if self.final_norm else _MMPRETRAIN_WITHOUT_NORM
+
+
+_RULES = (
+    keep("stages.{s}.{b}.dwconv.{p}", "backbone.stages.{s}.{b}.depthwise_conv.{p}"),
+    keep("stages.{s}.{b}.pwconv{n}.{p}", "backbone.stages.{s}.{b}.pointwise_conv{n}.{p}"),
+    keep("stages.{s}.{b}.grn.{p}", "backbone.stages.{s}.{b}.grn.{p}", reshape(-1)),
+    keep("norm.{p}", "backbone.norm3.{p}"),
+    keep("{key...}", "backbone.{key...}"),
+)
+_NEW_NORMS = tuple(f"backbone.norm{stage}.{{p}}" for stage in range(3))
+_MMPRETRAIN = Dialect(rules=_RULES, fresh=_NEW_NORMS)
+"""mmpretrain's GRN has one axis, and a norm for each output stage: a detector's first three are new."""
+_MMPRETRAIN_WITHOUT_NORM = Dialect(rules=_RULES, fresh=(*_NEW_NORMS, "backbone.norm3.{p}"))
+
+
+def _most_common(values: Iterable[int]) -> int:
+    """What most tensors say, so that one wrong shape is reported as one wrong shape; 0 if there is nothing to ask."""
+    counts = Counter(v for v in values if v > 0)
+    return counts.most_common(1)[0][0] if counts else 0
+
+
+def _whole(depths: Four, dims: Four) -> tuple[Four, Four]:
+    """Blocks and channels; where a stage is missing altogether, as in the known network that fits the others."""
+    found = (*depths, *dims)
+    for known in _ARCHS:
+        if all(n in (0, wanted) for n, wanted in zip(found, (*known[0], *known[1]), strict=True)):
+            return known
+    first = max(n >> stage for stage, n in enumerate(dims)) or 1
+    one, two, three, four = (n or 1 for n in depths)
+    a, b, c, d = (n or first << stage for stage, n in enumerate(dims))
+    return (one, two, three, four), (a, b, c, d)
+
+
+def read(state: StateSpec) -> ConvNeXt | None:
+    """The ConvNeXt that most of these shapes speak for, or None if the names are not a ConvNeXt's."""
+    seen: list[Counter[str]] = [Counter() for _ in range(4)]
+    parts: Counter[str] = Counter()
+    votes: list[list[int]] = [[] for _ in range(4)]
+    for name, spec in state.items():
+        stages, _, rest = name.partition(".")
+        stage, _, rest = rest.partition(".")
+        if stage not in ("0", "1", "2", "3") or not spec.shape:
+            continue
+        if stages == "downsample_layers" and f"{stage}.{rest}" in _STEM:
+            votes[0].append(spec.shape[0])
+        elif stages == "downsample_layers" and rest in ("1.weight", "1.bias"):
+            votes[int(stage)].append(spec.shape[0])
+        elif stages == "stages":
+            block, _, part = rest.partition(".")
+            seen[int(stage)][block] += 1
+            parts[part] += 1
+            if part in _BLOCK:
+                votes[int(stage)].append(spec.shape[0])
+    if not parts["dwconv.weight"] or not parts["pwconv1.weight"]:
+        return None
+    one, two, three, four = (sum(n > 1 for n in blocks.values()) for blocks in seen)
+    widths = [_most_common(found) for found in votes]
+    depths, dims = _whole((one, two, three, four), (widths[0], widths[1], widths[2], widths[3]))
+    blocks = one + two + three + four
+    stem = state.get("downsample_layers.0.0.weight")
+    stem_shape = stem.shape if stem is not None and len(stem.shape) == 4 else (0, 3, 4, 4)
+    return ConvNeXt(
+        depths=depths,
+        dims=dims,
+        grn=parts["grn.gamma"] + parts["grn.beta"] > blocks,
+        layer_scale=parts["gamma"] * 2 > blocks,
+        final_norm="norm.weight" in state or "norm.bias" in state,
+        patch=stem_shape[2] or 4,
+        in_channels=stem_shape[1] or 3,
+    )
+
+
+FAMILY = Family(name="ConvNeXt", read=read, targets=("mmpretrain", "official"))

@@ -1,0 +1,128 @@
+"""Namings that many people's files have: they tell how a file is laid out, not how it was trained."""
+
+from __future__ import annotations
+
+from ckptconv.methods import naming, naming_convnext
+from ckptconv.methods.interface import Layout, Method
+from ckptconv.rules import drop, keep, under
+
+_FLAT = ("", "state_dict", "model")
+
+CONVNEXT = Method(
+    name="convnext",
+    title="ConvNeXt's names, as its authors write them",
+    repository="facebookresearch/ConvNeXt",
+    layouts=(
+        Layout(
+            title="bare or with a classifier",
+            sections=_FLAT,
+            rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ConvNeXt",),
+        ),
+    ),
+    pixels=None,
+)
+
+_TIMM_HEAD = drop("head.fc.{p}", "the classifier")
+
+TIMM = Method(
+    name="timm",
+    title="timm's names",
+    repository="huggingface/pytorch-image-models",
+    layouts=(
+        Layout(title="ConvNeXt", sections=_FLAT, rules=(*naming_convnext.TIMM, _TIMM_HEAD)),
+        Layout(
+            title="ConvNeXt with 1x1 convolutions", sections=_FLAT, rules=(*naming_convnext.TIMM_CONVOLVED, _TIMM_HEAD)
+        ),
+        Layout(title="bare ViT", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ViT",)),
+        Layout(
+            title="ViT with a classifier",
+            sections=_FLAT,
+            rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ViT",),
+        ),
+    ),
+    pixels=None,
+)
+
+TRANSFORMERS = Method(
+    name="transformers",
+    title="Hugging Face transformers' names",
+    repository="huggingface/transformers",
+    layouts=(
+        Layout(title="backbone", sections=("", "state_dict"), rules=naming.TRANSFORMERS),
+        Layout(
+            title="network with a classifier",
+            sections=("", "state_dict"),
+            rules=(*under("resnet.", naming.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
+        ),
+        Layout(
+            title="ViT, I-JEPA or MSN",
+            sections=("", "state_dict"),
+            rules=(*naming.TRANSFORMERS_VIT, drop("pooler.dense.{p}", "the pooler, which no pre-training trains")),
+            families=("ViT",),
+        ),
+        Layout(
+            title="ViT or MAE with a head",
+            sections=("", "state_dict"),
+            rules=(
+                *under("vit.", naming.TRANSFORMERS_VIT),
+                drop("decoder.{p...}", "MAE's decoder"),
+                drop("classifier.{p}", "the classifier"),
+            ),
+            families=("ViT",),
+        ),
+        Layout(
+            title="DINOv2",
+            sections=("", "state_dict"),
+            rules=naming.TRANSFORMERS_DINOV2,
+            families=("ViT",),
+        ),
+        Layout(
+            title="DINOv2 with a classifier",
+            sections=("", "state_dict"),
+            rules=(*under("dinov2.", naming.TRANSFORMERS_DINOV2), drop("classifier.{p}", "the classifier")),
+            families=("ViT",),
+        ),
+        Layout(
+            title="ConvNeXt",
+            sections=("", "state_dict"),
+            rules=(
+                *naming_convnext.TRANSFORMERS_V1,
+                *under("convnext.", naming_convnext.TRANSFORMERS_V1),
+                drop("classifier.{p}", "the classifier"),
+            ),
+        ),
+        Layout(
+            title="ConvNeXt V2",
+            sections=("", "state_dict"),
+            rules=(
+                *naming_convnext.TRANSFORMERS_V2,
+                *under("convnextv2.", naming_convnext.TRANSFORMERS_V2),
+                drop("classifier.{p}", "the classifier"),
+            ),
+        ),
+        Layout(title="DINOv3's ConvNeXt", sections=("", "state_dict"), rules=naming_convnext.TRANSFORMERS_DINOV3),
+    ),
+    pixels=None,
+)
+
+DETECTRON2 = Method(
+    name="detectron2",
+    title="detectron2's names, as its converters write them",
+    repository="facebookresearch/detectron2",
+    layouts=(
+        Layout(  # a converter puts `stem.` before whatever is in no stage, the head too
+            title="converted backbone",
+            sections=("model",),
+            rules=(
+                *naming.DETECTRON2,
+                drop("stem.fc.{p...}", "the head after the pooled features"),
+                drop("backbone.fpn_{layer}.{p...}", "a feature pyramid"),
+            ),
+        ),
+    ),
+    pixels=None,
+)
+
+METHODS = (CONVNEXT, TIMM, TRANSFORMERS, DETECTRON2)

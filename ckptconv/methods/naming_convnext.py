@@ -1,0 +1,98 @@
+"""Rules that rows of several families share: a ConvNeXt's parts under names that are not its authors'."""
+
+from __future__ import annotations
+
+from ckptconv.ops import chain, permute, reshape
+from ckptconv.rules import Rule, keep
+
+_GRN = reshape(1, 1, 1, -1)
+
+TRUNK: tuple[Rule, ...] = (
+    keep("downsample_layers.{key...}", "downsample_layers.{key...}"),
+    keep("stages.{key...}", "stages.{key...}"),
+)
+"""The authors' own names, of a network that ends without a norm."""
+
+_TURNED = permute(0, 1, 3, 2)  # MinkowskiEngine counts a kernel's places column by column
+_DOWN = chain(permute(2, 1, 0), reshape(0, 0, 2, 2), _TURNED)
+_DEPTHWISE = chain(permute(1, 0), reshape(0, 1, 7, 7), _TURNED)
+
+SPARSE: tuple[Rule, ...] = (
+    keep("downsample_layers.0.{n}.{p}", "downsample_layers.0.{n}.{p}"),
+    keep("downsample_layers.{s}.0.ln.{p}", "downsample_layers.{s}.0.{p}"),
+    keep("downsample_layers.{s}.1.kernel", "downsample_layers.{s}.1.weight", _DOWN),
+    keep("downsample_layers.{s}.1.bias", "downsample_layers.{s}.1.bias", reshape(-1)),
+    keep("stages.{s}.{b}.dwconv.kernel", "stages.{s}.{b}.dwconv.weight", _DEPTHWISE),
+    keep("stages.{s}.{b}.dwconv.bias", "stages.{s}.{b}.dwconv.bias", reshape(-1)),
+    keep("stages.{s}.{b}.norm.ln.{p}", "stages.{s}.{b}.norm.{p}"),
+    keep("stages.{s}.{b}.pwconv{n}.linear.{p}", "stages.{s}.{b}.pwconv{n}.{p}"),
+    keep("stages.{s}.{b}.grn.{p}", "stages.{s}.{b}.grn.{p}", _GRN),
+)
+"""facebookresearch/ConvNeXt-V2 models/convnextv2_sparse.py on MinkowskiEngine, whose layers wrap torch's; undone as in
+its utils.py, remap_checkpoint_keys. The stem is not sparse."""
+
+MMPRETRAIN: tuple[Rule, ...] = (
+    keep("stages.{s}.{b}.depthwise_conv.{p}", "stages.{s}.{b}.dwconv.{p}"),
+    keep("stages.{s}.{b}.pointwise_conv{n}.{p}", "stages.{s}.{b}.pwconv{n}.{p}"),
+    keep("stages.{s}.{b}.grn.{p}", "stages.{s}.{b}.grn.{p}", _GRN),
+    keep("stages.{key...}", "stages.{key...}"),
+    keep("downsample_layers.{key...}", "downsample_layers.{key...}"),
+    keep("norm3.{p}", "norm.{p}"),
+)
+"""mmpretrain/models/backbones/convnext.py: each output stage has a norm of its own, the last one the network's."""
+
+_TIMM_REST: tuple[Rule, ...] = (
+    keep("stem.{n}.{p}", "downsample_layers.0.{n}.{p}"),
+    keep("stages.{s}.downsample.{n}.{p}", "downsample_layers.{s}.{n}.{p}"),
+    keep("stages.{s}.blocks.{b}.gamma", "stages.{s}.{b}.gamma"),
+    keep("stages.{s}.blocks.{b}.norm.{p}", "stages.{s}.{b}.norm.{p}"),
+    keep("stages.{s}.blocks.{b}.conv_dw.{p}", "stages.{s}.{b}.dwconv.{p}"),
+    keep("stages.{s}.blocks.{b}.mlp.fc{n}.bias", "stages.{s}.{b}.pwconv{n}.bias"),
+    keep("head.norm.{p}", "norm.{p}"),
+)
+_TIMM_GRN: tuple[Rule, ...] = (
+    keep("stages.{s}.blocks.{b}.mlp.grn.weight", "stages.{s}.{b}.grn.gamma", _GRN),
+    keep("stages.{s}.blocks.{b}.mlp.grn.bias", "stages.{s}.{b}.grn.beta", _GRN),
+)
+_TIMM_MLP = ("stages.{s}.blocks.{b}.mlp.fc{n}.weight", "stages.{s}.{b}.pwconv{n}.weight")
+
+TIMM_V1: tuple[Rule, ...] = (keep(*_TIMM_MLP), *_TIMM_REST)
+"""timm/models/convnext.py: a downsampling layer lies in its stage, the last norm in the head."""
+
+TIMM: tuple[Rule, ...] = (*TIMM_V1, *_TIMM_GRN)
+
+TIMM_CONVOLVED: tuple[Rule, ...] = (keep(*_TIMM_MLP, reshape(0, -1)), *_TIMM_REST, *_TIMM_GRN)
+"""The same with conv_mlp=True, as for atto to nano: what is linear elsewhere is a 1x1 convolution."""
+
+_TRANSFORMERS: tuple[Rule, ...] = (
+    keep("embeddings.patch_embeddings.{p}", "downsample_layers.0.0.{p}"),
+    keep("embeddings.layernorm.{p}", "downsample_layers.0.1.{p}"),
+    keep("encoder.stages.{s}.downsampling_layer.{n}.{p}", "downsample_layers.{s}.{n}.{p}"),
+    keep("encoder.stages.{s}.layers.{b}.layernorm.{p}", "stages.{s}.{b}.norm.{p}"),
+    keep("encoder.stages.{s}.layers.{b}.dwconv.{p}", "stages.{s}.{b}.dwconv.{p}"),
+    keep("encoder.stages.{s}.layers.{b}.pwconv{n}.{p}", "stages.{s}.{b}.pwconv{n}.{p}"),
+    keep("layernorm.{p}", "norm.{p}"),
+)
+
+TRANSFORMERS_V1: tuple[Rule, ...] = (
+    keep("encoder.stages.{s}.layers.{b}.layer_scale_parameter", "stages.{s}.{b}.gamma"),
+    *_TRANSFORMERS,
+)
+"""transformers/models/convnext/modeling_convnext.py."""
+
+TRANSFORMERS_V2: tuple[Rule, ...] = (
+    keep("encoder.stages.{s}.layers.{b}.grn.weight", "stages.{s}.{b}.grn.gamma"),
+    keep("encoder.stages.{s}.layers.{b}.grn.bias", "stages.{s}.{b}.grn.beta"),
+    *_TRANSFORMERS,
+)
+"""transformers/models/convnextv2/modeling_convnextv2.py."""
+
+TRANSFORMERS_DINOV3: tuple[Rule, ...] = (
+    keep("stages.{s}.downsample_layers.{n}.{p}", "downsample_layers.{s}.{n}.{p}"),
+    keep("stages.{s}.layers.{b}.gamma", "stages.{s}.{b}.gamma"),
+    keep("stages.{s}.layers.{b}.layer_norm.{p}", "stages.{s}.{b}.norm.{p}"),
+    keep("stages.{s}.layers.{b}.depthwise_conv.{p}", "stages.{s}.{b}.dwconv.{p}"),
+    keep("stages.{s}.layers.{b}.pointwise_conv{n}.{p}", "stages.{s}.{b}.pwconv{n}.{p}"),
+    keep("layer_norm.{p}", "norm.{p}"),
+)
+"""transformers/models/dinov3_convnext/modeling_dinov3_convnext.py."""
