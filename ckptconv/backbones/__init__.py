@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ckptconv.backbones import convnext, resnet, vit
+from ckptconv.backbones import beit, convnext, resnet, vit
 from ckptconv.backbones.interface import Backbone, Dialect, Family
 from ckptconv.spec import StateSpec
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (resnet.FAMILY, convnext.FAMILY, vit.FAMILY)}
+FAMILIES: Mapping[str, Family] = {
+    family.name: family for family in (resnet.FAMILY, convnext.FAMILY, vit.FAMILY, beit.FAMILY)
+}
 TARGETS: tuple[str, ...] = tuple(sorted({target for family in FAMILIES.values() for target in family.targets}))
 
 

@@ -59,6 +59,8 @@ _MM_REST = (
     drop("mask_tokens.{key...}", "SparK's mask tokens"),
 )
 
+_MM_TARGETS = drop("target_generator.{p...}", "what computes the targets of MaskFeat, BEiT and CAE")
+
 MMSELFSUP = Method(
     name="mmselfsup",
     title="MMSelfSup, MMPretrain and OpenSelfSup runs",
@@ -80,9 +82,20 @@ MMSELFSUP = Method(
             rules=(
                 *under("backbone.", naming.MMPRETRAIN_VIT),
                 *_MM_REST,
-                drop("target_generator.{p...}", "what computes the targets of MaskFeat and BEiT"),
+                _MM_TARGETS,
             ),
             families=("ViT",),
+        ),
+        Layout(
+            title="training checkpoint of a BEiT",
+            sections=("state_dict",),
+            rules=(
+                *under("backbone.", naming.MMPRETRAIN_BEIT),
+                *_MM_REST,
+                _MM_TARGETS,
+                drop("teacher.{key...}", "CAE's encoder of targets: a copy"),
+            ),
+            families=("BEiT",),
         ),
     ),
     pixels=None,

@@ -72,6 +72,14 @@ MMPRETRAIN_VIT: tuple[Rule, ...] = (
 )
 """mmpretrain/models/backbones/vision_transformer.py, and what its self-supervised heirs add."""
 
+MMPRETRAIN_BEIT: tuple[Rule, ...] = (
+    *MMPRETRAIN_VIT,
+    keep("layers.{i}.attn.{p}", "blocks.{i}.attn.{p}"),
+    keep("layers.{i}.{p}", "blocks.{i}.{p}"),
+    keep("rel_pos_bias.{p}", "rel_pos_bias.{p}"),
+)
+"""mmpretrain/models/backbones/beit.py."""
+
 _QKV = (
     fuse(
         tuple(f"encoder.layer.{{i}}.attention.attention.{part}.{{p}}" for part in ("query", "key", "value")),
