@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ckptconv
-from ckptconv.methods import IMAGENET, METHODS, UNIT
+from ckptconv.methods import HALF, IMAGENET, METHODS, UNIT
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import Drop, Fuse, Keep
 
@@ -60,7 +60,7 @@ def test_a_rename_can_be_undone(method: Method) -> None:
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
     twins = {"dino-student", "esvit-student", "ibot-student", "pycontrast-ema", "soco-ema"}
-    others_names = {"generic", "simclr-tonylins", "byol-chigur"}
+    others_names = {"beit", "data2vec", "generic", "simclr-tonylins", "byol-chigur"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
@@ -72,12 +72,17 @@ def test_layer_norms_of_another_epsilon_than_the_familys_are_said() -> None:
 
 def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
     conventions = {"torchvision", "timm", "convnext", "swin", "generic", "mmselfsup", "vissl", "lightly", "solo-learn"}
-    conventions |= {"bolts", "transformers", "detectron2"}
+    conventions |= {"bolts", "transformers", "detectron2", "beit-names"}
     unfit = {"cmc"}  # fed with the channels of Lab
     unit = {m.name for m in METHODS if m.name.startswith("simclr-")}
     assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"} | unfit
+    half = {"beit"}
     assert {m.name for m in METHODS if m.pixels == UNIT} == unit
-    assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {m.name for m in METHODS} - conventions - unit - unfit
+    assert {m.name for m in METHODS if m.pixels == HALF} == half
+    assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {
+        m.name for m in METHODS
+    } - conventions - unit - half - unfit
+    assert (HALF.mean, HALF.std) == ((127.5,) * 3, (127.5,) * 3)  # the preprocessor then gives -1 to 1
     assert (UNIT.mean, UNIT.std) == ((0, 0, 0), (255, 255, 255))  # MMDetection's preprocessor then gives 0 to 1
     assert IMAGENET.mean == (123.675, 116.28, 103.53)  # the default of MMDetection's preprocessor
     assert IMAGENET.std == (58.395, 57.12, 57.375)
@@ -119,6 +124,18 @@ PRINTED = {
         f"{FB}mae/visualize/mae_visualize_vit_large.pth": "",
         f"{FB}mae/visualize/mae_visualize_vit_large_ganloss.pth": "",
     },
+    "beit": {
+        f"https://unilm.blob.core.windows.net/beit/beit_{size}_patch16_224_pt22k.pth": "" for size in ("base", "large")
+    },
+    "beitv2": {
+        f"https://conversationhub.blob.core.windows.net/beit-share-public/beitv2/beitv2_{size}_patch16_224_pt1k.pth": ""
+        for size in ("base", "large")
+    },
+    "data2vec": {
+        f"{FB}fairseq/data2vec/data2vec_vision/{name}/checkpoint-799.pth": ""
+        for name in ("base_800", "large_800", "large_1600")
+    },
+    "maskfeat": {f"{FB}pyslowfast/masked_models/in1k_VIT_{size}_MaskFeat_PT_epoch_01600.pyth": "" for size in "BL"},
     "ibot": {
         f"https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/{path}.pth": ""
         for name, file in (
@@ -254,7 +271,12 @@ def test_a_table_holds_literals_and_no_code(path: Path) -> None:
 
 def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
     known = {m.name for m in METHODS}
-    allowed = {("pipeline.py", "generic"), ("resnet.py", "torchvision"), ("vit.py", "timm")}  # --strip-prefix, targets
+    allowed = {
+        ("pipeline.py", "generic"),
+        ("resnet.py", "torchvision"),
+        ("vit.py", "timm"),
+        ("beit.py", "beit"),
+    }  # --strip-prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
     allowed |= {("doctor.py", "torchvision"), ("probe.py", "torchvision")}  # a package
     allowed |= {("recipes.py", name) for name in known}  # a table, too: of published rows

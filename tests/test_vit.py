@@ -25,6 +25,8 @@ from tests import pretrain
 
 SLOW = settings(deadline=None, derandomize=True, max_examples=60)
 
+(BARE,) = (layout for layout in TIMM.layouts if layout.title == "bare ViT")
+
 TINY = VisionTransformer(192, 12, 768, 16, 196)
 SMALL = VisionTransformer(384, 12, 1536, 16, 196)
 BASE = VisionTransformer(768, 12, 3072, 16, 196)
@@ -60,7 +62,7 @@ def state(entries: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
 
 
 def plan_of(names: Mapping[str, TensorSpec], target: str = "timm") -> Plan:
-    return make_plan(TIMM, TIMM.layouts[0], "", Section(names, {}), Options(target=target))
+    return make_plan(TIMM, BARE, "", Section(names, {}), Options(target=target))
 
 
 def written(member: VisionTransformer, target: str) -> dict[str, tuple[int, ...]]:
@@ -455,7 +457,34 @@ def save_ijepa(at: Tensors) -> tuple[str, object]:
     return "ijepa", {"encoder": {k: -v for k, v in wrapped.items()}, "predictor": {}, "target_encoder": wrapped}
 
 
+def save_transformers(at: Tensors) -> tuple[str, object]:
+    """As ViTModel of transformers has it: three layers for query, key and value."""
+    names = {
+        "cls_token": "embeddings.cls_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+        "norm": "layernorm",
+    }
+    made = {}
+    for name, tensor in at.items():
+        block = ".".join(name.split(".")[:2]) + "." if name.startswith("blocks.") else ""
+        layer, _, p = name.removeprefix(block).rpartition(".")
+        to = block.replace("blocks", "encoder.layer")
+        if layer == "attn.qkv":
+            for part, third in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                made[f"{to}attention.attention.{part}.{p}"] = third.clone()
+        else:
+            made[f"{to}{names[layer]}.{p}" if layer else names[p]] = tensor
+    return "transformers", made
+
+
 SOURCES = {
+    "query, key and value apart": (TOY, save_transformers),
     "plain": (TOY, save_dino),
     "LayerScale": (replace(TOY, layer_scale=True), save_dinov2),
     "SwiGLU": (replace(TOY, layer_scale=True, swiglu=True), save_dinov2),

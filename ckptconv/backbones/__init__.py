@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ckptconv.backbones import convnext, resnet, swin, vit
+from ckptconv.backbones import beit, convnext, resnet, swin, vit
 from ckptconv.backbones.interface import Backbone, Dialect, Family
 from ckptconv.spec import StateSpec
 
 FAMILIES: Mapping[str, Family] = {
-    family.name: family for family in (resnet.FAMILY, swin.FAMILY, swin.UNSHIFTED, vit.FAMILY, convnext.FAMILY)
+    family.name: family
+    for family in (resnet.FAMILY, swin.FAMILY, swin.UNSHIFTED, vit.FAMILY, beit.FAMILY, convnext.FAMILY)
 }
 TARGETS: tuple[str, ...] = tuple(sorted({target for family in FAMILIES.values() for target in family.targets}))
 

@@ -12,10 +12,10 @@ out, so its rows and biases hold it exactly. MMPretrain's `VisionTransformer` (1
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ckptconv.backbones.blocks import blocks_of, lengths, most_common, patch_of, width_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family
 from ckptconv.ops import scale
 from ckptconv.rules import Rule, drop, keep
@@ -229,45 +229,6 @@ _MMPRETRAIN: tuple[Rule, ...] = (
 )
 
 
-def _most_common(values: Iterable[int]) -> int:
-    """What most tensors say, so that one wrong shape is reported as one wrong shape; 0 if there is nothing to ask."""
-    counts = Counter(v for v in values if v > 0)
-    return counts.most_common(1)[0][0] if counts else 0
-
-
-def blocks_of(state: StateSpec) -> tuple[int, dict[str, list[tuple[int, ...]]]]:
-    """How many blocks there are, and the shapes of each part of a block over all of them."""
-    parts: dict[str, list[tuple[int, ...]]] = {}
-    seen: Counter[int] = Counter()
-    for name, spec in state.items():
-        head, _, rest = name.partition(".")
-        index, _, part = rest.partition(".")
-        if head == "blocks" and part and index.isascii() and index.isdigit() and len(index) < 5:
-            seen[int(index)] += 1
-            parts.setdefault(part, []).append(spec.shape)
-    whole = [index for index, count in seen.items() if count > 1]
-    most = max(whole, default=-1) + 1
-    return (most if most <= 2 * len(whole) else len(whole)), parts
-
-
-def lengths(parts: Mapping[str, list[tuple[int, ...]]], part: str, axis: int) -> list[int]:
-    """That axis of a part in each block that has one."""
-    return [shape[axis] for shape in parts.get(part, ()) if len(shape) > axis]
-
-
-def width_of(parts: Mapping[str, list[tuple[int, ...]]]) -> int:
-    """The width of tokens that most tensors speak for; 0 if none does."""
-    named = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "attn.proj.weight", "attn.proj.bias")
-    return _most_common([n for part in named for n in lengths(parts, part, 0)] + lengths(parts, "attn.qkv.weight", 1))
-
-
-def patch_of(state: StateSpec) -> tuple[int, int]:
-    """A patch's side and channels: 16 and 3 where nothing tells."""
-    kernel = state.get("patch_embed.proj.weight")
-    shape = kernel.shape if kernel is not None and len(kernel.shape) >= 3 else (0, 3, 16)
-    return shape[2] or 16, shape[1] or 3
-
-
 def positions_of(state: StateSpec, patch: int, cls: bool, registers: int) -> tuple[int, int]:
     """How many patches have positions, and how many places there are before them."""
     table = state.get("pos_embed")
@@ -289,9 +250,9 @@ def read(state: StateSpec) -> VisionTransformer | None:
         return None
     swiglu = any(part.startswith(("mlp.w12.", "mlp.w3.")) for part in parts)
     if swiglu:
-        hidden = _most_common(lengths(parts, "mlp.w3.weight", 1) + [n // 2 for n in lengths(parts, "mlp.w12.bias", 0)])
+        hidden = most_common(lengths(parts, "mlp.w3.weight", 1) + [n // 2 for n in lengths(parts, "mlp.w12.bias", 0)])
     else:
-        hidden = _most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1))
+        hidden = most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1))
     patch, channels = patch_of(state)
     tokens, periods = state.get("reg_token"), state.get("rope.periods")
     registers = tokens.shape[1] if tokens is not None and len(tokens.shape) > 1 else 0

@@ -6,8 +6,8 @@ be anybody's, `auto` names the convention and lists the methods that use it.
 
 from __future__ import annotations
 
-from ckptconv.methods import clustering, contrastive, conventions, frameworks, masked, siamese, swin, teachers
-from ckptconv.methods.interface import IMAGENET, UNIT, Layout, Method, Pixels, Release
+from ckptconv.methods import beit, clustering, contrastive, conventions, frameworks, masked, siamese, swin, teachers
+from ckptconv.methods.interface import HALF, IMAGENET, UNIT, Layout, Method, Pixels, Release
 
 METHODS: tuple[Method, ...] = (
     *conventions.METHODS,
@@ -18,6 +18,7 @@ METHODS: tuple[Method, ...] = (
     *siamese.METHODS,
     *teachers.METHODS,
     *masked.METHODS,
+    *beit.METHODS,
 )
 
-__all__ = ["IMAGENET", "METHODS", "UNIT", "Layout", "Method", "Pixels", "Release"]
+__all__ = ["HALF", "IMAGENET", "METHODS", "UNIT", "Layout", "Method", "Pixels", "Release"]

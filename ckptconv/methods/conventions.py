@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ckptconv.methods import naming, naming_convnext
+from ckptconv.methods import naming, naming_convnext, naming_swin, naming_vit
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.rules import drop, keep
+from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
 
@@ -40,13 +40,82 @@ TIMM = Method(
         Layout(  # older versions have the authors' names
             title="Swin, since version 0.9",
             sections=_FLAT,
-            rules=(*naming.TIMM_SWIN, drop("head.fc.{p}", "the classifier")),
+            rules=(*naming_swin.TIMM_SWIN, drop("head.fc.{p}", "the classifier")),
             families=("Swin",),
         ),
         Layout(title="ConvNeXt", sections=_FLAT, rules=(*naming_convnext.TIMM, _TIMM_HEAD)),
         Layout(
             title="ConvNeXt with 1x1 convolutions", sections=_FLAT, rules=(*naming_convnext.TIMM_CONVOLVED, _TIMM_HEAD)
         ),
+        Layout(title="bare ViT", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ViT",)),
+        Layout(
+            title="ViT with a classifier",
+            sections=_FLAT,
+            rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ViT",),
+        ),
+    ),
+    pixels=None,
+)
+
+TRANSFORMERS = Method(
+    name="transformers",
+    title="Hugging Face transformers' names",
+    repository="huggingface/transformers",
+    layouts=(
+        Layout(title="backbone", sections=("", "state_dict"), rules=naming.TRANSFORMERS),
+        Layout(
+            title="network with a classifier",
+            sections=("", "state_dict"),
+            rules=(*under("resnet.", naming.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
+        ),
+        Layout(
+            title="ViT, I-JEPA or MSN",
+            sections=("", "state_dict"),
+            rules=(*naming_vit.TRANSFORMERS_VIT, drop("pooler.dense.{p}", "the pooler, which no pre-training trains")),
+            families=("ViT",),
+        ),
+        Layout(
+            title="ViT or MAE with a head",
+            sections=("", "state_dict"),
+            rules=(
+                *under("vit.", naming_vit.TRANSFORMERS_VIT),
+                drop("decoder.{p...}", "MAE's decoder"),
+                drop("classifier.{p}", "the classifier"),
+            ),
+            families=("ViT",),
+        ),
+        Layout(
+            title="DINOv2",
+            sections=("", "state_dict"),
+            rules=naming_vit.TRANSFORMERS_DINOV2,
+            families=("ViT",),
+        ),
+        Layout(
+            title="DINOv2 with a classifier",
+            sections=("", "state_dict"),
+            rules=(*under("dinov2.", naming_vit.TRANSFORMERS_DINOV2), drop("classifier.{p}", "the classifier")),
+            families=("ViT",),
+        ),
+        Layout(
+            title="ConvNeXt",
+            sections=("", "state_dict"),
+            rules=(
+                *naming_convnext.TRANSFORMERS_V1,
+                *under("convnext.", naming_convnext.TRANSFORMERS_V1),
+                drop("classifier.{p}", "the classifier"),
+            ),
+        ),
+        Layout(
+            title="ConvNeXt V2",
+            sections=("", "state_dict"),
+            rules=(
+                *naming_convnext.TRANSFORMERS_V2,
+                *under("convnextv2.", naming_convnext.TRANSFORMERS_V2),
+                drop("classifier.{p}", "the classifier"),
+            ),
+        ),
+        Layout(title="DINOv3's ConvNeXt", sections=("", "state_dict"), rules=naming_convnext.TRANSFORMERS_DINOV3),
     ),
     pixels=None,
 )
@@ -69,4 +138,4 @@ DETECTRON2 = Method(
     pixels=None,
 )
 
-METHODS = (CONVNEXT, TIMM, DETECTRON2)
+METHODS = (CONVNEXT, TIMM, TRANSFORMERS, DETECTRON2)

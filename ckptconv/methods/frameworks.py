@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ckptconv.methods import naming, naming_convnext
+from ckptconv.methods import naming_convnext, naming_vit
 from ckptconv.methods.interface import Layout, Method, Release
-from ckptconv.methods.naming import MM_SWIN, NUMBERED, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
+from ckptconv.methods.naming import NUMBERED
+from ckptconv.methods.naming_swin import MM_SWIN, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
 from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
@@ -46,7 +47,7 @@ GENERIC = Method(
 )
 
 _MM_REST = (
-    drop("neck.{key...}", "the neck: a projector"),
+    drop("neck.{key...}", "the neck: a projector, or a decoder"),
     drop("head.{key...}", "the pretext task's head"),
     drop("queue", "the negatives"),
     drop("queue_ptr", "the negatives"),
@@ -63,6 +64,8 @@ _MM_REST = (
     drop("enc_dec_projectors.{key...}", "the layers between SparK's encoder and decoder"),
     drop("mask_tokens.{key...}", "SparK's mask tokens"),
 )
+
+_MM_TARGETS = drop("target_generator.{p...}", "what computes the targets of MaskFeat, BEiT and CAE")
 
 MMSELFSUP = Method(
     name="mmselfsup",
@@ -89,6 +92,27 @@ MMSELFSUP = Method(
                 drop("head.{key...}", "the head: a classifier"),
             ),
             families=("Swin",),
+        ),
+        Layout(
+            title="training checkpoint of a vision transformer",
+            sections=("state_dict",),
+            rules=(
+                *under("backbone.", naming_vit.MMPRETRAIN_VIT),
+                *_MM_REST,
+                _MM_TARGETS,
+            ),
+            families=("ViT",),
+        ),
+        Layout(
+            title="training checkpoint of a BEiT",
+            sections=("state_dict",),
+            rules=(
+                *under("backbone.", naming_vit.MMPRETRAIN_BEIT),
+                *_MM_REST,
+                _MM_TARGETS,
+                drop("teacher.{key...}", "CAE's encoder of targets: a copy"),
+            ),
+            families=("BEiT",),
         ),
     ),
     pixels=None,
@@ -128,6 +152,16 @@ VISSL = Method(
     ),
 )
 
+_LIGHTLY_VIT = (
+    drop("mask_token", "what stands for hidden patches"),
+    drop("vit.head.{p}", "timm's classifier, which is never used"),
+    keep("vit.{key...}", "{key...}"),
+)
+_LIGHTLY_LOSS = (
+    drop("criterion.{key...}", "what the loss keeps between steps"),
+    drop("{part}_criterion.{key...}", "what a part of the loss keeps between steps"),
+    drop("online_classifier.{key...}", "the classifier that watches the training"),
+)
 _LIGHTLY_REST = (
     drop("{twin}_backbone.{key...}", "another copy of the backbone (key, student, teacher or anchor)"),
     drop("backbone_momentum.{key...}", "the momentum copy of the backbone"),
@@ -136,8 +170,7 @@ _LIGHTLY_REST = (
     drop("{twin}_projection_head.{key...}", "a copy of the projection head"),
     drop("prediction_head.{key...}", "the prediction head"),
     drop("prototypes.{key...}", "the prototypes"),
-    drop("criterion.{key...}", "what the loss keeps between steps"),
-    drop("online_classifier.{key...}", "the classifier that watches the training"),
+    *_LIGHTLY_LOSS,
 )
 
 LIGHTLY = Method(
@@ -154,6 +187,29 @@ LIGHTLY = Method(
             title="example: nn.Sequential(*list(resnet.children())[:-1])",
             sections=("state_dict",),
             rules=(*under("backbone.", NUMBERED), *_LIGHTLY_REST),
+        ),
+        Layout(  # benchmarks/imagenet/vitb16: timm's ViT comes with a classifier; of DINO, backbone is the teacher
+            title="benchmark: timm's ViT",
+            sections=("state_dict",),
+            rules=(
+                *under("backbone.", _LIGHTLY_VIT),
+                *_LIGHTLY_REST,
+                drop("decoder_embed.{p}", "MAE's way into its decoder"),
+                drop("decoder.{p...}", "MAE's decoder"),
+            ),
+            families=("ViT",),
+        ),
+        Layout(
+            title="benchmark: timm's ViT, as student and teacher alone",
+            sections=("state_dict",),
+            rules=(
+                *under("teacher_backbone.", _LIGHTLY_VIT),
+                drop("student_backbone.{key...}", "the student of iBOT, DINOv2 and CAPI"),
+                drop("teacher_{part}.{p...}", "a head of the teacher"),
+                drop("student_{part}.{p...}", "a head of the student"),
+                *_LIGHTLY_LOSS,
+            ),
+            families=("ViT",),
         ),
     ),
     pixels=None,
@@ -270,47 +326,4 @@ BOLTS = Method(
     ),
 )
 
-TRANSFORMERS = Method(
-    name="transformers",
-    title="Hugging Face transformers' names",
-    repository="huggingface/transformers",
-    layouts=(
-        Layout(title="backbone", sections=("", "state_dict"), rules=naming.TRANSFORMERS),
-        Layout(
-            title="network with a classifier",
-            sections=("", "state_dict"),
-            rules=(*under("resnet.", naming.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
-        ),
-        Layout(
-            title="ConvNeXt",
-            sections=("", "state_dict"),
-            rules=(
-                *naming_convnext.TRANSFORMERS_V1,
-                *under("convnext.", naming_convnext.TRANSFORMERS_V1),
-                drop("classifier.{p}", "the classifier"),
-            ),
-        ),
-        Layout(
-            title="ConvNeXt V2",
-            sections=("", "state_dict"),
-            rules=(
-                *naming_convnext.TRANSFORMERS_V2,
-                *under("convnextv2.", naming_convnext.TRANSFORMERS_V2),
-                drop("classifier.{p}", "the classifier"),
-            ),
-        ),
-        Layout(title="DINOv3's ConvNeXt", sections=("", "state_dict"), rules=naming_convnext.TRANSFORMERS_DINOV3),
-    ),
-    pixels=None,
-)
-
-METHODS = (
-    TORCHVISION,
-    GENERIC,
-    MMSELFSUP,
-    VISSL,
-    LIGHTLY,
-    SOLO_LEARN,
-    BOLTS,
-    TRANSFORMERS,
-)
+METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS)

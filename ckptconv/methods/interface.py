@@ -17,6 +17,7 @@ class Pixels:
 
 
 IMAGENET = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+HALF = Pixels((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 UNIT = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 """From 0 to 1, as `ToTensor` gives them where nothing normalises after it."""
 

@@ -66,6 +66,33 @@ MAE = Method(
     ),
 )
 
+MASKFEAT = Method(
+    name="maskfeat",
+    title="MaskFeat",
+    paper="https://arxiv.org/abs/2112.09133",
+    repository="facebookresearch/SlowFast",
+    layouts=(
+        Layout(  # a plain ViT without its last norm: slowfast/models/masked.py
+            title="training checkpoint",
+            sections=("model_state",),
+            rules=(
+                drop("mask_token", "what stands for hidden patches"),
+                drop("pred_head.{p...}", "the head that predicts gradients' directions"),
+                drop("hogs.{p...}", "what computes gradients' directions"),
+                *_ENCODER,
+            ),
+            families=("ViT",),
+        ),
+    ),
+    releases=tuple(
+        Release(
+            f"maskfeat_vit_{size}",
+            f"{_FB}pyslowfast/masked_models/in1k_VIT_{size.upper()}_MaskFeat_PT_epoch_01600.pyth",
+        )
+        for size in ("b", "l")
+    ),
+)
+
 FCMAE = Method(
     name="fcmae",
     title="FCMAE of ConvNeXt V2",
@@ -94,4 +121,4 @@ FCMAE = Method(
     ),
 )
 
-METHODS = (SPARK, MAE, FCMAE)
+METHODS = (SPARK, MAE, MASKFEAT, FCMAE)

@@ -150,7 +150,6 @@ VICREGL = Method(
     ),
 )
 
-
 SCRL = Method(
     name="scrl",
     title="SCRL, and its BYOL",

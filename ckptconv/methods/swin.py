@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.methods.interface import Layout, Method, Release
-from ckptconv.methods.naming import SWIN_COORDINATES, SWIN_INDEX, SWIN_MASK
+from ckptconv.methods.naming_swin import SWIN_COORDINATES, SWIN_INDEX, SWIN_MASK
 from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.methods.interface import Layout, Method, Release
-from ckptconv.methods.naming import SWIN_INDEX
+from ckptconv.methods.naming_swin import SWIN_INDEX
 from ckptconv.ops import concat, scale
 from ckptconv.rules import drop, fuse, keep, under
 
@@ -118,6 +118,7 @@ DINOV2 = Method(
     ),
 )
 
+_AGAIN = "the last norm again: the same tensor under its other name"
 _DINOV3 = (
     drop("mask_token", "what stands for hidden patches"),
     drop("local_cls_norm.{p}", "a norm that is used in training alone"),
@@ -139,9 +140,9 @@ DINOV3 = Method(
     paper="https://arxiv.org/abs/2508.10104",
     repository="facebookresearch/dinov3",
     layouts=(
-        Layout(title="released backbone", sections=("",), rules=_DINOV3, families=("ViT",)),
+        Layout(title="released ViT", sections=("",), rules=_DINOV3, families=("ViT",)),
         Layout(
-            title="training checkpoint, teacher",
+            title="training checkpoint of a ViT, teacher",
             sections=("teacher",),
             rules=(*under("backbone.", _DINOV3), *_HEADS),
             families=("ViT",),

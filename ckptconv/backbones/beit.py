@@ -1,0 +1,179 @@
+"""The BEiT family in its authors' names: a ViT whose attention has biases of relative positions, and none for keys.
+
+Source of names and shapes: microsoft/unilm, `beit/modeling_pretrain.py` and `beit/modeling_finetune.py`; CAE's encoder
+(`models/modeling_cae_helper.py`) is one with absolute positions. The table of relative positions is shared by all
+blocks in pre-training, and each block's own in fine-tuning. MMPretrain's `BEiTViT` (1.2.0) holds either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ckptconv.backbones.blocks import blocks_of, lengths, most_common, patch_of, width_of
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.rules import Rule, keep
+from ckptconv.spec import StateSpec
+
+_SIZES = {(192, 12): "Ti", (384, 12): "S", (768, 12): "B", (1024, 24): "L"}
+_IMAGE = 224
+_TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
+
+
+@dataclass(frozen=True)
+class Beit:
+    """Widths of tokens and MLPs, depth, patches, patches a side of the image, heads, and parts."""
+
+    dim: int
+    depth: int
+    hidden: int
+    patch: int
+    grid: int
+    heads: int
+    in_channels: int = 3
+    absolute: bool = False
+    shared: bool = True
+    own: bool = False
+    layer_scale: bool = True
+    qv_bias: bool = True
+    norm: bool = True
+
+    @property
+    def family(self) -> str:
+        return FAMILY.name
+
+    @property
+    def name(self) -> str:
+        return f"BEiT-{_SIZES.get((self.dim, self.depth), f'{self.dim}x{self.depth}')}/{self.patch}"
+
+    def entries(self) -> Mapping[str, tuple[int, ...]]:
+        dim, hidden, tokens = self.dim, self.hidden, self.grid**2 + 1
+        entries: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, dim)}
+
+        def layer(name: str, *shape: int) -> None:
+            entries.update({f"{name}.weight": shape, f"{name}.bias": shape[:1]})
+
+        def relative(at: str) -> None:
+            entries[f"{at}{_TABLE}"] = ((2 * self.grid - 1) ** 2 + 3, self.heads)
+            entries[f"{at}{_INDEX}"] = (tokens, tokens)
+
+        if self.absolute:
+            entries["pos_embed"] = (1, tokens, dim)
+        layer("patch_embed.proj", dim, self.in_channels, self.patch, self.patch)
+        if self.shared:
+            relative("rel_pos_bias.")
+        for i in range(self.depth):
+            at = f"blocks.{i}."
+            if self.layer_scale:
+                entries.update({f"{at}gamma_1": (dim,), f"{at}gamma_2": (dim,)})
+            layer(f"{at}norm1", dim)
+            if self.qv_bias:
+                entries.update({f"{at}attn.q_bias": (dim,), f"{at}attn.v_bias": (dim,)})
+            if self.own:
+                relative(f"{at}attn.")
+            entries[f"{at}attn.qkv.weight"] = (3 * dim, dim)
+            layer(f"{at}attn.proj", dim, dim)
+            layer(f"{at}norm2", dim)
+            layer(f"{at}mlp.fc1", hidden, dim)
+            layer(f"{at}mlp.fc2", dim, hidden)
+        if self.norm:
+            layer("norm", dim)
+        return entries
+
+    def optional(self, name: str) -> bool:
+        """An index follows from the grid, and every network makes its own."""
+        return name.endswith(_INDEX)
+
+    def settings(self) -> Mapping[str, object]:
+        return {
+            "family": self.family,
+            "embed_dim": self.dim,
+            "depth": self.depth,
+            "heads": self.heads,
+            "hidden_dim": self.hidden,
+            "mlp_ratio": self.hidden / self.dim,
+            "patch_size": self.patch,
+            "grid": self.grid,
+            "in_channels": self.in_channels,
+            "absolute_positions": self.absolute,
+            "shared_relative_positions": self.shared,
+            "own_relative_positions": self.own,
+            "layer_scale": self.layer_scale,
+            "qv_bias": self.qv_bias,
+            "final_norm": self.norm,
+        }
+
+    def obstacle(self, target: str) -> str:
+        if target != "mmpretrain":
+            return ""
+        if self.in_channels != 3:
+            return f"its patches take {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
+        if self.shared and self.own:
+            return "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other"
+        return ""
+
+    def dialect(self, target: str) -> Dialect:
+        return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
+
+
+_MMPRETRAIN: tuple[Rule, ...] = (
+    keep("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}"),
+    keep("blocks.{i}.norm1.{p}", "backbone.layers.{i}.ln1.{p}"),
+    keep("blocks.{i}.norm2.{p}", "backbone.layers.{i}.ln2.{p}"),
+    keep("blocks.{i}.mlp.fc1.{p}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
+    keep("blocks.{i}.mlp.fc2.{p}", "backbone.layers.{i}.ffn.layers.1.{p}"),
+    keep("blocks.{i}.{key...}", "backbone.layers.{i}.{key...}"),
+    keep("norm.{p}", "backbone.ln1.{p}"),
+    keep("{key...}", "backbone.{key...}"),
+)
+
+
+def _side(squared: int) -> int:
+    """The whole number whose square it is; 0 if there is none."""
+    side = math.isqrt(max(squared, 0))
+    return side if side * side == squared else 0
+
+
+def _grid(state: StateSpec, patch: int) -> int:
+    """Patches a side, as most tensors of positions have it; that of a usual image if none tells."""
+    votes = []
+    for name, spec in state.items():
+        if name.endswith(_TABLE) and spec.shape:
+            votes.append((_side(spec.shape[0] - 3) + 1) // 2)
+        elif name.endswith(_INDEX) and spec.shape:
+            votes.append(_side(spec.shape[-1] - 1))
+        elif name == "pos_embed" and len(spec.shape) > 1:
+            votes.append(_side(spec.shape[1] - 1))
+    return most_common(votes) or _IMAGE // patch
+
+
+def read(state: StateSpec) -> Beit | None:
+    """The BEiT that most of these shapes speak for, or None if the names are not a BEiT's."""
+    depth, parts = blocks_of(state)
+    dim = width_of(parts)
+    shared = any(name.startswith("rel_pos_bias.") for name in state)
+    own = any(part.endswith((_TABLE, _INDEX)) for part in parts)
+    biased = "attn.q_bias" in parts or "attn.v_bias" in parts
+    if not depth or not dim or not (shared or own or biased) or "attn.qkv.weight" not in parts:
+        return None
+    patch, channels = patch_of(state)
+    tables = [spec.shape[1] for name, spec in state.items() if name.endswith(_TABLE) and len(spec.shape) > 1]
+    return Beit(
+        dim=dim,
+        depth=depth,
+        hidden=most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1)) or 4 * dim,
+        patch=patch,
+        grid=_grid(state, patch),
+        heads=most_common(tables) or max(dim // 64, 1),
+        in_channels=channels,
+        absolute="pos_embed" in state,
+        shared=shared,
+        own=own,
+        layer_scale="gamma_1" in parts or "gamma_2" in parts,
+        qv_bias=biased,
+        norm=any(name.startswith("norm.") for name in state),
+    )
+
+
+FAMILY = Family(name="BEiT", read=read, targets=("mmpretrain", "beit"))

@@ -1,0 +1,110 @@
+"""Methods that train the BEiT family: they predict what another network says of hidden patches.
+
+BEiT of ImageNet-22k was fed other pixels than data2vec, and their files have the same names: `auto` names the layout.
+"""
+
+from __future__ import annotations
+
+from ckptconv.methods.interface import HALF, Layout, Method, Release
+from ckptconv.rules import drop, keep
+
+_FB = "https://dl.fbaipublicfiles.com/"
+_UNILM = "https://conversationhub.blob.core.windows.net/beit-share-public/"
+
+_MASK = drop("mask_token", "what stands for hidden patches")
+_PRETRAINED = (
+    Layout(
+        title="pre-trained network",
+        sections=("model", "module"),
+        rules=(_MASK, drop("lm_head.{p}", "the head that predicts"), keep("{key...}", "{key...}")),
+        families=("BEiT",),
+    ),
+)
+
+BEIT_NAMES = Method(
+    name="beit-names",
+    title="BEiT's names, which do not tell the pixels: see beit and data2vec",
+    repository="microsoft/unilm",
+    layouts=_PRETRAINED,
+    pixels=None,
+)
+
+BEIT = Method(
+    name="beit",
+    title="BEiT of ImageNet-22k",
+    paper="https://arxiv.org/abs/2106.08254",
+    repository="microsoft/unilm",
+    layouts=_PRETRAINED,
+    pixels=HALF,  # README.md of beit/: 0.5 and 0.5, but on ImageNet-1k
+    releases=tuple(
+        Release(
+            f"beit_{size}_patch16_224_pt22k",
+            f"https://unilm.blob.core.windows.net/beit/beit_{size}_patch16_224_pt22k.pth",
+        )
+        for size in ("base", "large")
+    ),
+    guess=False,  # the names are data2vec's, too
+)
+
+BEITV2 = Method(
+    name="beitv2",
+    title="BEiT v2",
+    paper="https://arxiv.org/abs/2208.06366",
+    repository="microsoft/unilm",
+    layouts=(
+        Layout(  # what cls_pt_layers are blocks of is the pretext task alone: beit2/modeling_pretrain.py
+            title="pre-trained network with its layers for the class token",
+            sections=("model", "module"),
+            rules=(
+                _MASK,
+                drop("lm_head.{p}", "the head that predicts"),
+                drop("cls_pt_{part}.{p...}", "the layers that train the class token"),
+                keep("{key...}", "{key...}"),
+            ),
+            families=("BEiT",),
+        ),
+    ),
+    releases=tuple(
+        Release(f"beitv2_{size}_patch16_224_pt1k", f"{_UNILM}beitv2/beitv2_{size}_patch16_224_pt1k.pth")
+        for size in ("base", "large")
+    ),
+)
+
+DATA2VEC = Method(
+    name="data2vec",
+    title="data2vec's vision transformers",
+    paper="https://arxiv.org/abs/2202.03555",
+    repository="facebookresearch/data2vec_vision",
+    layouts=_PRETRAINED,
+    releases=tuple(
+        Release(f"data2vec_vision_{name}", f"{_FB}fairseq/data2vec/data2vec_vision/{name}/checkpoint-799.pth")
+        for name in ("base_800", "large_800", "large_1600")
+    ),
+    guess=False,  # the names are BEiT's, too
+)
+
+CAE = Method(
+    name="cae",
+    title="CAE",
+    paper="https://arxiv.org/abs/2202.03026",
+    repository="Atten4Vis/CAE",
+    layouts=(
+        Layout(  # lxtGH/CAE has a neck where Atten4Vis/CAE has a regresser and a decoder: models/modeling_cae.py
+            title="training checkpoint",
+            sections=("model",),
+            rules=(
+                keep("encoder.{key...}", "{key...}"),
+                _MASK,
+                drop("rd_pos_embed", "the positions of regresser and decoder"),
+                drop("pretext_neck.{p...}", "the regresser and decoder"),
+                drop("regresser.{p...}", "the regresser"),
+                drop("decoder.{p...}", "the decoder"),
+                drop("encoder_to_{layer}.{p}", "the way from the encoder on"),
+                drop("alignment_encoder.{p...}", "the encoder of targets: a copy"),
+            ),
+            families=("BEiT",),
+        ),
+    ),
+)
+
+METHODS = (BEIT_NAMES, BEIT, BEITV2, DATA2VEC, CAE)

@@ -1,0 +1,45 @@
+"""Rules that rows of several families share: a Swin's parts under names that are not its authors', and its buffers."""
+
+from __future__ import annotations
+
+from ckptconv.ops import regroup
+from ckptconv.rules import Rule, drop, keep
+
+_INDEX = "where in its table a pair of pixels finds its bias: computed anew"
+_MASK = "what shifted windows may not see, for one size of image: computed anew"
+
+SWIN_INDEX: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn.relative_position_index", _INDEX),)
+SWIN_MASK: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn_mask", _MASK),)
+SWIN_COORDINATES: tuple[Rule, ...] = (
+    drop("layers.{s}.blocks.{b}.attn.relative_coords_table", "the positions inside a window: computed anew"),
+)
+"""The buffers of microsoft/Swin-Transformer, the last of version 2; who computes masks at run time saves none."""
+
+TIMM_SWIN: tuple[Rule, ...] = (
+    *SWIN_INDEX,
+    *SWIN_MASK,
+    *(keep(f"layers.{s + 1}.downsample.{{key...}}", f"layers.{s}.downsample.{{key...}}") for s in range(3)),
+    keep("layers.{s}.blocks.{key...}", "layers.{s}.blocks.{key...}"),
+    keep("patch_embed.{key...}", "patch_embed.{key...}"),
+    keep("norm.{p}", "norm.{p}"),
+)
+"""timm/models/swin_transformer.py since 0.9: a stage begins by merging patches, in the authors' order of columns.
+Buffers are saved up to 0.9.2 at least, and no more by 0.9.16."""
+
+_ROWS_FIRST = (0, 2, 1, 3)
+
+MM_SWIN: tuple[Rule, ...] = (
+    drop("stages.{s}.blocks.{b}.attn.w_msa.relative_position_index", _INDEX),
+    drop("stages.{s}.blocks.{b}.attn.attn_mask", _MASK),
+    keep("patch_embed.projection.{p}", "patch_embed.proj.{p}"),
+    keep("patch_embed.norm.{p}", "patch_embed.norm.{p}"),
+    keep("stages.{s}.blocks.{b}.attn.w_msa.{key...}", "layers.{s}.blocks.{b}.attn.{key...}"),
+    keep("stages.{s}.blocks.{b}.ffn.layers.0.0.{p}", "layers.{s}.blocks.{b}.mlp.fc1.{p}"),
+    keep("stages.{s}.blocks.{b}.ffn.layers.1.{p}", "layers.{s}.blocks.{b}.mlp.fc2.{p}"),
+    keep("stages.{s}.blocks.{b}.{norm}.{p}", "layers.{s}.blocks.{b}.{norm}.{p}"),
+    keep("stages.{s}.downsample.reduction.{p}", "layers.{s}.downsample.reduction.{p}", regroup(1, _ROWS_FIRST, True)),
+    keep("stages.{s}.downsample.norm.{p}", "layers.{s}.downsample.norm.{p}", regroup(0, _ROWS_FIRST, True)),
+    keep("norm3.{p}", "norm.{p}"),
+)
+"""mmpretrain/models/backbones/swin_transformer.py: nn.Unfold merges patches, and the last stage's output is normed.
+Masks are in files of mmcls older than the third version of that class."""
