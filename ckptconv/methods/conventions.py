@@ -40,19 +40,12 @@ TIMM = Method(
         Layout(  # older versions have the authors' names
             title="Swin, since version 0.9",
             sections=_FLAT,
-            rules=(*naming_swin.TIMM_SWIN, drop("head.fc.{p}", "the classifier")),
+            rules=(*naming_swin.TIMM_SWIN, _TIMM_HEAD),
             families=("Swin",),
         ),
         Layout(title="ConvNeXt", sections=_FLAT, rules=(*naming_convnext.TIMM, _TIMM_HEAD)),
         Layout(
             title="ConvNeXt with 1x1 convolutions", sections=_FLAT, rules=(*naming_convnext.TIMM_CONVOLVED, _TIMM_HEAD)
-        ),
-        Layout(title="bare ViT", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ViT",)),
-        Layout(
-            title="ViT with a classifier",
-            sections=_FLAT,
-            rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
-            families=("ViT",),
         ),
     ),
     pixels=None,
