@@ -41,7 +41,7 @@ SMALL = swin(96, (2, 2, 18, 2))
 BASE = swin(128, (2, 2, 18, 2), 12)
 LARGE = swin(192, (2, 2, 18, 2), 12, windows=(12, 12, 12, 6))
 V2 = swin(96, (2, 2, 6, 2), windows=(), version=2)
-MINI = Swin(16, 32, (2, 2, 2, 1), (2, 4, 4, 8), (3,) * 4)
+MINI = Swin(16, 32, (2, 2, 2, 1), (2, 4, 8, 16), (3,) * 4)
 
 
 def state(entries: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
