@@ -228,9 +228,9 @@ def read(state: StateSpec) -> Swin | None:
     inner = [*said(("mlp.fc1.weight", "mlp.fc1.bias"), 0, 0), *said(("mlp.fc2.weight",), 1, 2)]
     depths = [sum(n > 1 for n in seen.values()) for seen in blocks]
     stages = max([s + 1 for s, n in enumerate(depths) if n] + [s + 2 for s, n in merges.items() if n > 1], default=1)
-    tables = said(("attn.relative_position_bias_table",), 1, 2)
+    tables = said(("attn.relative_position_bias_table",), 1, 0)
     scales = said(("attn.logit_scale",), 0, 3)
-    rows = said(("attn.relative_position_bias_table",), 0, 2)
+    rows = said(("attn.relative_position_bias_table",), 0, 0)
     windows = [(s, (isqrt(n) + 1) // 2) for s, n in rows if isqrt(n) ** 2 == n and isqrt(n) % 2]
     version = 2 if len(scales) > len(tables) else 1
     heads = scales if version == 2 else tables
