@@ -77,6 +77,11 @@ def _resnet(settings: Mapping[str, Any]) -> Network:
 _ADAMW = {"type": "AdamW", "betas": (0.9, 0.999), "weight_decay": 0.05}
 
 
+def _whole(ratio: float) -> float:
+    """4 for 4.0: MMDetection multiplies by it, and takes the product for a number of channels."""
+    return int(ratio) if ratio == int(ratio) else ratio
+
+
 def _swin(settings: Mapping[str, Any]) -> Network:
     width = settings["embed_dims"]
     arguments = {
@@ -85,12 +90,14 @@ def _swin(settings: Mapping[str, Any]) -> Network:
         "depths": list(settings["depths"]),
         "num_heads": list(settings["num_heads"]),
         "window_size": settings["window_size"],
-        "mlp_ratio": settings["mlp_ratio"],
+        "mlp_ratio": _whole(settings["mlp_ratio"]),
         "drop_path_rate": 0.2,
         "convert_weights": False,
     }
     usual = {"patch_size": 4, "patch_norm": True, "qkv_bias": True}
     arguments |= {key: settings[key] for key, value in usual.items() if settings[key] != value}
+    if settings["patch_size"] != 4:
+        arguments["strides"] = [settings["patch_size"], 2, 2, 2]
     if settings.get("eps"):
         arguments["norm_cfg"] = {"type": "LN", "eps": settings["eps"]}
     undecayed = {name: {"decay_mult": 0.0} for name in ("absolute_pos_embed", "relative_position_bias_table", "norm")}
@@ -143,7 +150,7 @@ def _vitdet(settings: Mapping[str, Any]) -> Network:
         "embed_dim": width,
         "depth": depth,
         "num_heads": settings["heads"],
-        "mlp_ratio": settings["mlp_ratio"],
+        "mlp_ratio": _whole(settings["mlp_ratio"]),
         "patch_size": settings["patch_size"],
         "qkv_bias": settings["qkv_bias"],
         "pretrain_img_size": settings["grid"] * settings["patch_size"],

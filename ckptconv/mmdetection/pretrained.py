@@ -11,13 +11,14 @@ from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.errors import UsageError, VerdictError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
-from ckptconv.identify import choose
+from ckptconv.identify import choose, nearest
+from ckptconv.matching import Move, spoken
 from ckptconv.methods.interface import Method, Pixels
 from ckptconv.mmdetection.networks import Network, network
 from ckptconv.planning import Options
 from ckptconv.provenance import origin
 from ckptconv.rules import keep
-from ckptconv.spec import Section
+from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.transform import as_they_are
 from ckptconv.witness import fingerprint
 
@@ -55,7 +56,7 @@ def pretrained(path: str) -> Pretrained:
         if said is None:
             raise _not_converted(path, checkpoint)
         section = section_of(checkpoint)
-        backbone = read_back(checkpoint.sections, section)
+        backbone = read_back(checkpoint.sections, section, said.target)
         built = network(backbone, said.facts)
         if built is None or said.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
@@ -66,20 +67,33 @@ def pretrained(path: str) -> Pretrained:
         return Pretrained(path, checkpoint.format, said.method, backbone, built, said.pixels, mark)
 
 
-def read_back(sections: Mapping[str, Section], section: str) -> Backbone:
-    """The network of a converted file, from its names: canonical ones, or those that a target has for them.
+def read_back(sections: Mapping[str, Section], section: str, target: str) -> Backbone:
+    """The network of a converted file, from its names: canonical ones, or those that ``target`` has for them.
 
     Raises VerdictError where they are no network's.
     """
     options = Options(section=section)
-    try:
-        plan = choose(sections, [keep("{key...}", "{key...}")], options).plan
-    except VerdictError:
-        plan = choose(sections, "auto", options).plan
-        if plan.dropped:
-            raise
+    as_they_stand = [keep("{key...}", "{key...}")]
+    plan = nearest(sections, as_they_stand, options).plan
+    if not plan.complete and not _speaks(sections[section].tensors, plan.backbone, target):
+        plan = nearest(sections, "auto", options).plan
+        if plan.dropped or not plan.complete:
+            plan = choose(sections, as_they_stand, options).plan
     assert plan.backbone is not None
     return plan.backbone
+
+
+def _speaks(state: StateSpec, backbone: Backbone | None, target: str) -> bool:
+    """Whether these are just the names and shapes that ``target`` has for this network."""
+    if backbone is None or target not in FAMILIES[backbone.family].targets:
+        return False
+    itself = keep("{key...}", "{key...}")
+    moves = [
+        Move((name,), name, None, TensorSpec(shape, DTYPES["float32"]), itself)
+        for name, shape in backbone.entries().items()
+    ]
+    spoken_of = {m.target: m.spec.shape for m in spoken(moves, backbone.dialect(target).rules).moves}
+    return {name: spec.shape for name, spec in state.items()} == spoken_of
 
 
 def fresh_names(checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -88,7 +102,7 @@ def fresh_names(checkpoint: Checkpoint) -> tuple[str, ...]:
     if said is None:
         return ()
     try:
-        backbone = read_back(checkpoint.sections, section_of(checkpoint))
+        backbone = read_back(checkpoint.sections, section_of(checkpoint), said.target)
     except VerdictError:
         return ()
     known = said.target in FAMILIES[backbone.family].targets

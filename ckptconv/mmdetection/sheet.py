@@ -136,7 +136,8 @@ class Sheet:
         if net.stands_on:
             self._adapted()
             return
-        stages = tuple(detector.backbone.get("out_indices", range(4)))[first:]
+        taken = next((t for t in detector.widths.values()), (0, 1, 2, 3))
+        stages = (taken if isinstance(taken, tuple) else (taken,))[first:]
         self._set(f"{at}._delete_", True)
         for key, value in {**net.arguments, "out_indices": list(stages)}.items():
             self._set(f"{at}.{key}", value)
