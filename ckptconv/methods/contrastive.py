@@ -26,7 +26,7 @@ MOCO = Method(
         ),
     ),
     releases=tuple(
-        Release(name, f"{_FB}moco/moco_checkpoints/{name}/{name}_pretrain.pth.tar", md5)
+        Release(name, f"{_FB}moco/moco_checkpoints/{name}/{name}_pretrain.pth.tar", md5, backbone="ResNet-50")
         for name, md5 in (("moco_v1_200ep", "b251726a"), ("moco_v2_200ep", "59fd9945"), ("moco_v2_800ep", "a04e12f8"))
     ),
 )
@@ -49,7 +49,8 @@ MOCOV3 = Method(
         ),
     ),
     releases=tuple(
-        Release(f"mocov3_r50_{n}ep", f"{_FB}moco-v3/r-50-{n}ep/r-50-{n}ep.pth.tar") for n in (100, 300, 1000)
+        Release(f"mocov3_r50_{n}ep", f"{_FB}moco-v3/r-50-{n}ep/r-50-{n}ep.pth.tar", backbone="ResNet-50")
+        for n in (100, 300, 1000)
     ),
 )
 
@@ -120,7 +121,11 @@ RESIM = Method(
         ),
     ),
     releases=tuple(
-        Release(f"resim_fpn_{n}ep", f"https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_{n}ep.pth.tar")
+        Release(
+            f"resim_fpn_{n}ep",
+            f"https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_{n}ep.pth.tar",
+            backbone="ResNet-50",
+        )
         for n in (200, 400)
     ),
 )
@@ -222,11 +227,13 @@ SIMCLR_SPIJKERVET = Method(
     ),
     pixels=UNIT,  # simclr/modules/transformations/simclr.py ends with ToTensor
     releases=tuple(
-        Release(f"spijkervet_{name}", f"https://github.com/Spijkervet/SimCLR/releases/download/{path}")
-        for name, path in (
-            ("r50_100ep", "1.2/checkpoint_100.tar"),
-            ("r18_100ep", "1.1/checkpoint_100.tar"),
-            ("r18_40ep", "1.0/checkpoint_40.tar"),
+        Release(
+            f"spijkervet_{name}", f"https://github.com/Spijkervet/SimCLR/releases/download/{path}", backbone=backbone
+        )
+        for name, path, backbone in (
+            ("r50_100ep", "1.2/checkpoint_100.tar", "ResNet-50"),
+            ("r18_100ep", "1.1/checkpoint_100.tar", "ResNet-18"),
+            ("r18_40ep", "1.0/checkpoint_40.tar", "ResNet-18"),
         )
     ),
 )

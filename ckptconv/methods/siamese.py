@@ -26,8 +26,12 @@ SIMSIAM = Method(
         ),
     ),
     releases=(
-        Release("simsiam_100ep", f"{_FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar"),
-        Release("simsiam_100ep_bs256", f"{_FB}simsiam/models/100ep-256bs/pretrain/checkpoint_0099.pth.tar"),
+        Release("simsiam_100ep", f"{_FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar", backbone="ResNet-50"),
+        Release(
+            "simsiam_100ep_bs256",
+            f"{_FB}simsiam/models/100ep-256bs/pretrain/checkpoint_0099.pth.tar",
+            backbone="ResNet-50",
+        ),
     ),
 )
 
@@ -49,8 +53,13 @@ BARLOWTWINS = Method(
         _BARE,
     ),
     releases=(
-        Release("barlowtwins_resnet50", f"{_FB}barlowtwins/ljng/resnet50.pth"),
-        Release("barlowtwins_checkpoint", f"{_FB}barlowtwins/ljng/checkpoint.pth"),
+        Release("barlowtwins_resnet50", f"{_FB}barlowtwins/ljng/resnet50.pth", backbone="ResNet-50"),
+        Release("barlowtwins_checkpoint", f"{_FB}barlowtwins/ljng/checkpoint.pth", backbone="ResNet-50"),
+        Release(  # hubconf.py's
+            "barlowtwins_hub",
+            f"{_FB}barlowtwins/ep1000_bs2048_lrw0.2_lrb0.0048_lambd0.0051/resnet50.pth",
+            backbone="ResNet-50",
+        ),
     ),
 )
 
@@ -68,8 +77,13 @@ VICREG = Method(
         _BARE,
     ),
     releases=tuple(
-        Release(f"vicreg_{name}", f"{_FB}vicreg/{name}.pth")
-        for name in ("resnet50", "resnet50_fullckpt", "resnet50x2", "resnet50x2_fullckpt")
+        Release(f"vicreg_{name}{full}", f"{_FB}vicreg/{name}{full}.pth", backbone=backbone)
+        for name, backbone in (
+            ("resnet50", "ResNet-50"),
+            ("resnet50x2", "ResNet-50, width x2"),
+            ("resnet200x2", "ResNet-200, width x2"),
+        )
+        for full in ("", "_fullckpt")
     ),
 )
 
@@ -85,8 +99,12 @@ DINO = Method(
         _BARE,
     ),
     releases=tuple(
-        Release(name, f"{_FB}dino/dino_resnet50_pretrain/{name}.pth")
-        for name in ("dino_resnet50_pretrain", "dino_resnet50_pretrain_full_checkpoint")
+        Release(name, f"{_FB}dino/{folder}/{file}.pth", backbone="ResNet-50")
+        for name, folder, file in (
+            ("dino_resnet50", "dino_resnet50_pretrain", "dino_resnet50_pretrain"),
+            ("dino_resnet50_full", "dino_resnet50_pretrain", "dino_resnet50_pretrain_full_checkpoint"),
+            ("dino_resnet50_100ep_full", "example_runs_logs", "dino_rn50_checkpoint"),
+        )
     ),
 )
 
@@ -118,7 +136,7 @@ VICREGL = Method(
         _BARE,
     ),
     releases=tuple(
-        Release(f"vicregl_{name}", f"{_FB}vicregl/{name}.pth")
+        Release(f"vicregl_{name}", f"{_FB}vicregl/{name}.pth", backbone="ResNet-50")
         for name in (
             "resnet50_alpha0.9",
             "resnet50_alpha0.9_fullckpt",
@@ -141,7 +159,7 @@ SCRL = Method(
         ),
     ),
     releases=tuple(
-        Release(name, f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth")
+        Release(name, f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth", backbone="ResNet-50")
         for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
     ),
 )
