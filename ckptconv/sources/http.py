@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
@@ -78,18 +78,31 @@ class _Session(requests.Session):
 
 
 class HttpFile:
-    """A file behind an address. ``shown`` is how messages name it."""
+    """A file behind an address. ``shown`` is how messages name it.
 
-    def __init__(self, url: str, shown: str, published: Digest | None = None) -> None:
+    ``state`` names what the address is pinned to, which then stands for what the server calls its state.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        shown: str,
+        published: Digest | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        state: str = "",
+    ) -> None:
         require_tls(shown, url)
         self._url, self._shown = url, shown
         self._session = _Session()
         self._session.shown = shown
         self._session.headers["User-Agent"] = f"ckptconv/{__version__}"
+        self._session.headers.update(headers or {})
         self._session.headers["Accept-Encoding"] = "identity"
         self.published = published
         self.size: int | None = None
-        self.version = ""
+        self._state = ""
+        self._pinned = state
         self.ranged = False
         self.requests = self.received = 0
         self._known = False
@@ -98,6 +111,10 @@ class HttpFile:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def version(self) -> str:
+        return self._pinned or self._state
 
     def _begin(self) -> bytes:
         """Learn about the file, and take its first bytes where parts can be had."""
@@ -137,8 +154,8 @@ class HttpFile:
     def _asked(self, start: int, end: int | None) -> requests.Response:
         """The answer to one request, once it is known to be of this file, in this state."""
         headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if self.ranged or not self._known else {}
-        if self._known and headers and self.version.startswith('ETag "'):
-            headers["If-Range"] = self.version.removeprefix("ETag ")
+        if self._known and headers and self._state.startswith('ETag "'):
+            headers["If-Range"] = self._state.removeprefix("ETag ")
         try:
             response = self._session.get(self._url, headers=headers, stream=True, timeout=_TIMEOUT)
         except requests.RequestException as error:
@@ -174,10 +191,10 @@ class HttpFile:
         if status == 206:
             size = self._part(headers.get("Content-Range", ""), size, start, end)
         etag, date = headers.get("ETag"), headers.get("Last-Modified")
-        version = f"ETag {etag}" if etag else f"Last-Modified {date}" if date else ""
+        state = f"ETag {etag}" if etag else f"Last-Modified {date}" if date else ""
         if not self._known:
-            self.size, self.version, self.ranged, self._known = size, version, status == 206, True
-        elif (size, version) != (self.size, self.version):
+            self.size, self._state, self.ranged, self._known = size, state, status == 206, True
+        elif (size, state) != (self.size, self._state):
             raise changed(shown)
 
     def _part(self, said: str, length: int | None, start: int, end: int | None) -> int:

@@ -48,12 +48,14 @@ class Far(Protocol):
     """
 
     size: int | None
-    version: str
     ranged: bool
     published: Digest | None
     head: bytes
     requests: int
     received: int
+
+    @property
+    def version(self) -> str: ...
 
     def read(self, start: int, end: int | None) -> Iterator[bytes]:
         """The bytes from ``start`` to ``end``, or to the last, in runs."""

@@ -11,7 +11,6 @@ from ckptconv.formats.source import Source
 from ckptconv.sources.interface import Digest, Far, Fetching, UnreachableError
 
 SCHEMES = ("https", "http", "hf", "s3", "gs")
-_STORED = ("hf", "s3", "gs")
 _NAMED_BY_HASH = ("download.openmmlab.com", "download.pytorch.org")
 """Hosts whose files end in the first digits of their SHA-256, as `torch.hub` and OpenMMLab's publisher name them."""
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
@@ -90,7 +89,11 @@ class Address:
 
     def _far(self) -> Far:
         scheme, _, rest = self.url.partition("://")
-        if scheme in _STORED:
+        if scheme == "hf":
+            from ckptconv.sources import hub
+
+            return hub.connect(rest, str(self), self.digest)
+        if scheme in ("s3", "gs"):
             from ckptconv.sources.objects import StoredObject
 
             return StoredObject(scheme, rest, str(self), self.digest)

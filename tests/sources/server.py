@@ -34,6 +34,7 @@ class Server:
     rate: float = 0.0
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
+    heads: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     lie: Callable[[dict[str, str]], dict[str, str]] = dict
@@ -79,12 +80,21 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def _noted(self) -> dict[str, str]:
+        return {"path": self.path, **{name.lower(): value for name, value in self.headers.items()}}
+
+    def do_HEAD(self) -> None:
+        with self.behaviour.lock:
+            self.behaviour.seen.append(self._noted())
+        status, headers = self.behaviour.heads.get(self.path, (404, {}))
+        self._send(status, {"Content-Length": "0", **headers}, [], None)
+
     def do_GET(self) -> None:
         what = self.behaviour
         wanted = self.headers.get("Range")
         with what.lock:
             what.asked.append((self.path, wanted))
-            what.seen.append(dict(self.headers))
+            what.seen.append(self._noted())
             number = len(what.asked)
             answer = what.answers.pop(0) if what.answers else None
             cut = what.cut.pop(0) if what.cut else None

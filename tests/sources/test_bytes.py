@@ -70,8 +70,8 @@ def test_an_encoder_in_mae_s_training_file_crosses_alone(tmp_path):
         assert nbytes < server.sent <= nbytes + LITTLE
 
 
-def test_the_command_says_what_crossed_and_the_file_says_what_vouches_for_it(tmp_path):
-    file = hollow.fill("lightly_moco_resnet18_sequential", tmp_path / "file.ckpt")
+def test_the_command_says_what_crossed_and_the_file_says_what_vouches_for_it(checkpoint, tmp_path):
+    file = checkpoint
     with serving(files={"/some/file.ckpt": file}) as server:
         address = f"{server.url}/some/file.ckpt"
         signed = address.replace("//", "//me:secret@") + "?signature=secret"
@@ -107,3 +107,17 @@ def test_the_command_says_what_crossed_and_the_file_says_what_vouches_for_it(tmp
         'ETag "v1"',
     )
     assert "secret" not in done.stdout + done.stderr + json.dumps(said)
+
+
+def test_a_conversion_from_afar_loads_neither_torch_nor_numpy(checkpoint, tmp_path):
+    code = """
+import sys
+sys.argv = ['ckptconv', 'convert', sys.argv[1], sys.argv[2]]
+from ckptconv.cli import main
+try: main()
+except SystemExit as end: assert not end.code
+print([m for m in ('torch', 'numpy', 'fsspec', 'huggingface_hub') if m in sys.modules])"""
+    with serving(files={"/f.ckpt": checkpoint}) as server:
+        command = [sys.executable, "-c", code, f"{server.url}/f.ckpt", str(tmp_path / "r18.pth")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]"

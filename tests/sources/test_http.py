@@ -54,8 +54,8 @@ def test_parts_are_parts(naps):
             assert take(file, start, end) == CONTENT[start:end]
         file.require_unchanged()
         assert server.requests == file.requests == 1 + len(PARTS) + 1
-        assert {s.get("If-Range") for s in server.seen[1:]} == {'"v1"'}
-        assert {s["Accept-Encoding"] for s in server.seen} == {"identity"}
+        assert {s.get("if-range") for s in server.seen[1:]} == {'"v1"'}
+        assert {s["accept-encoding"] for s in server.seen} == {"identity"}
     assert naps == []
 
 
@@ -283,7 +283,7 @@ def test_a_login_from_netrc_is_used_and_not_sent_on(naps, monkeypatch, tmp_path)
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with serving(files={"/f.pth": CONTENT}) as server, http_file(server):
-        assert server.seen[0]["Authorization"].startswith("Basic ")
+        assert server.seen[0]["authorization"].startswith("Basic ")
 
 
 def test_a_proxy_is_used(naps, monkeypatch):
