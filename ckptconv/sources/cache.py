@@ -22,7 +22,7 @@ from typing import BinaryIO
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.formats import is_page
 from ckptconv.formats.source import Source, Transfer
-from ckptconv.sources.interface import Far, Fetching
+from ckptconv.sources.interface import Far, Fetching, UnreachableError
 from ckptconv.sources.spool import room
 
 _NOTE = "ckptconv.json"
@@ -124,8 +124,8 @@ class Cache:
                     try:
                         entry = _filled(file, part, shown, name, far, fetching)
                     except BaseException as error:
-                        resumable = far.ranged and far.version and not isinstance(error, _Wrong)
-                        if not resumable:
+                        refused = isinstance(error, UnreadableError) and not isinstance(error, UnreachableError)
+                        if refused or not (far.ranged and far.version):  # else it goes on next time
                             shutil.rmtree(part, ignore_errors=True)
                         raise
                     shutil.rmtree(final, ignore_errors=True)
@@ -134,10 +134,6 @@ class Cache:
                     assert source.transfer is not None
                     source.transfer.fetched, source.transfer.requests = far.received, far.requests
                     return source
-
-
-class _Wrong(UnreadableError):
-    """What was fetched is not what was wanted: not a byte of it is of use."""
 
 
 def _filled(file: BinaryIO, part: Path, shown: str, name: str, far: Far, fetching: Fetching) -> Entry:
@@ -152,7 +148,9 @@ def _filled(file: BinaryIO, part: Path, shown: str, name: str, far: Far, fetchin
     _note(part, Entry(shown, name, far.size or 0, far.version, published))
     for run in far.read(done, far.size):
         if not done and is_page(run[:512]):
-            raise _Wrong(f"{shown} is a web page, not a checkpoint", "It may be a login page: look at it in a browser.")
+            raise UnreadableError(
+                f"{shown} is a web page, not a checkpoint", "It may be a login page: look at it in a browser."
+            )
         file.write(run)
         done += len(run)
         if fetching.progress is not None and far.size:
@@ -160,18 +158,15 @@ def _filled(file: BinaryIO, part: Path, shown: str, name: str, far: Far, fetchin
     file.flush()
     os.fsync(file.fileno())
     if not done:
-        raise _Wrong(f"{shown} is empty", "Nothing was uploaded there, or it is not the file.")
-    try:
-        far.require_unchanged()
-    except UnreadableError as error:
-        raise _Wrong(error.message, error.hint) from None
+        raise UnreadableError(f"{shown} is empty", "Nothing was uploaded there, or it is not the file.")
+    far.require_unchanged()
     if far.published is not None:
         file.seek(0)
         digest = hashlib.new(far.published.algorithm, usedforsecurity=False)
         while run := file.read(1 << 20):
             digest.update(run)
         if not digest.hexdigest().startswith(far.published.digits):
-            raise _Wrong(
+            raise UnreadableError(
                 f"{shown} is not the file its authors published: its {far.published.algorithm} is "
                 f"{digest.hexdigest()}, theirs {far.published.digits}",
                 "Nothing of it was kept. Do not use it; ask them.",

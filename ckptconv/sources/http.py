@@ -32,11 +32,11 @@ sleep = time.sleep
 
 
 class _Broken(Exception):
-    """An answer that may be better next time: what was wrong, and how long its sender asks to wait."""
+    """An answer that may be better next time: what was wrong, how long its sender asks to wait, how often to try."""
 
-    def __init__(self, what: str, wait: float | None = None) -> None:
+    def __init__(self, what: str, wait: float | None = None, tries: int = _TRIES) -> None:
         super().__init__(what)
-        self.what, self.wait = what, wait
+        self.what, self.wait, self.tries = what, wait, tries
 
 
 def is_loopback(host: str) -> bool:
@@ -239,7 +239,7 @@ class HttpFile:
         if isinstance(error, requests.exceptions.ProxyError):
             return _Broken("the proxy does not let it through")
         if "NameResolution" in repr(error):
-            return _Broken("there is no network, or no such host")
+            return _Broken("there is no network, or no such host", tries=2)
         return _Broken("the connection breaks")
 
     def require_unchanged(self) -> None:
@@ -274,7 +274,7 @@ class _Patience:
             raise UnreachableError(
                 f"{self._shown} cannot be fetched: {broken.what} and asks to wait {asked:.0f} s", "Try again then."
             )
-        if self._tries >= _TRIES:
+        if self._tries >= broken.tries:
             raise UnreachableError(
                 f"{self._shown} cannot be fetched: {broken.what}, {self._tries} times in a row", "Try again later."
             )

@@ -22,7 +22,8 @@ class Server:
     """What is served and how; changed by tests while it runs.
 
     ``answers`` are statuses with headers and a body, given to the next requests in this order before anything else.
-    ``cut`` breaks the next connections off after so many bytes of the body. ``rate`` is bytes a second. ``after``
+    ``cut`` breaks the next connections off after so many bytes of the body. ``rate`` is bytes a second, of all
+    connections together. ``after``
     is called with each request's number before it is answered, ``midway`` when half of a body is sent.
     """
 
@@ -42,6 +43,7 @@ class Server:
     midway: Callable[[], None] = lambda: None
     version: int = 1
     sent: int = 0
+    free: float = 0.0
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     seen: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
@@ -61,8 +63,11 @@ class _Counted:
     def write(self, data: bytes) -> int:
         with self._server.lock:
             self._server.sent += len(data)
-        if self._server.rate:
-            time.sleep(len(data) / self._server.rate)
+            if self._server.rate:  # one line for all: who writes waits until what was written before is through
+                self._server.free = max(self._server.free, time.monotonic()) + len(data) / self._server.rate
+            wait = self._server.free - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
         return self._raw.write(data)
 
     def __getattr__(self, name: str) -> Any:
