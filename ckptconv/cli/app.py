@@ -199,7 +199,7 @@ def releases(
     rules: Rules = None,
     as_json: Json = False,
 ) -> None:
-    """List the files that methods' authors published. Their names are sources: `ckptconv convert NAME DST`."""
+    """List the files that methods' authors published: sources by their names. --json shows their addresses, too."""
     from ckptconv import questions
     from ckptconv.cli import render_sources
 

@@ -133,7 +133,8 @@ def receipt(done: Receipt, as_json: bool) -> None:
     entries = backbone.entries()
     row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
     _fetched(done.transfers, done.checksums)
-    how = "found by its names" if not done.method_named else "the release's own" if done.release else "as asked"
+    own = done.release in [release.name for release in done.method.releases]
+    how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
     row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
     if done.also:
         row("", f"the same names and the same result: {', '.join(done.also)}")
@@ -169,14 +170,15 @@ def _fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> Non
             )
             how = f"{what} in {count(moved.requests, 'request')} from {moved.address}"
         row("fetched", how)
-        said = [f"unchanged by its {moved.version.partition(' ')[0]}" if moved.version else "its size only"]
+        state = moved.version.partition(" ")[0]
+        said = ["size", f"{state} unchanged"] if state else ["size"]
         if checksums:
             said.append(count(checksums, "checksum"))
-        if moved.published:
-            said.append(
-                moved.published + ("" if moved.hash_checked else " as published was not checked (--whole does)")
-            )
+        if moved.hash_checked:
+            said.append(f"the published {moved.published}")
         row("verified", ", ".join(said))
+        if moved.published and not moved.hash_checked:
+            row("", f"not the published {moved.published}, which is of the whole file: --whole fetches and checks it")
 
 
 def _folded(names: Iterable[str]) -> str:

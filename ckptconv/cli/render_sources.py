@@ -35,7 +35,6 @@ def releases(known: Iterable[tuple[Method, Release]], as_json: bool) -> None:
         digest = f"sha256 {release.sha256}" if release.sha256 else f"md5 {release.md5}" if release.md5 else ""
         filled.add_row(release.name, method.name, release.backbone, digest)
     render.table(filled)
-    render.row("", "addresses: --json", 0)
 
 
 def cache(folder: str, entries: Iterable[Entry], as_json: bool) -> None:

@@ -23,7 +23,7 @@ from ckptconv.sources.interface import HEAD, RUN, Digest, UnreachableError, chan
 _TIMEOUT = (10, 30)
 _TRIES = 5
 _LONGEST_WAIT = 60.0
-_GAIN = 1 << 20
+_GAIN = 1 << 18
 _BUSY = {408, 429, 500, 502, 503, 504}
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _LOGIN = "If it needs a login, put that into ~/.netrc; or download it with a browser and give the file."
@@ -132,6 +132,7 @@ class HttpFile:
         if end is not None and self.size is not None:
             end = min(end, self.size)
         while end is None or start < end:
+            before = start
             try:
                 with self._asked(start, end) as response:
                     for run in self._body(response, start):
@@ -141,8 +142,8 @@ class HttpFile:
                         yield run
                 if end is None:
                     return
-                if start < end:
-                    raise _Broken("its answers end too early")
+                if start == before:
+                    raise _Broken("its answers are empty")
             except _Broken as broken:
                 if not self.ranged and not self.version and start:
                     raise UnreachableError(

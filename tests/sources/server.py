@@ -23,7 +23,7 @@ class Server:
 
     ``answers`` are statuses with headers and a body, given to the next requests in this order before anything else.
     ``cut`` breaks the next connections off after so many bytes of the body. ``rate`` is bytes a second, of all
-    connections together. ``after``
+    connections together, ``most`` the longest part. ``after``
     is called with each request's number before it is answered, ``midway`` when half of a body is sent.
     """
 
@@ -34,6 +34,7 @@ class Server:
     length: bool = True
     rate: float = 0.0
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
+    most: int = 1 << 40
     cut: list[int] = field(default_factory=list)
     heads: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
@@ -127,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, end, status = 0, size, 200
         if what.ranged and found and expected in (None, headers.get("ETag"), headers.get("Last-Modified")):
             start, end, status = int(found[1]), min(size, int(found[2] or size) + 1), 206
+            end = min(end, start + what.most)
             if start >= size:
                 self._send(416, {"Content-Range": f"bytes */{size}", "Content-Length": "0"}, [], None)
                 return

@@ -80,7 +80,7 @@ def test_the_command_says_what_crossed_and_the_file_says_what_vouches_for_it(che
         assert (done.returncode, done.stderr) == (0, "")
         assert f"read      {address}?… (torch zip, " in done.stdout
         assert f" requests from {address}?…\n" in done.stdout
-        assert "verified  unchanged by its ETag, 120 checksums\n" in done.stdout
+        assert "verified  size, ETag unchanged, 120 checksums\n" in done.stdout
         done = subprocess.run([*command, "--json", "--force"], capture_output=True, text=True, check=False, timeout=120)
         data = json.loads(done.stdout)
     with ckptconv.formats.open_checkpoint(tmp_path / "r18.safetensors") as written:

@@ -79,6 +79,13 @@ def test_a_connection_that_breaks_anywhere_is_taken_up_again(seed, ranged, naps)
             assert server.sent < len(CONTENT) + 65536 + 5 * 65536 + 10_000
 
 
+def test_a_server_that_sends_less_than_is_asked_for_is_asked_again_at_once(naps):
+    with serving(files={"/f.pth": CONTENT}, most=100_000) as server, http_file(server) as file:
+        assert take(file, 0, file.size) == CONTENT
+        assert server.requests == 1 + 30
+    assert naps == []
+
+
 def test_a_connection_that_breaks_for_ever_is_given_up(naps):
     with serving(files={"/f.pth": CONTENT}) as server, http_file(server) as file:
         server.cut = [0] * 100

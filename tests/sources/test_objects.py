@@ -64,7 +64,7 @@ def test_only_what_is_kept_crosses(bucket, checkpoint, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "ckptconv", *words], capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     data = json.loads(done.stdout)
     (fetched,) = data["source"]["fetched"]
     assert data["output"]["bytes"] <= fetched["fetched"] + 1_000_000
