@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from ckptconv.questions import Explanation, Inspection, explain, inspect
     from ckptconv.remap import remap_state_dict
     from ckptconv.rules import drop, fuse, keep, under
+    from ckptconv.sources import Fetching
 
 __all__ = [
     "CkptconvError",
     "Explanation",
+    "Fetching",
     "Inspection",
     "Layout",
     "Method",
@@ -51,6 +53,7 @@ _HOMES = {
     **dict.fromkeys(("Receipt", "convert", "plan"), "pipeline"),
     **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "questions"),
     "Plan": "planning",
+    "Fetching": "sources",
     "remap_state_dict": "remap",
     **dict.fromkeys(("drop", "fuse", "keep", "under"), "rules"),
 }

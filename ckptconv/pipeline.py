@@ -15,12 +15,14 @@ from ckptconv.backbones.interface import CANONICAL
 from ckptconv.errors import UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
+from ckptconv.formats.source import Transfer
 from ckptconv.identify import choose
 from ckptconv.methods.interface import Method
 from ckptconv.planning import Options, Plan, cast_plan
 from ckptconv.prove import prove
 from ckptconv.provenance import KEY, describe
 from ckptconv.rules import Rule
+from ckptconv.sources import Fetching, Found, find
 from ckptconv.transform import transform
 from ckptconv.witness import Witness
 
@@ -37,6 +39,8 @@ class Receipt:
 
     ``fingerprint`` is the SHA-256 over one line a tensor, in order of name: name, type, shape, SHA-256 of its bytes.
     It does not depend on the output's format. ``proved`` counts the tensors that were read back and found equal.
+    ``transfers`` are the files that were fetched, if the source lies elsewhere, ``checksums`` how many of the kept
+    storages have a checksum in the file that was verified, ``release`` its name if it was asked for by that.
     """
 
     source: str
@@ -54,6 +58,9 @@ class Receipt:
     proved: int
     written: bool
     seconds: float
+    release: str = ""
+    transfers: tuple[Transfer, ...] = ()
+    checksums: int = 0
 
 
 def options_of(
@@ -67,9 +74,11 @@ def options_of(
     return Options(tuple(drop), strip_prefix, section, target, own)
 
 
-def wanted_method(selfsup: MethodLike, strip_prefix: str) -> MethodLike:
-    """A prefix without a method is the generic method's business."""
-    return "generic" if strip_prefix and selfsup == "auto" else selfsup
+def wanted_method(selfsup: MethodLike, strip_prefix: str, found: Found) -> MethodLike:
+    """A prefix without a method is the generic method's business, a release its own method's."""
+    if selfsup != "auto":
+        return selfsup
+    return "generic" if strip_prefix else found.method or selfsup
 
 
 def plan(
@@ -81,14 +90,16 @@ def plan(
     section: str | None = None,
     rules: PathLike | None = None,
     target: str | None = None,
+    fetching: Fetching | None = None,
 ) -> Plan:
     """Where each tensor of a checkpoint would go. Reads names and shapes only.
 
     Raises UnidentifiedError, IncompletePlanError, UnreadableError or UsageError as `convert` would.
     """
     options = options_of(drop, strip_prefix, section, target, rules)
-    with open_checkpoint(Path(source)) as checkpoint:
-        return choose(checkpoint.sections, wanted_method(selfsup, strip_prefix), options).plan
+    found = find(source, fetching or Fetching(), options.methods)
+    with open_checkpoint(found.path) as checkpoint:
+        return choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options).plan
 
 
 def convert(
@@ -106,11 +117,13 @@ def convert(
     dry_run: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    fetching: Fetching | None = None,
 ) -> Receipt:
     """Write the backbone of a self-supervised checkpoint as MMDetection loads it.
 
     Args:
-        source: the checkpoint; its format is told by its content.
+        source: the checkpoint: a path, an address (https://, hf://, s3://, gs://), or a release's name. A `Path` is
+            always a path. The format is told by the content.
         target: the file to write. It appears complete or not at all.
         selfsup: 'auto', a method's name, a `Method`, or rules.
         drop: patterns of tensors whose loss is accepted.
@@ -123,12 +136,13 @@ def convert(
         dry_run: plan, and write nothing.
         force: replace the target if it exists.
         progress: called with bytes done and bytes in all.
+        fetching: how a source that lies elsewhere is fetched.
 
     Raises:
         UnidentifiedError, IncompletePlanError: a tensor is not accounted for; nothing was written.
         UnreadableError: the source is no checkpoint, is broken or is not safe.
         UsageError: the target may not be written, or an argument makes no sense.
-        EnvironmentMissingError: the disk is full.
+        EnvironmentMissingError: the disk is full, or a package that an address needs is missing.
         ProofError: what was read back differs; nothing was kept.
     """
     from ckptconv.formats.target import check_target
@@ -138,19 +152,25 @@ def convert(
     kind = format or ("safetensors" if Path(target).suffix == ".safetensors" else "torch")
     if kind not in FORMATS:
         raise UsageError(f"there is no format '{kind}'", f"Formats: {', '.join(FORMATS)}.")
-    with open_checkpoint(Path(source)) as checkpoint:
-        match = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix), options)
+    found = find(source, fetching or Fetching(), options.methods)
+    with open_checkpoint(found.path) as checkpoint:
+        match = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)
         settled = cast_plan(match.plan, dtype) if dtype else match.plan
         _require_sections(kind, settled)
-        real = check_target(Path(target), force or dry_run, (s.path for s in checkpoint.sources))
-        pieces = transform(settled, checkpoint)
+        places = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
+        real = check_target(Path(target), force or dry_run, places)
         if dry_run:
-            fingerprint, size, proved = "", sum(p.spec.nbytes for p in pieces), 0
+            fingerprint, size, proved, checksums = "", sum(move.spec.nbytes for move in settled.moves), 0, 0
         else:
-            said = describe(checkpoint, match, settled, dtype)
+            stored = checkpoint.tensors(settled.section)
+            kept = [stored[name] for move in settled.moves for name in move.sources]
+            checkpoint.fetch(kept)
+            checksums = checkpoint.checksums(kept)
+            said = describe(checkpoint, match, settled, dtype, checksums)
+            pieces = transform(settled, checkpoint)
             fingerprint, size, proved = _write(real, force, kind, settled, pieces, said, checkpoint, progress)
         return Receipt(
-            source=str(source),
+            source=found.label,
             source_format=checkpoint.format,
             source_size=checkpoint.size,
             plan=settled,
@@ -165,6 +185,9 @@ def convert(
             proved=proved,
             written=not dry_run,
             seconds=time.perf_counter() - started,
+            release=found.release.name if found.release else "",
+            transfers=checkpoint.transfers,
+            checksums=checksums,
         )
 
 

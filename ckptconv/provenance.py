@@ -14,6 +14,7 @@ from typing import Any
 
 from ckptconv._version import __version__
 from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.source import Transfer
 from ckptconv.identify import Match
 from ckptconv.methods.interface import Pixels
 from ckptconv.planning import Plan
@@ -22,7 +23,9 @@ KEY = "ckptconv"
 _NAME = re.compile(r"[\w.+-]{1,100}")
 
 
-def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | None) -> dict[str, object]:
+def describe(
+    checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | None, checksums: int
+) -> dict[str, object]:
     """What the output of a plan says of itself: plain values only, and nothing that differs from run to run."""
     assert settled.backbone is not None
     pixels, network = match.method.pixels, dict(settled.backbone.settings())
@@ -30,6 +33,14 @@ def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | N
         network["heads"] = match.method.heads
     if match.method.eps is not None:
         network["eps"] = match.method.eps
+    source: dict[str, object] = {
+        "name": checkpoint.path.name,
+        "format": checkpoint.format,
+        "bytes": checkpoint.size,
+    }
+    if checkpoint.transfers:
+        source["fetched"] = [trust(transfer) for transfer in checkpoint.transfers]
+        source["checksums"] = checksums
     return {
         "version": __version__,
         "method": match.method.name,
@@ -37,12 +48,24 @@ def describe(checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | N
         "layout": settled.layout,
         "section": settled.section,
         "target": settled.target,
-        "source": {"name": checkpoint.path.name, "format": checkpoint.format, "bytes": checkpoint.size},
+        "source": source,
         "backbone": {"name": settled.backbone.name, **network},
         "pixels": {"mean": list(pixels.mean), "std": list(pixels.std), "order": pixels.order} if pixels else None,
         "tensors": len(settled.moves),
         "dropped": len(settled.dropped),
         "dtype": dtype,
+    }
+
+
+def trust(transfer: Transfer) -> dict[str, object]:
+    """What vouches for a file that was fetched: nothing in it differs while the file and the question are the same."""
+    return {
+        "address": transfer.address,
+        "bytes": transfer.size,
+        "version": transfer.version,
+        "whole": transfer.whole,
+        "published": transfer.published,
+        "hash_checked": transfer.hash_checked,
     }
 
 

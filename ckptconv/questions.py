@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
+from fnmatch import fnmatchcase
 
 from ckptconv.errors import UsageError
 from ckptconv.folding import fold, place
 from ckptconv.formats import open_checkpoint
+from ckptconv.formats.source import Transfer
 from ckptconv.identify import nearest, rank
-from ckptconv.methods.interface import Method
+from ckptconv.methods.interface import Method, Release
 from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
 from ckptconv.planning import Plan
-from ckptconv.registry import methods
+from ckptconv.registry import methods, releases
+from ckptconv.sources import Fetching, find
 from ckptconv.spec import TensorSpec
 
 
@@ -42,19 +44,21 @@ class Inspection:
     named: tuple[str, ...]
     metadata: Mapping[str, str]
     fits: tuple[Fit, ...]
+    transfers: tuple[Transfer, ...] = ()
 
 
-def inspect(source: PathLike, *, rules: PathLike | None = None) -> Inspection:
+def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetching | None = None) -> Inspection:
     """Look into a checkpoint without loading it. Raises UnreadableError for a file that is none."""
     options = options_of((), "", None, None, rules)
-    with open_checkpoint(Path(source)) as checkpoint:
+    found = find(source, fetching or Fetching(), options.methods)
+    with open_checkpoint(found.path) as checkpoint:
         known = [m for m in methods(options.methods).values() if m.guess]
         fits = [
             Fit(m.name, p.layout, p.section, p.complete, len(p.problems), p.problems[0].text if p.problems else "")
             for m, p in rank(checkpoint.sections, known, options)
         ]
         return Inspection(
-            path=str(source),
+            path=found.label,
             format=checkpoint.format,
             size=checkpoint.size,
             sections={path: section.tensors for path, section in checkpoint.sections.items()},
@@ -62,6 +66,7 @@ def inspect(source: PathLike, *, rules: PathLike | None = None) -> Inspection:
             named=checkpoint.named,
             metadata=checkpoint.metadata,
             fits=tuple(fits),
+            transfers=checkpoint.transfers,
         )
 
 
@@ -93,14 +98,16 @@ def explain(
     section: str | None = None,
     rules: PathLike | None = None,
     target: str | None = None,
+    fetching: Fetching | None = None,
 ) -> Explanation:
     """Which rule takes a key and where it goes, in the plan that `convert` would follow, complete or not.
 
     Raises UsageError, with the nearest names, for a key that the section does not hold.
     """
     options = options_of(drop, strip_prefix, section, target, rules)
-    with open_checkpoint(Path(source)) as checkpoint:
-        match = nearest(checkpoint.sections, wanted_method(selfsup, strip_prefix), options)
+    found = find(source, fetching or Fetching(), options.methods)
+    with open_checkpoint(found.path) as checkpoint:
+        match = nearest(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)
         where = checkpoint.sections[match.plan.section]
     about = {
         "key": key,
@@ -136,6 +143,17 @@ def explain(
 def known_methods(rules: PathLike | None = None) -> list[Method]:
     """Every method: of a rule file, if one is given, built in, and of other packages."""
     return list(methods(options_of((), "", None, None, rules).methods).values())
+
+
+def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tuple[Method, Release]]:
+    """Every release with its method, or those whose name, method or network a shell pattern or a part of one fits."""
+    own = options_of((), "", None, None, rules).methods
+    wanted = pattern.lower() if set(pattern) & set("*?[") else f"*{pattern.lower()}*"
+    return [
+        (method, release)
+        for method, release in releases(own).values()
+        if any(fnmatchcase(text.lower(), wanted) for text in (release.name, method.name, release.backbone))
+    ]
 
 
 def dropped_by_reason(settled: Plan) -> dict[str, list[str]]:

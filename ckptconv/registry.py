@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ckptconv.errors import EnvironmentMissingError, UsageError, unknown
 from ckptconv.methods import METHODS
-from ckptconv.methods.interface import Method
+from ckptconv.methods.interface import Method, Release
 
 GROUP = "ckptconv.methods"
 """Entry points of this group name a Method, or an iterable of them."""
@@ -84,3 +84,8 @@ def _own(extra: Iterable[Method]) -> dict[str, Method]:
         if taken.name in own:
             raise UsageError(f"the name '{taken.name}' is a built-in method's", "Give your own method another name.")
     return own
+
+
+def releases(extra: Iterable[Method] = ()) -> dict[str, tuple[Method, Release]]:
+    """Every file that a method's authors published, by name, with the method."""
+    return {release.name: (method, release) for method in methods(extra).values() for release in method.releases}

@@ -25,6 +25,7 @@ LAYERS = (
     ("matching",),
     ("planning", "identify"),
     ("remap", "formats"),
+    ("sources",),
     ("transform", "prove", "witness", "provenance"),
     ("pipeline",),
     ("questions",),
@@ -41,7 +42,8 @@ def run(code: str, *args: object) -> str:
     return done.stdout
 
 
-HEAVY = "import sys; print([m for m in ('torch', 'numpy', 'mmengine', 'mmdet', 'pydantic') if m in sys.modules])"
+HEAVIES = ("torch", "numpy", "mmengine", "mmdet", "pydantic", "requests", "urllib3", "fsspec", "huggingface_hub", "ssl")
+HEAVY = f"import sys; print([m for m in {HEAVIES} if m in sys.modules])"
 
 
 def test_import_loads_neither_torch_nor_numpy():

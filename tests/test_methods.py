@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 import ckptconv
+from ckptconv.backbones.resnet import ResNet
+from ckptconv.identify import choose
 from ckptconv.methods import HALF, IMAGENET, METHODS, UNIT
-from ckptconv.methods.interface import Layout, Method
+from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.planning import Options
 from ckptconv.rules import Drop, Fuse, Keep
+from ckptconv.spec import DTYPES, Section, TensorSpec
+from tests.cases import cases
 
 PACKAGE = Path(ckptconv.__file__).parent
 each = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -108,15 +113,25 @@ PRINTED = {
         f"{FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar": "",
         f"{FB}simsiam/models/100ep-256bs/pretrain/checkpoint_0099.pth.tar": "",
     },
-    "barlowtwins": {f"{FB}barlowtwins/ljng/resnet50.pth": "", f"{FB}barlowtwins/ljng/checkpoint.pth": ""},
+    "barlowtwins": {
+        f"{FB}barlowtwins/{path}.pth": ""
+        for path in (
+            "ljng/resnet50",
+            "ljng/checkpoint",
+            "ep1000_bs2048_lrw0.2_lrb0.0048_lambd0.0051/resnet50",
+        )
+    },
     "vicreg": {
-        f"{FB}vicreg/{name}.pth": "" for name in ("resnet50", "resnet50_fullckpt", "resnet50x2", "resnet50x2_fullckpt")
+        f"{FB}vicreg/{name}{full}.pth": ""
+        for name in ("resnet50", "resnet50x2", "resnet200x2")
+        for full in ("", "_fullckpt")
     },
     "dino": {
         f"{FB}dino/dino_{name}_pretrain/dino_{name}_pretrain{full}.pth": ""
         for name in ("resnet50", "deitsmall16", "deitsmall8", "vitbase16", "vitbase8")
         for full in ("", "_full_checkpoint")
-    },
+    }
+    | {f"{FB}dino/example_runs_logs/dino_rn50_checkpoint.pth": ""},
     "mae": {
         f"{FB}mae/pretrain/mae_pretrain_vit_base.pth": "8cad7c",
         f"{FB}mae/pretrain/mae_pretrain_vit_large.pth": "b8b06e",
@@ -230,6 +245,16 @@ PRINTED = {
         f"https://pl-bolts-weights.s3.us-east-2.amazonaws.com/{path}_imagenet.ckpt": ""
         for path in ("simclr/bolts_simclr_imagenet/simclr", "swav/bolts_swav_imagenet/swav")
     },
+    "vissl": {
+        f"{FB}vissl/model_zoo/{path}.torch": ""
+        for path in (
+            "simclr_rn50_800ep_simclr_8node_resnet_16_07_20.7e8feed1/model_final_checkpoint_phase799",
+            "swav_in1k_rn50_800ep_swav_8node_resnet_27_07_20.a0a6b676/model_final_checkpoint_phase799",
+            "moco_v2_1node_lr.03_step_b32_zero_init/model_final_checkpoint_phase199",
+            "pirl_jigsaw_4node_pirl_jigsaw_4node_resnet_22_07_20.34377f59/model_final_checkpoint_phase799",
+            "barlow_twins/barlow_twins_32gpus_4node_imagenet1k_1000ep_resnet50",
+        )
+    },
     "swav": {
         f"{FB}deepcluster/{name}_pretrain.pth.tar": ""
         for name in (
@@ -254,6 +279,51 @@ def test_a_release_has_a_name_of_its_own() -> None:
     assert [u for u, count in Counter(r.url for r in releases).items() if count > 1] == []
     assert all(re.fullmatch(r"https?://[\w./~-]+", r.url) for r in releases)
     assert all(re.fullmatch(r"([0-9a-f]{6,32})?", r.md5) for r in releases)
+    assert all(re.fullmatch(r"([0-9a-f]{8,64})?", r.sha256) for r in releases)
+
+
+def test_every_release_is_among_those_that_were_read_off() -> None:
+    assert {m.name for m in METHODS if m.releases} == {*PRINTED}
+
+
+RESNETS = {  # blocks, bottleneck: what the papers call these networks
+    "ResNet-18": ((2, 2, 2, 2), False),
+    "ResNet-50": ((3, 4, 6, 3), True),
+    "ResNet-200": ((3, 24, 36, 3), True),
+}
+
+
+def network_of(backbone: str) -> ResNet:
+    name, _, width = backbone.partition(", width x")
+    blocks, bottleneck = RESNETS[name]
+    planes = 64 * int(width or 1)
+    return ResNet(blocks, bottleneck, planes, planes, planes, groups=1, stem_kernel=7, in_channels=3)
+
+
+@pytest.mark.parametrize(
+    ("method", "release"),
+    [(m, r) for m in METHODS for r in m.releases if r.backbone.startswith("ResNet")],
+    ids=lambda x: getattr(x, "name", ""),
+)
+def test_a_release_s_network_is_what_its_method_finds(method: Method, release: Release) -> None:
+    """In a file of its method's layout: names as in a case, the network's own shapes."""
+    case = next(c for c in cases() if c.method == method.name and c.kept and c.target is None)
+    entries = network_of(release.backbone).entries()
+    prefix = case.kept["bn1.weight"][0].removesuffix("bn1.weight")
+    names = {name: case.kept[name][0] if name in case.kept else f"{prefix}{name}" for name in entries}
+    tensors = {name: case.tensors[name] for name in case.dropped if name in case.tensors}
+    for name, shape in entries.items():
+        tensors[names[name]] = TensorSpec(shape, DTYPES["float32" if shape else "int64"])
+    sections = {case.section: Section(tensors, case.others)}
+    match = choose(sections, method, Options(target="torchvision"))
+    assert match.plan.backbone is not None
+    assert (match.plan.backbone.name, len(match.plan.moves)) == (release.backbone, len(entries))
+
+
+def test_a_release_of_a_method_for_resnets_says_which() -> None:
+    for method in METHODS:
+        if all(layout.families == ("ResNet",) for layout in method.layouts):
+            assert all(release.backbone for release in method.releases), method.name
 
 
 # -- the table is data, and the only place that knows a method ---------------------------------------------------------

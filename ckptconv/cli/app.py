@@ -21,8 +21,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+cache_app = typer.Typer(help="The files that were fetched whole.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+
 Source = Annotated[
-    Path, typer.Argument(metavar="SRC", help="The checkpoint: torch, safetensors or numpy.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="The checkpoint: a path, https://, hf://, s3:// or gs://, or a name of `ckptconv releases`.",
+        show_default=False,
+    ),
+]
+Whole = Annotated[
+    bool, typer.Option("--whole", help="Fetch all of SRC, into the cache, and check its published digest.")
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir",
+        metavar="DIR",
+        help="Where whole files are kept. Default: CKPTCONV_CACHE_DIR, or this platform's usual place.",
+    ),
 ]
 Selfsup = Annotated[
     str, typer.Option("--selfsup", "-m", metavar="auto|NAME", help="The method; see `ckptconv methods`.")
@@ -80,13 +99,15 @@ def convert(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace DST if it exists.")] = False,
+    whole: Whole = False,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Write the backbone of SRC to DST as MMDetection loads it, or say which tensor stands in the way."""
     from ckptconv import pipeline
-    from ckptconv.cli import render
+    from ckptconv.cli import render, render_sources
 
-    with render.progress() as progress:
+    with render_sources.fetching(whole, cache_dir) as fetching, render.progress() as progress:
         receipt = pipeline.convert(
             src,
             dst,
@@ -101,6 +122,7 @@ def convert(
             dry_run=dry_run,
             force=force,
             progress=progress,
+            fetching=fetching,
         )
     render.receipt(receipt, as_json)
 
@@ -110,13 +132,17 @@ def inspect(
     src: Source,
     rules: Rules = None,
     full: Annotated[bool, typer.Option("--all", help="Every tensor on its own line, nothing folded.")] = False,
+    whole: Whole = False,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Show what SRC holds, and which methods explain it. Nothing in it is executed."""
     from ckptconv import questions
-    from ckptconv.cli import render
+    from ckptconv.cli import render, render_sources
 
-    render.inspection(questions.inspect(src, rules=rules), full, as_json)
+    with render_sources.fetching(whole, cache_dir) as fetching:
+        found = questions.inspect(src, rules=rules, fetching=fetching)
+    render.inspection(found, full, as_json)
 
 
 @app.command()
@@ -142,23 +168,62 @@ def explain(
     drop: Drop = None,
     rules: Rules = None,
     target: Target = None,
+    whole: Whole = False,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Say which rule takes KEY and where it goes, or why it is left out."""
     from ckptconv import questions
-    from ckptconv.cli import render
+    from ckptconv.cli import render, render_sources
 
-    found = questions.explain(
-        src,
-        key,
-        selfsup,
-        drop=drop or (),
-        strip_prefix=strip_prefix,
-        section=section,
-        rules=rules,
-        target=target,
-    )
+    with render_sources.fetching(whole, cache_dir) as fetching:
+        found = questions.explain(
+            src,
+            key,
+            selfsup,
+            drop=drop or (),
+            strip_prefix=strip_prefix,
+            section=section,
+            rules=rules,
+            target=target,
+            fetching=fetching,
+        )
     render.explanation(found, as_json)
+
+
+@app.command()
+def releases(
+    pattern: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="A part of a name, method or network; *, ? and [ ] fit as usual.")
+    ] = "",
+    rules: Rules = None,
+    as_json: Json = False,
+) -> None:
+    """List the files that methods' authors published: sources by their names. --json shows their addresses, too."""
+    from ckptconv import questions
+    from ckptconv.cli import render_sources
+
+    render_sources.releases(questions.known_releases(pattern, rules), as_json)
+
+
+@cache_app.command("list")
+def cache_list(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+    """List the files in the cache, and how much of each is there."""
+    from ckptconv.cli import render_sources
+    from ckptconv.sources.cache import Cache
+
+    cache = Cache(cache_dir)
+    render_sources.cache(str(cache.folder), cache.entries(), as_json)
+
+
+@cache_app.command("clear")
+def cache_clear(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+    """Remove every file from the cache."""
+    from ckptconv.cli import render_sources
+    from ckptconv.sources.cache import Cache
+
+    cache = Cache(cache_dir)
+    render_sources.cleared(str(cache.folder), *cache.clear(), as_json)
 
 
 @app.command("emit-config")

@@ -14,6 +14,7 @@ import typer
 
 from ckptconv.errors import CkptconvError, printable
 from ckptconv.folding import fold, place
+from ckptconv.formats.source import Transfer
 from ckptconv.methods.interface import Method
 from ckptconv.pipeline import Progress, Receipt
 from ckptconv.questions import Explanation, Inspection, dropped_by_reason
@@ -69,7 +70,7 @@ def text(content: str) -> None:
     typer.echo(content, nl=False)
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
@@ -85,16 +86,17 @@ def error(problem: CkptconvError, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Progress | None]:
+def progress(label: str = "", many: int = _MANY_BYTES) -> Iterator[Progress | None]:
     """A bar on a terminal, which appears when the bytes are many; nothing elsewhere."""
     if not is_terminal(sys.stderr):
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
     bar = Bar(
+        *([TextColumn(label)] if label else []),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -106,12 +108,14 @@ def progress() -> Iterator[Progress | None]:
 
     def show(done: int, total: int) -> None:
         nonlocal task
-        if total < _MANY_BYTES:
+        if total < many:
             return
         if task is None:
-            task = bar.add_task("", total=total)
+            task = bar.add_task(label, total=total)
             bar.start()
-        bar.update(task, completed=done)
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
 
     try:
         yield show
@@ -127,7 +131,9 @@ def receipt(done: Receipt, as_json: bool) -> None:
     backbone = plan.backbone
     assert backbone is not None
     row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
-    how = "as asked" if done.method_named else "found by its names"
+    _fetched(done.transfers, done.checksums)
+    own = done.release in [release.name for release in done.method.releases]
+    how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
     row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
     if done.also:
         row("", f"the same names and the same result: {', '.join(done.also)}")
@@ -151,6 +157,28 @@ def receipt(done: Receipt, as_json: bool) -> None:
         row("next", f"ckptconv emit-config {shlex.quote(done.target)} -o mask_rcnn.py")
 
 
+def _fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None:
+    """How files came here and what was verified of them, a line each."""
+    for moved in transfers:
+        if not moved.requests:
+            how = f"nothing: it is in the cache, from {moved.address}"
+        else:
+            what = (
+                size(moved.fetched) if moved.fetched >= moved.size else f"{size(moved.fetched)} of {size(moved.size)}"
+            )
+            how = f"{what} in {count(moved.requests, 'request')} from {moved.address}"
+        row("fetched", how)
+        state = moved.version.partition(" ")[0]
+        said = ["size", f"{state} unchanged"] if state else ["size"]
+        if checksums:
+            said.append(count(checksums, "checksum"))
+        if moved.hash_checked:
+            said.append(f"the published {moved.published}")
+        row("verified", ", ".join(said))
+        if moved.published and not moved.hash_checked:
+            row("", f"not the published {moved.published}, which is of the whole file: --whole fetches and checks it")
+
+
 def _folded(names: Iterable[str]) -> str:
     lines = list(fold(names))
     return ", ".join(lines[:3]) + (", …" if len(lines) > 3 else "")
@@ -160,7 +188,14 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
     plan = done.plan
     assert plan.backbone is not None
     return {
-        "source": {"path": done.source, "format": done.source_format, "bytes": done.source_size},
+        "source": {
+            "path": done.source,
+            "format": done.source_format,
+            "bytes": done.source_size,
+            "release": done.release or None,
+            "fetched": [vars(transfer) for transfer in done.transfers],
+            "checksums": done.checksums,
+        },
         "method": {
             "name": done.method.name,
             "title": done.method.title,
@@ -195,13 +230,14 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         dump("inspect", _inspection_data(found))
         return
     row("file", f"{found.path} ({found.format}, {size(found.size)})")
+    _fetched(found.transfers)
     if found.named:
         row("names", f"{', '.join(found.named)} (none of them was imported or called)")
     for path, names in fold(found.sections).items():
         specs = [spec for name in names for spec in found.sections[name].values()]
         dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs))
         head = f"{place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
-        row("section", f"{head}: {_count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}")
+        row("section", f"{head}: {count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}")
         if len(names) == 1:
             _tensors(found, path, full)
     complete = [fit for fit in found.fits if fit.complete]
@@ -211,7 +247,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         row("fits", "no method known here; --strip-prefix, --section and --rules may help")
     rest = [fit for fit in found.fits if not fit.complete]
     if rest:
-        first = f"leaves {_count(rest[0].problems, 'problem')}: {rest[0].first}"
+        first = f"leaves {count(rest[0].problems, 'problem')}: {rest[0].first}"
         row("" if complete else "nearest", f"{'next: ' if complete else ''}{rest[0].method} {first}")
 
 
@@ -235,6 +271,7 @@ def _inspection_data(found: Inspection) -> dict[str, object]:
         "path": found.path,
         "format": found.format,
         "bytes": found.size,
+        "fetched": [vars(transfer) for transfer in found.transfers],
         "names": list(found.named),
         "metadata": dict(found.metadata),
         "sections": {

@@ -8,7 +8,7 @@ from pathlib import Path
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import numpy_file, safetensors_file, sharded, torch_file
 from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
-from ckptconv.formats.source import Source
+from ckptconv.formats.source import Place, Source
 
 _STRANGERS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch it: git lfs pull."),
@@ -25,28 +25,32 @@ _STRANGERS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path | Place) -> Checkpoint:
     """Open a checkpoint of any known format. Raises UnreadableError if it is none, is broken or is not safe."""
     return _opened(path, _shard)
 
 
-def _shard(path: Path) -> Checkpoint:
-    def refuse(_: Path) -> Checkpoint:
+def _shard(path: Path | Place) -> Checkpoint:
+    def refuse(_: Path | Place) -> Checkpoint:
         raise UnreadableError(f"{path} is a shard and is an index itself", "Give the index that names the files.")
 
     return _opened(path, refuse)
 
 
-def _opened(path: Path, open_shard: Callable[[Path], Checkpoint]) -> Checkpoint:
-    source = Source(path)
+def _opened(path: Path | Place, open_shard: Callable[[Path | Place], Checkpoint]) -> Checkpoint:
+    source = Source(path) if isinstance(path, Path) else path.open()
     try:
         return _by_content(source, open_shard)
+    except UnreadableError:
+        source.forget()
+        source.close()
+        raise
     except BaseException:
         source.close()
         raise
 
 
-def _by_content(source: Source, open_shard: Callable[[Path], Checkpoint]) -> Checkpoint:
+def _by_content(source: Source, open_shard: Callable[[Path | Place], Checkpoint]) -> Checkpoint:
     head = source.read(0, min(source.size, 512))
     if safetensors_file.header_length(source) is not None:
         return safetensors_file.read(source)
@@ -66,12 +70,16 @@ def _by_content(source: Source, open_shard: Callable[[Path], Checkpoint]) -> Che
     )
 
 
+def is_page(head: bytes) -> bool:
+    """Whether a file that starts so is a web page."""
+    return head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
+
+
 def _refuse_strangers(source: Source, head: bytes) -> None:
     for magic, what, hint in _STRANGERS:
         if head.startswith(magic):
             raise UnreadableError(f"{source.path} is {what}", hint)
-    text = head.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+    if is_page(head):
         raise UnreadableError(
             f"{source.path} is a web page, not a checkpoint", "The download gave a login or error page: get it again."
         )
@@ -86,4 +94,4 @@ def _refuse_strangers(source: Source, head: bytes) -> None:
         )
 
 
-__all__ = ["Checkpoint", "Source", "Storage", "StoredTensor", "open_checkpoint"]
+__all__ = ["Checkpoint", "Place", "Source", "Storage", "StoredTensor", "is_page", "open_checkpoint"]

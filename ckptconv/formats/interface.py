@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.source import Source
+from ckptconv.formats.source import Place, Source, Transfer
 from ckptconv.sections import find_sections
 from ckptconv.spec import TensorSpec
 
@@ -75,6 +75,9 @@ class Piece:
     place: tuple[Source, int] | None = None
 
 
+Extent = tuple[Source, int, int]
+"""A file, and the first and the last offset of what must be there to read a storage."""
+
 Seen = Callable[[str, int], None]
 """What a writer calls with a tensor's name and how many of its bytes it has just written."""
 
@@ -88,15 +91,17 @@ def split(data: bytes) -> Iterator[bytes]:
 class Checkpoint:
     """An opened file: the sections it holds, and a way to the bytes of each tensor.
 
-    ``named`` lists the globals its pickle names, none of which was imported or called. ``locate`` finds a storage.
+    ``named`` lists the globals its pickle names, none of which was imported or called. ``locate`` finds a storage,
+    ``extent`` says where that will look, without looking.
     """
 
-    path: Path
+    path: Path | Place
     format: str
     sources: tuple[Source, ...]
     tree: object
     locate: Callable[[str], Storage]
     nbytes_of: Callable[[str], int]
+    extent: Callable[[str], Extent | None]
     named: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,12 +117,31 @@ class Checkpoint:
     def size(self) -> int:
         return sum(source.size for source in self.sources)
 
+    @property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """How its files came here, if they lay elsewhere."""
+        return tuple(source.transfer for source in self.sources if source.transfer)
+
     def tensors(self, path: str) -> Mapping[str, StoredTensor]:
         """The tensors of the section at a dotted path."""
         if path not in self._tensors:
             section = self.sections[path]
             self._tensors[path] = {k: t for k in section.tensors if (t := tensor_of(section.node[k])) is not None}
         return self._tensors[path]
+
+    def fetch(self, tensors: Iterable[StoredTensor]) -> None:
+        """Have what these tensors are read from at hand, in few requests, where the file lies elsewhere."""
+        wanted: dict[Source, dict[tuple[int, int], None]] = {}
+        for tensor in tensors:
+            extent = self.extent(tensor.storage)
+            if extent is not None and not extent[0].near:
+                wanted.setdefault(extent[0], {})[extent[1:]] = None
+        for source, ranges in wanted.items():
+            source.prepare(ranges)
+
+    def checksums(self, tensors: Iterable[StoredTensor]) -> int:
+        """How many of the storages behind these tensors have a checksum that is verified when they are read."""
+        return sum(self.locate(key).crc is not None for key in {tensor.storage for tensor in tensors})
 
     def require_sound(self, name: str, tensor: StoredTensor) -> None:
         """Refuse a view that reaches outside its storage, or that unfolds into far more than the file holds."""
@@ -186,6 +210,8 @@ class Checkpoint:
         self._verified.add(key)
 
     def _damaged(self, key: str) -> UnreadableError:
+        for source in self.sources:
+            source.forget()
         return UnreadableError(
             f"{self.path}: the checksum of storage '{key}' is wrong",
             "The file was damaged on its way or on the disk: get it again.",

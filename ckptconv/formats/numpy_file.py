@@ -33,6 +33,7 @@ def read_pickle(source: Source, start: int = 0, name: str = "numpy pickle") -> C
         tree,
         lambda key: pickled.arrays[key],
         lambda key: pickled.arrays[key].nbytes,
+        pickled.extent,
         tuple(unpickler.named),
     )
 

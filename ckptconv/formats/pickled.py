@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ckptconv.formats.interface import Storage, StoredTensor
+from ckptconv.formats.interface import Extent, Storage, StoredTensor
 from ckptconv.formats.sandbox import Blob, Call, Global, Malformed, Meaning, key_of
 from ckptconv.formats.source import Source
 from ckptconv.spec import DTYPES, DType, TensorSpec
@@ -61,6 +61,11 @@ class Pickled:
             ("builtins", "bytes"): _no_bytes,
             **arrays,
         }
+
+    def extent(self, key: str) -> Extent | None:
+        """Where an array's bytes stand, unless they were read with the pickle."""
+        array = self.arrays[key]
+        return None if array.source is None else (array.source, array.offset, array.offset + array.nbytes)
 
     def storage(self, pid: object) -> object:
         """The storage of a persistent id, ('storage', type, key, location, elements[, view])."""

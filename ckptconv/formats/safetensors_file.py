@@ -61,7 +61,14 @@ def read(source: Source) -> Checkpoint:
             raise source.truncated()
         raise _bad(source, f"{source.size - start - at:,} bytes stand behind its tensors")
     return Checkpoint(
-        source.path, "safetensors", (source,), tree, storages.__getitem__, _sized(storages), metadata=metadata
+        source.path,
+        "safetensors",
+        (source,),
+        tree,
+        storages.__getitem__,
+        _sized(storages),
+        lambda key: (source, storages[key].offset, storages[key].offset + storages[key].nbytes),
+        metadata=metadata,
     )
 
 

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
+from ckptconv.formats.interface import Checkpoint, Extent, Storage, StoredTensor
 from ckptconv.formats.safetensors_file import MOST_HEADER, parse_json
-from ckptconv.formats.source import Source
+from ckptconv.formats.source import Place, Source
 
 _MOST_SHARDS = 500
 
 
-def read_index(source: Source, open_shard: Callable[[Path], Checkpoint]) -> Checkpoint:
+def read_index(source: Source, open_shard: Callable[[Path | Place], Checkpoint]) -> Checkpoint:
     """Open an index and all its shards; ``open_shard`` opens one by its content. Closes them again if one fails."""
     weights = parse_json(source, source.read(0, min(source.size, MOST_HEADER))).get("weight_map")
     if not isinstance(weights, dict) or not weights or not all(isinstance(f, str) for f in weights.values()):
@@ -31,7 +31,8 @@ def read_index(source: Source, open_shard: Callable[[Path], Checkpoint]) -> Chec
                 raise UnreadableError(
                     f"{source.path} names a shard outside its folder: {name}", "Shards lie beside the index."
                 )
-            shards.append(open_shard(source.path.parent / name))
+            there = source.path
+            shards.append(open_shard(there.parent / name if isinstance(there, Path) else there.beside(name)))
         return _joined(source, weights, dict(zip(names, range(len(names)), strict=True)), shards)
     except BaseException:
         for shard in shards:
@@ -61,6 +62,10 @@ def _joined(source: Source, weights: dict[str, str], numbers: dict[str, int], sh
         shard, storage = shard_of(key)
         return shard.nbytes_of(storage)
 
+    def extent(key: str) -> Extent | None:
+        shard, storage = shard_of(key)
+        return shard.extent(storage)
+
     return Checkpoint(
         path=source.path,
         format=f"{' and '.join(sorted({s.format for s in shards}))}, {len(shards)} shards",
@@ -68,5 +73,6 @@ def _joined(source: Source, weights: dict[str, str], numbers: dict[str, int], sh
         tree=tree,
         locate=locate,
         nbytes_of=nbytes_of,
+        extent=extent,
         named=tuple(dict.fromkeys(name for s in shards for name in s.named)),
     )

@@ -1,20 +1,63 @@
-"""One file, read at any place. All input of ckptconv passes through here; nothing here knows what a checkpoint is."""
+"""One file, read at any place. All input of ckptconv passes through here; nothing here knows what a checkpoint is.
+
+A file that lies on no disk here is a `Place`, which opens as a Source of another class: see `ckptconv.sources`.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from ckptconv.errors import UnreadableError
+
+
+class Place(Protocol):
+    """Where a file is that lies on no disk here. As text it is its address, without what is secret in it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def open(self) -> Source: ...
+
+    def beside(self, name: str) -> Place:
+        """The file of another name in the same folder."""
+        ...
+
+
+@dataclass
+class Transfer:
+    """How a file came here from elsewhere, and what vouches for it. The counts grow while it is read.
+
+    ``version`` is what the server calls this state of the file, and the same in all its answers: an ETag, a date, a
+    commit; '' if it has no word for it. ``published`` is the digest its authors printed, `hash_checked` whether the
+    whole file was compared with it. ``fetched`` counts bytes of the file that were sent, in ``requests`` answers.
+    """
+
+    address: str
+    size: int
+    version: str = ""
+    published: str = ""
+    hash_checked: bool = False
+    whole: bool = False
+    fetched: int = 0
+    requests: int = 0
 
 
 class Source:
     """An open regular file. Raises UnreadableError if there is none, or where it ends too early."""
 
+    near: ClassVar[bool] = True
+    """Whether a look at a few bytes costs next to nothing."""
+
+    transfer: Transfer | None = None
+
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Path | Place = path
         self.name = path.name
         try:
             info = path.stat()
@@ -102,6 +145,12 @@ class Source:
         now = os.fstat(self._fd)
         if (now.st_size, now.st_mtime_ns) != self._state:
             raise UnreadableError(f"{self.path} changed while it was being read", "Wait until its writer is done.")
+
+    def prepare(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Have the bytes from each first to each second offset at hand: they will be read soon."""
+
+    def forget(self) -> None:
+        """Keep no copy of this file: it is not what it should be."""
 
     def close(self) -> None:
         os.close(self._fd)

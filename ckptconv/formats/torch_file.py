@@ -7,11 +7,10 @@ Sources: `torch/serialization.py` (`_save`, `_legacy_save`), `caffe2/serialize/i
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.interface import Checkpoint, Storage
-from ckptconv.formats.pickled import Pickled
+from ckptconv.formats.interface import Checkpoint, Extent, Storage
+from ckptconv.formats.pickled import Pickled, StorageRef
 from ckptconv.formats.sandbox import Unpickler
 from ckptconv.formats.source import Source
 from ckptconv.formats.zip_directory import Record, ZipDirectory
@@ -77,7 +76,10 @@ def read_zip(source: Source) -> Checkpoint:
     def nbytes_of(key: str) -> int:
         return pickled.arrays[key].nbytes if key in pickled.arrays else record_of(key).size
 
-    return Checkpoint(source.path, "torch zip", (source,), tree, locate, nbytes_of, tuple(unpickler.named))
+    def extent(key: str) -> Extent | None:
+        return pickled.extent(key) if key in pickled.arrays else (source, *directory.extent(record_of(key)))
+
+    return Checkpoint(source.path, "torch zip", (source,), tree, locate, nbytes_of, extent, tuple(unpickler.named))
 
 
 def _no_checkpoint(source: Source, names: list[str]) -> UnreadableError:
@@ -126,6 +128,7 @@ def read_legacy(source: Source) -> Checkpoint:
     tree = unpickler.load()
     keys = unpickler.load()
     storages = _legacy_storages(source, pickled, keys, unpickler.tell())
+    uncounted = set() if source.near else {*storages}
 
     def locate(key: str) -> Storage:
         found = storages.get(key) or pickled.arrays.get(key)
@@ -133,16 +136,35 @@ def read_legacy(source: Source) -> Checkpoint:
             raise UnreadableError(
                 f"{source.path}: the storage '{key}' is missing", "The file is damaged: get it again."
             )
+        if key in uncounted:
+            _require_count(source, key, pickled.refs[key], found)
+            uncounted.discard(key)
         return found
 
-    return Checkpoint(source.path, "torch legacy", (source,), tree, locate, _sized(locate), tuple(unpickler.named))
+    def nbytes_of(key: str) -> int:
+        found = storages.get(key)
+        return found.nbytes if found else locate(key).nbytes
+
+    def extent(key: str) -> Extent | None:
+        found = storages.get(key)
+        return (source, found.offset - 8, found.offset + found.nbytes) if found else pickled.extent(key)
+
+    return Checkpoint(source.path, "torch legacy", (source,), tree, locate, nbytes_of, extent, tuple(unpickler.named))
 
 
-def _sized(locate: Callable[[str], Storage]) -> Callable[[str], int]:
-    return lambda key: locate(key).nbytes
+def _require_count(source: Source, key: str, ref: StorageRef, storage: Storage) -> None:
+    """The count of elements before a storage must be the pickle's."""
+    count = int.from_bytes(source.read(storage.offset - 8, 8), "little", signed=True)
+    if count * ref.itemsize != ref.nbytes:
+        raise UnreadableError(
+            f"{source.path}: the storage '{key}' has {count:,} elements, its pickle says "
+            f"{ref.nbytes // ref.itemsize:,}",
+            "The file is damaged: get it again from its source.",
+        )
 
 
 def _legacy_storages(source: Source, pickled: Pickled, keys: object, at: int) -> dict[str, Storage]:
+    """Where each storage stands: they follow each other, and the pickle says how long each one is."""
     if (
         not isinstance(keys, list)
         or not all(isinstance(k, str | int) for k in keys)
@@ -157,14 +179,9 @@ def _legacy_storages(source: Source, pickled: Pickled, keys: object, at: int) ->
                 f"{source.path}: it holds a storage '{key}' that its pickle does not speak of",
                 "The file is damaged, or of a type that cannot be read (quantized): get it again.",
             )
-        count = int.from_bytes(source.read(at, 8), "little", signed=True)
-        if count * ref.itemsize != ref.nbytes:
-            raise UnreadableError(
-                f"{source.path}: the storage '{key}' has {count:,} elements, its pickle says "
-                f"{ref.nbytes // ref.itemsize:,}",
-                "The file is damaged: get it again from its source.",
-            )
         storages[key] = Storage(ref.nbytes, source, at + 8)
+        if source.near:  # elsewhere each would cost a request: there, the counts of what is read are looked at
+            _require_count(source, key, ref, storages[key])
         at += 8 + ref.nbytes
         if at > source.size:
             raise source.truncated()

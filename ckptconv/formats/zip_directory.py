@@ -19,6 +19,7 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MOST_DIRECTORY = 16 << 20
+_MOST_PADDING = 4096  # torch aligns records to 64 bytes, and to whatever it is told
 _NARROW = 0xFFFFFFFF
 _ENCRYPTED = 0x2041
 
@@ -154,6 +155,11 @@ class ZipDirectory:
         for record in self.records.values():
             if not record.plain:
                 raise self._odd(f"the record '{record.name}' is compressed")
+
+    def extent(self, record: Record) -> tuple[int, int]:
+        """First and last offset of what `locate` and a reader of the record need."""
+        room = record.header + _LOCAL.size + len(record.name.encode()) + record.size + _MOST_PADDING
+        return record.header, min(record.limit, room)
 
     def locate(self, record: Record) -> int:
         """Where a record's bytes start, read from its local header, which must agree with the directory."""

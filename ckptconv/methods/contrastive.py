@@ -26,7 +26,7 @@ MOCO = Method(
         ),
     ),
     releases=tuple(
-        Release(name, f"{_FB}moco/moco_checkpoints/{name}/{name}_pretrain.pth.tar", md5)
+        Release(name, f"{_FB}moco/moco_checkpoints/{name}/{name}_pretrain.pth.tar", md5, backbone="ResNet-50")
         for name, md5 in (("moco_v1_200ep", "b251726a"), ("moco_v2_200ep", "59fd9945"), ("moco_v2_800ep", "a04e12f8"))
     ),
 )
@@ -50,13 +50,13 @@ MOCOV3 = Method(
         ),
     ),
     releases=tuple(
-        Release(f"mocov3_{network}_{n}ep", f"{_FB}moco-v3/{folder}-{n}ep/{folder}-{n}ep.pth.tar")
-        for network, folder, n in (
-            ("r50", "r-50", 100),
-            ("r50", "r-50", 300),
-            ("r50", "r-50", 1000),
-            ("vit_s", "vit-s", 300),
-            ("vit_b", "vit-b", 300),
+        Release(f"mocov3_{network}_{n}ep", f"{_FB}moco-v3/{folder}-{n}ep/{folder}-{n}ep.pth.tar", backbone=backbone)
+        for network, folder, backbone, n in (
+            ("r50", "r-50", "ResNet-50", 100),
+            ("r50", "r-50", "ResNet-50", 300),
+            ("r50", "r-50", "ResNet-50", 1000),
+            ("vit_s", "vit-s", "ViT-S/16", 300),
+            ("vit_b", "vit-b", "ViT-B/16", 300),
         )
     ),
     heads=12,  # of a ViT-S, too, where others have 6: vits.py
@@ -134,7 +134,11 @@ RESIM = Method(
         ),
     ),
     releases=tuple(
-        Release(f"resim_fpn_{n}ep", f"https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_{n}ep.pth.tar")
+        Release(
+            f"resim_fpn_{n}ep",
+            f"https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_{n}ep.pth.tar",
+            backbone="ResNet-50",
+        )
         for n in (200, 400)
     ),
 )
@@ -236,11 +240,13 @@ SIMCLR_SPIJKERVET = Method(
     ),
     pixels=UNIT,  # simclr/modules/transformations/simclr.py ends with ToTensor
     releases=tuple(
-        Release(f"spijkervet_{name}", f"https://github.com/Spijkervet/SimCLR/releases/download/{path}")
-        for name, path in (
-            ("r50_100ep", "1.2/checkpoint_100.tar"),
-            ("r18_100ep", "1.1/checkpoint_100.tar"),
-            ("r18_40ep", "1.0/checkpoint_40.tar"),
+        Release(
+            f"spijkervet_{name}", f"https://github.com/Spijkervet/SimCLR/releases/download/{path}", backbone=backbone
+        )
+        for name, path, backbone in (
+            ("r50_100ep", "1.2/checkpoint_100.tar", "ResNet-50"),
+            ("r18_100ep", "1.1/checkpoint_100.tar", "ResNet-18"),
+            ("r18_40ep", "1.0/checkpoint_40.tar", "ResNet-18"),
         )
     ),
 )

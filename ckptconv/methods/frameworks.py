@@ -134,7 +134,7 @@ VISSL = Method(
         ),
     ),
     releases=tuple(
-        Release(name, f"{_VISSL}{path}")
+        Release(name, f"{_VISSL}{path}", backbone="ResNet-50")
         for name, path in (
             (
                 "vissl_simclr_rn50_800ep",
@@ -147,6 +147,14 @@ VISSL = Method(
             (
                 "vissl_moco_v2_rn50_200ep",
                 "moco_v2_1node_lr.03_step_b32_zero_init/model_final_checkpoint_phase199.torch",
+            ),
+            (
+                "vissl_pirl_rn50_800ep",
+                "pirl_jigsaw_4node_pirl_jigsaw_4node_resnet_22_07_20.34377f59/model_final_checkpoint_phase799.torch",
+            ),
+            (
+                "vissl_barlow_twins_rn50_1000ep",
+                "barlow_twins/barlow_twins_32gpus_4node_imagenet1k_1000ep_resnet50.torch",
             ),
         )
     ),
@@ -321,8 +329,10 @@ BOLTS = Method(
     ),
     pixels=None,
     releases=(
-        Release("bolts_simclr_imagenet", f"{_S3}simclr/bolts_simclr_imagenet/simclr_imagenet.ckpt"),
-        Release("bolts_swav_imagenet", f"{_S3}swav/bolts_swav_imagenet/swav_imagenet.ckpt"),
+        Release(
+            "bolts_simclr_imagenet", f"{_S3}simclr/bolts_simclr_imagenet/simclr_imagenet.ckpt", backbone="ResNet-50"
+        ),
+        Release("bolts_swav_imagenet", f"{_S3}swav/bolts_swav_imagenet/swav_imagenet.ckpt", backbone="ResNet-50"),
     ),
 )
 

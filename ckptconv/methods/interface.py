@@ -24,11 +24,16 @@ UNIT = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 @dataclass(frozen=True)
 class Release:
-    """A file that the method's authors published. ``md5`` is the (often shortened) digest they print beside it."""
+    """A file that the method's authors published, and the network in it.
+
+    ``md5`` and ``sha256`` are the digests, often shortened, that they print beside it.
+    """
 
     name: str
     url: str
     md5: str = ""
+    sha256: str = ""
+    backbone: str = ""
 
 
 @dataclass(frozen=True)

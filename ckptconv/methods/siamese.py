@@ -28,8 +28,12 @@ SIMSIAM = Method(
         ),
     ),
     releases=(
-        Release("simsiam_100ep", f"{_FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar"),
-        Release("simsiam_100ep_bs256", f"{_FB}simsiam/models/100ep-256bs/pretrain/checkpoint_0099.pth.tar"),
+        Release("simsiam_100ep", f"{_FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar", backbone="ResNet-50"),
+        Release(
+            "simsiam_100ep_bs256",
+            f"{_FB}simsiam/models/100ep-256bs/pretrain/checkpoint_0099.pth.tar",
+            backbone="ResNet-50",
+        ),
     ),
 )
 
@@ -51,8 +55,13 @@ BARLOWTWINS = Method(
         _BARE,
     ),
     releases=(
-        Release("barlowtwins_resnet50", f"{_FB}barlowtwins/ljng/resnet50.pth"),
-        Release("barlowtwins_checkpoint", f"{_FB}barlowtwins/ljng/checkpoint.pth"),
+        Release("barlowtwins_resnet50", f"{_FB}barlowtwins/ljng/resnet50.pth", backbone="ResNet-50"),
+        Release("barlowtwins_checkpoint", f"{_FB}barlowtwins/ljng/checkpoint.pth", backbone="ResNet-50"),
+        Release(  # hubconf.py's
+            "barlowtwins_hub",
+            f"{_FB}barlowtwins/ep1000_bs2048_lrw0.2_lrb0.0048_lambd0.0051/resnet50.pth",
+            backbone="ResNet-50",
+        ),
     ),
 )
 
@@ -70,8 +79,13 @@ VICREG = Method(
         _BARE,
     ),
     releases=tuple(
-        Release(f"vicreg_{name}", f"{_FB}vicreg/{name}.pth")
-        for name in ("resnet50", "resnet50_fullckpt", "resnet50x2", "resnet50x2_fullckpt")
+        Release(f"vicreg_{name}{full}", f"{_FB}vicreg/{name}{full}.pth", backbone=backbone)
+        for name, backbone in (
+            ("resnet50", "ResNet-50"),
+            ("resnet50x2", "ResNet-50, width x2"),
+            ("resnet200x2", "ResNet-200, width x2"),
+        )
+        for full in ("", "_fullckpt")
     ),
 )
 
@@ -87,15 +101,21 @@ DINO = Method(
         replace(_BARE, families=("ResNet", "ViT")),
     ),
     releases=tuple(
-        Release(f"{name}{part}", f"{_FB}dino/{name}/{name}{part}.pth")
-        for name in (
-            "dino_resnet50_pretrain",
-            "dino_deitsmall16_pretrain",
-            "dino_deitsmall8_pretrain",
-            "dino_vitbase16_pretrain",
-            "dino_vitbase8_pretrain",
+        Release(name, f"{_FB}dino/{folder}/{file}.pth", backbone=backbone)
+        for name, folder, file, backbone in (
+            ("dino_resnet50_100ep_full", "example_runs_logs", "dino_rn50_checkpoint", "ResNet-50"),
+            *(
+                (f"dino_{network}{name}", f"dino_{network}_pretrain", f"dino_{network}_pretrain{part}", backbone)
+                for network, backbone in (
+                    ("resnet50", "ResNet-50"),
+                    ("deitsmall16", "ViT-S/16"),
+                    ("deitsmall8", "ViT-S/8"),
+                    ("vitbase16", "ViT-B/16"),
+                    ("vitbase8", "ViT-B/8"),
+                )
+                for name, part in (("", ""), ("_full", "_full_checkpoint"))
+            ),
         )
-        for part in ("", "_full_checkpoint")
     ),
 )
 
@@ -130,23 +150,15 @@ VICREGL = Method(
         ),
     ),
     releases=tuple(
-        Release(f"vicregl_{name}", f"{_FB}vicregl/{name}.pth")
-        for name in (
-            "resnet50_alpha0.9",
-            "resnet50_alpha0.9_fullckpt",
-            "resnet50_alpha0.75",
-            "resnet50_alpha0.75_fullckpt",
-            "convnext_small_alpha0.9",
-            "convnext_small_alpha0.9_fullckpt",
-            "convnext_small_alpha0.75",
-            "convnext_small_alpha0.75_fullckpt",
-            "convnext_base_alpha0.9",
-            "convnext_base_alpha0.9_fullckpt",
-            "convnext_base_alpha0.75",
-            "convnext_base_alpha0.75_fullckpt",
-            "convnext_xlarge_alpha0.75",
-            "convnext_xlarge_alpha0.75_fullckpt",
+        Release(f"vicregl_{arch}_alpha{alpha}{full}", f"{_FB}vicregl/{arch}_alpha{alpha}{full}.pth", backbone=backbone)
+        for arch, backbone, alphas in (
+            ("resnet50", "ResNet-50", ("0.9", "0.75")),
+            ("convnext_small", "ConvNeXt-S", ("0.9", "0.75")),
+            ("convnext_base", "ConvNeXt-B", ("0.9", "0.75")),
+            ("convnext_xlarge", "ConvNeXt-XL", ("0.75",)),
         )
+        for alpha in alphas
+        for full in ("", "_fullckpt")
     ),
 )
 
@@ -163,7 +175,7 @@ SCRL = Method(
         ),
     ),
     releases=tuple(
-        Release(name, f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth")
+        Release(name, f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth", backbone="ResNet-50")
         for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
     ),
 )

@@ -1,0 +1,340 @@
+"""The cache: whole files, checked, taken up again where a fetch broke off, and never a wrong one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import ckptconv
+from ckptconv.errors import EnvironmentMissingError, UnreadableError
+from ckptconv.sources import Digest, Fetching
+from ckptconv.sources.cache import Cache, usual_folder
+from ckptconv.sources.places import Address
+from tests.sources.server import numbers, serving
+
+CONTENT = numbers(3_000_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+def fetched(server, folder, path="/f.pth", whole=True, published=None):
+    """The bytes of the file as it is opened, and its transfer."""
+    source = Address(server.url + path, Fetching(whole, folder), published).open()
+    try:
+        return source.read(0, source.size), replace(source.transfer)
+    finally:
+        source.close()
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_whole_file_is_kept_and_not_fetched_again(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        content, transfer = fetched(server, tmp_path)
+        assert content == CONTENT
+        assert (transfer.whole, transfer.fetched >= len(CONTENT), transfer.version) == (True, True, 'ETag "v1"')
+        assert left(tmp_path) == ["ckptconv.json", "f.pth"]
+        before = server.sent
+        for whole in (True, False):  # who asks for parts gets them from the file that is here
+            content, transfer = fetched(server, tmp_path, whole=whole)
+            assert (content, transfer.fetched, transfer.requests) == (CONTENT, 0, 0)
+        assert server.sent - before < 2 * 70_000
+        (entry,) = Cache(tmp_path).entries()
+        assert (entry.address, entry.whole, entry.size) == (f"{server.url}/f.pth", True, len(CONTENT))
+        assert Cache(tmp_path).clear() == (1, len(CONTENT))
+        assert (Cache(tmp_path).entries(), left(tmp_path)) == ([], [])
+
+
+def test_a_server_without_ranges_fills_the_cache_unasked(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}, ranged=False) as server:
+        content, transfer = fetched(server, tmp_path, whole=False)
+        assert (content, transfer.whole) == (CONTENT, True)
+        assert fetched(server, tmp_path, whole=False)[1].requests == 0
+
+
+def test_a_file_that_is_new_on_its_server_is_fetched_anew(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        fetched(server, tmp_path)
+        server.files["/f.pth"], server.version = numbers(2_000_000, 1), 2
+        assert fetched(server, tmp_path)[0] == numbers(2_000_000, 1)
+        assert [entry.version for entry in Cache(tmp_path).entries()] == ['ETag "v2"']
+
+
+def test_without_a_word_for_its_state_a_file_is_fetched_each_time(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}, etag=False, date=False) as server:
+        fetched(server, tmp_path)
+        server.files["/f.pth"] = numbers(3_000_000, 1)
+        assert fetched(server, tmp_path)[0] == numbers(3_000_000, 1)
+
+
+def test_without_a_network_the_file_that_is_here_will_do(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        fetched(server, tmp_path)
+    assert fetched(server, tmp_path)[0] == CONTENT
+    with pytest.raises(UnreadableError, match="cannot be fetched"):
+        fetched(server, tmp_path, "/other.pth")
+
+
+def test_two_addresses_of_one_name_are_two_files(tmp_path, naps):
+    with serving(files={"/a/f.pth": CONTENT, "/b/f.pth": CONTENT[:1000]}) as server:
+        assert fetched(server, tmp_path, "/a/f.pth")[0] == CONTENT
+        assert fetched(server, tmp_path, "/b/f.pth")[0] == CONTENT[:1000]
+        assert fetched(server, tmp_path, "/b/f.pth?id=2")[0] == CONTENT[:1000]
+        assert len(Cache(tmp_path).entries()) == 3
+
+
+@pytest.mark.parametrize(
+    "digest", [Digest("md5", MD5), Digest("md5", MD5[:6]), Digest("sha256", hashlib.sha256(CONTENT).hexdigest()[:8])]
+)
+def test_a_published_digest_is_checked(tmp_path, naps, digest):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        transfer = fetched(server, tmp_path, published=digest)[1]
+        assert (transfer.published, transfer.hash_checked) == (str(digest), True)
+        transfer = fetched(server, tmp_path, whole=False, published=digest)[1]
+        assert (transfer.requests, transfer.hash_checked) == (0, True)
+        parts = fetched(server, tmp_path / "other", whole=False, published=digest)[1]
+        assert (parts.published, parts.hash_checked, parts.whole) == (str(digest), False, False)
+
+
+def test_a_digest_that_differs_leaves_nothing(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server, pytest.raises(UnreadableError) as caught:
+        fetched(server, tmp_path, published=Digest("md5", "00000000"))
+    assert caught.value.message == (
+        f"{server.url}/f.pth is not the file its authors published: its md5 is {MD5}, theirs 00000000"
+    )
+    assert left(tmp_path) == []
+
+
+def test_a_file_that_was_kept_unchecked_is_checked_when_that_is_asked(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        fetched(server, tmp_path)
+        with pytest.raises(UnreadableError, match="is not the file its authors published"):
+            fetched(server, tmp_path, published=Digest("md5", "00000000"))
+
+
+def test_a_fetch_that_broke_off_goes_on_where_it_stopped(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        server.cut = [10**9, 1_000_000, *[0] * 9]
+        with pytest.raises(UnreadableError, match="the connection breaks, 5 times in a row"):
+            fetched(server, tmp_path)
+        (entry,) = Cache(tmp_path).entries()
+        assert not entry.whole
+        assert 900_000 < entry.fetched <= 1_000_000
+        server.cut, before = [], server.sent
+        assert fetched(server, tmp_path)[0] == CONTENT
+        assert server.sent - before < len(CONTENT) - entry.fetched + 70_000
+        assert [e.whole for e in Cache(tmp_path).entries()] == [True]
+
+
+@pytest.mark.parametrize("what", ["changed", "no word", "longer than the file"])
+def test_what_broke_off_is_of_no_use_if_the_file_may_be_another(tmp_path, naps, what):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        server.cut = [10**9, 1_000_000, *[0] * 9]
+        with pytest.raises(UnreadableError):
+            fetched(server, tmp_path)
+        server.cut = []
+        server.files["/f.pth"] = other = numbers(3_000_000 if what != "longer than the file" else 500_000, 1)
+        server.version += what == "changed"
+        server.etag = server.date = what != "no word"
+        assert fetched(server, tmp_path)[0] == other
+
+
+@pytest.mark.parametrize("ranged", [True, False], ids=["ranges", "no ranges"])
+def test_a_file_that_changes_while_it_is_fetched_leaves_nothing(tmp_path, naps, ranged):
+    with serving(files={"/f.pth": CONTENT}, ranged=ranged) as server:
+
+        def change(number: int) -> None:
+            if number == 2:
+                server.midway = lambda: setattr(server, "version", 2)
+
+        server.after = change
+        with pytest.raises(UnreadableError, match="changed while it was being read"):
+            fetched(server, tmp_path)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("ranged", [True, False], ids=["ranges", "no ranges"])
+def test_a_login_page_that_calls_itself_a_file_leaves_nothing(tmp_path, naps, ranged):
+    with serving(files={"/f.pth": b"\n<!DOCTYPE html><title>Log in</title>" * 99}, ranged=ranged) as server:
+        with pytest.raises(UnreadableError, match=r"/f\.pth is a web page, not a checkpoint"):
+            fetched(server, tmp_path)
+        with pytest.raises(UnreadableError, match=r"/f\.pth is a web page, not a checkpoint"):
+            ckptconv.inspect(f"{server.url}/f.pth", fetching=Fetching(cache_dir=tmp_path))
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("ranged", [True, False], ids=["ranges", "no ranges"])
+def test_an_empty_file(tmp_path, naps, ranged):
+    with serving(files={"/f.pth": b""}, ranged=ranged) as server:
+        for whole in (True, False):
+            with pytest.raises(UnreadableError, match=r"/f\.pth is empty"):
+                fetched(server, tmp_path, whole=whole)
+    assert left(tmp_path) == []
+
+
+def test_a_file_that_turns_out_to_be_none_leaves_the_cache(checkpoint, tmp_path, naps):
+    """A server that announces less than it has: nothing tells, until the file is read."""
+    content = checkpoint.read_bytes()
+
+    def lie(headers):
+        return {**headers, "Content-Length": str(int(headers["Content-Length"]) - 5000), "Connection": "close"}
+
+    with serving(files={"/f.ckpt": content}, ranged=False, lie=lie) as server:
+        with pytest.raises(UnreadableError):
+            ckptconv.inspect(f"{server.url}/f.ckpt", fetching=Fetching(cache_dir=tmp_path))
+        assert left(tmp_path) == []
+        server.lie = dict
+        assert ckptconv.inspect(f"{server.url}/f.ckpt", fetching=Fetching(cache_dir=tmp_path)).format == "torch zip"
+
+
+def test_a_file_whose_checksum_is_wrong_leaves_the_cache_and_no_output(checkpoint, tmp_path, naps):
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 4] ^= 1
+    (tmp_path / "out").mkdir()
+    for ranged in (True, False):
+        fetching = Fetching(cache_dir=tmp_path / "c")
+        with (
+            serving(files={"/f.ckpt": bytes(content)}, ranged=ranged) as server,
+            pytest.raises(UnreadableError, match="the checksum of storage"),
+        ):
+            ckptconv.convert(f"{server.url}/f.ckpt", tmp_path / "out" / "r18.pth", fetching=fetching)
+    assert left(tmp_path) == []
+
+
+def test_a_folder_that_somebody_changed_is_not_believed(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        fetched(server, tmp_path)
+        (file,) = tmp_path.rglob("f.pth")
+        with file.open("ab") as opened:
+            opened.write(b"more")
+        assert fetched(server, tmp_path)[0] == CONTENT
+        (tmp_path / "a file of somebody's").write_text("kept")
+        (note,) = tmp_path.rglob("ckptconv.json")
+        note.write_text("{")
+        assert fetched(server, tmp_path)[0] == CONTENT
+        Cache(tmp_path).clear()
+        assert left(tmp_path) == ["a file of somebody's"]
+
+
+def test_two_at_once_fetch_it_once(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}, rate=20_000_000) as server:
+        found: list[bytes] = []
+        threads = [threading.Thread(target=lambda: found.append(fetched(server, tmp_path)[0])) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [CONTENT] * 3
+        assert server.sent < len(CONTENT) * 1.2
+    assert left(tmp_path) == ["ckptconv.json", "f.pth"]
+
+
+def test_a_folder_that_cannot_be_one(tmp_path, naps):
+    (tmp_path / "file").write_text("")
+    with (
+        serving(files={"/f.pth": CONTENT}) as server,
+        pytest.raises(EnvironmentMissingError, match=r"the cache in .*file cannot be used") as caught,
+    ):
+        fetched(server, tmp_path / "file")
+    assert caught.value.hint == "Name another folder: --cache-dir."
+
+
+def test_the_usual_folder(monkeypatch, tmp_path):
+    assert usual_folder().name == "no-cache-but-this"
+    monkeypatch.delenv("CKPTCONV_CACHE_DIR")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert usual_folder() == Path("/elsewhere/ckptconv")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative is to be ignored")
+    assert usual_folder() == Path("/home/me/.cache/ckptconv")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert usual_folder() == Path("/home/me/Library/Caches/ckptconv")
+
+
+# -- killed ----------------------------------------------------------------------------------------------------------
+
+
+def command(server, out: Path, cache: Path, *more: str) -> list[str]:
+    options = ["--whole", "--cache-dir", str(cache), *more]
+    return [sys.executable, "-m", "ckptconv", "convert", f"{server.url}/f.ckpt", str(out), *options]
+
+
+def test_a_kill_at_any_moment_poisons_nothing(checkpoint, tmp_path):
+    out, cache, spool = tmp_path / "out", tmp_path / "cache", tmp_path / "spool"
+    for folder in (out, cache, spool):
+        folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(spool)}
+    size = checkpoint.stat().st_size
+    with serving(files={"/f.ckpt": checkpoint}, rate=200_000_000) as server:
+        for megabytes in (5, 20, 30):
+            server.sent = 0
+            process = subprocess.Popen(command(server, out / "r18.pth", cache), env=environment)
+            while server.sent < megabytes * 1_000_000 and process.poll() is None:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert left(out) == left(spool) == []
+            assert all(not entry.whole for entry in Cache(cache).entries())
+        (entry,) = Cache(cache).entries()
+        assert entry.fetched > 40_000_000
+        server.sent = 0
+        done = subprocess.run(command(server, out / "r18.pth", cache), env=environment, check=True, timeout=120)
+        assert done.returncode == 0
+        assert server.sent < size - entry.fetched + 200_000  # it went on where it was
+    assert left(out) == ["r18.pth"]
+    assert left(cache) == ["ckptconv.json", "f.ckpt"]
+    (kept,) = cache.rglob("f.ckpt")
+    assert kept.read_bytes() == checkpoint.read_bytes()
+    assert len(torch.load(out / "r18.pth", weights_only=True)["state_dict"]) == 120
+
+
+def test_a_kill_while_parts_are_fetched_leaves_nothing_at_all(checkpoint, tmp_path):
+    out, spool = tmp_path / "out", tmp_path / "spool"
+    for folder in (out, spool):
+        folder.mkdir()
+    with serving(files={"/f.ckpt": checkpoint}, rate=100_000_000) as server:
+        words = [sys.executable, "-m", "ckptconv", "convert", f"{server.url}/f.ckpt", str(out / "r18.pth")]
+        environment = {**os.environ, "TMPDIR": str(spool), "CKPTCONV_CACHE_DIR": str(tmp_path / "cache")}
+        process = subprocess.Popen(words, env=environment)
+        while server.sent < 10_000_000 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert left(tmp_path) == []
+
+
+# -- the commands ----------------------------------------------------------------------------------------------------
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ckptconv", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_cache_list_and_clear(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        fetched(server, tmp_path, "/f.pth?key=secret", published=Digest("md5", MD5[:8]))
+    listed = run("cache", "list", "--cache-dir", tmp_path)
+    assert listed.stdout.splitlines() == [
+        f"cache     {tmp_path}",
+        f"file      {server.url}/f.pth?… (2.9 MiB, md5 {MD5[:8]} checked)",
+    ]
+    data = json.loads(run("cache", "list", "--cache-dir", tmp_path, "--json").stdout)
+    assert (data["command"], data["files"][0]["hash_checked"]) == ("cache list", True)
+    cleared = run("cache", "clear", "--cache-dir", tmp_path)
+    assert cleared.stdout.splitlines() == [f"cache     {tmp_path}", "removed   1 file, 2.9 MiB"]
+    assert left(tmp_path) == []
+    assert json.loads(run("cache", "clear", "--cache-dir", tmp_path, "--json").stdout)["files"] == 0
