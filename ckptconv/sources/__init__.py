@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from ckptconv import registry
@@ -18,7 +17,6 @@ from ckptconv.errors import UnreadableError
 from ckptconv.formats.source import Place
 from ckptconv.methods.interface import Method, Release
 from ckptconv.sources.interface import Digest, Fetching
-from ckptconv.sources.places import Address
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -38,6 +36,8 @@ def find(source: str | Path, fetching: Fetching, methods: Iterable[Method] = ())
     if isinstance(source, Path):
         return Found(source, str(source))
     if _ADDRESS.match(source):
+        from ckptconv.sources.places import Address
+
         scheme, _, rest = source.partition("://")
         address = Address(f"{scheme.lower()}://{rest}", fetching)
         return Found(address, str(address))
@@ -45,10 +45,14 @@ def find(source: str | Path, fetching: Fetching, methods: Iterable[Method] = ())
         return Found(Path(source), source)
     known = registry.releases(methods)
     if source in known:
+        from ckptconv.sources.places import Address
+
         method, release = known[source]
         digest = Digest("sha256", release.sha256) if release.sha256 else None
         digest = digest or (Digest("md5", release.md5) if release.md5 else None)
         return Found(Address(release.url, fetching, digest), source, method, release)
+    from difflib import get_close_matches
+
     near = get_close_matches(source, known, 3)
     if near and not Path(source).suffix:
         raise UnreadableError(
@@ -57,4 +61,4 @@ def find(source: str | Path, fetching: Fetching, methods: Iterable[Method] = ())
     return Found(Path(source), source)
 
 
-__all__ = ["Address", "Digest", "Fetching", "Found", "find"]
+__all__ = ["Digest", "Fetching", "Found", "find"]

@@ -14,7 +14,8 @@ from ckptconv.errors import EnvironmentMissingError, UnreadableError, UsageError
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.rules import keep
-from ckptconv.sources import Address, Digest, Fetching, find
+from ckptconv.sources import Digest, Fetching, find
+from ckptconv.sources.places import Address
 
 FETCHING = Fetching()
 

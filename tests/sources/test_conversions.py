@@ -20,6 +20,7 @@ from ckptconv.errors import UnreadableError
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Release
 from tests.sources.server import serving
+from tests.test_cli import in_a_terminal
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,14 @@ def test_a_slow_server_and_how_far_it_is(checkpoint, fingerprint, places):
     assert receipt.seconds > server.sent / 100_000_000
     assert seen[-1][0] == seen[-1][1] > 40_000_000
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_bar_on_a_terminal_and_none_elsewhere(checkpoint, tmp_path):
+    with serving(files={"/f.ckpt": checkpoint}) as server:
+        shown = in_a_terminal("convert", f"{server.url}/f.ckpt", tmp_path / "r18.pth")
+    assert "fetching" in shown
+    assert "MB/s" in shown
+    assert "proved" in shown
 
 
 def test_a_dry_run_and_a_plan_cost_next_to_nothing(checkpoint, places):
