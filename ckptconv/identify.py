@@ -15,6 +15,7 @@ from ckptconv.folding import fold, place, some
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Drop, Fuse, Keep, Rule
+from ckptconv.sections import section_at
 from ckptconv.spec import Section
 
 Sections = Mapping[str, Section]
@@ -35,14 +36,20 @@ class _Planner:
 
     def __init__(self, sections: Sections, options: Options) -> None:
         self._sections, self._options = sections, options
-        self._made: dict[tuple[tuple[Rule, ...], str], Plan] = {}
+        self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], str], Plan] = {}
+        self._found: dict[str, Section | None] = {}
 
-    def _plan(self, method: Method, layout: Layout, path: str) -> Plan:
-        made = self._made.get((layout.rules, path))
+    def _section(self, path: str) -> Section | None:
+        if path not in self._found:
+            self._found[path] = section_at(self._sections, path)
+        return self._found[path]
+
+    def _plan(self, method: Method, layout: Layout, path: str, section: Section) -> Plan:
+        made = self._made.get((layout.rules, layout.families, path))
         if made is not None:
             return replace(made, method=method.name, layout=layout.title)
-        plan = make_plan(method, layout, path, self._sections[path], self._options)
-        self._made[layout.rules, path] = plan
+        plan = make_plan(method, layout, path, section, self._options)
+        self._made[layout.rules, layout.families, path] = plan
         return plan
 
     def best(self, method: Method) -> Plan | None:
@@ -51,8 +58,9 @@ class _Planner:
         for layout in method.layouts:
             wanted = layout.sections if self._options.section is None else (self._options.section,)
             for path in wanted:
-                if path in self._sections:
-                    plans.append(self._plan(method, layout, path))
+                section = self._section(path)
+                if section is not None:
+                    plans.append(self._plan(method, layout, path, section))
                     if plans[-1].complete:
                         return plans[-1]
         return min(plans, key=_badness, default=None)
@@ -113,7 +121,7 @@ def choose(sections: Sections, method: str | Method | Iterable[Rule], options: O
     """
     if not sections:
         raise UnreadableError("the file holds no tensors by name", "A state dict maps names to tensors.")
-    if options.section is not None and options.section not in sections:
+    if options.section is not None and section_at(sections, options.section) is None:
         raise UsageError(f"there is no section '{options.section}'", f"Sections: {some(map(repr, fold(sections)), 8)}.")
     known = registry.methods(options.methods).values() if method == "auto" else ()
     match = identify(sections, known, options) if method == "auto" else _named(sections, method, options)

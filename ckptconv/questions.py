@@ -15,7 +15,8 @@ from ckptconv.methods.interface import Method
 from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
 from ckptconv.planning import Plan
 from ckptconv.registry import methods
-from ckptconv.spec import TensorSpec
+from ckptconv.sections import BELOW, section_at
+from ckptconv.spec import Section, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,27 @@ def inspect(source: PathLike, *, rules: PathLike | None = None) -> Inspection:
             Fit(m.name, p.layout, p.section, p.complete, len(p.problems), p.problems[0].text if p.problems else "")
             for m, p in rank(checkpoint.sections, known, options)
         ]
+        sections = _as_explained(checkpoint.sections, [fit.section for fit in fits if fit.complete])
         return Inspection(
             path=str(source),
             format=checkpoint.format,
             size=checkpoint.size,
-            sections={path: section.tensors for path, section in checkpoint.sections.items()},
-            others={path: section.others for path, section in checkpoint.sections.items()},
+            sections={path: section.tensors for path, section in sections.items()},
+            others={path: section.others for path, section in sections.items()},
             named=checkpoint.named,
             metadata=checkpoint.metadata,
             fits=tuple(fits),
         )
+
+
+def _as_explained(sections: Mapping[str, Section], explained: Iterable[str]) -> Mapping[str, Section]:
+    """The sections, with one for all that lie below a path where a method takes them so."""
+    for path in explained:
+        if path.endswith(BELOW) and (whole := section_at(sections, path)) is not None:
+            root = path.removesuffix(BELOW)
+            outside = {p: s for p, s in sections.items() if root and p != root and not p.startswith(f"{root}.")}
+            return {**outside, path: whole}
+    return sections
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,8 @@ def explain(
     options = options_of(drop, strip_prefix, section, target, rules)
     with open_checkpoint(Path(source)) as checkpoint:
         match = nearest(checkpoint.sections, wanted_method(selfsup, strip_prefix), options)
-        where = checkpoint.sections[match.plan.section]
+        where = section_at(checkpoint.sections, match.plan.section)
+    assert where is not None
     about = {
         "key": key,
         "method": match.method.name,

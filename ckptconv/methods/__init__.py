@@ -6,7 +6,7 @@ be anybody's, `auto` names the convention and lists the methods that use it.
 
 from __future__ import annotations
 
-from ckptconv.methods import clustering, contrastive, frameworks, masked, siamese
+from ckptconv.methods import clustering, contrastive, frameworks, haiku, masked, siamese
 from ckptconv.methods.interface import IMAGENET, UNIT, Layout, Method, Pixels, Release
 
 METHODS: tuple[Method, ...] = (
@@ -14,6 +14,7 @@ METHODS: tuple[Method, ...] = (
     *contrastive.METHODS,
     *clustering.METHODS,
     *siamese.METHODS,
+    *haiku.METHODS,
     *masked.METHODS,
 )
 
