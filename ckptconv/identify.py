@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ckptconv import registry
+from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
 from ckptconv.folding import fold, place, some
 from ckptconv.methods.interface import Layout, Method
@@ -99,8 +100,10 @@ def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> Unid
     if not ranked or ranked[0][1].backbone is None:
         path, section = max(sections.items(), key=lambda item: len(item[1].tensors))
         where = place(path)
+        _, what = stranger(section.tensors)
         return UnidentifiedError(
-            f"no method explains this file: {where} holds {len(section.tensors)} tensors, {some(section.tensors, 3)}",
+            f"no method explains this file: {where} holds {len(section.tensors)} tensors, {some(section.tensors, 3)}"
+            f"{f'. It is {what}' if what else ''}",
             "See what is there: ckptconv inspect FILE. To take a prefix off: --strip-prefix PREFIX. To write rules "
             "for it: --rules FILE.toml.",
         )

@@ -63,7 +63,7 @@ def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
     conventions = {"torchvision", "generic", "mmselfsup", "vissl", "lightly", "solo-learn", "bolts"}
     conventions |= {"transformers", "detectron2"}
     unfit = {"cmc"}  # fed with the channels of Lab
-    unit = {m.name for m in METHODS if m.name.startswith("simclr-")}
+    unit = {m.name for m in METHODS if m.name.startswith("simclr")}
     assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"} | unfit
     assert {m.name for m in METHODS if m.pixels == UNIT} == unit
     assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {m.name for m in METHODS} - conventions - unit - unfit

@@ -6,12 +6,14 @@ be anybody's, `auto` names the convention and lists the methods that use it.
 
 from __future__ import annotations
 
-from ckptconv.methods import clustering, contrastive, frameworks, haiku, masked, siamese
+from ckptconv.methods import clustering, contrastive, frameworks, haiku, masked, siamese, simclr, vissl
 from ckptconv.methods.interface import IMAGENET, UNIT, Layout, Method, Pixels, Release
 
 METHODS: tuple[Method, ...] = (
     *frameworks.METHODS,
+    *vissl.METHODS,
     *contrastive.METHODS,
+    *simclr.METHODS,
     *clustering.METHODS,
     *siamese.METHODS,
     *haiku.METHODS,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from ckptconv.methods import naming
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
-from ckptconv.rules import drop, keep, under
+from ckptconv.rules import Rule, drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
-_VISSL = "https://dl.fbaipublicfiles.com/vissl/model_zoo/"
 
 TORCHVISION = Method(
     name="torchvision",
@@ -68,40 +67,6 @@ MMSELFSUP = Method(
     pixels=None,
 )
 
-VISSL = Method(
-    name="vissl",
-    title="VISSL's model zoo and runs",
-    repository="facebookresearch/vissl",
-    layouts=(
-        Layout(
-            title="training checkpoint",
-            sections=("classy_state_dict.base_model.model.trunk", "model_state_dict", ""),
-            rules=(
-                keep("_feature_blocks.{key...}", "{key...}"),
-                keep("base_model._feature_blocks.{key...}", "{key...}"),
-                drop("heads.{key...}", "the pretext task's heads"),
-            ),
-        ),
-    ),
-    releases=tuple(
-        Release(name, f"{_VISSL}{path}")
-        for name, path in (
-            (
-                "vissl_simclr_rn50_800ep",
-                "simclr_rn50_800ep_simclr_8node_resnet_16_07_20.7e8feed1/model_final_checkpoint_phase799.torch",
-            ),
-            (
-                "vissl_swav_rn50_800ep",
-                "swav_in1k_rn50_800ep_swav_8node_resnet_27_07_20.a0a6b676/model_final_checkpoint_phase799.torch",
-            ),
-            (
-                "vissl_moco_v2_rn50_200ep",
-                "moco_v2_1node_lr.03_step_b32_zero_init/model_final_checkpoint_phase199.torch",
-            ),
-        )
-    ),
-)
-
 _LIGHTLY_REST = (
     drop("{twin}_backbone.{key...}", "another copy of the backbone (key, student, teacher or anchor)"),
     drop("backbone_momentum.{key...}", "the momentum copy of the backbone"),
@@ -112,6 +77,23 @@ _LIGHTLY_REST = (
     drop("prototypes.{key...}", "the prototypes"),
     drop("criterion.{key...}", "what the loss keeps between steps"),
     drop("online_classifier.{key...}", "the classifier that watches the training"),
+)
+
+_LIGHTLY_WORKER: tuple[
+    Rule, ...
+] = (  # lightly/models/resnet.py, up to version 1.2: a 3x3 stem, and `shortcut` for `downsample`
+    drop("0.{p}", "the norm of the pixels"),
+    keep("1.{p}", "conv1.{p}"),
+    keep("2.{p}", "bn1.{p}"),
+    *(
+        rule
+        for s in range(1, 5)
+        for rule in (
+            keep(f"{s + 2}.{{b}}.shortcut.{{p...}}", f"layer{s}.{{b}}.downsample.{{p...}}"),
+            keep(f"{s + 2}.{{key...}}", f"layer{s}.{{key...}}"),
+        )
+    ),
+    drop("7.{p}", "the convolution to the embedding"),
 )
 
 LIGHTLY = Method(
@@ -128,6 +110,14 @@ LIGHTLY = Method(
             title="example: nn.Sequential(*list(resnet.children())[:-1])",
             sections=("state_dict",),
             rules=(*under("backbone.", NUMBERED), *_LIGHTLY_REST),
+        ),
+        Layout(
+            title="worker: lightly's own ResNet for small images",
+            sections=("state_dict",),
+            rules=(
+                *under("model.backbone.", _LIGHTLY_WORKER),
+                drop("model.projection_head.{p...}", "the projection head"),
+            ),
         ),
     ),
     pixels=None,
@@ -253,10 +243,12 @@ DETECTRON2 = Method(
                 *naming.DETECTRON2,
                 drop("stem.fc.{p...}", "the head after the pooled features"),
                 drop("backbone.fpn_{layer}.{p...}", "a feature pyramid"),
+                drop("fpn_{layer}.{p...}", "a feature pyramid"),
+                drop("box_head.{p...}", "the head over regions"),
             ),
         ),
     ),
     pixels=None,
 )
 
-METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS, TRANSFORMERS, DETECTRON2)
+METHODS = (TORCHVISION, GENERIC, MMSELFSUP, LIGHTLY, SOLO_LEARN, BOLTS, TRANSFORMERS, DETECTRON2)
