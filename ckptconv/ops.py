@@ -110,7 +110,7 @@ class Reshape(Op):
         return parts[0].reshape(self.shape)
 
     def __str__(self) -> str:
-        return f"reshape{self.shape}"
+        return f"reshape({', '.join(map(str, self.shape))})"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ckptconv.identify import nearest, rank
 from ckptconv.methods.interface import Method
 from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
 from ckptconv.planning import Plan
-from ckptconv.registry import methods
+from ckptconv.registry import method, methods
 from ckptconv.sections import BELOW, section_at
 from ckptconv.spec import Section, TensorSpec
 
@@ -149,6 +149,11 @@ def explain(
 def known_methods(rules: PathLike | None = None) -> list[Method]:
     """Every method: of a rule file, if one is given, built in, and of other packages."""
     return list(methods(options_of((), "", None, None, rules).methods).values())
+
+
+def known_method(name: str, rules: PathLike | None = None) -> Method:
+    """The method of this name. Raises UsageError with the nearest names if there is none."""
+    return method(name, options_of((), "", None, None, rules).methods)
 
 
 def dropped_by_reason(settled: Plan) -> dict[str, list[str]]:
