@@ -1,4 +1,4 @@
-"""Writes what is in results/ into the project's README, between markers; --check only compares."""
+"""Writes what is in results/, and the table of methods, into the README, between markers; --check only compares."""
 
 from __future__ import annotations
 
@@ -75,6 +75,19 @@ def ap(reports: Iterable[Row]) -> str:
     return markdown(list(reports)).strip()
 
 
+def methods() -> str:
+    """The methods as a Markdown table: what `--selfsup` takes, whose it is, and how many files are published."""
+    from ckptconv.methods import METHODS
+
+    lines = [_line(("`--selfsup`", "what", "code", "files")), _line(("---",) * 4)]
+    for m in METHODS:
+        name = f"`{m.name}`" + ("" if m.guess else " *")
+        title = f"[{m.title}]({m.paper})" if m.paper else m.title
+        code = f"[{m.repository}](https://github.com/{m.repository})" if m.repository else ""
+        lines.append(_line((name, title, code, str(len(m.releases) or ""))))
+    return "\n".join(lines)
+
+
 def inserted(text: str, name: str, table: str) -> str:
     """The text with the table between the markers of this name. Raises SystemExit if they are not there."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
@@ -95,6 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     old = README.read_text(encoding="utf-8")
     new = inserted(old, "speed", speed(_read(HERE / "results" / "speed.json")))
+    new = inserted(new, "methods", methods())
     new = inserted(new, "ap", ap(map(_read, sorted((HERE / "results" / "ap").glob("*.json")))))
     if options.check:
         sys.exit("README.md is out of date: python -m benchmarks.table" if new != old else 0)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ckptconv.errors import printable
 
-_NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])|(?<=layer)\d+|(?<=conv)\d+|(?<=bn)\d+")
+_NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])|(?<=layer)\d+|(?<=conv)\d+|(?<=bn)\d+|(?<=[a-z]_)\d+(?=\.)")
 
 
 def fold(names: Iterable[str]) -> dict[str, list[str]]:

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ckptconv import registry
+from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
 from ckptconv.folding import fold, place, some
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Drop, Fuse, Keep, Rule
+from ckptconv.sections import section_at
 from ckptconv.spec import Section
 
 Sections = Mapping[str, Section]
@@ -36,14 +38,19 @@ class _Planner:
     def __init__(self, sections: Sections, options: Options) -> None:
         self._sections, self._options = sections, options
         self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], str], Plan] = {}
+        self._found: dict[str, Section | None] = {}
 
-    def _plan(self, method: Method, layout: Layout, path: str) -> Plan:
-        asked = layout.rules, layout.families, path
-        made = self._made.get(asked)
+    def _section(self, path: str) -> Section | None:
+        if path not in self._found:
+            self._found[path] = section_at(self._sections, path)
+        return self._found[path]
+
+    def _plan(self, method: Method, layout: Layout, path: str, section: Section) -> Plan:
+        made = self._made.get((layout.rules, layout.families, path))
         if made is not None:
             return replace(made, method=method.name, layout=layout.title)
-        plan = make_plan(method, layout, path, self._sections[path], self._options)
-        self._made[asked] = plan
+        plan = make_plan(method, layout, path, section, self._options)
+        self._made[layout.rules, layout.families, path] = plan
         return plan
 
     def best(self, method: Method) -> Plan | None:
@@ -52,8 +59,9 @@ class _Planner:
         for layout in method.layouts:
             wanted = layout.sections if self._options.section is None else (self._options.section,)
             for path in wanted:
-                if path in self._sections:
-                    plans.append(self._plan(method, layout, path))
+                section = self._section(path)
+                if section is not None:
+                    plans.append(self._plan(method, layout, path, section))
                     if plans[-1].complete:
                         return plans[-1]
         return min(plans, key=_badness, default=None)
@@ -92,8 +100,10 @@ def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> Unid
     if not ranked or ranked[0][1].backbone is None:
         path, section = max(sections.items(), key=lambda item: len(item[1].tensors))
         where = place(path)
+        _, what = stranger(section.tensors)
         return UnidentifiedError(
-            f"no method explains this file: {where} holds {len(section.tensors)} tensors, {some(section.tensors, 3)}",
+            f"no method explains this file: {where} holds {len(section.tensors)} tensors, {some(section.tensors, 3)}"
+            f"{f'. It is {what}' if what else ''}",
             "See what is there: ckptconv inspect FILE. To take a prefix off: --strip-prefix PREFIX. To write rules "
             "for it: --rules FILE.toml.",
         )
@@ -114,7 +124,7 @@ def choose(sections: Sections, method: str | Method | Iterable[Rule], options: O
     """
     if not sections:
         raise UnreadableError("the file holds no tensors by name", "A state dict maps names to tensors.")
-    if options.section is not None and options.section not in sections:
+    if options.section is not None and section_at(sections, options.section) is None:
         raise UsageError(f"there is no section '{options.section}'", f"Sections: {some(map(repr, fold(sections)), 8)}.")
     known = registry.methods(options.methods).values() if method == "auto" else ()
     match = identify(sections, known, options) if method == "auto" else _named(sections, method, options)

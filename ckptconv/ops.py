@@ -114,7 +114,7 @@ class Reshape(Op):
         return tuple(n or (had[i] if i < len(had) else 0) for i, n in enumerate(self.shape))
 
     def __str__(self) -> str:
-        return f"reshape{self.shape}"
+        return f"reshape({', '.join(map(str, self.shape))})"
 
 
 @dataclass(frozen=True)

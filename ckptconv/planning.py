@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ckptconv import backbones
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
 from ckptconv.backbones.interface import CANONICAL, Dialect
+from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
 from ckptconv.matching import Dropped, Move, Problem, match, spoken
@@ -86,6 +87,9 @@ class Plan:
         lines = [
             f"the rules of {self.method} do not account for {place(self.section)}: {count} problem{'s' * (count != 1)}"
         ]
+        names = (*(p.key for p in self.problems), *(s for m in self.moves for s in m.sources))
+        key, what = stranger(names)
+        lines += [f"  {printable(key)}: this is {what}"] if key else []
         for kind, found in kinds.items():
             lines.extend(f"  {p.text}" for p in found[:3])
             if len(found) > 3:

@@ -15,9 +15,10 @@ from ckptconv.identify import nearest, rank
 from ckptconv.methods.interface import Method, Release
 from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
 from ckptconv.planning import Plan
-from ckptconv.registry import methods, releases
+from ckptconv.registry import method, methods, releases
+from ckptconv.sections import BELOW, section_at
 from ckptconv.sources import Fetching, find
-from ckptconv.spec import TensorSpec
+from ckptconv.spec import Section, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,28 @@ def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
             Fit(m.name, p.layout, p.section, p.complete, len(p.problems), p.problems[0].text if p.problems else "")
             for m, p in rank(checkpoint.sections, known, options)
         ]
+        sections = _as_explained(checkpoint.sections, [fit.section for fit in fits if fit.complete])
         return Inspection(
             path=found.label,
             format=checkpoint.format,
             size=checkpoint.size,
-            sections={path: section.tensors for path, section in checkpoint.sections.items()},
-            others={path: section.others for path, section in checkpoint.sections.items()},
+            sections={path: section.tensors for path, section in sections.items()},
+            others={path: section.others for path, section in sections.items()},
             named=checkpoint.named,
             metadata=checkpoint.metadata,
             fits=tuple(fits),
             transfers=checkpoint.transfers,
         )
+
+
+def _as_explained(sections: Mapping[str, Section], explained: Iterable[str]) -> Mapping[str, Section]:
+    """The sections, with one for all that lie below a path where a method takes them so."""
+    for path in explained:
+        if path.endswith(BELOW) and (whole := section_at(sections, path)) is not None:
+            root = path.removesuffix(BELOW)
+            outside = {p: s for p, s in sections.items() if root and p != root and not p.startswith(f"{root}.")}
+            return {**outside, path: whole}
+    return sections
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,8 @@ def explain(
     found = find(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
         match = nearest(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)
-        where = checkpoint.sections[match.plan.section]
+        where = section_at(checkpoint.sections, match.plan.section)
+    assert where is not None
     about = {
         "key": key,
         "method": match.method.name,
@@ -150,10 +163,15 @@ def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tup
     own = options_of((), "", None, None, rules).methods
     wanted = pattern.lower() if set(pattern) & set("*?[") else f"*{pattern.lower()}*"
     return [
-        (method, release)
-        for method, release in releases(own).values()
-        if any(fnmatchcase(text.lower(), wanted) for text in (release.name, method.name, release.backbone))
+        (one, release)
+        for one, release in releases(own).values()
+        if any(fnmatchcase(text.lower(), wanted) for text in (release.name, one.name, release.backbone))
     ]
+
+
+def known_method(name: str, rules: PathLike | None = None) -> Method:
+    """The method of this name. Raises UsageError with the nearest names if there is none."""
+    return method(name, options_of((), "", None, None, rules).methods)
 
 
 def dropped_by_reason(settled: Plan) -> dict[str, list[str]]:

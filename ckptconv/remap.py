@@ -10,7 +10,7 @@ from ckptconv.matching import Move
 from ckptconv.methods.interface import Method
 from ckptconv.planning import Options, Plan
 from ckptconv.rules import Rule
-from ckptconv.sections import find_sections
+from ckptconv.sections import find_sections, section_at
 from ckptconv.spec import DTYPES, TensorSpec
 
 
@@ -49,7 +49,8 @@ def remap_state_dict(
     """
     sections = find_sections(state_dict, spec_of)
     plan = choose(sections, method, Options(tuple(drop), strip_prefix, section, target)).plan
-    values = sections[plan.section].node
+    found = section_at(sections, plan.section)
+    values = found.node if found else {}
     return {m.target: _moved([values[s] for s in m.sources], m) for m in plan.moves}, plan
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from ckptconv.errors import UnreadableError
 from ckptconv.spec import Section, TensorSpec
+
+BELOW = "..."
+"""At the end of a path: everything below it, as one section."""
 
 _MOST_CONTAINERS = 50_000
 _MOST_ENTRIES = 1_500_000
@@ -57,6 +61,34 @@ def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) 
                     raise _endless("spells many of its paths alike")
             sections[path] = Section(tensors, others, node)
     return sections
+
+
+def section_at(sections: Mapping[str, Section], path: str) -> Section | None:
+    """The section at a path, or all sections below 'PATH...' as one; None if there is none.
+
+    A tensor below is called by the path to it. A slash in it is a dot here: jax's libraries join the names of modules
+    by slashes ('res_net50/~/initial_conv'), and a rule matches dotted segments.
+    """
+    if path in sections or not path.endswith(BELOW):
+        return sections.get(path)
+    root = path.removesuffix(BELOW)
+    tensors: dict[str, TensorSpec] = {}
+    others: dict[str, str] = {}
+    node: dict[str, Any] = {}
+    for at, section in sections.items():
+        if root and at != root and not at.startswith(f"{root}."):
+            continue
+        head = at[len(root) :].lstrip(".")
+        for key, value in section.node.items():
+            spec = section.tensors.get(key)
+            name = f"{head}.{key}".lstrip(".").replace("/", ".")
+            while name in node:
+                name += "'"
+            if spec is not None:
+                tensors[name], node[name] = spec, value
+            elif not isinstance(value, Mapping | list | tuple):
+                others[name] = section.others[str(key)]
+    return Section(tensors, others, node) if tensors else None
 
 
 def _endless(what: str) -> UnreadableError:

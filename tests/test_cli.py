@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from ckptconv.backbones import TARGETS
 from ckptconv.methods import METHODS
+from ckptconv.rules import Drop
 from tests import hollow
 
 
@@ -152,6 +153,59 @@ def test_methods_lists_the_table():
     data = json.loads(ckptconv("methods", "--json").stdout)
     assert [m["name"] for m in data["methods"]] == [m.name for m in METHODS]
     assert all(m["layouts"] and m["title"] for m in data["methods"])
+    assert all("published" not in m for m in data["methods"])
+
+
+def test_the_table_of_methods_fits_into_80_columns():
+    lines = ckptconv("methods").stdout.splitlines()
+    assert max(map(len, lines)) == 80
+    (at,) = (i for i, line in enumerate(lines) if line.startswith("moco "))
+    assert [line.split(maxsplit=1)[1] if i == 0 else line.strip() for i, line in enumerate(lines[at : at + 4])] == [
+        "MoCo v1 and v2",
+        "3 files; keeps encoder_q.{key...}; drops the query encoder's",
+        "projection head, the key encoder: a momentum copy, the",
+        "negatives",
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_a_method_is_shown_in_full(method, capsys):
+    from ckptconv.cli import render_methods
+    from ckptconv.mmdetection.verify.recipes import RECIPES
+
+    render_methods.method(method, RECIPES.values(), as_json=False)
+    shown = capsys.readouterr().out
+    said = [method.name, method.title, method.paper, method.repository]
+    said += [text for release in method.releases for text in (release.name, release.url, release.md5)]
+    said += [layout.title for layout in method.layouts]
+    said += [rule.why for layout in method.layouts for rule in layout.rules if isinstance(rule, Drop)]
+    said += [
+        str(source) for layout in method.layouts for r in layout.rules if isinstance(r, Drop) for source in r.sources
+    ]
+    assert [text for text in said if text not in shown] == []
+    rows = [row for row in RECIPES.values() if row.method == method.name]
+    assert shown.count("box ") == len(rows)
+    assert all(f"box {row.box:g}, mask {row.mask:g}" in shown and row.source in shown for row in rows)
+    assert ("never guessed" in shown) == (not method.guess)
+    kept = sum(not isinstance(rule, Drop) for layout in method.layouts for rule in layout.rules)
+    folded = re.findall(r"^  keeps .*?(?:, (\d+) rules)?(?:; \w+\(.*)?$", shown, re.M)
+    assert sum(int(count or 1) for count in folded) == kept
+
+
+def test_one_method_in_json_and_by_a_name_that_is_none():
+    (data,) = json.loads(ckptconv("methods", "moco", "--json").stdout)["methods"]
+    assert (data["name"], data["layouts"][0]["drops"]["queue"]) == ("moco", "the negatives")
+    assert {(row["box"], row["mask"]) for row in data["published"] if row["digest"]} == {(38.0, 34.3), (40.8, 36.8)}
+    done = ckptconv("methods", "moko")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Did you mean moco or mocov3?" in done.stderr
+
+
+def test_a_method_of_a_rule_file_is_shown_too(tmp_path):
+    rules = 'name = "mine"\nrules = [{keep = "e.{key...}", to = "{key...}"}, {drop = "h.{p}", why = "the head"}]\n'
+    (tmp_path / "mine.toml").write_text(rules)
+    done = ckptconv("methods", "mine", "--rules", tmp_path / "mine.toml")
+    assert "  keeps   e.{key...} -> {key...}\n  drops   the head: h.{p}\n" in done.stdout
 
 
 def in_a_terminal(*args: object, **env: str) -> str:

@@ -199,7 +199,7 @@ def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
         (permute(0, 1), [(2, 3, 4)], "permute(0, 1) does not suit float32 [2, 3, 4]"),
         (permute(0, 0), [(2, 3)], "permute(0, 0) does not suit float32 [2, 3]"),
         (permute(0, -1), [(2, 3)], "permute(0, -1) does not suit float32 [2, 3]"),
-        (reshape(4), [(2, 3)], "reshape(4,) does not suit float32 [2, 3]"),
+        (reshape(4), [(2, 3)], "reshape(4) does not suit float32 [2, 3]"),
         (reshape(4, -1), [(2, 3)], "reshape(4, -1) does not suit float32 [2, 3]"),
         (reshape(-1, -1), [(2, 3)], "reshape(-1, -1) does not suit float32 [2, 3]"),
         (reshape(0, -1), [(0, 2)], "reshape(0, -1) does not suit float32 [0, 2]"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import table
 from tests import hollow
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -18,6 +19,11 @@ INPUTS = {
     "dino_resnet50_pretrain_full_checkpoint.pth": "dino_r50_full",
     "swav_800ep_pretrain.pth.tar": "swav_r50_released",
 }
+
+
+def test_the_table_of_methods_is_the_one_that_is_known():
+    """After a change: python -m benchmarks.table."""
+    assert table.inserted(README, "methods", table.methods()) == README
 
 
 def blocks(language: str) -> list[str]:
@@ -62,7 +68,8 @@ def test_the_readme_shows_every_command():
         "check",
         "verify-ap",
         "releases",
-    }  # `methods` and `recipes` are tables as wide as the terminal
+        "methods",
+    }  # `recipes` is a table as wide as the terminal
 
 
 @pytest.mark.parametrize(("command", "output"), commands(), ids=[c for c, _ in commands()])

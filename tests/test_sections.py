@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptconv.errors import UnreadableError
-from ckptconv.sections import find_sections, kind_of
+from ckptconv.sections import find_sections, kind_of, section_at
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 VECTOR = TensorSpec((2,), DTYPES["float32"])
@@ -70,6 +70,35 @@ def test_the_outermost_come_first_and_names_keep_their_order() -> None:
     tree = {"deep": {"er": {"z": T, "a": T}}, "flat": {"w": T}, "w": T}
     assert list(find(tree)) == ["", "flat", "deep.er"]
     assert list(find(tree)["deep.er"].tensors) == ["z", "a"]
+
+
+@pytest.mark.parametrize(
+    ("path", "tensors", "others"),
+    [
+        ("...", ["w", "a.b.v", "a.c.0.v", "a.c.1.x.y.w", "ab.v"], {"epoch": "int", "a.b.n": "int"}),
+        ("a...", ["b.v", "c.0.v", "c.1.x.y.w"], {"b.n": "int"}),
+        ("a.c...", ["0.v", "1.x.y.w"], {}),
+        ("a.b...", ["v"], {"n": "int"}),
+    ],
+)
+def test_all_that_lies_below_a_path_is_one_section(path: str, tensors: list[str], others: dict[str, str]) -> None:
+    tree = {"a": {"b": {"v": T, "n": 3}, "c": [{"v": T}, {"x/y": {"w": T}}]}, "ab": {"v": T}, "w": T, "epoch": 3}
+    section = section_at(find(tree), path)
+    assert section is not None
+    assert (set(section.tensors), section.others) == (set(tensors), others)
+    assert set(section.node) == {*tensors}
+    assert all(isinstance(value, Tensor) for value in section.node.values())
+
+
+@pytest.mark.parametrize("path", ["a", "x", "x...", "a.b.v...", "w..."])
+def test_where_nothing_lies_there_is_no_section(path: str) -> None:
+    assert section_at(find({"a": {"b": {"v": T}}, "w": T}), path) is None
+
+
+def test_names_that_become_alike_stay_two() -> None:
+    section = section_at(find({"a": {"b/c": {"v": T}, "b": {"c": {"v": T}}}}), "a...")
+    assert section is not None
+    assert set(section.tensors) == {"b.c.v", "b.c.v'"}
 
 
 @pytest.mark.parametrize(

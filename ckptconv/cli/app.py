@@ -146,16 +146,27 @@ def inspect(
 
 
 @app.command()
-def methods(rules: Rules = None, as_json: Json = False) -> None:
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.", show_default=False)
+    ] = None,
+    rules: Rules = None,
+    as_json: Json = False,
+) -> None:
     """List the methods: built in, from other packages (entry points `ckptconv.methods`), and from --rules.
 
     A rule file holds a name and rules: name = "mine", rules = [{keep = "encoder.{key...}", to = "{key...}"},
     {drop = "head.{key...}", why = "the head"}]. {x} is one segment of a dotted name, {x...} one or more.
     """
     from ckptconv import questions
-    from ckptconv.cli import render
+    from ckptconv.cli import render_methods
 
-    render.methods(questions.known_methods(rules), as_json)
+    if name is None:
+        render_methods.methods(questions.known_methods(rules), as_json)
+        return
+    from ckptconv.mmdetection.verify.recipes import RECIPES
+
+    render_methods.method(questions.known_method(name, rules), RECIPES.values(), as_json)
 
 
 @app.command()

@@ -15,10 +15,8 @@ import typer
 from ckptconv.errors import CkptconvError, printable
 from ckptconv.folding import fold, place
 from ckptconv.formats.source import Transfer
-from ckptconv.methods.interface import Method
 from ckptconv.pipeline import Progress, Receipt
 from ckptconv.questions import Explanation, Inspection, dropped_by_reason
-from ckptconv.rules import Drop
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -300,46 +298,8 @@ def explanation(found: Explanation, as_json: bool) -> None:
         row("rule", found.rule + (f" (after '{found.prefix}')" if found.prefix else ""))
 
 
-def methods(known: Iterable[Method], as_json: bool) -> None:
-    if as_json:
-        dump("methods", {"methods": [_method_data(m) for m in known]})
-        return
-    from rich.table import Table
-
-    filled = Table("method", "what", "keeps", "drops", box=None, pad_edge=False, header_style="bold")
-    for m in known:
-        rules = [rule for layout in m.layouts for rule in layout.rules]
-        keeps = dict.fromkeys(str(s) for r in rules if not isinstance(r, Drop) for s in r.sources)
-        drops = dict.fromkeys(str(r.source) for r in rules if isinstance(r, Drop))
-        name = m.name if m.guess else f"{m.name}*"
-        filled.add_row(name, m.title, _few(keeps), _few(drops))
-    table(filled)
-    typer.echo("* never guessed by auto: ask for it with --selfsup")
-
-
 def table(filled: Table) -> None:
     """A table as wide as the terminal, or 120 columns where there is none."""
     from rich.console import Console
 
     Console(highlight=False, width=None if is_terminal(sys.stdout) else 120).print(filled)
-
-
-def _few(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (f", … ({len(names)})" if len(names) > 3 else "")
-
-
-def _method_data(m: Method) -> dict[str, object]:
-    return {
-        "name": m.name,
-        "title": m.title,
-        "paper": m.paper,
-        "repository": m.repository,
-        "guess": m.guess,
-        "pixels": vars(m.pixels) if m.pixels else None,
-        "layouts": [
-            {"title": layout.title, "sections": list(layout.sections), "rules": [str(r) for r in layout.rules]}
-            for layout in m.layouts
-        ],
-        "releases": [vars(r) for r in m.releases],
-    }

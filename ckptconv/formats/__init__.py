@@ -70,12 +70,21 @@ def _by_content(source: Source, open_shard: Callable[[Path | Place], Checkpoint]
     )
 
 
+_TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
+"""The end of a LevelDB table: tensorflow/core/lib/io/format.h."""
+
+
 def is_page(head: bytes) -> bool:
     """Whether a file that starts so is a web page."""
     return head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
 
 
 def _refuse_strangers(source: Source, head: bytes) -> None:
+    if source.size > len(_TABLE_MAGIC) and source.read(source.size - 8, 8) == _TABLE_MAGIC:
+        raise UnreadableError(
+            f"{source.path} is the index of a TensorFlow checkpoint",
+            "Convert it first: tonylins/simclr-converter for SimCLR, Separius/SimCLRv2-Pytorch for SimCLRv2.",
+        )
     for magic, what, hint in _STRANGERS:
         if head.startswith(magic):
             raise UnreadableError(f"{source.path} is {what}", hint)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.source import Place, Source, Transfer
-from ckptconv.sections import find_sections
+from ckptconv.sections import find_sections, section_at
 from ckptconv.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Storage:
     """A run of bytes that tensors are views of: in a file at ``offset``, or here if ``inline`` is given.
 
     ``crc`` is the checksum the container keeps of it, None if it keeps none. ``big_endian`` elements are swapped.
+    ``text`` counts the bytes in the file where they stand there as text: Latin-1, written as UTF-8.
     """
 
     nbytes: int
@@ -33,6 +34,27 @@ class Storage:
     crc: int | None = None
     inline: bytes | None = None
     big_endian: bool = False
+    text: int = 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether the elements stand in a file as they are wanted."""
+        return self.source is not None and not self.text and not self.big_endian
+
+    def decoded(self) -> bytes | None:
+        """All bytes, where they are here or stand as text; None where a part can be read from the file."""
+        if self.source is None or not self.text:
+            return self.inline
+        try:
+            data = self.source.read(self.offset, self.text).decode("utf-8").encode("latin-1")
+        except UnicodeError:
+            data = b""
+        if len(data) != self.nbytes:
+            raise UnreadableError(
+                f"{self.source.path}: the text near byte {self.offset:,} is not an array's {self.nbytes:,} bytes",
+                "The file is damaged or was made to mislead; get it again from its source.",
+            )
+        return data
 
 
 @dataclass(frozen=True)
@@ -125,7 +147,9 @@ class Checkpoint:
     def tensors(self, path: str) -> Mapping[str, StoredTensor]:
         """The tensors of the section at a dotted path."""
         if path not in self._tensors:
-            section = self.sections[path]
+            section = section_at(self.sections, path)
+            if section is None:
+                raise KeyError(path)
             self._tensors[path] = {k: t for k in section.tensors if (t := tensor_of(section.node[k])) is not None}
         return self._tensors[path]
 
@@ -166,7 +190,7 @@ class Checkpoint:
     def place(self, tensor: StoredTensor) -> tuple[Source, int] | None:
         """The file and the offset where the tensor's bytes stand as they are wanted, if they do."""
         storage = self.locate(tensor.storage)
-        if storage.source is None or storage.big_endian or not tensor.contiguous:
+        if storage.source is None or not storage.plain or not tensor.contiguous:
             return None
         return storage.source, storage.offset + tensor.offset * tensor.spec.dtype.itemsize
 
@@ -176,7 +200,7 @@ class Checkpoint:
         With ``verify``, the storage's checksum is compared; a difference raises UnreadableError.
         """
         storage = self.locate(tensor.storage)
-        if not tensor.contiguous or storage.inline is not None or storage.big_endian:
+        if not tensor.contiguous or not storage.plain:
             yield from split(self.array(tensor, verify).tobytes())
             return
         expected = self.checksum(tensor) if verify else None
@@ -200,7 +224,7 @@ class Checkpoint:
 
     def _verify(self, key: str, storage: Storage) -> None:
         """Compare the checksum of a storage that is not read as a whole, once."""
-        if key in self._verified or storage.crc is None or storage.inline is not None:
+        if key in self._verified or storage.crc is None:
             return
         crc = 0
         for chunk in self._read(storage, 0, storage.nbytes):
@@ -229,8 +253,9 @@ class Checkpoint:
         if tensor.spec.numel == 0:
             return np.empty(tensor.spec.shape, kind)
         start, length = tensor.offset * itemsize, tensor.extent * itemsize
-        if storage.inline is not None:
-            data = bytearray(storage.inline[start : start + length])
+        whole = storage.decoded()
+        if whole is not None:
+            data = bytearray(whole[start : start + length])
         else:
             data = bytearray(length)
             assert storage.source is not None

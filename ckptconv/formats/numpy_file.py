@@ -1,4 +1,4 @@
-"""Reads pickled dictionaries of numpy arrays (detectron2's `.pkl`), bare or inside a `.npy` file.
+"""Reads pickled dictionaries of numpy arrays (detectron2's and haiku's `.pkl`), bare or inside a `.npy` file.
 
 Source of the `.npy` header: `numpy/lib/_format_impl.py`.
 """
@@ -6,6 +6,7 @@ Source of the `.npy` header: `numpy/lib/_format_impl.py`.
 from __future__ import annotations
 
 from ckptconv.errors import UnreadableError
+from ckptconv.formats import haiku_pickle
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.pickled import Pickled, PickledArray
 from ckptconv.formats.sandbox import Unpickler
@@ -17,7 +18,7 @@ NPY_MAGIC = b"\x93NUMPY"
 def read_pickle(source: Source, start: int = 0, name: str = "numpy pickle") -> Checkpoint:
     """Open a pickle whose arrays lie inside it; their bytes stay in the file until asked for."""
     pickled = Pickled(source)
-    unpickler = Unpickler(source, start, source.size, pickled.meanings)
+    unpickler = Unpickler(source, start, source.size, haiku_pickle.meanings(pickled))
     tree = unpickler.load()
     if isinstance(tree, PickledArray) and len(tree.objects) == 1:
         tree = tree.objects[0]  # numpy.save wraps whatever is no array in an array of one object

@@ -44,7 +44,8 @@ class Pickled:
         self._inline = self._pairs = self._encoded = 0
         arrays: dict[tuple[str, str], Meaning] = {}
         for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
-            arrays[f"{core}.multiarray", "_reconstruct"] = lambda *_: PickledArray(self)
+            for module in ("multiarray", "_multiarray_umath"):  # as numpy calls it, and where it is
+                arrays[f"{core}.{module}", "_reconstruct"] = lambda *_: PickledArray(self)
             arrays[f"{core}.numeric", "_frombuffer"] = self._array_from_buffer
         self.meanings: Mapping[tuple[str, str], Meaning] = {
             ("collections", "OrderedDict"): self._ordered_dict,
@@ -139,7 +140,9 @@ class Pickled:
         return {key_of(key): value for key, value in pairs}
 
     def _encode(self, text: object, codec: object = "", *rest: object) -> object:
-        """Bytes as protocol 2 writes them: text that Latin-1 turns back."""
+        """Bytes as protocol 2 writes them: text that Latin-1 turns back; a long one stays in the file."""
+        if isinstance(text, Blob) and text.text and codec == "latin1" and not rest:
+            return text
         if not isinstance(text, str) or codec != "latin1" or rest:
             return Call(Global("_codecs", "encode"), (text, codec, *rest))
         self._encoded += len(text)
@@ -168,7 +171,10 @@ class Pickled:
             return None
         lengths, dtype = _lengths(shape), kind.dtype
         spec = TensorSpec(lengths, dtype)
-        if isinstance(data, Blob):
+        if isinstance(data, Blob) and data.text:
+            length = spec.nbytes if spec.nbytes <= data.length <= 2 * spec.nbytes else data.length
+            storage = Storage(length, self._source, data.offset, big_endian=kind.big_endian, text=data.length)
+        elif isinstance(data, Blob):
             storage = Storage(data.length, self._source, data.offset, big_endian=kind.big_endian)
         elif isinstance(data, str | bytes):
             raw = data.encode("latin-1") if isinstance(data, str) else data

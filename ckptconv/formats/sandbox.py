@@ -22,7 +22,7 @@ _WINDOW = 1 << 18
 _LONGEST_LINE = 1 << 16
 _LONGEST_INT = 1 << 10
 _MOST_OPCODES = 1_000_000
-_LONGEST_TEXT = 1 << 25
+_LONGEST_TEXT = 1 << 30
 _LONGEST_KEY = 1 << 12
 _LONGEST_TUPLE_KEY = 16
 _BIG = 1 << 12
@@ -57,12 +57,25 @@ class Call:
 
 
 class Blob:
-    """Bytes that stay in the file: where they are and how many."""
+    """Bytes that stay in the file: where they are and how many; ``text`` where they are a long text in UTF-8."""
 
-    __slots__ = ("length", "offset")
+    __slots__ = ("length", "offset", "text")
 
-    def __init__(self, offset: int, length: int) -> None:
-        self.offset, self.length = offset, length
+    def __init__(self, offset: int, length: int, text: bool = False) -> None:
+        self.offset, self.length, self.text = offset, length, text
+
+    @property
+    def kind(self) -> str:
+        return "str" if self.text else "bytes"
+
+
+class Made:
+    """A class that the pickle makes on its way. It is not made: ``stand_in`` is called for a call of it."""
+
+    __slots__ = ("stand_in",)
+
+    def __init__(self, stand_in: Meaning) -> None:
+        self.stand_in = stand_in
 
 
 class Malformed(Exception):
@@ -221,6 +234,8 @@ class Unpickler:
             meaning = self._meanings.get((func.module, func.name))
             if meaning is not None:
                 return meaning(*args)
+        elif isinstance(func, Made) and isinstance(args, tuple):
+            return func.stand_in(*args)
         return Call(func, args)
 
     def _refer(self, pid: object) -> object:
@@ -254,7 +269,11 @@ class Unpickler:
     def _text(self, length: int) -> None:
         if length > _LONGEST_TEXT:
             raise Malformed(f"a text of {length:,} bytes")
-        self._push(self._stream.take(length).decode("utf-8", "surrogatepass"))
+        if length > _BIG:
+            blob = self._stream.skip(length)
+            self._push(Blob(blob.offset, blob.length, text=True))
+        else:
+            self._push(self._stream.take(length).decode("utf-8", "surrogatepass"))
 
     def _old_text(self, length: int) -> None:
         """Python 2's str: names when short, an array's bytes when long."""
@@ -314,10 +333,13 @@ def key_of(value: Any) -> Any:
         costly = len(value) > _LONGEST_TUPLE_KEY or any(isinstance(v, tuple) for v in value)
     elif isinstance(value, str | bytes):
         costly = len(value) > _LONGEST_KEY
+    elif isinstance(value, Blob):
+        costly = value.text
     else:
         costly = isinstance(value, int) and value.bit_length() > 64
     if costly:
-        raise Malformed(f"a dict has a {type(value).__name__} as its key that no program writes")
+        kind = "str" if isinstance(value, Blob) else type(value).__name__
+        raise Malformed(f"a dict has a {kind} as its key that no program writes")
     return value
 
 

@@ -6,17 +6,33 @@ be anybody's, `auto` names the convention and lists the methods that use it.
 
 from __future__ import annotations
 
-from ckptconv.methods import beit, clustering, contrastive, conventions, frameworks, masked, siamese, swin, teachers
+from ckptconv.methods import (
+    beit,
+    clustering,
+    contrastive,
+    conventions,
+    frameworks,
+    haiku,
+    masked,
+    siamese,
+    simclr,
+    swin,
+    teachers,
+    vissl,
+)
 from ckptconv.methods.interface import HALF, IMAGENET, UNIT, Layout, Method, Pixels, Release
 
 METHODS: tuple[Method, ...] = (
     *conventions.METHODS,
     *frameworks.METHODS,
     *swin.METHODS,
+    *vissl.METHODS,
     *contrastive.METHODS,
+    *simclr.METHODS,
     *clustering.METHODS,
     *siamese.METHODS,
     *teachers.METHODS,
+    *haiku.METHODS,
     *masked.METHODS,
     *beit.METHODS,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import UNIT, Layout, Method, Release
+from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.rules import drop, keep
 
 _FB = "https://dl.fbaipublicfiles.com/"
@@ -211,80 +211,19 @@ CMC = Method(  # no stem of its two takes an image: a plan for MMDetection ends 
     pixels=None,
 )
 
-SIMCLR_STHALLES = Method(
-    name="simclr-sthalles",
-    title="SimCLR as sthalles/SimCLR trains it",
-    paper="https://arxiv.org/abs/2002.05709",
-    repository="sthalles/SimCLR",
+DETCO = Method(
+    name="detco",
+    title="DetCo",
+    paper="https://arxiv.org/abs/2102.04803",
+    repository="xieenze/DetCo",
     layouts=(
-        Layout(
-            title="training checkpoint",
+        Layout(  # as benchmarks/detection/convert-pretrain-to-detectron2.py reads it; `.pkl` is torch's here
+            title="released backbone",
             sections=("state_dict",),
-            rules=(drop("backbone.fc.{p...}", "the projection head"), keep("backbone.{key...}", "{key...}")),
-        ),
-    ),
-    pixels=UNIT,  # data_aug/contrastive_learning_dataset.py ends with ToTensor
-)
-
-SIMCLR_SPIJKERVET = Method(
-    name="simclr-spijkervet",
-    title="SimCLR as Spijkervet/SimCLR trains it",
-    paper=SIMCLR_STHALLES.paper,
-    repository="Spijkervet/SimCLR",
-    layouts=(
-        Layout(
-            title="training checkpoint",
-            sections=("",),
-            rules=(keep("encoder.{key...}", "{key...}"), drop("projector.{p...}", "the projection head")),
-        ),
-    ),
-    pixels=UNIT,  # simclr/modules/transformations/simclr.py ends with ToTensor
-    releases=tuple(
-        Release(
-            f"spijkervet_{name}", f"https://github.com/Spijkervet/SimCLR/releases/download/{path}", backbone=backbone
-        )
-        for name, path, backbone in (
-            ("r50_100ep", "1.2/checkpoint_100.tar", "ResNet-50"),
-            ("r18_100ep", "1.1/checkpoint_100.tar", "ResNet-18"),
-            ("r18_40ep", "1.0/checkpoint_40.tar", "ResNet-18"),
-        )
-    ),
-)
-
-SIMCLR_ATANOV = Method(
-    name="simclr-atanov",
-    title="SimCLR as AndrewAtanov/simclr-pytorch trains it",
-    paper=SIMCLR_STHALLES.paper,
-    repository="AndrewAtanov/simclr-pytorch",
-    layouts=(
-        Layout(
-            title="training checkpoint",
-            sections=("state_dict",),
-            rules=(
-                drop("convnet.fc.{p}", "a classifier that is never used"),
-                keep("convnet.{key...}", "{key...}"),
-                drop("projection.{p...}", "the projection head"),
-            ),
-        ),
-    ),
-    pixels=UNIT,  # models/ssl.py: transforms end with ToTensor
-)
-
-SIMCLR_TONYLINS = Method(
-    name="simclr-tonylins",
-    title="SimCLR, Google's weights as tonylins/simclr-converter writes them",
-    paper=SIMCLR_STHALLES.paper,
-    repository="tonylins/simclr-converter",
-    layouts=(
-        Layout(
-            title="converted network",
-            sections=("state_dict",),
-            rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            rules=(keep("{key...}", "{key...}"),),
             families=("ResNet",),
         ),
     ),
-    pixels=UNIT,  # README.md: without normalization, as the original models were trained
-    guess=False,  # the names are torchvision's
 )
 
 METHODS = (
@@ -297,8 +236,5 @@ METHODS = (
     PYCONTRAST,
     PYCONTRAST_EMA,
     CMC,
-    SIMCLR_STHALLES,
-    SIMCLR_SPIJKERVET,
-    SIMCLR_ATANOV,
-    SIMCLR_TONYLINS,
+    DETCO,
 )

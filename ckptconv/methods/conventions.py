@@ -125,6 +125,8 @@ DETECTRON2 = Method(
                 *naming.DETECTRON2,
                 drop("stem.fc.{p...}", "the head after the pooled features"),
                 drop("backbone.fpn_{layer}.{p...}", "a feature pyramid"),
+                drop("fpn_{layer}.{p...}", "a feature pyramid"),
+                drop("box_head.{p...}", "the head over regions"),
             ),
         ),
     ),

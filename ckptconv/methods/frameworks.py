@@ -6,10 +6,9 @@ from ckptconv.methods import naming_convnext, naming_vit
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.methods.naming_swin import MM_SWIN, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
-from ckptconv.rules import drop, keep, under
+from ckptconv.rules import Rule, drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
-_VISSL = "https://dl.fbaipublicfiles.com/vissl/model_zoo/"
 
 TORCHVISION = Method(
     name="torchvision",
@@ -118,48 +117,6 @@ MMSELFSUP = Method(
     pixels=None,
 )
 
-VISSL = Method(
-    name="vissl",
-    title="VISSL's model zoo and runs",
-    repository="facebookresearch/vissl",
-    layouts=(
-        Layout(
-            title="training checkpoint",
-            sections=("classy_state_dict.base_model.model.trunk", "model_state_dict", ""),
-            rules=(
-                keep("_feature_blocks.{key...}", "{key...}"),
-                keep("base_model._feature_blocks.{key...}", "{key...}"),
-                drop("heads.{key...}", "the pretext task's heads"),
-            ),
-        ),
-    ),
-    releases=tuple(
-        Release(name, f"{_VISSL}{path}", backbone="ResNet-50")
-        for name, path in (
-            (
-                "vissl_simclr_rn50_800ep",
-                "simclr_rn50_800ep_simclr_8node_resnet_16_07_20.7e8feed1/model_final_checkpoint_phase799.torch",
-            ),
-            (
-                "vissl_swav_rn50_800ep",
-                "swav_in1k_rn50_800ep_swav_8node_resnet_27_07_20.a0a6b676/model_final_checkpoint_phase799.torch",
-            ),
-            (
-                "vissl_moco_v2_rn50_200ep",
-                "moco_v2_1node_lr.03_step_b32_zero_init/model_final_checkpoint_phase199.torch",
-            ),
-            (
-                "vissl_pirl_rn50_800ep",
-                "pirl_jigsaw_4node_pirl_jigsaw_4node_resnet_22_07_20.34377f59/model_final_checkpoint_phase799.torch",
-            ),
-            (
-                "vissl_barlow_twins_rn50_1000ep",
-                "barlow_twins/barlow_twins_32gpus_4node_imagenet1k_1000ep_resnet50.torch",
-            ),
-        )
-    ),
-)
-
 _LIGHTLY_VIT = (
     drop("mask_token", "what stands for hidden patches"),
     drop("vit.head.{p}", "timm's classifier, which is never used"),
@@ -179,6 +136,23 @@ _LIGHTLY_REST = (
     drop("prediction_head.{key...}", "the prediction head"),
     drop("prototypes.{key...}", "the prototypes"),
     *_LIGHTLY_LOSS,
+)
+
+_LIGHTLY_WORKER: tuple[
+    Rule, ...
+] = (  # lightly/models/resnet.py, up to version 1.2: a 3x3 stem, and `shortcut` for `downsample`
+    drop("0.{p}", "the norm of the pixels"),
+    keep("1.{p}", "conv1.{p}"),
+    keep("2.{p}", "bn1.{p}"),
+    *(
+        rule
+        for s in range(1, 5)
+        for rule in (
+            keep(f"{s + 2}.{{b}}.shortcut.{{p...}}", f"layer{s}.{{b}}.downsample.{{p...}}"),
+            keep(f"{s + 2}.{{key...}}", f"layer{s}.{{key...}}"),
+        )
+    ),
+    drop("7.{p}", "the convolution to the embedding"),
 )
 
 LIGHTLY = Method(
@@ -218,6 +192,14 @@ LIGHTLY = Method(
                 *_LIGHTLY_LOSS,
             ),
             families=("ViT",),
+        ),
+        Layout(
+            title="worker: lightly's own ResNet for small images",
+            sections=("state_dict",),
+            rules=(
+                *under("model.backbone.", _LIGHTLY_WORKER),
+                drop("model.projection_head.{p...}", "the projection head"),
+            ),
         ),
     ),
     pixels=None,
@@ -336,4 +318,4 @@ BOLTS = Method(
     ),
 )
 
-METHODS = (TORCHVISION, GENERIC, MMSELFSUP, VISSL, LIGHTLY, SOLO_LEARN, BOLTS)
+METHODS = (TORCHVISION, GENERIC, MMSELFSUP, LIGHTLY, SOLO_LEARN, BOLTS)

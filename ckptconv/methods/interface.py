@@ -40,7 +40,8 @@ class Release:
 class Layout:
     """One way in which a method's files are laid out.
 
-    ``sections`` are dotted paths to the mapping that holds the weights, in order of preference; '' is the top level.
+    ``sections`` are dotted paths to the mapping that holds the weights, in order of preference: '' is the top level,
+    'PATH...' all that lies below a path, each tensor called by its own path from there.
     Rules speak of names without `module.` and `_orig_mod.`: what DistributedDataParallel or torch.compile put before
     every name of a section is taken off before they are asked. ``families`` are the networks it is known for, where
     bare names would otherwise speak for any; () is all of them.

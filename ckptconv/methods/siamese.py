@@ -262,6 +262,34 @@ SOCO_EMA = Method(
     guess=False,
 )
 
+ORL = Method(
+    name="orl",
+    title="ORL",
+    paper="https://arxiv.org/abs/2106.11952",
+    repository="Jiahao000/ORL",
+    layouts=(
+        Layout(  # openselfsup/models/orl.py holds online_net = Sequential(backbone, neck): both are saved twice
+            title="training checkpoint",
+            sections=("state_dict",),
+            rules=(
+                keep("backbone.{key...}", "{key...}"),
+                drop("neck.{key...}", "the neck: a projector"),
+                drop("online_net.{key...}", "the online network again, under its other name"),
+                drop("target_net.{key...}", "the target network: a momentum copy"),
+                drop("global_head.{key...}", "the head over whole images"),
+                drop("local_intra_head.{key...}", "the head over regions of one image"),
+                drop("local_inter_head.{key...}", "the head over regions of two images"),
+            ),
+        ),
+        Layout(  # tools/extract_backbone_weights.py
+            title="extracted backbone",
+            sections=("state_dict",),
+            rules=(keep("{key...}", "{key...}"),),
+            families=("ResNet",),
+        ),
+    ),
+)
+
 METHODS = (
     SIMSIAM,
     BARLOWTWINS,
@@ -274,4 +302,5 @@ METHODS = (
     BYOL_CHIGUR,
     SOCO,
     SOCO_EMA,
+    ORL,
 )

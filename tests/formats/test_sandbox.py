@@ -40,7 +40,7 @@ def opened(path: Path, data: bytes) -> Iterator[tuple[Unpickler, Source]]:
 
 
 def unpickle(path: Path, data: bytes) -> Any:
-    """What the sandbox makes of a pickle, with bytes in the place of what stands for them."""
+    """What the sandbox makes of a pickle, with bytes and long texts in the place of what stands for them."""
     with opened(path, data) as (unpickler, source):
         value = _with_bytes(unpickler.load(), source)
         assert unpickler.tell() == source.size
@@ -49,10 +49,11 @@ def unpickle(path: Path, data: bytes) -> Any:
 
 def _with_bytes(value: Any, source: Source) -> Any:
     if isinstance(value, Blob):
-        return source.read(value.offset, value.length)
+        data = source.read(value.offset, value.length)
+        return data.decode("utf-8", "surrogatepass") if value.text else data
     if isinstance(value, Call):  # how protocols 0 to 2 write bytes
         assert value.kind in ("_codecs.encode", "__builtin__.bytes")
-        return codecs.encode(*value.args) if value.args else b""
+        return codecs.encode(*_with_bytes(value.args, source)) if value.args else b""
     if isinstance(value, dict):
         return {_with_bytes(k, source): _with_bytes(v, source) for k, v in value.items()}
     return type(value)(_with_bytes(v, source) for v in value) if isinstance(value, list | tuple) else value
@@ -144,7 +145,7 @@ def test_pickles_stand_one_after_another(protocol: int, tmp_path: Path) -> None:
     values = [{"a": 1}, ["text" * 10_000] * 2, [*range(100_000)], None]
     data = b"".join(pickle.dumps(v, protocol=protocol) for v in values)
     with opened(tmp_path / "value.pkl", data) as (unpickler, source):
-        assert [unpickler.load() for _ in values] == values
+        assert [_with_bytes(unpickler.load(), source) for _ in values] == values
         assert unpickler.tell() == source.size
 
 

@@ -1,0 +1,158 @@
+"""What `methods` prints: the table of methods, and one of them in full."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+import typer
+
+from ckptconv.cli import render
+from ckptconv.folding import fold, place
+from ckptconv.methods.interface import Layout, Method
+from ckptconv.rules import Drop, Keep, Rule
+from ckptconv.sections import BELOW
+
+if TYPE_CHECKING:
+    from ckptconv.mmdetection.verify.recipes import Recipe
+
+_WIDTH = 80
+
+
+def methods(known: Iterable[Method], as_json: bool) -> None:
+    """A few lines a method, as wide as the terminal, or 80 columns where there is none."""
+    known = list(known)
+    if as_json:
+        render.dump("methods", {"methods": [_data(m, ()) for m in known]})
+        return
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns if render.is_terminal(sys.stdout) else _WIDTH
+    margin = 2 + max(len(m.name) + (not m.guess) for m in known)
+    for m in known:
+        name = m.name if m.guess else f"{m.name}*"
+        for i, line in enumerate([*_wrapped(m.title, width - margin), *_wrapped(_summary(m), width - margin)]):
+            render.row("" if i else name, line, margin - 1)
+    typer.echo("* never guessed by auto: ask for it with --selfsup")
+    typer.echo("One in full, with its paper, rules and files: ckptconv methods NAME")
+
+
+def method(m: Method, published: Iterable[Recipe], as_json: bool) -> None:
+    """All that the table knows of one method, and what was published of it."""
+    published = [r for r in published if r.method == m.name]
+    if as_json:
+        render.dump("methods", {"methods": [_data(m, published)]})
+        return
+    render.row("method", f"{m.name}: {m.title}" + ("" if m.guess else " (never guessed by auto)"))
+    if m.paper:
+        render.row("paper", m.paper)
+    if m.repository:
+        render.row("code", f"https://github.com/{m.repository}")
+    render.row("networks", ", ".join(networks(m)) or "any that is known here")
+    for layout in m.layouts:
+        render.row("layout", f"{layout.title}, from {_places(layout)}")
+        for line in _kept(layout.rules):
+            render.row("  keeps", line)
+        for why, names in _dropped(layout.rules).items():
+            render.row("  drops", f"{why}: {', '.join(names)}")
+    if m.pixels:
+        mean, std = (" ".join(f"{n:g}" for n in three) for three in (m.pixels.mean, m.pixels.std))
+        render.row("pixels", f"{m.pixels.order}, mean {mean}, std {std}, on the scale of 0 to 255")
+    else:
+        render.row("pixels", "the layout does not tell how the network was trained")
+    for i, release in enumerate(m.releases):
+        digest = f", MD5 {release.md5}" if release.md5 else ""
+        render.row("" if i else "files", f"{release.name}{digest}: {release.url}")
+    for i, row in enumerate(published):
+        compared = "" if row.digest else ", another framework's"
+        render.row("" if i else "COCO AP", f"box {row.box:g}, mask {row.mask:g}: {row.title} ({row.source}{compared})")
+
+
+def networks(m: Method) -> tuple[str, ...]:
+    """The families that a method's layouts are for; () is any."""
+    if any(not layout.families for layout in m.layouts):
+        return ()
+    return tuple(dict.fromkeys(family for layout in m.layouts for family in layout.families))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
+
+
+def _summary(m: Method) -> str:
+    rules = [rule for layout in m.layouts for rule in layout.rules]
+    keeps = fold(str(s) for r in rules if not isinstance(r, Drop) for s in r.sources)
+    drops = list(dict.fromkeys(r.why for r in rules if isinstance(r, Drop)))
+    parts = [
+        ", ".join(networks(m)),
+        f"{len(m.releases)} file{'s' * (len(m.releases) != 1)}" if m.releases else "",
+        f"keeps {_few(list(keeps))}",
+        f"drops {_few(drops)}" if drops else "drops nothing",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f", … ({len(names)})" if len(names) > 3 else "")
+
+
+def _places(layout: Layout) -> str:
+    def said(path: str) -> str:
+        if not path.endswith(BELOW):
+            return place(path)
+        root = path.removesuffix(BELOW)
+        return f"all below {place(root)}" if root else "the whole file"
+
+    return " or ".join(map(said, layout.sections))
+
+
+def _kept(rules: Iterable[Rule]) -> list[str]:
+    """What is kept as what, and how it is changed; rules that differ in their numbers only are one line."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for rule in rules:
+        if not isinstance(rule, Drop):
+            text = f"{' + '.join(map(str, rule.sources))} -> {rule.target}"
+            by = f" by {', '.join(map(str, rule.by))}" if isinstance(rule, Keep) and rule.by else ""
+            alike.setdefault((next(iter(fold([text, text]))), f"{rule.op or ''}{by}"), []).append(text)
+    return [
+        (texts[0] if len(texts) == 1 else f"{folded}, {len(texts)} rules") + (f"; {op}" if op else "")
+        for (folded, op), texts in alike.items()
+    ]
+
+
+def _dropped(rules: Iterable[Rule]) -> Mapping[str, Sequence[str]]:
+    """The patterns by the reason for which they are dropped."""
+    reasons: dict[str, list[str]] = {}
+    for rule in rules:
+        if isinstance(rule, Drop):
+            reasons.setdefault(rule.why, []).append(str(rule.source))
+    return reasons
+
+
+def _data(m: Method, published: Iterable[Recipe]) -> dict[str, object]:
+    data: dict[str, object] = {
+        "name": m.name,
+        "title": m.title,
+        "paper": m.paper,
+        "repository": m.repository,
+        "guess": m.guess,
+        "networks": list(networks(m)),
+        "pixels": vars(m.pixels) if m.pixels else None,
+        "layouts": [
+            {
+                "title": layout.title,
+                "sections": list(layout.sections),
+                "families": list(layout.families),
+                "rules": [str(r) for r in layout.rules],
+                "drops": {str(r.source): r.why for r in layout.rules if isinstance(r, Drop)},
+            }
+            for layout in m.layouts
+        ],
+        "releases": [vars(r) for r in m.releases],
+    }
+    rows = [
+        {"recipe": r.name, "title": r.title, "box": r.box, "mask": r.mask, "source": r.source, "digest": r.digest}
+        for r in published
+    ]
+    return {**data, "published": rows} if rows else data

@@ -1,0 +1,74 @@
+"""What the few names mean that dill, jax and haiku put around numpy's arrays: named tuples, arrays, mappings.
+
+Sources: `dill/_dill.py` (`_create_namedtuple`, `_create_array`, and up to 0.3.1, which names a function of C by its
+module, `_import_module` and `_get_attr`), `jax/_src/array.py` and, before 2023,
+`jax/_src/device_array.py` (`__reduce__`; jax before 2022 pickles an array as numpy does), dm-haiku's
+`haiku/_src/data_structures.py` (`__reduce__` of `FlatMapping`, and of `frozendict` before August 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ckptconv.formats.pickled import Pickled, PickledArray
+from ckptconv.formats.sandbox import Call, Global, Made, Malformed, Meaning, key_of
+
+
+def meanings(pickled: Pickled) -> Mapping[tuple[str, str], Meaning]:
+    """Those of `Pickled`, and what stands around its arrays."""
+
+    def array(func: object, args: object, state: object, *rest: object) -> object:
+        """An array that is made by a call of ``func`` and then given its state."""
+        meaning = pickled.meanings.get((func.module, func.name)) if isinstance(func, Global) else None
+        if meaning is None or not isinstance(args, tuple):
+            return Call(func, (args, state, *rest))
+        made = meaning(*args)
+        if isinstance(made, PickledArray):
+            made.build(state)
+        return made
+
+    return {
+        **pickled.meanings,
+        ("dill._dill", "_create_namedtuple"): _named_tuple,
+        ("dill._dill", "_create_array"): array,
+        ("dill._dill", "_import_module"): lambda name, *_: _Module(name),
+        ("dill._dill", "_get_attr"): _attribute,
+        ("jax._src.array", "_reconstruct_array"): array,
+        ("jax._src.device_array", "reconstruct_device_array"): array,
+        ("haiku._src.data_structures", "FlatMapping"): _mapping,
+        ("haiku._src.data_structures", "frozendict"): _mapping,
+    }
+
+
+class _Module:
+    """A module that the pickle wants imported. It is not."""
+
+    def __init__(self, name: object) -> None:
+        self.name = name
+
+
+def _attribute(owner: object, name: object, *_: object) -> object:
+    """What a module calls by this name: a name still."""
+    if isinstance(owner, _Module) and isinstance(owner.name, str) and isinstance(name, str):
+        return Global(owner.name, name)
+    return Call(Global("dill._dill", "_get_attr"), (owner, name))
+
+
+def _named_tuple(name: object, fields: object, *_: object) -> Made:
+    """A class of named tuples; each of them is a mapping of its fields."""
+    if not isinstance(fields, tuple | list) or not all(isinstance(f, str) for f in fields):
+        raise Malformed(f"the fields of the named tuple {name} are no names")
+    names = [key_of(f) for f in fields]
+
+    def stand_in(*values: object) -> dict[str, Any]:
+        if len(values) != len(names):
+            raise Malformed(f"a named tuple of {len(names)} fields holds {len(values)} values")
+        return dict(zip(names, values, strict=True))
+
+    return Made(stand_in)
+
+
+def _mapping(content: object = (), *_: object) -> object:
+    """The mapping inside; what is no mapping is nothing that haiku writes."""
+    return content if isinstance(content, dict) else {}

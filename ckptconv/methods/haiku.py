@@ -1,0 +1,110 @@
+"""Methods that DeepMind trained with haiku: ResNets whose names, axes and padding are not torch's.
+
+Sources: dm-haiku's `haiku/_src/nets/resnet.py` (names of blocks), `conv.py` (a kernel is height, width, in, out),
+`batch_norm.py` (scale and offset are 1x1x1xC) and `moving_averages.py` (what is used is ``average``). The padding is
+'SAME': where the stride is 2 and the size is even, one more row and column at the end than at the start. An ordinary
+ResNet pads both sides alike, so its features are those of a picture moved by a pixel, and not the same numbers.
+"""
+
+from __future__ import annotations
+
+from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.ops import permute, reshape
+from ckptconv.rules import Rule, drop, keep, under
+
+_MODULES = (
+    ("initial_conv", "conv1", "initial_batchnorm", "bn1"),
+    *(
+        (f"{block}.conv_{n}", f"{ours}.conv{n + 1}", f"{block}.batchnorm_{n}", f"{ours}.bn{n + 1}")
+        for block, ours in ((f"block_group_{s}.~.block_{{b}}.~", f"layer{s + 1}.{{b}}") for s in range(4))
+        for n in range(3)
+    ),
+    *(
+        (f"{block}.shortcut_conv", f"{ours}.downsample.0", f"{block}.shortcut_batchnorm", f"{ours}.downsample.1")
+        for block, ours in ((f"block_group_{s}.~.block_{{b}}.~", f"layer{s + 1}.{{b}}") for s in range(4))
+    ),
+)
+
+_PARAMS: tuple[Rule, ...] = tuple(
+    rule
+    for conv, our_conv, norm, our_norm in _MODULES
+    for rule in (
+        keep(f"{{net...}}.{conv}.w", f"{our_conv}.weight", permute(3, 2, 0, 1)),
+        keep(f"{{net...}}.{norm}.scale", f"{our_norm}.weight", reshape(-1)),
+        keep(f"{{net...}}.{norm}.offset", f"{our_norm}.bias", reshape(-1)),
+    )
+)
+
+_STATE: tuple[Rule, ...] = (
+    *(
+        rule
+        for _, _, norm, our_norm in _MODULES
+        for rule in (
+            keep(f"{{net...}}.{norm}.~.mean_ema.average", f"{our_norm}.running_mean", reshape(-1)),
+            keep(f"{{net...}}.{norm}.~.var_ema.average", f"{our_norm}.running_var", reshape(-1)),
+        )
+    ),
+    drop("{net...}.hidden", "an average before its debiasing"),
+    drop("{net...}.counter", "the count of steps of an average"),
+)
+
+_BYOL = "https://storage.googleapis.com/deepmind-byol/checkpoints/"
+_DETCON = "https://storage.googleapis.com/dm-detcon/"
+
+BYOL = Method(
+    name="byol",
+    title="BYOL of DeepMind: trained with SAME padding, which MMDetection has not",
+    paper="https://arxiv.org/abs/2006.07733",
+    repository="google-deepmind/deepmind-research",
+    layouts=(
+        Layout(  # byol/byol_experiment.py: the online network is the one that is evaluated
+            title="training checkpoint",
+            sections=("experiment_state...",),
+            rules=(
+                drop("online_params.projector.{p...}", "the projector"),
+                drop("online_params.predictor.{p...}", "the predictor"),
+                drop("online_params.classifier.{p}", "the classifier that watches the training"),
+                drop("online_state.projector.{p...}", "the projector"),
+                drop("online_state.predictor.{p...}", "the predictor"),
+                *under("online_params.", _PARAMS),
+                *under("online_state.", _STATE),
+                drop("target_params.{key...}", "the target network: a momentum copy"),
+                drop("target_state.{key...}", "the target network: a momentum copy"),
+                drop("opt_state.{key...}", "the optimizer"),
+            ),
+        ),
+    ),
+    releases=tuple(
+        Release(f"byol_{name.rpartition('/')[2]}", f"{_BYOL}{name}.pkl")
+        for name in (
+            "pretrain_res50x1",
+            "pretrain_res200x2",
+            "ablations/res50x1_baseline",
+            *(f"ablations/res50x1_batchsize_{n}" for n in (2048, 1024, 512, 256, 128, 64)),
+            "ablations/res50x1_no_grayscale",
+            "ablations/res50x1_no_color",
+            "ablations/res50x1_crop_and_blur_only",
+            "ablations/res50x1_crop_only",
+            "ablations/res50x1_crop_and_color_only",
+        )
+    ),
+)
+
+DETCON = Method(
+    name="detcon",
+    title="DetCon: trained with SAME padding, which MMDetection has not",
+    paper="https://arxiv.org/abs/2103.10957",
+    repository="google-deepmind/detcon",
+    layouts=(
+        Layout(  # utils/networks.py names the modules; where in its file the two trees lie, no public code says
+            title="parameters and state of one network, wherever they lie",
+            sections=("...",),
+            rules=(*_PARAMS, *_STATE),
+        ),
+    ),
+    releases=tuple(
+        Release(f"detcon_b_{name}", f"{_DETCON}{name}_detcon_b_imagenet_1k.npy") for name in ("resnet50", "resnet200")
+    ),
+)
+
+METHODS = (BYOL, DETCON)

@@ -1,0 +1,120 @@
+"""SimCLR, and SimCLRv2, as others trained them or ported Google's TensorFlow checkpoints. All were fed from 0 to 1."""
+
+from __future__ import annotations
+
+from ckptconv.methods.interface import UNIT, Layout, Method, Release
+from ckptconv.rules import drop, keep, under
+
+SIMCLR_STHALLES = Method(
+    name="simclr-sthalles",
+    title="SimCLR as sthalles/SimCLR trains it",
+    paper="https://arxiv.org/abs/2002.05709",
+    repository="sthalles/SimCLR",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("state_dict",),
+            rules=(drop("backbone.fc.{p...}", "the projection head"), keep("backbone.{key...}", "{key...}")),
+        ),
+    ),
+    pixels=UNIT,  # data_aug/contrastive_learning_dataset.py ends with ToTensor
+)
+
+SIMCLR_SPIJKERVET = Method(
+    name="simclr-spijkervet",
+    title="SimCLR as Spijkervet/SimCLR trains it",
+    paper=SIMCLR_STHALLES.paper,
+    repository="Spijkervet/SimCLR",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("",),
+            rules=(keep("encoder.{key...}", "{key...}"), drop("projector.{p...}", "the projection head")),
+        ),
+    ),
+    pixels=UNIT,  # simclr/modules/transformations/simclr.py ends with ToTensor
+    releases=tuple(
+        Release(
+            f"spijkervet_{name}", f"https://github.com/Spijkervet/SimCLR/releases/download/{path}", backbone=backbone
+        )
+        for name, path, backbone in (
+            ("r50_100ep", "1.2/checkpoint_100.tar", "ResNet-50"),
+            ("r18_100ep", "1.1/checkpoint_100.tar", "ResNet-18"),
+            ("r18_40ep", "1.0/checkpoint_40.tar", "ResNet-18"),
+        )
+    ),
+)
+
+SIMCLR_ATANOV = Method(
+    name="simclr-atanov",
+    title="SimCLR as AndrewAtanov/simclr-pytorch trains it",
+    paper=SIMCLR_STHALLES.paper,
+    repository="AndrewAtanov/simclr-pytorch",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("state_dict",),
+            rules=(
+                drop("convnet.fc.{p}", "a classifier that is never used"),
+                keep("convnet.{key...}", "{key...}"),
+                drop("projection.{p...}", "the projection head"),
+            ),
+        ),
+    ),
+    pixels=UNIT,  # models/ssl.py: transforms end with ToTensor
+)
+
+SIMCLR_TONYLINS = Method(
+    name="simclr-tonylins",
+    title="SimCLR, Google's weights as tonylins/simclr-converter writes them",
+    paper=SIMCLR_STHALLES.paper,
+    repository="tonylins/simclr-converter",
+    layouts=(
+        Layout(
+            title="converted network",
+            sections=("state_dict",),
+            rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+        ),
+    ),
+    pixels=UNIT,  # README.md: without normalization, as the original models were trained
+    guess=False,  # the names are torchvision's
+)
+
+_BLOCK = tuple(  # resnet.py: a stage is Blocks, a norm stands in a Sequential with its ReLU
+    rule
+    for s in range(1, 5)
+    for rule in (
+        keep(f"{s}.blocks.{{b}}.projection.shortcut.weight", f"layer{s}.{{b}}.downsample.0.weight"),
+        keep(f"{s}.blocks.{{b}}.projection.bn.0.{{p}}", f"layer{s}.{{b}}.downsample.1.{{p}}"),
+        *(
+            rule
+            for n in range(3)
+            for rule in (
+                keep(f"{s}.blocks.{{b}}.net.{2 * n}.weight", f"layer{s}.{{b}}.conv{n + 1}.weight"),
+                keep(f"{s}.blocks.{{b}}.net.{2 * n + 1}.0.{{p}}", f"layer{s}.{{b}}.bn{n + 1}.{{p}}"),
+            )
+        ),
+    )
+)
+
+SIMCLRV2_SEPARIUS = Method(
+    name="simclrv2-separius",
+    title="SimCLRv2, Google's weights as Separius/SimCLRv2-Pytorch writes them, without selective kernels",
+    paper="https://arxiv.org/abs/2006.10029",
+    repository="Separius/SimCLRv2-Pytorch",
+    layouts=(
+        Layout(  # the projection head has a section of its own; with selective kernels it is no torchvision's network
+            title="converted network",
+            sections=("resnet",),
+            rules=(
+                keep("net.0.0.weight", "conv1.weight"),
+                keep("net.0.1.0.{p}", "bn1.{p}"),
+                *under("net.", _BLOCK),
+                drop("fc.{p}", "the classifier"),
+            ),
+        ),
+    ),
+    pixels=UNIT,  # verify.py: transforms end with ToTensor
+)
+
+METHODS = (SIMCLR_STHALLES, SIMCLR_SPIJKERVET, SIMCLR_ATANOV, SIMCLR_TONYLINS, SIMCLRV2_SEPARIUS)
