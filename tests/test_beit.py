@@ -39,7 +39,7 @@ def state(entries: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
     return {name: TensorSpec(shape, types[name]) for name, shape in entries.items()}
 
 
-def plan_of(names: Mapping[str, TensorSpec], target: str = "beit") -> Plan:
+def plan_of(names: Mapping[str, TensorSpec], target: str = "official") -> Plan:
     (layout,) = BEIT_NAMES.layouts
     return make_plan(BEIT_NAMES, layout, "", Section(names, {}), Options(target=target))
 
@@ -91,12 +91,12 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
 def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "mmpretrain").problems
     assert (problem.kind, plan_of(state(member.entries())).problems) == ("target", ())
-    assert problem.text == f"{member.name} has no place in mmpretrain: {why} (--target beit writes it all the same)"
+    assert problem.text == f"{member.name} has no place in mmpretrain: {why} (--target official writes it all the same)"
 
 
 def test_vitdet_has_no_place_for_a_beit() -> None:
     (problem,) = plan_of(state(PRETRAINED.entries()), "vitdet").problems
-    assert problem.text == "BEiT-B/16 has no place in vitdet: a BEiT can be written for mmpretrain, beit"
+    assert problem.text == "BEiT-B/16 has no place in vitdet: a BEiT can be written for mmpretrain, official"
 
 
 def test_a_vit_is_read_as_a_vit_and_a_beit_as_a_beit() -> None:

@@ -171,6 +171,10 @@ PRINTED = {
         for size in "sblg"
         for registers in ("", "_reg4")
     },
+    "dinov3": {
+        f"{FB}dinov3/dinov3_convnext_{size}/dinov3_convnext_{size}_pretrain_lvd1689m-{mark}.pth": ""
+        for size, mark in (("tiny", "21b726bb"), ("small", "296db49d"), ("base", "801f2ba9"), ("large", "61fa432d"))
+    },
     "msn": {
         f"{FB}msn/{name}.pth.tar": ""
         for name in ("vits16_800ep", "vitb16_600ep", "vitl16_600ep", "vitb4_300ep", "vitl7_200ep")
@@ -351,7 +355,6 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
         ("pipeline.py", "generic"),
         ("resnet.py", "torchvision"),
         ("vit.py", "timm"),
-        ("beit.py", "beit"),
     }  # --strip-prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
     allowed |= {("doctor.py", "torchvision"), ("probe.py", "torchvision")}  # a package

@@ -348,7 +348,7 @@ REFUSED: list[tuple[Callable[[], object], str, str]] = [
     ),
     (
         lambda: keep("a.{x}", "{x}", reshape(-1)).inverse(),
-        "'keep a.{x} -> {x} (reshape(-1,))' cannot be turned round",
+        "'keep a.{x} -> {x} (reshape(-1))' cannot be turned round",
         "Both sides must carry the same captures, without an op.",
     ),
 ]

@@ -176,4 +176,4 @@ def read(state: StateSpec) -> Beit | None:
     )
 
 
-FAMILY = Family(name="BEiT", read=read, targets=("mmpretrain", "beit"))
+FAMILY = Family(name="BEiT", read=read, targets=("mmpretrain", "official"))

@@ -132,8 +132,6 @@ _DINOV3 = (
     keep("{key...}", "{key...}"),
 )
 
-_AGAIN = "the last norm again: the same tensor under its other name"
-
 DINOV3 = Method(
     name="dinov3",
     title="DINOv3",
