@@ -249,10 +249,6 @@ PRINTED = {
         f"https://pl-bolts-weights.s3.us-east-2.amazonaws.com/{path}_imagenet.ckpt": ""
         for path in ("simclr/bolts_simclr_imagenet/simclr", "swav/bolts_swav_imagenet/swav")
     },
-    "dinov3": {
-        f"{FB}dinov3/dinov3_convnext_{size}/dinov3_convnext_{size}_pretrain_lvd1689m-{mark}.pth": ""
-        for size, mark in (("tiny", "21b726bb"), ("small", "296db49d"), ("base", "801f2ba9"), ("large", "61fa432d"))
-    },
     "byol": {
         f"https://storage.googleapis.com/deepmind-byol/checkpoints/{name}.pkl": ""
         for name in (
