@@ -222,7 +222,8 @@ class Sheet:
                 "milestones": list(detector.milestones[schedule.epochs]),
                 "gamma": 0.1,
             }
-            self._set("train_cfg.max_epochs", schedule.epochs)
+            if schedule.epochs not in detector.bases:
+                self._set("train_cfg.max_epochs", schedule.epochs)
             warmup = {**WARMUP, "end": training.warmup} if training is not None else detector.warmup
             self._set("param_scheduler", [*([warmup] if warmup else []), steps])
 
