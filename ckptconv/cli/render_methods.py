@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-import typer
-
 from ckptconv.cli import render
 from ckptconv.folding import fold, place
 from ckptconv.methods.interface import Layout, Method
@@ -34,8 +32,8 @@ def methods(known: Iterable[Method], as_json: bool) -> None:
         name = m.name if m.guess else f"{m.name}*"
         for i, line in enumerate([*_wrapped(m.title, width - margin), *_wrapped(_summary(m), width - margin)]):
             render.row("" if i else name, line, margin - 1)
-    typer.echo("* never guessed by auto: ask for it with --selfsup")
-    typer.echo("One in full, with its paper, rules and files: ckptconv methods NAME")
+    render.text("* never guessed by auto: ask for it with --selfsup\n")
+    render.text("One in full, with its paper, rules and files: ckptconv methods NAME\n")
 
 
 def method(m: Method, published: Iterable[Recipe], as_json: bool) -> None:
