@@ -21,6 +21,8 @@ from typing import ClassVar
 
 def printable(text: str) -> str:
     """The text with what could steer a terminal or break a line written as an escape: names come from files."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

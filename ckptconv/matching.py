@@ -13,7 +13,7 @@ from typing import Literal
 from ckptconv.errors import printable
 from ckptconv.folding import some
 from ckptconv.ops import Op, OpError, compose
-from ckptconv.rules import Drop, Fuse, Keep, Rule
+from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
 from ckptconv.spec import StateSpec, TensorSpec
 
 ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target"]
@@ -58,11 +58,32 @@ class Draft:
     used: set[int] = field(default_factory=set)
 
 
+_Way = tuple[Pattern, Rule, int, int]
+
+
+class _Ways:
+    """Patterns with their rules, in order; those that a name may match are found by its first and last segment."""
+
+    def __init__(self, ways: Sequence[_Way]) -> None:
+        self._ways = [(*way[0].ends, way) for way in ways]
+        self._some: dict[tuple[str, str], list[_Way]] = {}
+
+    def of(self, name: str) -> list[_Way]:
+        """The ways that come into question for a name, in order."""
+        ends = name.partition(".")[0], name.rpartition(".")[2]
+        some = self._some.get(ends)
+        if some is None:
+            head, tail = ends
+            some = [way for first, last, way in self._ways if first in (None, head) and last in (None, tail)]
+            self._some[ends] = some
+        return some
+
+
 def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> Draft:
     """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix."""
     draft = Draft()
     parts: dict[tuple[int, str, tuple[str, ...]], dict[int, str]] = {}
-    ways = [(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)]
+    ways = _Ways([(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)])
     for key in names:
         accepted = next((d for d in drops if d.source.match(key) is not None), None)
         if accepted is not None:
@@ -72,7 +93,7 @@ def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequ
             draft.dropped.append(Dropped(key, f"outside the prefix '{prefix}'"))
             continue
         name = key[len(prefix) :]
-        for pattern, rule, index, position in ways:
+        for pattern, rule, index, position in ways.of(name):
             captures = pattern.match(name)
             if captures is None:
                 continue

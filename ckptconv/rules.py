@@ -83,6 +83,19 @@ class Pattern:
         return self._pieces[0][0]
 
     @cached_property
+    def suffix(self) -> str:
+        """The literal text every match ends with."""
+        return self._pieces[-1][0]
+
+    @cached_property
+    def ends(self) -> tuple[str | None, str | None]:
+        """The first and the last segment of every match; None for one that is not the same in all."""
+        whole = len(self._pieces) == 1
+        first, dot, _ = self.prefix.partition(".")
+        _, other, last = self.suffix.rpartition(".")
+        return first if dot or whole else None, last if other or whole else None
+
+    @cached_property
     def _tail(self) -> str | None:
         """The capture's name if the pattern is ``literal{name...}``, which needs no regular expression."""
         pieces = self._pieces
@@ -99,7 +112,7 @@ class Pattern:
 
     def match(self, key: str) -> dict[str, str] | None:
         """What the captures hold if the whole key matches, else None."""
-        if not key.startswith(self.prefix):
+        if not key.startswith(self.prefix) or not key.endswith(self.suffix):
             return None
         if self._tail is not None:
             rest = key[len(self.prefix) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -81,6 +82,50 @@ def moved(names: Sequence[str], *given_rules: Rule) -> dict[tuple[str, ...], str
 )
 def test_a_pattern_is_anchored_and_reads_segments(pattern: str, key: str, captures: dict[str, str] | None) -> None:
     assert Pattern(pattern).match(key) == captures
+
+
+@pytest.mark.parametrize(
+    ("pattern", "suffix", "ends"),
+    [
+        ("a.b.c", "a.b.c", ("a", "c")),
+        ("queue", "queue", ("queue", "queue")),
+        ("a.{x}", "", ("a", None)),
+        ("a{x}", "", (None, None)),
+        ("{x}.w", ".w", (None, "w")),
+        ("{x}w", "w", (None, None)),
+        ("a.l{x}.b{y}.w", ".w", ("a", "w")),
+        ("a.{x...}.b.w", ".b.w", ("a", "w")),
+        ("{x...}", "", (None, None)),
+    ],
+)
+def test_ends_are_what_every_match_starts_and_ends_with(
+    pattern: str, suffix: str, ends: tuple[str | None, str | None]
+) -> None:
+    assert (Pattern(pattern).suffix, Pattern(pattern).ends) == (suffix, ends)
+
+
+segments = st.sampled_from(["a", "b", "ab", "w", "a1", "{x}", "a{x}", "{x}w"])
+patterns = st.builds(
+    lambda parts, many: ".".join("{m...}" if many == i else p.replace("x", f"x{i}") for i, p in enumerate(parts)),
+    st.lists(segments, min_size=1, max_size=4),
+    st.integers(0, 6),
+)
+names = st.lists(st.sampled_from(["a", "b", "ab", "w", "a1", "aw"]), min_size=1, max_size=5).map(".".join)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(texts=st.lists(patterns, min_size=1, max_size=6, unique=True), keys=st.lists(names, min_size=1, unique=True))
+def test_the_first_pattern_that_matches_wins_however_it_is_found(texts: list[str], keys: list[str]) -> None:
+    """The oracle asks every pattern in order, by a regular expression."""
+    plan = apply(keys, *(drop(text, f"{i}") for i, text in enumerate(texts)))
+    wanted = {}
+    for key in keys:
+        for i, text in enumerate(texts):
+            regex = re.sub(r"\\\{\w+\\\}", "[^.]+", re.escape(text).replace(r"\{m\.\.\.\}", r"[^.]+(\.[^.]+)*"))
+            if re.fullmatch(regex, key):
+                wanted[key] = str(i)
+                break
+    assert {gone.source: gone.why for gone in plan.dropped} == wanted
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,8 @@ class Pickled:
 
     def _encode(self, text: object, codec: object = "", *rest: object) -> object:
         """Bytes as protocol 2 writes them: text that Latin-1 turns back; a long one stays in the file."""
-        if isinstance(text, Blob) and text.text and codec == "latin1" and not rest:
-            return text
+        if isinstance(text, Blob) and text.kind == "str" and codec == "latin1" and not rest:
+            return Blob(text.offset, text.length, text=True)
         if not isinstance(text, str) or codec != "latin1" or rest:
             return Call(Global("_codecs", "encode"), (text, codec, *rest))
         self._encoded += len(text)

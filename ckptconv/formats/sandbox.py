@@ -57,16 +57,30 @@ class Call:
 
 
 class Blob:
-    """Bytes that stay in the file: where they are and how many; ``text`` where they are a long text in UTF-8."""
+    """Something long that stays in the file: where it is, how many bytes it takes there, and what they are.
 
-    __slots__ = ("length", "offset", "text")
+    ``kind`` is what a pickle would give, 'bytes' or 'str'. ``text`` says that they are UTF-8: of a text, or of bytes
+    that Latin-1 made a text, as protocol 2 writes them.
+    """
 
-    def __init__(self, offset: int, length: int, text: bool = False) -> None:
-        self.offset, self.length, self.text = offset, length, text
+    __slots__ = ("kind", "length", "offset", "text")
 
-    @property
-    def kind(self) -> str:
-        return "str" if self.text else "bytes"
+    def __init__(self, offset: int, length: int, kind: str = "bytes", text: bool = False) -> None:
+        self.offset, self.length, self.kind, self.text = offset, length, kind, text
+
+    def read(self, source: Source) -> str | bytes:
+        """What it is. Raises UnreadableError where its bytes are no such text."""
+        data = source.read(self.offset, self.length)
+        if not self.text:
+            return data
+        try:
+            text = data.decode("utf-8", "surrogatepass")
+            return text if self.kind == "str" else text.encode("latin-1")
+        except UnicodeError:
+            raise UnreadableError(
+                f"{source.path}: the {self.length:,} bytes at {self.offset:,} are not the text they are said to be",
+                "The file is damaged or was made to mislead; get it again from its source.",
+            ) from None
 
 
 class Made:
@@ -271,7 +285,7 @@ class Unpickler:
             raise Malformed(f"a text of {length:,} bytes")
         if length > _BIG:
             blob = self._stream.skip(length)
-            self._push(Blob(blob.offset, blob.length, text=True))
+            self._push(Blob(blob.offset, blob.length, "str", text=True))
         else:
             self._push(self._stream.take(length).decode("utf-8", "surrogatepass"))
 
@@ -334,7 +348,7 @@ def key_of(value: Any) -> Any:
     elif isinstance(value, str | bytes):
         costly = len(value) > _LONGEST_KEY
     elif isinstance(value, Blob):
-        costly = value.text
+        costly = value.kind == "str"
     else:
         costly = isinstance(value, int) and value.bit_length() > 64
     if costly:

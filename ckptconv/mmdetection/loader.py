@@ -73,7 +73,7 @@ class _Maker:
         if isinstance(value, list | tuple):
             return type(value)(self.make(item) for item in value)
         if isinstance(value, Blob):
-            return self._checkpoint.sources[0].read(value.offset, value.length)
+            return value.read(self._checkpoint.sources[0])
         if isinstance(value, PickledArray):
             return self.array(value.stored) if value.stored else value
         make = _CALLS.get(value.kind)

@@ -49,8 +49,7 @@ def unpickle(path: Path, data: bytes) -> Any:
 
 def _with_bytes(value: Any, source: Source) -> Any:
     if isinstance(value, Blob):
-        data = source.read(value.offset, value.length)
-        return data.decode("utf-8", "surrogatepass") if value.text else data
+        return value.read(source)
     if isinstance(value, Call):  # how protocols 0 to 2 write bytes
         assert value.kind in ("_codecs.encode", "__builtin__.bytes")
         return codecs.encode(*_with_bytes(value.args, source)) if value.args else b""

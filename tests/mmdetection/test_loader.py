@@ -381,6 +381,8 @@ def test_a_tree_is_what_torch_loads(
         b"",
         b"a\0\xff",
         bytes(range(256)) * 40,
+        "model = dict()\n" * 1000,
+        "\N{BULLET}\xe9\ud800" * 2000,
         {b"a": 1, "a": 2},
         np.float64(0.1),
         np.float32(0.1),
