@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+from ckptconv.backbones.votes import most_common
 from ckptconv.spec import StateSpec
-
-
-def most_common(values: Iterable[int]) -> int:
-    """What most tensors say, so that one wrong shape is reported as one wrong shape; 0 if there is nothing to ask."""
-    counts = Counter(v for v in values if v > 0)
-    return counts.most_common(1)[0][0] if counts else 0
 
 
 def blocks_of(state: StateSpec) -> tuple[int, dict[str, list[tuple[int, ...]]]]:

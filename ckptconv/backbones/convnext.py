@@ -8,10 +8,11 @@ facebookresearch/ConvNeXt-V2. MMDetection has no ConvNeXt of its own: its config
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.votes import most_common
 from ckptconv.ops import reshape
 from ckptconv.rules import keep
 from ckptconv.spec import StateSpec
@@ -135,12 +136,6 @@ _MMPRETRAIN = Dialect(rules=_RULES, fresh=_NEW_NORMS)
 _MMPRETRAIN_WITHOUT_NORM = Dialect(rules=_RULES, fresh=(*_NEW_NORMS, "backbone.norm3.{p}"))
 
 
-def _most_common(values: Iterable[int]) -> int:
-    """What most tensors say, so that one wrong shape is reported as one wrong shape; 0 if there is nothing to ask."""
-    counts = Counter(v for v in values if v > 0)
-    return counts.most_common(1)[0][0] if counts else 0
-
-
 def _whole(depths: Four, dims: Four) -> tuple[Four, Four]:
     """Blocks and channels; where a stage is missing altogether, as in the known network that fits the others."""
     found = (*depths, *dims)
@@ -176,7 +171,7 @@ def read(state: StateSpec) -> ConvNeXt | None:
     if not parts["dwconv.weight"] or not parts["pwconv1.weight"]:
         return None
     one, two, three, four = (sum(n > 1 for n in blocks.values()) for blocks in seen)
-    widths = [_most_common(found) for found in votes]
+    widths = [most_common(found) for found in votes]
     depths, dims = _whole((one, two, three, four), (widths[0], widths[1], widths[2], widths[3]))
     blocks = one + two + three + four
     stem = state.get("downsample_layers.0.0.weight")

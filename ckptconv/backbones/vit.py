@@ -15,8 +15,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ckptconv.backbones.blocks import blocks_of, lengths, most_common, patch_of, width_of
+from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.votes import most_common
 from ckptconv.ops import scale
 from ckptconv.rules import Rule, drop, keep
 from ckptconv.spec import StateSpec
