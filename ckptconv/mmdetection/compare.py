@@ -6,6 +6,7 @@ judges nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -87,10 +88,12 @@ def compare(site: Site, checkpoint: Checkpoint, all_sites: Iterable[Site]) -> Co
             optional = "absent" if name.endswith("num_batches_tracked") else "missing"
             own = any(pattern.match(site.prefix + name) is not None for pattern in fresh)
             kind = "added" if own or (plain is not None and name not in plain) else optional
-        elif found.spec.shape != tuple(value.shape):
-            kind = "reshaped"
         else:
-            kind = "equal" if _same(value, tensor(checkpoint, found)) else "differing"
+            wanted = tensor(checkpoint, found)
+            if _own_prefix(site.module) and name.endswith(".relative_position_bias_table"):
+                wanted = _resized(wanted, value.shape)
+            alike = wanted.shape == value.shape
+            kind = ("equal" if _same(value, wanted) else "differing") if alike else "reshaped"
         groups[kind].append(name)
     taken = {
         name
@@ -102,6 +105,17 @@ def compare(site: Site, checkpoint: Checkpoint, all_sites: Iterable[Site]) -> Co
     return Comparison(
         **{kind: tuple(names) for kind, names in groups.items()}, extra=extra, unplaced=_unplaced(site, stored, extra)
     )
+
+
+def _resized(table: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A Swin's table of position biases for another window, as MMDetection's Swin resizes it when it loads one."""
+    sides = [math.isqrt(rows) for rows in (len(table), shape[0])]
+    fits = table.dim() == len(shape) == 2 and table.shape[1] == shape[1]
+    if not fits or len(table) == shape[0] or [side**2 for side in sides] != [len(table), shape[0]]:
+        return table
+    grid = table.t().reshape(1, -1, sides[0], sides[0])
+    grown = torch.nn.functional.interpolate(grid, size=(sides[1], sides[1]), mode="bicubic")
+    return grown.reshape(shape[1], shape[0]).t().contiguous()
 
 
 def _unplaced(site: Site, stored: Mapping[str, StoredTensor], extra: Iterable[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ What is expected comes from MMDetection's own configs for these networks, and fr
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,14 @@ def test_check_proves_a_swin() -> None:
     (note,) = report.notes
     assert note.text.startswith("13 tensors of the module's own, in no checkpoint of the network: stages.*.blocks.*")
     assert "norm0.weight" in note.text
+
+
+def test_check_proves_a_table_that_mmdetection_resizes() -> None:
+    """As SimMIM-L's: its last stage saw less of an image than a window, and MMDetection has one window for all."""
+    found = check(str(small(file_of(replace(SMALL, windows=(7, 7, 7, 4)), "moby", prefix="encoder."))))
+    (report,) = found.reports
+    assert found.good
+    assert report.equal == report.total
 
 
 def test_check_sees_another_file_under_a_swin() -> None:
