@@ -83,7 +83,7 @@ def test_a_slow_server_and_how_far_it_is(checkpoint, fingerprint, places):
 
 
 def test_a_bar_on_a_terminal_and_none_elsewhere(checkpoint, tmp_path):
-    with serving(files={"/f.ckpt": checkpoint}) as server:
+    with serving(files={"/f.ckpt": checkpoint}, rate=20_000_000) as server:  # the bar asks for the speed now and then
         shown = in_a_terminal("convert", f"{server.url}/f.ckpt", tmp_path / "r18.pth")
     assert "fetching" in shown
     assert "MB/s" in shown
