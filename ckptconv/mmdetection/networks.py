@@ -113,10 +113,11 @@ def _swin(settings: Mapping[str, Any]) -> Network:
 
 def _convnext(settings: Mapping[str, Any]) -> Network:
     depths, channels = list(settings["depths"]), list(settings["dims"])
+    shallow = depths[2] <= 9  # as of the tiny one; the config of the small one serves what is deeper
     arguments = {
         "type": "mmpretrain.ConvNeXt",
         "arch": {"depths": depths, "channels": channels},
-        "drop_path_rate": 0.4,
+        "drop_path_rate": 0.4 if shallow else 0.6,
         "layer_scale_init_value": 1.0 if settings["layer_scale"] else 0.0,
         "gap_before_final_norm": False,
     }
@@ -124,7 +125,6 @@ def _convnext(settings: Mapping[str, Any]) -> Network:
         arguments["use_grn"] = True
     if settings["patch"] != 4:
         arguments["stem_patch_size"] = settings["patch"]
-    shallow = depths[2] <= 9
     paramwise = {"decay_rate": 0.95 if shallow else 0.7, "decay_type": "layer_wise", "num_layers": 6 if shallow else 12}
     training = Training(
         lr=0.0001,
@@ -153,7 +153,7 @@ def _vitdet(settings: Mapping[str, Any]) -> Network:
         "mlp_ratio": _whole(settings["mlp_ratio"]),
         "patch_size": settings["patch_size"],
         "qkv_bias": settings["qkv_bias"],
-        "pretrain_img_size": settings["grid"] * settings["patch_size"],
+        "pretrain_img_size": (settings["grid"] or 0) * settings["patch_size"],  # ViTDet has no ViT without a grid
         "pretrain_use_cls_token": settings["position_slots"] == 1,
         # all blocks but the last of each quarter look at windows
         "window_block_indexes": [i for i in range(depth) if (i + 1) % max(depth // 4, 1)],

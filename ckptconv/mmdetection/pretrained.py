@@ -57,11 +57,16 @@ def pretrained(path: str) -> Pretrained:
             raise _not_converted(path, checkpoint)
         section = section_of(checkpoint)
         backbone = read_back(checkpoint.sections, section, said.target)
-        built = network(backbone, said.facts)
-        if built is None or said.target != FAMILIES[backbone.family].targets[0]:
+        if said.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
                 f"{path} was written for {said.target}, not for MMDetection",
                 "Convert it again from its source, without --target.",
+            )
+        built = network(backbone, said.facts)
+        if built is None:
+            raise UsageError(
+                f"ckptconv writes no config for a {backbone.name}",
+                f"Name the file in a config of your own, then: ckptconv check CONFIG. It is for {said.target}.",
             )
         mark = fingerprint(as_they_are(section, checkpoint))
         return Pretrained(path, checkpoint.format, said.method, backbone, built, said.pixels, mark)

@@ -109,6 +109,13 @@ def notes(e: Evidence) -> Iterator[Finding]:
 
 
 def _not_initialised(e: Evidence) -> Finding:
+    if e.own_way and e.prefix and not any(name.startswith(e.prefix) for name in e.file):
+        command, target = conversion(e.checkpoint, e.method)
+        return Finding(
+            f"{e.kind} takes names that start with {e.prefix!r} and no others (with convert_weights=True its authors', "
+            f"too): {e.checkpoint} has none, and the initialisation fails: {e.failed}",
+            (f"{command}, then {_line(e, target)}",),
+        )
     if e.prefix and e.file and not any(name.startswith(e.prefix) for name in e.file):
         return Finding(f"no name in {e.checkpoint} starts with prefix={e.prefix!r}; {_starts(e)}", tuple(_ways(e)))
     if e.refused:

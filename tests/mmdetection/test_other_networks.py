@@ -6,6 +6,7 @@ What is expected comes from MMDetection's own configs for these networks, and fr
 from __future__ import annotations
 
 import inspect
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from mmdet.models.backbones.swin import SwinTransformer
 
 import ckptconv
+from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.interface import Backbone
 from ckptconv.backbones.swin import Swin
@@ -23,6 +25,7 @@ from ckptconv.errors import UsageError
 from ckptconv.mmdetection import config
 from ckptconv.mmdetection.check import check
 from ckptconv.mmdetection.choices import choose
+from ckptconv.rules import keep
 from tests.mmdetection.converted import OWN, plain, read, resolve, values
 
 pytestmark = pytest.mark.mmdet
@@ -33,6 +36,7 @@ CONVNEXT = ConvNeXt(
     (3, 3, 9, 3), (96, 192, 384, 768), grn=False, layer_scale=True, final_norm=True, patch=4, in_channels=3
 )
 VIT = VisionTransformer(384, 12, 1536, 16, 196)
+BEIT = Beit(64, 2, 256, 16, 14, 2)
 
 VITDET = """
 _base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
@@ -197,6 +201,36 @@ def test_a_vit_stands_on_vitdet_only() -> None:
     assert mine["custom_imports"]["imports"][0] == "projects.ViTDet.vitdet"
 
 
+def test_what_was_written_for_another_target_is_refused() -> None:
+    """Also where no config could hold the network: rotary positions have no grid."""
+    rotary = replace(VIT, positions=0, slots=0, periods=16)
+    torch.save({"model": {n: torch.rand(shape) * 0.1 for n, shape in rotary.entries().items()}}, "raw.pth")
+    ckptconv.convert("raw.pth", "rope.pth", [keep("{key...}", "{key...}")], for_target="timm")
+    with pytest.raises(UsageError) as caught:
+        emitted("rope.pth")
+    assert caught.value.message == "rope.pth was written for timm, not for MMDetection"
+    assert caught.value.hint == "Convert it again from its source, without --target."
+
+
+def test_a_network_that_no_config_here_is_for_is_refused() -> None:
+    torch.save({"model": {n: torch.rand(shape) * 0.1 for n, shape in BEIT.entries().items()}}, "raw.pth")
+    ckptconv.convert("raw.pth", "beit.pth", [keep("{key...}", "{key...}")])
+    with pytest.raises(UsageError) as caught:
+        emitted("beit.pth")
+    assert caught.value.message == f"ckptconv writes no config for a {BEIT.name}"
+    assert caught.value.hint == (
+        "Name the file in a config of your own, then: ckptconv check CONFIG. It is for mmpretrain."
+    )
+
+
+def test_a_deep_convnext_is_trained_as_mmdetections_own_config_trains_it() -> None:
+    path = file_of(replace(CONVNEXT, depths=(3, 3, 27, 3)), "convnext")
+    name = "cascade-mask-rcnn_convnext-s-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py"
+    mine, own = made(path), read(OWN / "convnext" / name)
+    assert plain(mine["optim_wrapper"]["paramwise_cfg"]) == plain(own["optim_wrapper"]["paramwise_cfg"])
+    assert mine["model"]["backbone"]["drop_path_rate"] == own["model"]["backbone"]["drop_path_rate"]
+
+
 def test_the_heads_of_the_method_are_the_networks() -> None:
     """MoCo v3's ViT-S has twelve, all others six, and no tensor tells."""
     Path("vitdet.py").write_text(VITDET)
@@ -233,6 +267,11 @@ def test_check_proves_a_table_that_mmdetection_resizes() -> None:
 
 def test_check_sees_another_file_under_a_swin() -> None:
     path = small(file_of(SMALL, "moby", prefix="encoder."))
-    torch.save(torch.load("raw.pth")["model"], "backbone.pth")  # the raw file in the converted one's place
-    found = check(str(path))
-    assert not found.good
+    shutil.copy("raw.pth", "backbone.pth")  # the raw file in the converted one's place
+    (report,) = check(str(path)).reports
+    (problem,) = report.problems
+    assert problem.text == (
+        "SwinTransformer takes names that start with 'backbone.' and no others (with convert_weights=True its "
+        "authors', too): backbone.pth has none, and the initialisation fails: IndexError: list index out of range"
+    )
+    assert " backbone.pth backbone_backbone.pth, then model.backbone.init_cfg=" in problem.mend[0]
