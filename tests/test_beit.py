@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -18,13 +17,13 @@ from ckptconv import backbones
 from ckptconv.backbones.beit import Beit, read
 from ckptconv.methods.beit import BEIT_NAMES
 from ckptconv.planning import Options, Plan, make_plan
-from ckptconv.spec import DTYPES, Section, TensorSpec
+from ckptconv.spec import Section, TensorSpec
 from tests import pretrain
+from tests.networks import state
 from tests.test_vit import BASE
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of mmpretrain, once a process
 
-SLOW = settings(deadline=None, derandomize=True, max_examples=60)
 
 PRETRAINED = Beit(768, 12, 3072, 16, 14, 12)
 LARGE = Beit(1024, 24, 4096, 16, 14, 16)
@@ -32,11 +31,6 @@ FINETUNED = replace(PRETRAINED, shared=False, own=True)
 ABSOLUTE = replace(PRETRAINED, shared=False, absolute=True, layer_scale=False)
 CAE = replace(PRETRAINED, shared=False, absolute=True)
 MEMBERS = {"shared table": PRETRAINED, "L": LARGE, "own tables": FINETUNED, "no table": ABSOLUTE, "CAE": CAE}
-
-
-def state(entries: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
-    types = {name: DTYPES["int64" if name.endswith("_index") else "float32"] for name in entries}
-    return {name: TensorSpec(shape, types[name]) for name, shape in entries.items()}
 
 
 def plan_of(names: Mapping[str, TensorSpec], target: str = "official") -> Plan:
@@ -152,42 +146,7 @@ def members(draw: st.DrawFn) -> Beit:
     )
 
 
-@SLOW
-@given(members(), st.randoms(use_true_random=False))
-def test_read_finds_the_very_member_in_whatever_order_its_names_stand(member: Beit, random: Any) -> None:
-    names = list(state(member.entries()).items())
-    random.shuffle(names)
-    assert read(dict(names)) == member
-
-
 NEAR = {which: state(replace(member, depth=3).entries()) for which, member in MEMBERS.items()}
-
-
-@st.composite
-def network_and_key(draw: st.DrawFn) -> tuple[str, str]:
-    which = draw(st.sampled_from(sorted(NEAR)))
-    alone = {"pos_embed"}  # a file without it is a file of a network without absolute positions
-    keys = [key for key in NEAR[which] if not key.endswith("_index") and key not in alone]
-    return which, draw(st.sampled_from(keys))
-
-
-@SLOW
-@given(network_and_key())
-def test_one_missing_key_is_one_problem_that_names_it(choice: tuple[str, str]) -> None:
-    which, key = choice
-    names = {k: v for k, v in NEAR[which].items() if k != key}
-    (problem,) = plan_of(names).problems
-    assert (problem.kind, problem.key) == ("missing", key)
-
-
-@SLOW
-@given(network_and_key(), st.sampled_from(["longer", "another axis"]))
-def test_one_wrong_shape_is_one_problem_that_names_it(choice: tuple[str, str], how: str) -> None:
-    which, key = choice
-    right = NEAR[which][key]
-    wrong = (right.shape[0] + 1, *right.shape[1:]) if how == "longer" else (*right.shape, 1)
-    (problem,) = plan_of({**NEAR[which], key: TensorSpec(wrong, right.dtype)}).problems
-    assert (problem.kind, problem.key) == ("shape", key)
 
 
 def test_an_index_may_be_absent_and_is_named() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -25,8 +24,7 @@ from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.cases import case
-
-SLOW = settings(deadline=None, derandomize=True, max_examples=60)
+from tests.networks import state
 
 
 def swin(width: int, depths: tuple[int, ...], window: int = 7, **more: Any) -> Swin:
@@ -42,10 +40,6 @@ BASE = swin(128, (2, 2, 18, 2), 12)
 LARGE = swin(192, (2, 2, 18, 2), 12, windows=(12, 12, 12, 6))
 V2 = swin(96, (2, 2, 6, 2), windows=(), version=2)
 MINI = Swin(16, 32, (2, 2, 2, 1), (2, 4, 8, 16), (3,) * 4)
-
-
-def state(entries: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(shape, DTYPES["float32"]) for name, shape in entries.items()}
 
 
 def plan_of(names: Mapping[str, TensorSpec], target: str = "mmdet") -> Plan:
@@ -308,20 +302,6 @@ def members(draw: st.DrawFn) -> Swin:
     )
 
 
-@SLOW
-@given(members())
-def test_read_finds_the_very_member_whose_entries_it_is_given(member: Swin) -> None:
-    assert read(state(member.entries())) == member
-
-
-@SLOW
-@given(members(), st.randoms(use_true_random=False))
-def test_read_does_not_depend_on_the_order_of_names(member: Swin, random: Any) -> None:
-    names = list(state(member.entries()).items())
-    random.shuffle(names)
-    assert read(dict(names)) == member
-
-
 @pytest.mark.parametrize(
     "names",
     [
@@ -343,55 +323,6 @@ def test_read_gives_none_for_names_of_no_swin(names: list[str]) -> None:
 # -- one thing wrong ---------------------------------------------------------------------------------------------------
 
 NEAR = {m.name: state(m.entries()) for m in (TINY, BASE, LARGE, MINI, replace(SMALL, qkv_bias=False))}
-a_network = st.sampled_from(sorted(NEAR))
-
-
-@st.composite
-def network_and_key(draw: st.DrawFn) -> tuple[str, str]:
-    name = draw(a_network)
-    return name, draw(st.sampled_from([key for key in NEAR[name] if not key.startswith("norm.")]))
-
-
-@SLOW
-@given(network_and_key())
-def test_one_missing_key_is_one_problem_that_names_it(choice: tuple[str, str]) -> None:
-    name, key = choice
-    (problem,) = plan_of({k: v for k, v in NEAR[name].items() if k != key}).problems
-    assert (problem.kind, problem.key) == ("missing", key)
-    assert problem.text == f"{key} of {name} ({list(NEAR[name][key].shape)}): nothing in the file becomes it"
-
-
-@SLOW
-@given(
-    a_network,
-    st.sampled_from(
-        [
-            "head.weight",
-            "extra",
-            "layers.0",
-            "layers.0.blocks.0.attn.logit_scale",
-            "layers.1.blocks.0.attn.qkv2.weight",
-            "layers.1.blocks.9999.norm1.weight",
-            "layers.3.downsample.reduction.weight",
-            "layers.5.blocks.0.norm1.weight",
-        ]
-    ),
-)
-def test_one_extra_key_is_one_problem_that_names_it(name: str, extra: str) -> None:
-    (problem,) = plan_of({**NEAR[name], extra: TensorSpec((7, 5), DTYPES["float32"])}).problems
-    assert (problem.kind, problem.key) == ("unexplained", extra)
-    assert problem.text == f"{extra} (float32 [7, 5]): {name} has no {extra}"
-
-
-@SLOW
-@given(network_and_key(), st.sampled_from(["longer", "another axis"]))
-def test_one_wrong_shape_is_one_problem_that_names_it(choice: tuple[str, str], how: str) -> None:
-    name, key = choice
-    right = NEAR[name][key]
-    wrong = (right.shape[0] + 1, *right.shape[1:]) if how == "longer" else (*right.shape, 1)
-    (problem,) = plan_of({**NEAR[name], key: TensorSpec(wrong, right.dtype)}).problems
-    assert (problem.kind, problem.key) == ("shape", key)
-    assert problem.text == f"{key}: shape {list(wrong)}, but {key} of {name} is {list(right.shape)}"
 
 
 def test_of_two_tables_that_do_not_agree_the_other_stages_tell_which_is_wrong() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch.nn import functional
@@ -22,8 +21,7 @@ from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests import pretrain
-
-SLOW = settings(deadline=None, derandomize=True, max_examples=60)
+from tests.networks import state
 
 (BARE,) = (layout for layout in TIMM.layouts if layout.title == "bare ViT")
 
@@ -55,10 +53,6 @@ MEMBERS = {
     "no last norm": NO_NORM,
     "no bias of qkv": NO_BIAS,
 }
-
-
-def state(entries: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
-    return {name: TensorSpec(shape, DTYPES["float32"]) for name, shape in entries.items()}
 
 
 def plan_of(names: Mapping[str, TensorSpec], target: str = "timm") -> Plan:
@@ -299,14 +293,6 @@ def members(draw: st.DrawFn) -> VisionTransformer:
     )
 
 
-@SLOW
-@given(members(), st.randoms(use_true_random=False))
-def test_read_finds_the_very_member_in_whatever_order_its_names_stand(member: VisionTransformer, random: Any) -> None:
-    names = list(state(member.entries()).items())
-    random.shuffle(names)
-    assert read(dict(names)) == member
-
-
 @pytest.mark.parametrize(
     "names",
     [
@@ -334,52 +320,6 @@ def test_blocks_with_absurd_numbers_are_not_unfolded() -> None:
 # -- one thing wrong ---------------------------------------------------------------------------------------------------
 
 NEAR = {m.name: state(m.entries()) for m in (TINY, REGISTERS, replace(DINOV2_G, depth=2), IJEPA_G, DINOV3)}
-MAYBE = {"reg_token", "rope.periods"}
-"""Parts of one tensor: a file without it is a file of a network without that part."""
-a_network = st.sampled_from(sorted(NEAR))
-
-
-@st.composite
-def network_and_key(draw: st.DrawFn) -> tuple[str, str]:
-    name = draw(a_network)
-    return name, draw(st.sampled_from(sorted(set(NEAR[name]) - MAYBE)))
-
-
-@SLOW
-@given(network_and_key())
-def test_one_missing_key_is_one_problem_that_names_it(choice: tuple[str, str]) -> None:
-    name, key = choice
-    if (name, key) == (DINOV3.name, "cls_token"):
-        return  # without positions, nothing else tells of a class token
-    names = {k: v for k, v in NEAR[name].items() if k != key}
-    (problem,) = plan_of(names).problems
-    assert (problem.kind, problem.key) == ("missing", key)
-    shape = list(NEAR[name][key].shape)
-    if key not in ("pos_embed", "patch_embed.proj.weight"):  # these alone tell of the image's and the patches' size
-        assert problem.text == f"{key} of {name} ({shape}): nothing in the file becomes it"
-
-
-@SLOW
-@given(
-    a_network,
-    st.sampled_from(["fc.weight", "head.weight", "blocks.0.attn.k_norm.weight", "blocks.99.norm1.bias", "mask_token"]),
-)
-def test_one_extra_key_is_one_problem_that_names_it(name: str, extra: str) -> None:
-    spec = TensorSpec((7, 5), DTYPES["float32"])
-    (problem,) = plan_of({**NEAR[name], extra: spec}).problems
-    assert (problem.kind, problem.key) == ("unexplained", extra)
-    assert problem.text == f"{extra} (float32 [7, 5]): {name} has no {extra}"
-
-
-@SLOW
-@given(network_and_key(), st.sampled_from(["longer", "another axis"]))
-def test_one_wrong_shape_is_one_problem_that_names_it(choice: tuple[str, str], how: str) -> None:
-    name, key = choice
-    right = NEAR[name][key]
-    wrong = (right.shape[0] + 1, *right.shape[1:]) if how == "longer" else (*right.shape, 1)
-    (problem,) = plan_of({**NEAR[name], key: TensorSpec(wrong, right.dtype)}).problems
-    assert (problem.kind, problem.key) == ("shape", key)
-    assert problem.text == f"{key}: shape {list(wrong)}, but {key} of {name} is {list(right.shape)}"
 
 
 # -- numbers: the paper's definition with the source's tensors, against networks that load what convert wrote ----------
