@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ckptconv.formats.inert import Blob, Call, Global, Malformed, Meaning, key_of
 from ckptconv.formats.interface import Extent, Storage, StoredTensor
-from ckptconv.formats.sandbox import Blob, Call, Global, Malformed, Meaning, key_of
 from ckptconv.formats.source import Source
 from ckptconv.spec import DTYPES, DType, TensorSpec
 

@@ -16,140 +16,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ckptconv.errors import UnreadableError
+from ckptconv.formats.inert import Blob, Call, Global, Made, Malformed, Meaning, key_of
 from ckptconv.formats.source import Source
+from ckptconv.formats.window import Window
 
-_WINDOW = 1 << 18
-_LONGEST_LINE = 1 << 16
 _LONGEST_INT = 1 << 10
 _MOST_OPCODES = 1_000_000
 _LONGEST_TEXT = 1 << 30
-_LONGEST_KEY = 1 << 12
-_LONGEST_TUPLE_KEY = 16
 _BIG = 1 << 12
-
-
-class Global:
-    """A name the pickle wants imported. It is not."""
-
-    __slots__ = ("module", "name")
-
-    def __init__(self, module: str, name: str) -> None:
-        self.module, self.name = module, name
-
-    @property
-    def kind(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-class Call:
-    """A call the pickle wants made. It is not; what would be put into the result is kept."""
-
-    __slots__ = ("args", "func", "items", "state")
-
-    def __init__(self, func: object, args: object) -> None:
-        self.func, self.args = func, args
-        self.state: object = None
-        self.items: list[object] = []
-
-    @property
-    def kind(self) -> str:
-        return self.func.kind if isinstance(self.func, Global) else "object"
-
-
-class Blob:
-    """Something long that stays in the file: where it is, how many bytes it takes there, and what they are.
-
-    ``kind`` is what a pickle would give, 'bytes' or 'str'. ``text`` says that they are UTF-8: of a text, or of bytes
-    that Latin-1 made a text, as protocol 2 writes them.
-    """
-
-    __slots__ = ("kind", "length", "offset", "text")
-
-    def __init__(self, offset: int, length: int, kind: str = "bytes", text: bool = False) -> None:
-        self.offset, self.length, self.kind, self.text = offset, length, kind, text
-
-    def read(self, source: Source) -> str | bytes:
-        """What it is. Raises UnreadableError where its bytes are no such text."""
-        data = source.read(self.offset, self.length)
-        if not self.text:
-            return data
-        try:
-            text = data.decode("utf-8", "surrogatepass")
-            return text if self.kind == "str" else text.encode("latin-1")
-        except UnicodeError:
-            raise UnreadableError(
-                f"{source.path}: the {self.length:,} bytes at {self.offset:,} are not the text they are said to be",
-                "The file is damaged or was made to mislead; get it again from its source.",
-            ) from None
-
-
-class Made:
-    """A class that the pickle makes on its way. It is not made: ``stand_in`` is called for a call of it."""
-
-    __slots__ = ("stand_in",)
-
-    def __init__(self, stand_in: Meaning) -> None:
-        self.stand_in = stand_in
-
-
-class Malformed(Exception):
-    """What a meaning raises when its arguments are not what the writer would have given."""
-
-
-Meaning = Callable[..., object]
 _MARK = object()
 
-
-class _Stream:
-    """A window over the file that moves forward."""
-
-    def __init__(self, source: Source, start: int, end: int) -> None:
-        self.source, self.base, self.end = source, start, end
-        self.window = b""
-        self.at = 0
-
-    def tell(self) -> int:
-        return self.base + self.at
-
-    def take(self, count: int) -> bytes:
-        at = self.at
-        if at + count > len(self.window):
-            self.refill(count)
-            at = 0
-        self.at = at + count
-        return self.window[at : at + count]
-
-    def refill(self, count: int) -> None:
-        start = self.tell()
-        if start + count > self.end:
-            raise self.source.truncated()
-        self.window = self.source.read(start, max(count, min(_WINDOW, self.end - start)))
-        self.base, self.at = start, 0
-
-    def skip(self, count: int) -> Blob:
-        start = self.tell()
-        if start + count > self.end:
-            raise self.source.truncated()
-        if self.at + count <= len(self.window):
-            self.at += count
-        else:
-            self.window, self.base, self.at = b"", start + count, 0
-        return Blob(start, count)
-
-    def line(self) -> bytes:
-        found = self.window.find(b"\n", self.at)
-        if found < 0:
-            start = self.tell()
-            self.refill(min(_LONGEST_LINE, self.end - start))
-            found = self.window.find(b"\n")
-            if found < 0:
-                raise Malformed("a line has no end")
-        text = self.window[self.at : found]
-        self.at = found + 1
-        return text
-
-
-Step = Callable[["Unpickler", _Stream], None]
+Step = Callable[["Unpickler", Window], None]
 
 
 class Unpickler:
@@ -167,7 +44,7 @@ class Unpickler:
         meanings: Mapping[tuple[str, str], Meaning],
         persistent: Meaning | None = None,
     ) -> None:
-        self._stream = _Stream(source, start, end)
+        self._stream = Window(source, start, end)
         self._source, self._meanings, self._persistent = source, meanings, persistent
         self.named: dict[str, None] = {}
         self._globals: dict[tuple[str, str], Global] = {}
@@ -312,27 +189,27 @@ def _quoted(line: bytes) -> str:
         return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
 
 
-def _inst(u: Unpickler, s: _Stream) -> None:
+def _inst(u: Unpickler, s: Window) -> None:
     func = u._named(s.line().decode(), s.line().decode())
     u._push(u._call(func, tuple(u._marked())))
 
 
-def _obj(u: Unpickler, s: _Stream) -> None:
+def _obj(u: Unpickler, s: Window) -> None:
     func, *args = u._marked()
     u._push(u._call(func, tuple(args)))
 
 
-def _reduce(u: Unpickler, s: _Stream) -> None:
+def _reduce(u: Unpickler, s: Window) -> None:
     args = u._stack.pop()
     u._stack[-1] = u._call(u._stack[-1], args)
 
 
-def _newobj_ex(u: Unpickler, s: _Stream) -> None:
+def _newobj_ex(u: Unpickler, s: Window) -> None:
     u._stack.pop()
     _reduce(u, s)
 
 
-def _stack_global(u: Unpickler, s: _Stream) -> None:
+def _stack_global(u: Unpickler, s: Window) -> None:
     name = u._stack.pop()
     u._stack[-1] = u._named(u._stack[-1], name)
 
@@ -341,52 +218,36 @@ def _pairs(items: list[Any]) -> dict[Any, Any]:
     return {key_of(items[i]): items[i + 1] for i in range(0, len(items), 2)}
 
 
-def key_of(value: Any) -> Any:
-    """A dict's key, if it is one that costs little to hash: deep tuples would overflow the interpreter's own stack."""
-    if isinstance(value, tuple):
-        costly = len(value) > _LONGEST_TUPLE_KEY or any(isinstance(v, tuple) for v in value)
-    elif isinstance(value, str | bytes):
-        costly = len(value) > _LONGEST_KEY
-    elif isinstance(value, Blob):
-        costly = value.kind == "str"
-    else:
-        costly = isinstance(value, int) and value.bit_length() > 64
-    if costly:
-        kind = "str" if isinstance(value, Blob) else type(value).__name__
-        raise Malformed(f"a dict has a {kind} as its key that no program writes")
-    return value
-
-
-def _pop(u: Unpickler, s: _Stream) -> None:
+def _pop(u: Unpickler, s: Window) -> None:
     u._stack.pop()
 
 
-def _pop_mark(u: Unpickler, s: _Stream) -> None:
+def _pop_mark(u: Unpickler, s: Window) -> None:
     u._marked()
 
 
-def _setitem(u: Unpickler, s: _Stream) -> None:
+def _setitem(u: Unpickler, s: Window) -> None:
     value, key = u._stack.pop(), u._stack.pop()
     u._put_items(u._stack[-1], [key, value])
 
 
-def _setitems(u: Unpickler, s: _Stream) -> None:
+def _setitems(u: Unpickler, s: Window) -> None:
     items = u._marked()
     u._put_items(u._stack[-1], items)
 
 
-def _append(u: Unpickler, s: _Stream) -> None:
+def _append(u: Unpickler, s: Window) -> None:
     value = u._stack.pop()
     u._extend(u._stack[-1], [value])
 
 
-def _appends(u: Unpickler, s: _Stream) -> None:
+def _appends(u: Unpickler, s: Window) -> None:
     items = u._marked()
     u._extend(u._stack[-1], items)
 
 
 def _tuple(count: int) -> Step:
-    def step(u: Unpickler, s: _Stream) -> None:
+    def step(u: Unpickler, s: Window) -> None:
         items = tuple(u._stack[-count:])
         if len(items) < count:
             raise Malformed("the stack is empty")
@@ -395,52 +256,52 @@ def _tuple(count: int) -> Step:
     return step
 
 
-def _memoize(u: Unpickler, s: _Stream) -> None:
+def _memoize(u: Unpickler, s: Window) -> None:
     u._memo[len(u._memo)] = u._stack[-1]
 
 
-def _long_put(u: Unpickler, s: _Stream) -> None:
+def _long_put(u: Unpickler, s: Window) -> None:
     u._memo[int.from_bytes(s.take(4), "little")] = u._stack[-1]
 
 
-def _put(read: Callable[[_Stream], int]) -> Step:
-    def step(u: Unpickler, s: _Stream) -> None:
+def _put(read: Callable[[Window], int]) -> Step:
+    def step(u: Unpickler, s: Window) -> None:
         u._memo[read(s)] = u._stack[-1]
 
     return step
 
 
-def _get(read: Callable[[_Stream], int]) -> Step:
-    def step(u: Unpickler, s: _Stream) -> None:
+def _get(read: Callable[[Window], int]) -> Step:
+    def step(u: Unpickler, s: Window) -> None:
         u._stack.append(u._memo[read(s)])
 
     return step
 
 
 def _skip(count: int) -> Step:
-    def step(u: Unpickler, s: _Stream) -> None:
+    def step(u: Unpickler, s: Window) -> None:
         s.take(count)
 
     return step
 
 
 def _refused(why: str) -> Step:
-    def step(u: Unpickler, s: _Stream) -> None:
+    def step(u: Unpickler, s: Window) -> None:
         raise Malformed(why)
 
     return step
 
 
-def _u(size: int) -> Callable[[_Stream], int]:
+def _u(size: int) -> Callable[[Window], int]:
     """Read an unsigned little-endian integer."""
 
-    def read(s: _Stream) -> int:
+    def read(s: Window) -> int:
         return int.from_bytes(s.take(size), "little")
 
     return read
 
 
-def _i4(s: _Stream) -> int:
+def _i4(s: Window) -> int:
     return int.from_bytes(s.take(4), "little", signed=True)
 
 

@@ -22,9 +22,9 @@ from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 
 from ckptconv.formats import open_checkpoint
+from ckptconv.formats.inert import Blob, Call, Global
 from ckptconv.formats.interface import Checkpoint, StoredTensor
 from ckptconv.formats.pickled import NumpyType, PickledArray
-from ckptconv.formats.sandbox import Blob, Call, Global
 from ckptconv.mmdetection.tensors import tensor
 from ckptconv.spec import TensorSpec
 

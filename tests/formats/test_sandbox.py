@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import open_checkpoint
-from ckptconv.formats.sandbox import Blob, Call, Unpickler
+from ckptconv.formats.inert import Blob, Call
+from ckptconv.formats.sandbox import Unpickler
 from ckptconv.formats.source import Source
 from tests.formats.test_torch_files import records, write_records
 

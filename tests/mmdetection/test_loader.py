@@ -33,7 +33,7 @@ from safetensors.torch import load_file
 
 import ckptconv
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.sandbox import Call
+from ckptconv.formats.inert import Call
 from tests import hollow
 from tests.formats import broken
 from tests.formats.broken import text, zipped
