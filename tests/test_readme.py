@@ -13,7 +13,8 @@ import pytest
 from benchmarks import table
 from tests import hollow
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 INPUTS = {
     "moco_v2_800ep_pretrain.pth.tar": "moco_v2_r50_legacy",
     "dino_resnet50_pretrain_full_checkpoint.pth": "dino_r50_full",
@@ -24,6 +25,18 @@ INPUTS = {
 def test_the_table_of_methods_is_the_one_that_is_known():
     """After a change: python -m benchmarks.table."""
     assert table.inserted(README, "methods", table.methods()) == README
+
+
+def test_the_diff_is_what_the_files_say():
+    """Each hunk's new side is, word for word, in the file that it names."""
+    (diff,) = blocks("diff")
+    seen = 0
+    for file, hunks in re.findall(r"^\+\+\+ b/(.*)\n((?:[@+ ].*\n)+)", diff, re.M):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        for hunk in re.split(r"^@@.*\n", hunks, flags=re.M)[1:]:
+            assert re.sub(r"^[+ ]", "", hunk, flags=re.M) in text
+            seen += 1
+    assert seen == 3
 
 
 def blocks(language: str) -> list[str]:
