@@ -15,7 +15,7 @@ from ckptconv.backbones.resnet import ResNet, read
 from ckptconv.methods.frameworks import TORCHVISION
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
-from tests.networks import state
+from tests.specs import state
 
 BLOCKS = {
     18: (2, 2, 2, 2),

@@ -19,7 +19,7 @@ from ckptconv.methods.beit import BEIT_NAMES
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.spec import Section, TensorSpec
 from tests import pretrain
-from tests.networks import state
+from tests.specs import state
 from tests.test_vit import BASE
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of mmpretrain, once a process

@@ -18,7 +18,7 @@ from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests import pretrain
-from tests.networks import state
+from tests.specs import state
 
 SIZES = {  # facebookresearch/ConvNeXt models/convnext.py, facebookresearch/ConvNeXt-V2 models/convnextv2.py
     "atto": ((2, 2, 6, 2), 40),

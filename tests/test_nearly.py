@@ -18,7 +18,7 @@ from tests import test_beit as beit
 from tests import test_convnext as convnext
 from tests import test_swin as swin
 from tests import test_vit as vit
-from tests.networks import SLOW, state
+from tests.specs import SLOW, state
 
 Names = Mapping[str, TensorSpec]
 

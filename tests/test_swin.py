@@ -24,7 +24,7 @@ from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.cases import case
-from tests.networks import state
+from tests.specs import state
 
 
 def swin(width: int, depths: tuple[int, ...], window: int = 7, **more: Any) -> Swin:

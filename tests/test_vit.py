@@ -21,7 +21,7 @@ from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests import pretrain
-from tests.networks import state
+from tests.specs import state
 
 (BARE,) = (layout for layout in TIMM.layouts if layout.title == "bare ViT")
 
