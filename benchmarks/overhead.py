@@ -78,7 +78,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
         "schema": 1,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": machine.describe(folder),
-        "how": f"median of {_EPOCHS * _IMAGES // 8 - _COLD} steps: Mask R-CNN R18 of the smoke tier, 8 images of "
+        "how": f"median of {_EPOCHS * _IMAGES // 8 - _COLD} steps: the smoke tier's Mask R-CNN R18, 8 images of "
         "128 px, on CPU, in turn; the ratio is the median over the rounds",
         "ours_s": ours,
         "peer_s": peers,
