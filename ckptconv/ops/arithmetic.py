@@ -1,0 +1,109 @@
+"""Ops that read numbers; those of bfloat16 as bit patterns, for which numpy has no type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ckptconv.errors import UnreadableError
+from ckptconv.ops.interface import Op, OpError
+from ckptconv.spec import DTYPES, DType, TensorSpec
+
+if TYPE_CHECKING:
+    from ckptconv.ops.interface import Array
+
+CASTABLE = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Scale(Op):
+    """Multiply each row of the first tensor, its first axis, by that row's number in the second."""
+
+    arity: ClassVar[int] = 0
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        if len(parts) != 2 or parts[1].shape != parts[0].shape[:1] or not parts[0].shape:
+            raise OpError(f"{self} does not suit {' and '.join(map(str, parts))}")
+        if parts[0].dtype != parts[1].dtype or parts[0].dtype.name not in CASTABLE:
+            raise OpError(f"{self} cannot multiply {parts[0]} by {parts[1]}")
+        return parts[0]
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        import numpy as np
+
+        array, factors = (from_bfloat16(p) if p.dtype.itemsize == 2 and p.dtype.kind == "u" else p for p in parts)
+        if not np.isfinite(factors).all():
+            raise UnreadableError(
+                "a tensor that scales another holds numbers that are none (NaN or infinite)",
+                "The file was saved before its network was initialised: get another.",
+            )
+        scaled: Array = array * factors.reshape(-1, *(1,) * (array.ndim - 1))
+        return to_bfloat16(scaled) if parts[0].dtype.kind == "u" else scaled
+
+    def __str__(self) -> str:
+        return "scale the rows"
+
+
+@dataclass(frozen=True)
+class Cast(Op):
+    """Round the numbers to another floating type (to nearest, ties to even).
+
+    The arrays of `apply` are in numpy's type for the source, or uint16 bit patterns for bfloat16.
+    """
+
+    source: DType
+    target: DType
+
+    def __post_init__(self) -> None:
+        for dtype in (self.source, self.target):
+            if dtype.name not in CASTABLE:
+                raise OpError(f"tensors of type {dtype} cannot be cast", f"Types that can: {', '.join(CASTABLE)}.")
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        if part.dtype != self.source:
+            raise OpError(f"{self} is for {self.source}, not for {part}")
+        return TensorSpec(part.shape, self.target)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        import numpy as np
+
+        array = parts[0]
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large becomes infinite, as in torch
+            if self.source.name == "bfloat16":
+                array = from_bfloat16(array.view("<u2"))
+            else:
+                array = array.view(self.source.numpy)
+            if self.source.itemsize == 8 and self.target.itemsize == 2:
+                array = array.astype("<f4")  # torch, too, rounds twice here
+            return to_bfloat16(array) if self.target.name == "bfloat16" else array.astype(self.target.numpy)
+
+    def __str__(self) -> str:
+        return f"cast to {self.target}"
+
+
+def from_bfloat16(patterns: Array) -> Array:
+    """The float32 that each bfloat16 (uint16 bit pattern) is."""
+    array: Array = (patterns.astype("<u4") << 16).view("<f4")
+    return array
+
+
+def to_bfloat16(array: Array) -> Array:
+    """Bit patterns (uint16) of the bfloat16 nearest to a float32, ties to even; a NaN becomes 0x7fc0 as in torch."""
+    import numpy as np
+
+    bits = array.astype("<f4", copy=False).view("<u4")
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    patterns: Array = np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
+    return patterns
+
+
+def scale() -> Scale:
+    return Scale()
+
+
+def cast(source: DType, target: str) -> Cast:
+    if target not in DTYPES:
+        raise OpError(f"there is no element type '{target}'", f"Types that can be cast to: {', '.join(CASTABLE)}.")
+    return Cast(source, DTYPES[target])

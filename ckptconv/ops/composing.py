@@ -1,0 +1,60 @@
+"""Ops made of ops: one over what others made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from ckptconv.ops.interface import Op
+from ckptconv.ops.moving import Regroup
+from ckptconv.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from ckptconv.ops.interface import Array
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Over(Op):
+    """``op`` over parts that are made first: part i from the next ``counts[i]`` tensors, by ``inner[i]`` if any."""
+
+    op: Op
+    inner: tuple[Op | None, ...]
+    counts: tuple[int, ...]
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        made = [op.spec(some) if op else some[0] for op, some in self._dealt(parts)]
+        return self.op.spec(made)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        return self.op.apply([op.apply(some) if op else some[0] for op, some in self._dealt(parts)])
+
+    def _dealt(self, parts: Sequence[_T]) -> Iterator[tuple[Op | None, Sequence[_T]]]:
+        at = 0
+        for op, count in zip(self.inner, self.counts, strict=True):
+            yield op, parts[at : at + count]
+            at += count
+
+    def __str__(self) -> str:
+        first = ", ".join(dict.fromkeys(str(op) for op in self.inner if op))
+        return f"{first}, {self.op}"
+
+
+def compose(op: Op | None, inner: Sequence[tuple[Op | None, int]]) -> Op | None:
+    """``op`` over parts that are each made from so many tensors by an op of their own; None where nothing changes."""
+    if all(own is None for own, _ in inner):
+        return op
+    if op is None:
+        return inner[0][0]
+    if isinstance(op, Regroup) and inner[0][0] == replace(op, back=not op.back):
+        return None
+    return Over(op, tuple(own for own, _ in inner), tuple(count for _, count in inner))
+
+
+def chain(first: Op, *then: Op) -> Op:
+    """One op after another, each on what the one before it made of one tensor."""
+    for op in then:
+        first = Over(op, (first,), (1,))
+    return first

@@ -1,0 +1,141 @@
+"""Ops that move elements and never look into them: they work on any element type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ckptconv.ops.interface import Op, OpError
+from ckptconv.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from ckptconv.ops.interface import Array
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Join tensors of one type along ``axis``; all other axes agree."""
+
+    axis: int
+    arity: ClassVar[int] = 0
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        first = parts[0]
+        if not 0 <= self.axis < len(first.shape):
+            raise OpError(f"{self} needs a tensor with more axes than {first}")
+        for part in parts[1:]:
+            alike = len(part.shape) == len(first.shape) and all(
+                a == b for i, (a, b) in enumerate(zip(part.shape, first.shape, strict=True)) if i != self.axis
+            )
+            if not alike or part.dtype != first.dtype:
+                raise OpError(f"{self} cannot join {first} and {part}")
+        length = sum(part.shape[self.axis] for part in parts)
+        shape = (*first.shape[: self.axis], length, *first.shape[self.axis + 1 :])
+        return TensorSpec(shape, first.dtype)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        import numpy as np
+
+        return np.concatenate(parts, axis=self.axis)
+
+    def __str__(self) -> str:
+        return f"concat(axis={self.axis})"
+
+
+@dataclass(frozen=True)
+class Permute(Op):
+    """Reorder the axes: axis i of the result is axis ``axes[i]`` of the source."""
+
+    axes: tuple[int, ...]
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        if sorted(self.axes) != list(range(len(part.shape))):
+            raise OpError(f"{self} does not suit {part}")
+        return TensorSpec(tuple(part.shape[a] for a in self.axes), part.dtype)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        moved: Array = parts[0].transpose(self.axes)
+        return moved
+
+    def __str__(self) -> str:
+        return f"permute{self.axes}"
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """Give the elements another shape, in the same order; one length may be -1, and 0 is what this axis had."""
+
+    shape: tuple[int, ...]
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        lengths = self._lengths(part.shape)
+        known = math.prod(n for n in lengths if n != -1)
+        free = lengths.count(-1)
+        fits = (known and part.numel % known == 0) if free else known == part.numel
+        if free > 1 or min(lengths, default=0) < -1 or not fits:
+            raise OpError(f"{self} does not suit {part}")
+        return TensorSpec(tuple(part.numel // known if n == -1 else n for n in lengths), part.dtype)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        return parts[0].reshape(self._lengths(parts[0].shape))
+
+    def _lengths(self, had: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(n or (had[i] if i < len(had) else 0) for i, n in enumerate(self.shape))
+
+    def __str__(self) -> str:
+        return f"reshape({', '.join(map(str, self.shape))})"
+
+
+@dataclass(frozen=True)
+class Regroup(Op):
+    """Cut ``axis`` into equal blocks, take them in ``order``, and interleave them: first of each, second of each, ….
+
+    So columns that were laid out block by block, channels inside, get their channels outside and the blocks inside.
+    ``back`` does the opposite: what lies interleaved is put into blocks again.
+    """
+
+    axis: int
+    order: tuple[int, ...]
+    back: bool = False
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        fits = 0 <= self.axis < len(part.shape) and part.shape[self.axis] % len(self.order) == 0
+        if not fits or sorted(self.order) != list(range(len(self.order))):
+            raise OpError(f"{self} does not suit {part}")
+        return part
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        (array,) = parts
+        before, after = array.shape[: self.axis], array.shape[self.axis + 1 :]
+        if self.back:
+            blocks: Array = array.reshape(*before, -1, len(self.order), *after).swapaxes(self.axis, self.axis + 1)
+            blocks = blocks.take(sorted(range(len(self.order)), key=self.order.__getitem__), axis=self.axis)
+        else:
+            blocks = array.reshape(*before, len(self.order), -1, *after).take(self.order, axis=self.axis)
+            blocks = blocks.swapaxes(self.axis, self.axis + 1)
+        moved: Array = blocks.reshape(array.shape)
+        return moved
+
+    def __str__(self) -> str:
+        return f"regroup(axis={self.axis}, order={self.order}{', back=True' * self.back})"
+
+
+def concat(axis: int) -> Concat:
+    return Concat(axis)
+
+
+def permute(*axes: int) -> Permute:
+    return Permute(axes)
+
+
+def reshape(*shape: int) -> Reshape:
+    return Reshape(shape)
+
+
+def regroup(axis: int, order: Sequence[int], back: bool = False) -> Regroup:
+    return Regroup(axis, tuple(order), back)
