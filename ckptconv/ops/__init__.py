@@ -1,7 +1,7 @@
 """The closed set of changes that may be made to tensors, beyond their names. Each knows its output's shape.
 
 An op is data: the plan asks it for a TensorSpec, the transform asks it for an array. `moving` has those that look into
-no element, `arithmetic` those that read numbers, `composing` those that are made of others.
+no element, `arithmetic` those that read numbers, `resizing` those that resample them, `composing` those made of others.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from ckptconv.ops.arithmetic import Cast, Scale, cast, scale
 from ckptconv.ops.composing import Over, chain, compose
 from ckptconv.ops.interface import Op, OpError
 from ckptconv.ops.moving import Concat, Permute, Regroup, Reshape, concat, permute, regroup, reshape
+from ckptconv.ops.resizing import ResizeGrid, ResizePatch, resize_grid, resize_patch
 
 __all__ = [
     "Cast",
@@ -20,6 +21,8 @@ __all__ = [
     "Permute",
     "Regroup",
     "Reshape",
+    "ResizeGrid",
+    "ResizePatch",
     "Scale",
     "cast",
     "chain",
@@ -28,5 +31,7 @@ __all__ = [
     "permute",
     "regroup",
     "reshape",
+    "resize_grid",
+    "resize_patch",
     "scale",
 ]

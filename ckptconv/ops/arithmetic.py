@@ -32,14 +32,14 @@ class Scale(Op):
     def apply(self, parts: Sequence[Array]) -> Array:
         import numpy as np
 
-        array, factors = (from_bfloat16(p) if p.dtype.itemsize == 2 and p.dtype.kind == "u" else p for p in parts)
+        array, factors = map(numbers_of, parts)
         if not np.isfinite(factors).all():
             raise UnreadableError(
                 "a tensor that scales another holds numbers that are none (NaN or infinite)",
                 "The file was saved before its network was initialised: get another.",
             )
         scaled: Array = array * factors.reshape(-1, *(1,) * (array.ndim - 1))
-        return to_bfloat16(scaled) if parts[0].dtype.kind == "u" else scaled
+        return stored_as(parts[0], scaled)
 
     def __str__(self) -> str:
         return "scale the rows"
@@ -81,6 +81,19 @@ class Cast(Op):
 
     def __str__(self) -> str:
         return f"cast to {self.target}"
+
+
+def numbers_of(array: Array) -> Array:
+    """The numbers of an array as the reader gives it: bfloat16 comes as bit patterns, and goes as float32."""
+    return from_bfloat16(array) if array.dtype.kind == "u" else array
+
+
+def stored_as(like: Array, numbers: Array) -> Array:
+    """Numbers rounded to the type of ``like``, an array as the reader gives it."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, as in torch
+        return to_bfloat16(numbers) if like.dtype.kind == "u" else numbers.astype(like.dtype, copy=False)
 
 
 def from_bfloat16(patterns: Array) -> Array:
