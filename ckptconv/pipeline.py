@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ckptconv.backbones.interface import CANONICAL
+from ckptconv.backbones.resizing import Size
 from ckptconv.errors import UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
 from ckptconv.formats.source import Transfer
 from ckptconv.identify import choose
 from ckptconv.methods.interface import Method
-from ckptconv.planning import Options, Plan, cast_plan
+from ckptconv.planning import Options, Plan, cast_plan, resize_plan
 from ckptconv.prove import prove
 from ckptconv.provenance import KEY, describe
 from ckptconv.rules import Rule
@@ -90,16 +91,19 @@ def plan(
     section: str | None = None,
     rules: PathLike | None = None,
     target: str | None = None,
+    image_size: int | None = None,
+    patch_size: int | None = None,
     fetching: Fetching | None = None,
 ) -> Plan:
-    """Where each tensor of a checkpoint would go. Reads names and shapes only.
+    """Where each tensor of a checkpoint would go, as `convert` would have it. Reads names and shapes only.
 
     Raises UnidentifiedError, IncompletePlanError, UnreadableError or UsageError as `convert` would.
     """
-    options = options_of(drop, strip_prefix, section, target, rules)
+    options, size = options_of(drop, strip_prefix, section, target, rules), Size(image_size, patch_size)
     found = find(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
-        return choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options).plan
+        chosen = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options).plan
+    return resize_plan(chosen, size) if size.asked else chosen
 
 
 def convert(
@@ -114,6 +118,8 @@ def convert(
     for_target: str | None = None,
     format: str | None = None,
     dtype: str | None = None,
+    image_size: int | None = None,
+    patch_size: int | None = None,
     dry_run: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -133,6 +139,8 @@ def convert(
         for_target: whose names are written, such as 'mmdet' or 'torchvision'; None is the network's usual one.
         format: 'torch' or 'safetensors'; None goes by the target's suffix.
         dtype: floating tensors are rounded to this type; None keeps them bit for bit.
+        image_size: pixels a side of the images that a transformer's positions are resized for; None keeps them.
+        patch_size: pixels a side of its patches, to which their kernel is resized; None keeps it.
         dry_run: plan, and write nothing.
         force: replace the target if it exists.
         progress: called with bytes done and bytes in all.
@@ -148,14 +156,15 @@ def convert(
     from ckptconv.formats.target import check_target
 
     started = time.perf_counter()
-    options = options_of(drop, strip_prefix, section, for_target, rules)
+    options, asked = options_of(drop, strip_prefix, section, for_target, rules), Size(image_size, patch_size)
     kind = format or ("safetensors" if Path(target).suffix == ".safetensors" else "torch")
     if kind not in FORMATS:
         raise UsageError(f"there is no format '{kind}'", f"Formats: {', '.join(FORMATS)}.")
     found = find(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
         match = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)
-        settled = cast_plan(match.plan, dtype) if dtype else match.plan
+        settled = resize_plan(match.plan, asked) if asked.asked else match.plan
+        settled = cast_plan(settled, dtype) if dtype else settled
         _require_sections(kind, settled)
         places = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
         real = check_target(Path(target), force or dry_run, places)

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from ckptconv import backbones
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
 from ckptconv.backbones.interface import CANONICAL, Dialect
+from ckptconv.backbones.resizing import Size
 from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
 from ckptconv.matching import Dropped, Move, Problem, match, spoken
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import cast, compose
-from ckptconv.rules import Rule, drop
-from ckptconv.spec import DTYPES, Section, StateSpec
+from ckptconv.rules import Rule, drop, keep
+from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel and DistributedDataParallel (`module.`) and torch.compile (`_orig_mod.`) put before every name."""
@@ -42,12 +43,24 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Resized:
+    """A tensor of the target whose square of ``old`` x ``old`` patches or pixels became one of ``new`` x ``new``."""
+
+    target: str
+    old: int
+    new: int
+
+    def __str__(self) -> str:
+        return f"{self.target} from {self.old}x{self.old} to {self.new}x{self.new}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """Where every tensor of one section goes. Nothing is written unless `complete`.
 
     ``dialect`` is how the target names the network, ``prefix`` what was taken off the names before any rule was asked;
     ``absent`` are optional entries that nothing fills; ``idle_rules`` counts the rules and ``idle_drops`` lists the
-    user's drops that matched nothing.
+    user's drops that matched nothing; ``resized`` are the tensors whose places were asked to be others.
     """
 
     method: str
@@ -64,6 +77,7 @@ class Plan:
     tensors: int
     prefix: str
     idle_drops: tuple[str, ...]
+    resized: tuple[Resized, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -221,6 +235,28 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         prefix=prefix,
         idle_drops=tuple(d.source.text for d in drops if all(gone.rule is not d for gone in dropped)),
     )
+
+
+def resize_plan(plan: Plan, size: Size) -> Plan:
+    """The plan for images or patches of another size. Raises UsageError where no tensor changes with it."""
+    assert plan.backbone is not None
+    resize = FAMILIES[plan.backbone.family].resize
+    if resize is None:
+        raise UsageError(
+            f"{size.asked} changes nothing: {plan.backbone.name} has no table of positions and no patches to resize",
+            "Leave it out: it takes images of any size.",
+        )
+    backbone, changes = resize(plan.backbone, size)
+    moves, resized = {move.target: move for move in plan.moves}, []
+    dialect = plan.dialect.rules or [keep("{key...}", "{key...}")]
+    for change in changes:
+        shape = plan.backbone.entries()[change.name]
+        (named,) = match(dialect, {change.name: TensorSpec(shape, DTYPES["float32"])}).moves
+        move = moves[named.target]
+        op = compose(change.op, [(move.op, len(move.sources))])
+        moves[move.target] = replace(move, op=op, spec=change.op.spec([move.spec]))
+        resized.append(Resized(move.target, change.old, change.new))
+    return replace(plan, backbone=backbone, moves=tuple(moves.values()), resized=tuple(resized))
 
 
 def cast_plan(plan: Plan, dtype: str) -> Plan:

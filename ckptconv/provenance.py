@@ -54,6 +54,7 @@ def describe(
         "tensors": len(settled.moves),
         "dropped": len(settled.dropped),
         "dtype": dtype,
+        **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
     }
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.resizing import POSITIONS, Change, Places, Size
 from ckptconv.backbones.votes import most_common
 from ckptconv.rules import Rule, keep
 from ckptconv.spec import StateSpec
@@ -177,4 +178,16 @@ def read(state: StateSpec) -> Beit | None:
     )
 
 
-FAMILY = Family(name="BEiT", read=read, targets=("mmpretrain", "official"))
+def resize(network: Beit, size: Size) -> tuple[Beit, tuple[Change, ...]]:
+    """The BEiT for images or patches of another size, and what changes of it: tables of relative positions do not."""
+    fixed = ""
+    if network.shared or network.own:
+        fixed = "has tables of relative positions, which ckptconv does not resize"
+    elif not network.absolute:
+        fixed = "has no positions"
+    changes = Places(network.name, network.patch, network.grid, 1, fixed).resized(size)
+    grids = [change.new for change in changes if change.name == POSITIONS]
+    return replace(network, patch=size.patch or network.patch, grid=grids[0] if grids else network.grid), changes
+
+
+FAMILY = Family(name="BEiT", read=read, targets=("mmpretrain", "official"), resize=resize)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from ckptconv.backbones.resizing import Change, Size
 from ckptconv.rules import Rule
 from ckptconv.spec import StateSpec
 
@@ -58,8 +59,11 @@ class Family:
     """A family of networks. ``read`` gives the member that fits names and shapes best, or None if none is near.
 
     ``targets`` are what its members can be written for: the usual one first, the canonical names last.
+    ``resize`` gives a member for other images or patches, and what changes; it raises UsageError where nothing does.
+    None for a family that takes images of any size as it is.
     """
 
     name: str
     read: Callable[[StateSpec], Backbone | None]
     targets: tuple[str, ...]
+    resize: Callable[[Any, Size], tuple[Backbone, tuple[Change, ...]]] | None = None

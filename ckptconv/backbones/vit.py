@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.resizing import POSITIONS, Change, Places, Size
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import scale
 from ckptconv.rules import Rule, drop, keep
@@ -278,4 +279,17 @@ def read(state: StateSpec) -> VisionTransformer | None:
     )
 
 
-FAMILY = Family(name="ViT", read=read, targets=("vitdet", "mmpretrain", "timm"))
+def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, tuple[Change, ...]]:
+    """The ViT for images or patches of another size, and what changes of it."""
+    fixed = ""
+    if network.periods:
+        fixed = "has rotations for positions (RoPE), which suit images of any size"
+    elif network.grid is None:
+        fixed = f"has {network.positions} positions, which are no square grid"
+    changes = Places(network.name, network.patch, network.grid or 0, network.slots, fixed).resized(size)
+    grids = [change.new for change in changes if change.name == POSITIONS]
+    positions = grids[0] ** 2 if grids else network.positions
+    return replace(network, patch=size.patch or network.patch, positions=positions), changes
+
+
+FAMILY = Family(name="ViT", read=read, targets=("vitdet", "mmpretrain", "timm"), resize=resize)

@@ -97,6 +97,14 @@ def convert(
             "--dtype", metavar="TYPE", help="Round floating tensors to float16, bfloat16, float32 or float64."
         ),
     ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", metavar="PIXELS", help="Resize a ViT's positions for square images of this side."),
+    ] = None,
+    patch_size: Annotated[
+        int | None,
+        typer.Option("--patch-size", metavar="PIXELS", help="Resize a ViT's patches, and their kernel, to this side."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace DST if it exists.")] = False,
     whole: Whole = False,
@@ -119,6 +127,8 @@ def convert(
             for_target=target,
             format=format,
             dtype=dtype,
+            image_size=image_size,
+            patch_size=patch_size,
             dry_run=dry_run,
             force=force,
             progress=progress,

@@ -144,6 +144,8 @@ def receipt(done: Receipt, as_json: bool) -> None:
         count = sum(d.why == why for d in plan.dropped)
         shown = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
         row("" if i else "dropped", f"{count:>4}  {why}: {shown}")
+    for i, one in enumerate(plan.resized):
+        row("" if i else "resized", f"{one}: no longer the numbers of the source")
     if done.dtype:
         row("rounded", f"floating tensors to {done.dtype}: no longer bit for bit the source")
     if not done.written:
@@ -209,6 +211,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             "kept": {m.target: list(m.sources) for m in plan.moves},
             "dropped": {d.source: d.why for d in plan.dropped},
             "absent": list(plan.absent),
+            "resized": {r.target: {"from": [r.old, r.old], "to": [r.new, r.new]} for r in plan.resized},
         },
         "dtype": done.dtype,
         "output": {

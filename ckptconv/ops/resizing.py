@@ -1,7 +1,7 @@
 """Ops that resample what a vision transformer knows of places: its table of positions, its patches' kernel.
 
 Both work on each axis of a square by itself, and add up one product after another in float64: the same bytes come out
-everywhere, and beside the tensor there is one more of its new size in float64.
+everywhere, and memory is four times what the new tensor takes.
 """
 
 from __future__ import annotations

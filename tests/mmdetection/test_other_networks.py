@@ -201,6 +201,14 @@ def test_a_vit_stands_on_vitdet_only() -> None:
     assert mine["custom_imports"]["imports"][0] == "projects.ViTDet.vitdet"
 
 
+def test_vitdet_is_told_of_positions_that_were_resized() -> None:
+    Path("vitdet.py").write_text(VITDET)
+    file_of(VIT, "mae", "usual.pth")
+    ckptconv.convert("raw.pth", "large.pth", "mae", image_size=1024)
+    assert made("usual.pth", base="vitdet.py")["model"]["backbone"]["pretrain_img_size"] == 224
+    assert made("large.pth", base="vitdet.py")["model"]["backbone"]["pretrain_img_size"] == 1024
+
+
 def test_what_was_written_for_another_target_is_refused() -> None:
     """Also where no config could hold the network: rotary positions have no grid."""
     rotary = replace(VIT, positions=0, slots=0, periods=16)

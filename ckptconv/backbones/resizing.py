@@ -1,0 +1,90 @@
+"""A transformer for images or patches of another size, on request: which tensors change, and how.
+
+Images and patches are squares, and sizes are in pixels. A family that has positions or patches says in its table what
+becomes of its network; this says what becomes of the numbers, and refuses what makes no sense.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ckptconv.errors import UsageError
+from ckptconv.ops import Op, resize_grid, resize_patch
+
+_MOST_PATCHES = 512  # a side: beyond what any detector sees, and some gigabytes
+_LARGEST_PATCH = 128
+
+POSITIONS, KERNEL = "pos_embed", "patch_embed.proj.weight"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a user asks for: images and patches of so many pixels a side. None leaves the network's own."""
+
+    image: int | None = None
+    patch: int | None = None
+
+    def __post_init__(self) -> None:
+        for option, value, most in (
+            ("--image-size", self.image, _MOST_PATCHES * _LARGEST_PATCH),
+            ("--patch-size", self.patch, _LARGEST_PATCH),
+        ):
+            if value is not None and not 0 < value <= most:
+                raise UsageError(f"{option} {value} makes no sense", f"Give 1 to {most} pixels.")
+
+    @property
+    def asked(self) -> str:
+        """What was asked for, as it was typed."""
+        asked = (("--image-size", self.image), ("--patch-size", self.patch))
+        return " ".join(f"{option} {value}" for option, value in asked if value is not None)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A tensor, by its canonical name, whose square of ``old`` x ``old`` becomes one of ``new`` x ``new``."""
+
+    name: str
+    old: int
+    new: int
+    op: Op
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a network says of its places: patches of ``patch`` pixels, ``grid`` of them a side, after ``slots`` rows.
+
+    ``fixed`` is why its positions cannot be brought to another grid; '' if they can.
+    """
+
+    name: str
+    patch: int
+    grid: int
+    slots: int
+    fixed: str = ""
+
+    def resized(self, size: Size) -> tuple[Change, ...]:
+        """What changes for this size. Raises UsageError where nothing does, or where it cannot be done."""
+        patch, grid = size.patch or self.patch, self.grid
+        if size.image is not None:
+            if self.fixed:
+                raise UsageError(f"--image-size {size.image}: {self.name} {self.fixed}", "Leave out --image-size.")
+            grid = size.image // patch
+            if size.image % patch:
+                fitting = [side * patch for side in (grid, grid + 1) if side]
+                raise UsageError(
+                    f"--image-size {size.image} is no multiple of {patch}, the pixels of a patch",
+                    f"Give {' or '.join(map(str, fitting))}.",
+                )
+            if grid > _MOST_PATCHES:
+                raise UsageError(
+                    f"--image-size {size.image} makes {grid} patches a side", f"At most {_MOST_PATCHES} are made."
+                )
+        changes = []
+        if grid != self.grid:
+            changes.append(Change(POSITIONS, self.grid, grid, resize_grid(self.slots, grid)))
+        if patch != self.patch:
+            changes.append(Change(KERNEL, self.patch, patch, resize_patch(patch)))
+        if not changes:
+            own = f"patches of {self.patch} pixels" + (f", {self.grid} a side" if size.image is not None else "")
+            raise UsageError(f"{size.asked} changes nothing: {self.name} has {own} already", "Leave it out.")
+        return tuple(changes)
