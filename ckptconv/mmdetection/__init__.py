@@ -7,6 +7,7 @@
     choices.py     what a user may choose of a config
     pretrained.py  what a converted file says of itself
     sheet.py       what a config changes of its base
+    placing.py     a network that is no ResNet in the place of the base's backbone; changes.py is what both write in
     literal.py     nested data -> Python text
     config.py      all of these -> the text of a config
     adopt.py       a config of the user's own as such a base

@@ -73,6 +73,11 @@ def detector(base: str) -> Detector:
             for path, _ in _find(config.get(f"{part}_dataloader"), f"{part}_dataloader", "ann_file")
         ),
         evaluated=dict(_below_the_data_root(config)),
+        strides=tuple(
+            path
+            for path, value in _walk(model, "model")
+            if path.endswith(("_generator.strides", ".featmap_strides")) and value is not None and len(value) == 1
+        ),
         found=config,
     )
 
@@ -113,11 +118,25 @@ def _neck(base: str, model: Mapping[str, Any], backbone: Mapping[str, Any]) -> d
             return {f"{path}.in_channels": stages[-1]}
         if isinstance(wanted, list | tuple) and len(wanted) == len(stages):
             return {f"{path}.in_channels": stages}
+        heads = _heads(model) if neck is None and len(stages) == 1 else []
+        if heads:
+            return dict.fromkeys(heads, stages[0])
     raise UsageError(
         f"{base}: how many channels its neck takes of which stage cannot be told from out_indices={list(stages)} and "
         f"neck.in_channels={wanted!r}",
         "Write the backbone into the config yourself; ckptconv check CONFIG proves it.",
     )
+
+
+def _heads(model: Mapping[str, Any]) -> list[str]:
+    """Where heads without a neck take the channels of the only map: what agrees with the first of them."""
+    wanted = value_at(model, "rpn_head.in_channels") or value_at(model, "bbox_head.in_channels")
+    return [
+        path
+        for path, value in _walk(model, "model")
+        if wanted and value == wanted and path.endswith((".in_channels", ".out_channels", ".feat_channels"))
+        if not path.startswith("model.backbone.")
+    ]
 
 
 def _pixels(fed: Mapping[str, Any]) -> Pixels | None:

@@ -8,10 +8,41 @@ from copy import deepcopy
 from typing import Any
 
 from ckptconv.mmdetection import literal
+from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.literal import Code
 
 ABSENT = object()
 """What a base has where it has nothing, or has not been read."""
+
+
+class Changes:
+    """Values by dotted path, and the comments above them, over a base; None is a base that has not been read."""
+
+    def __init__(self, base: Mapping[str, Any] | None) -> None:
+        self._base = base
+        self._values: dict[str, Any] = {}
+        self.notes: dict[literal.Path, str] = {}
+
+    def set(self, path: str, value: Any, note: str = "") -> None:
+        self._values[path] = value
+        if note:
+            self.notes[tuple(path.split("."))] = note
+
+    def put(self, path: str, values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> None:
+        """Exactly these values at a path: what the base has beside them there goes."""
+        had = self.had(path)
+        if had is not ABSENT and (not isinstance(had, Mapping) or had.keys() - values.keys() - {"_scope_"}):
+            self.set(f"{path}._delete_", True)
+        for key, value in values.items():
+            self.set(f"{path}.{key}", value, (notes or {}).get(key, ""))
+
+    def had(self, path: str) -> Any:
+        """What the base has at a path; absent, too, where it has not been read."""
+        return value_at(self._base, path, ABSENT)
+
+    def tree(self) -> dict[str, Any]:
+        """The changes as nested dicts."""
+        return nested(self._values, self.had)
 
 
 def nested(changes: Mapping[str, Any], had: Callable[[str], Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Detector:
     ``backbone``: arguments of its backbone; ``channels`` of its stages, () where they are not known.
     ``pixels``: what it feeds the network; None for what no method here was trained with (detectron's BGR weights).
     ``masks``: whether it is trained on masks, too. ``datasets``, ``evaluated``: where data sets stand, and their files.
+    ``strides``: where that of its only map stands, in a base that has one.
     ``found``: all of it, where it has been read; None for MMDetection's own, of which the row says enough.
     """
 
@@ -67,6 +68,7 @@ class Detector:
     masks: bool = False
     datasets: tuple[str, ...] = tuple(f"{part}_dataloader.dataset" for part in ("train", "val", "test"))
     evaluated: Mapping[str, str] = field(default_factory=lambda: _EVALUATED)
+    strides: tuple[str, ...] = ()
     found: Mapping[str, Any] | None = None
 
     def width(self, path: str) -> object:

@@ -1,7 +1,8 @@
 """A backbone read from shapes -> what MMDetection's constructor of it is given, its channels a stage, its optimizer.
 
 Sources: `mmdet/models/backbones/resnet.py`, `resnext.py` and `swin.py`, and `configs/swin` and `configs/convnext` of
-mmdet 3.3.0, `projects/ViTDet` of its repository; `mmpretrain/models/backbones/convnext.py` of mmpretrain 1.2.0.
+mmdet 3.3.0, `projects/ViTDet` of its repository; `convnext.py`, `vision_transformer.py` and `beit.py` of
+`mmpretrain/models/backbones`, mmpretrain 1.2.0.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ckptconv.backbones import Backbone
+from ckptconv.backbones import FAMILIES, Backbone
+
+VITDET = "projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py"
+ON_ONE_MAP = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py"
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,9 @@ class Network:
     """``arguments`` of the constructor, all of them with their values; ``channels`` of each stage's output.
 
     ``batch_norm`` is whether it has any. ``init`` is what ``init_cfg`` says beside the file, ``imports`` what must be
-    imported for its class. ``training`` is None for what the detector's own optimizer trains. ``stands_on`` is the type
-    of backbone that a base must have for it; '' if any will do.
+    imported for its class. ``training`` is None for what the detector's own optimizer trains. ``base`` is a
+    config that it can stand on, '' if the table's detectors will do: then either ``stands_on`` is the type of backbone
+    that a base must have for it, or ``stride`` that of the only map it hands out, 0 where it hands out one a stage.
     """
 
     arguments: Mapping[str, Any]
@@ -42,7 +47,9 @@ class Network:
     init: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
     training: Training | None = None
+    base: str = ""
     stands_on: str = ""
+    stride: int = 0
 
     @property
     def plain(self) -> bool:
@@ -159,19 +166,93 @@ def _vitdet(settings: Mapping[str, Any]) -> Network:
         "window_block_indexes": [i for i in range(depth) if (i + 1) % max(depth // 4, 1)],
         "norm_cfg": {"type": "LN", "requires_grad": True, "eps": settings.get("eps", 1e-6)},
     }
-    return Network(arguments, (width // 4, width // 2, width, width), batch_norm=False, stands_on="ViT")
+    widths = (width // 4, width // 2, width, width)
+    return Network(arguments, widths, batch_norm=False, base=VITDET, stands_on="ViT")
 
 
-_FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], Network]] = {
-    "ResNet": _resnet,
-    "Swin": _swin,
-    "ConvNeXt": _convnext,
-    "ViT": _vitdet,
+def _on_one_map(settings: Mapping[str, Any], kind: str, hidden: int, own: Mapping[str, Any]) -> Network:
+    """A transformer of MMPretrain, every block of which sees the whole image: it hands out the last one's map."""
+    width, patch = settings["embed_dim"], settings["patch_size"]
+    arguments = {
+        "type": f"mmpretrain.{kind}",
+        "arch": {
+            "embed_dims": width,
+            "num_layers": settings["depth"],
+            "num_heads": settings["heads"],
+            "feedforward_channels": hidden,
+        },
+        "img_size": (settings["grid"] or 0) * patch,
+        "patch_size": patch,
+        "drop_path_rate": 0.1,
+        "final_norm": settings["final_norm"],
+        "out_type": "featmap",
+        **own,
+    }
+    if settings.get("eps"):
+        arguments["norm_cfg"] = {"type": "LN", "eps": settings["eps"]}
+    undecayed = {name: {"decay_mult": 0.0} for name in ("pos_embed", "cls_token", "gamma", "ln1", "ln2")}
+    training = Training(
+        lr=0.0001,
+        optimizer=_ADAMW,
+        wrapper={"paramwise_cfg": {"custom_keys": undecayed}},
+        warmup=1000,
+        source="configs/swin, in which its transformers are trained",
+    )
+    return Network(
+        arguments,
+        (width,) * 4,
+        batch_norm=False,
+        init={"prefix": "backbone."},
+        imports=("mmpretrain.models",),
+        training=training,
+        base=ON_ONE_MAP,
+        stride=patch,
+    )
+
+
+def _vit(settings: Mapping[str, Any]) -> Network:
+    own: dict[str, Any] = {}
+    if not settings["cls_token"]:
+        own["with_cls_token"] = False
+    if not settings["qkv_bias"]:
+        own["qkv_bias"] = False
+    if settings["layer_scale"]:
+        own["layer_scale_init_value"] = 1e-5
+    hidden = settings["hidden_dim"]
+    if settings["swiglu"]:  # of what is asked for, MMPretrain makes two thirds, in multiples of 8
+        own["layer_cfgs"], hidden = {"ffn_type": "swiglu_fused"}, hidden * 3 // 2
+    return _on_one_map(settings, "VisionTransformer", hidden, own)
+
+
+def _beit(settings: Mapping[str, Any]) -> Network | None:
+    """None for what has relative positions: MMPretrain's class knows them for images of one size only."""
+    if settings["shared_relative_positions"] or settings["own_relative_positions"]:
+        return None
+    own = {
+        "bias": "qv_bias" if settings["qv_bias"] else False,
+        "use_abs_pos_emb": True,
+        "use_rel_pos_bias": False,
+        "layer_scale_init_value": 0.1 if settings["layer_scale"] else 0.0,
+    }
+    return _on_one_map(settings, "BEiTViT", settings["hidden_dim"], own)
+
+
+_MADE: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Network | None]] = {
+    ("ResNet", "mmdet"): _resnet,
+    ("Swin", "mmdet"): _swin,
+    ("ConvNeXt", "mmpretrain"): _convnext,
+    ("ViT", "vitdet"): _vitdet,
+    ("ViT", "mmpretrain"): _vit,
+    ("BEiT", "mmpretrain"): _beit,
 }
+"""By family, and the target that its file was written for."""
 
 
-def network(backbone: Backbone, facts: Mapping[str, Any] | None = None) -> Network | None:
-    """How MMDetection builds this backbone; ``facts`` are what no tensor tells. None where no config here can."""
+def network(backbone: Backbone, facts: Mapping[str, Any] | None = None, target: str = "") -> Network | None:
+    """How MMDetection builds this backbone from a file for ``target``, the usual one if it is ''.
+
+    ``facts`` are what no tensor tells. None where no config here can.
+    """
     settings = {**backbone.settings(), **(facts or {})}
-    make = _FAMILIES.get(backbone.family)
+    make = _MADE.get((backbone.family, target or FAMILIES[backbone.family].targets[0]))
     return make(settings) if make else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ckptconv.backbones import FAMILIES, Backbone
+from ckptconv.backbones import FAMILIES, TARGETS, Backbone
 from ckptconv.errors import UsageError, VerdictError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
@@ -57,16 +57,16 @@ def pretrained(path: str) -> Pretrained:
             raise _not_converted(path, checkpoint)
         section = section_of(checkpoint)
         backbone = read_back(checkpoint.sections, section, said.target)
-        if said.target != FAMILIES[backbone.family].targets[0]:
+        built = network(backbone, said.facts, said.target)
+        if built is None and said.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
                 f"{path} was written for {said.target}, not for MMDetection",
                 "Convert it again from its source, without --target.",
             )
-        built = network(backbone, said.facts)
         if built is None:
             raise UsageError(
-                f"ckptconv writes no config for a {backbone.name}",
-                f"Name the file in a config of your own, then: ckptconv check CONFIG. It is for {said.target}.",
+                f"{backbone.name} knows relative positions for images of one size, and a detector's images differ",
+                "Take a ViT with absolute positions, such as MAE's or DINO's.",
             )
         mark = fingerprint(as_they_are(section, checkpoint))
         return Pretrained(path, checkpoint.format, said.method, backbone, built, said.pixels, mark)
@@ -81,7 +81,8 @@ def read_back(sections: Mapping[str, Section], section: str, target: str) -> Bac
     as_they_stand = [keep("{key...}", "{key...}")]
     plan = nearest(sections, as_they_stand, options).plan
     if not plan.complete and not _speaks(sections[section].tensors, plan.backbone, target):
-        plan = nearest(sections, "auto", options).plan
+        # in the target's own names, or what another has no place for would be dropped
+        plan = nearest(sections, "auto", replace(options, target=target if target in TARGETS else None)).plan
         if plan.dropped or not plan.complete:
             plan = choose(sections, as_they_stand, options).plan
     assert plan.backbone is not None

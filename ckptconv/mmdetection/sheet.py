@@ -7,12 +7,12 @@ from typing import Any
 
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import IMAGENET
-from ckptconv.mmdetection import changes, literal
-from ckptconv.mmdetection.changes import ABSENT
+from ckptconv.mmdetection.changes import ABSENT, Changes
 from ckptconv.mmdetection.choices import NORMS, Choices
 from ckptconv.mmdetection.detectors import WARMUP, Detector, Schedule, among, value_at
 from ckptconv.mmdetection.literal import Code
 from ckptconv.mmdetection.networks import DEFAULTS, Training
+from ckptconv.mmdetection.placing import place
 from ckptconv.mmdetection.pretrained import Pretrained
 
 GUARD = "ckptconv.mmdetection.guard"
@@ -33,13 +33,12 @@ _OF_THE_DETECTOR = (
 _SET_HERE = ("type", "depth", "style", "frozen_stages", "norm_cfg", "norm_eval", "init_cfg", "pretrained", "_scope_")
 
 
-class Sheet:
+class Sheet(Changes):
     """What the config changes, by dotted path, and the comments above it."""
 
     def __init__(self, detector: Detector, found: Pretrained, choices: Choices) -> None:
+        super().__init__(detector.found)
         self._detector, self._found, self._choices = detector, found, choices
-        self._changes: dict[str, Any] = {}
-        self.notes: dict[literal.Path, str] = {}
         self.images, self.lr = detector.images, detector.lr
 
     def fill(self, schedule: Schedule | None) -> None:
@@ -55,37 +54,20 @@ class Sheet:
         self._optimizer()
         self._imports()
 
-    def _set(self, path: str, value: Any, note: str = "") -> None:
-        self._changes[path] = value
-        if note:
-            self.notes[tuple(path.split("."))] = note
-
-    def _put(self, path: str, values: Mapping[str, Any], notes: Mapping[str, str] | None = None) -> None:
-        """Exactly these values at a path: what the base has beside them there goes."""
-        had = self._had(path)
-        if had is not ABSENT and (not isinstance(had, Mapping) or had.keys() - values.keys() - {"_scope_"}):
-            self._set(f"{path}._delete_", True)
-        for key, value in values.items():
-            self._set(f"{path}.{key}", value, (notes or {}).get(key, ""))
-
-    def _had(self, path: str) -> Any:
-        """What the base has at a path; absent, too, where it has not been read."""
-        return value_at(self._detector.found, path, ABSENT)
-
     def _names(self) -> None:
         """Top-level names that later lines use."""
         if self._choices.data_root is not None:
-            self._set("data_root", f"{self._choices.data_root.rstrip('/')}/")
+            self.set("data_root", f"{self._choices.data_root.rstrip('/')}/")
         if self._choices.classes:
-            self._set("metainfo", {"classes": self._choices.classes})
-        if self._had("load_from") not in (ABSENT, None):
-            self._set("load_from", None, "It would be loaded over the backbone.")
+            self.set("metainfo", {"classes": self._choices.classes})
+        if self.had("load_from") not in (ABSENT, None):
+            self.set("load_from", None, "It would be loaded over the backbone.")
 
     def _backbone(self, schedule: Schedule | None) -> None:
         detector, choices, net = self._detector, self._choices, self._found.network
         at, had = "model.backbone", detector.backbone
         if not net.batch_norm:
-            self._replaced()
+            place(self, detector, self._found, choices)
             return
         norm_cfg, norm_eval, why = NORMS[choices.norm]
         frozen = choices.frozen_stages
@@ -111,68 +93,27 @@ class Sheet:
             changed = {"_delete_": True, **net.arguments, "num_stages": 4}
             changed |= {k: had[k] for k in ("out_indices",) if k in had}
         for key, value in changed.items():
-            self._set(f"{at}.{key}", value)
+            self.set(f"{at}.{key}", value)
         note = "-1 freezes nothing, 0 conv1 and bn1, 1 also layer1. MMDetection's rows use 0."
-        self._set(f"{at}.frozen_stages", frozen, note)
+        self.set(f"{at}.frozen_stages", frozen, note)
         self._norm_and_start(at, norm_cfg, norm_eval, "_delete_" in changed)
         self.notes["model", "backbone", "norm_cfg"] = why
         for path, stages in detector.widths.items():
             width = among(net.channels, stages)
             if width != detector.width(path):
-                self._set(path, width)
+                self.set(path, width)
         if detector.shared_head:
             if net.arguments["depth"] != had.get("depth"):
-                self._set(f"{detector.shared_head}.depth", net.arguments["depth"])
+                self.set(f"{detector.shared_head}.depth", net.arguments["depth"])
             if had.get("style") == "caffe":
-                self._set(f"{detector.shared_head}.style", "pytorch")
+                self.set(f"{detector.shared_head}.style", "pytorch")
             self._norm_and_start(detector.shared_head, norm_cfg, norm_eval, False)
-
-    def _replaced(self) -> None:
-        """Another network in the ResNet's place. It hands out what the neck uses: what is unused gets no gradient."""
-        detector, choices, net = self._detector, self._choices, self._found.network
-        if choices.norm != "SyncBN":
-            raise UsageError(f"--norm {choices.norm}: {self._found.backbone.name} has no batch norm", "Leave it out.")
-        at, first = "model.backbone", detector.start_level
-        if net.stands_on:
-            self._adapted()
-            return
-        taken = next((t for t in detector.widths.values()), (0, 1, 2, 3))
-        stages = (taken if isinstance(taken, tuple) else (taken,))[first:]
-        self._set(f"{at}._delete_", True)
-        for key, value in {**net.arguments, "out_indices": list(stages)}.items():
-            self._set(f"{at}.{key}", value)
-        if choices.frozen_stages is not None:
-            self._set(f"{at}.frozen_stages", choices.frozen_stages)
-        self._set(f"{at}.init_cfg", {"type": "Pretrained", "checkpoint": self._found.path, **net.init})
-        for path, taken in detector.widths.items():
-            self._set(path, among(net.channels, taken[first:] if isinstance(taken, tuple) else taken))
-        if first:
-            self._set("model.neck.start_level", 0)
-
-    def _adapted(self) -> None:
-        """The base's own network with this one's sizes: what it has beside them is the detector's."""
-        detector, net, at = self._detector, self._found.network, "model.backbone"
-        had = detector.backbone
-        if str(had["type"]).rpartition(".")[2] != net.stands_on:
-            raise UsageError(
-                f"{self._found.backbone.name} gives one map of features, which {detector.title} does not stand on",
-                "Give a config of ViTDet, from a clone of MMDetection: --base projects/ViTDet/configs/FILE.py",
-            )
-        for key, value in net.arguments.items():
-            if key != "type" and had.get(key) != value:
-                put = self._put if isinstance(value, dict) else self._set
-                put(f"{at}.{key}", value)
-        self._put(f"{at}.init_cfg", {"type": "Pretrained", "checkpoint": self._found.path, **net.init})
-        for path, taken in detector.widths.items():
-            self._set(path, among(net.channels, taken))
-        if self._had("model.neck.backbone_channel") not in (ABSENT, net.channels[-1]):
-            self._set("model.neck.backbone_channel", net.channels[-1])
 
     def _norm_and_start(self, module: str, norm_cfg: Mapping[str, Any], norm_eval: bool, fresh: bool) -> None:
         """Batch norm and checkpoint of a module; ``fresh`` if nothing of the base's is left of it."""
-        put = self._set if fresh else self._put
+        put = self.set if fresh else self.put
         put(f"{module}.norm_cfg", norm_cfg)
-        self._set(f"{module}.norm_eval", norm_eval)
+        self.set(f"{module}.norm_eval", norm_eval)
         put(f"{module}.init_cfg", {"type": "Pretrained", "checkpoint": self._found.path})
 
     def _pixels(self) -> None:
@@ -183,25 +124,25 @@ class Sheet:
         if pixels == self._detector.pixels:
             return
         at = "model.data_preprocessor"
-        if self._detector.found is not None and not self._had(at):
-            self._put(at, {"type": "DetDataPreprocessor", "pad_size_divisor": 32})
-        elif self._detector.found is not None and self._had(at) is ABSENT:
-            self._set(f"{at}.type", "DetDataPreprocessor")
-            self._set(f"{at}.pad_size_divisor", 32)
-        self._set(f"{at}.mean", list(pixels.mean), note)
-        self._set(f"{at}.std", list(pixels.std))
-        self._set(f"{at}.bgr_to_rgb", pixels.order == "RGB")
+        if self._detector.found is not None and not self.had(at):
+            self.put(at, {"type": "DetDataPreprocessor", "pad_size_divisor": 32})
+        elif self._detector.found is not None and self.had(at) is ABSENT:
+            self.set(f"{at}.type", "DetDataPreprocessor")
+            self.set(f"{at}.pad_size_divisor", 32)
+        self.set(f"{at}.mean", list(pixels.mean), note)
+        self.set(f"{at}.std", list(pixels.std))
+        self.set(f"{at}.bgr_to_rgb", pixels.order == "RGB")
 
     def _synced(self) -> None:
         for path, value in self._detector.synced.items():
-            self._set(path, value)
+            self.set(path, value)
         if self._detector.synced_note:
             self.notes["model",] = self._detector.synced_note
 
     def _schedule(self, schedule: Schedule) -> None:
         detector = self._detector
         if schedule.resize is not None and detector.scales:
-            self._set(
+            self.set(
                 "train_pipeline",
                 [
                     {"type": "LoadImageFromFile", "backend_args": Code("_base_.backend_args")},
@@ -211,7 +152,7 @@ class Sheet:
                     {"type": "PackDetInputs"},
                 ],
             )
-            self._set("train_dataloader.dataset.pipeline", Code("train_pipeline"))
+            self.set("train_dataloader.dataset.pipeline", Code("train_pipeline"))
         training = self._training
         if training is not None or schedule.epochs not in detector.bases:
             steps = {
@@ -223,9 +164,9 @@ class Sheet:
                 "gamma": 0.1,
             }
             if schedule.epochs not in detector.bases:
-                self._set("train_cfg.max_epochs", schedule.epochs)
+                self.set("train_cfg.max_epochs", schedule.epochs)
             warmup = {**WARMUP, "end": training.warmup} if training is not None else detector.warmup
-            self._set("param_scheduler", [*([warmup] if warmup else []), steps])
+            self.set("param_scheduler", [*([warmup] if warmup else []), steps])
 
     def _classes_and_data(self) -> None:
         detector, choices = self._detector, self._choices
@@ -239,17 +180,17 @@ class Sheet:
                 raise UsageError(f"{choices.base} has no place for {option}", "Write it into the config yourself.")
         if count is not None:
             for path in detector.classes:
-                self._set(path, count)
+                self.set(path, count)
         for path in detector.datasets:
             if choices.data_root is not None:
-                self._set(f"{path}.data_root", Code("data_root"))
+                self.set(f"{path}.data_root", Code("data_root"))
             if choices.classes:
-                had = self._had(f"{path}.metainfo")
+                had = self.had(f"{path}.metainfo")
                 more = isinstance(had, Mapping) and had.keys() - {"classes", "_scope_"}  # the old classes' colours
-                self._set(f"{path}.metainfo", Code("dict(_delete_=True, **metainfo)" if more else "metainfo"))
+                self.set(f"{path}.metainfo", Code("dict(_delete_=True, **metainfo)" if more else "metainfo"))
         if choices.data_root is not None:
             for path, file in detector.evaluated.items():
-                self._set(path, Code(f"data_root + {file!r}"))
+                self.set(path, Code(f"data_root + {file!r}"))
 
     @property
     def _training(self) -> Training | None:
@@ -261,7 +202,7 @@ class Sheet:
         if self._training is not None:
             self._own_optimizer(self._training)
         if choices.amp:
-            self._set("optim_wrapper.type", "AmpOptimWrapper", "float16 where it is safe, with a scaled loss.")
+            self.set("optim_wrapper.type", "AmpOptimWrapper", "float16 where it is safe, with a scaled loss.")
         if choices.batch_size is None and choices.gpus is None:
             return
         if self.lr is None:
@@ -270,27 +211,27 @@ class Sheet:
         gpus = choices.gpus or max(detector.images // detector.batch_size, 1)
         usual, self.images = self.images, batch * gpus
         rate, self.lr = self.lr, float(f"{self.lr * self.images / usual:.6g}")
-        self._set("train_dataloader.batch_size", batch)
-        self._set(
+        self.set("train_dataloader.batch_size", batch)
+        self.set(
             "optim_wrapper.optimizer.lr",
             self.lr,
             f"Linear rule: {rate:g} for {usual} images a step, here {gpus} x {batch} = {self.images}.",
         )
         note = "The rate above is scaled already."
-        if self._had("auto_scale_lr") is None:
-            self._put("auto_scale_lr", {"base_batch_size": self.images}, {"base_batch_size": note})
+        if self.had("auto_scale_lr") is None:
+            self.put("auto_scale_lr", {"base_batch_size": self.images}, {"base_batch_size": note})
         else:
-            self._set("auto_scale_lr.base_batch_size", self.images, note)
+            self.set("auto_scale_lr.base_batch_size", self.images, note)
 
     def _own_optimizer(self, training: Training) -> None:
         at, images = "optim_wrapper", self._detector.images
         self.lr = float(f"{training.lr * images / 16:.6g}")
-        self._set(f"{at}.optimizer._delete_", True)
+        self.set(f"{at}.optimizer._delete_", True)
         note = f"SGD does not train a {self._found.backbone.family}: as MMDetection's {training.source}."
         for key, value in {"type": training.optimizer["type"], "lr": self.lr, **training.optimizer}.items():
-            self._set(f"{at}.optimizer.{key}", value, note if key == "type" else "")
+            self.set(f"{at}.optimizer.{key}", value, note if key == "type" else "")
         for key, value in training.wrapper.items():
-            self._set(f"{at}.{key}", value)
+            self.set(f"{at}.{key}", value)
 
     def _imports(self) -> None:
         guarded = self._choices.guard
@@ -306,14 +247,10 @@ class Sheet:
         modules = [*needed, *modules]
         if modules:
             imports = [*([had] if isinstance(had, str) else had), *modules]
-            self._put("custom_imports", {"imports": imports, "allow_failed_imports": False}, {"imports": what.strip()})
+            self.put("custom_imports", {"imports": imports, "allow_failed_imports": False}, {"imports": what.strip()})
         if guarded:
             modules = ["backbone", self._detector.shared_head.removeprefix("model.")]
             hook = {"type": "CheckpointGuard", "modules": list(filter(None, modules))}
             guard: list[Any] = [{**hook, "fingerprint": self._found.fingerprint}]
             before = [Code("*_base_.custom_hooks")] if value_at(self._detector.found, "custom_hooks") else []
-            self._set("custom_hooks", [*before, *guard])
-
-    def tree(self) -> dict[str, Any]:
-        """The changes as nested dicts."""
-        return changes.nested(self._changes, self._had)
+            self.set("custom_hooks", [*before, *guard])

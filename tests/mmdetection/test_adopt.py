@@ -120,6 +120,8 @@ BASES = [
     ("gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py", "r50", {"model.backbone.depth": 50}),
     ("cityscapes/mask-rcnn_r50_fpn_1x_cityscapes.py", "r50", {"load_from": None}),
     ("faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py", "r18", {"model.roi_head.bbox_head.in_channels": 512}),
+    ("faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py", "r18", {"model.rpn_head.feat_channels": 512}),
+    ("faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py", "r50w2", {"model.roi_head.bbox_head.in_channels": 4096}),
     ("pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py", "r18", {"model.neck.in_channels": CHANNELS["r18"]}),
 ]
 
@@ -453,11 +455,6 @@ REFUSED = [
         "mmdet::detectors/detectors_htc-r50_1x_coco.py",
         "{base} has a second backbone, model.neck.rfp_backbone, which would keep its own start",
         "Write both into the config yourself",
-    ),
-    (
-        "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py",
-        UNTOLD + "out_indices=[3] and neck.in_channels=None",
-        CANNOT,
     ),
     ("mmdet::ssd/ssd300_coco.py", UNTOLD + "out_indices=[3, 4] and neck.in_channels=(512, 1024)", CANNOT),
     (

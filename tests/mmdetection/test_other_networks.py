@@ -16,7 +16,6 @@ import torch
 from mmdet.models.backbones.swin import SwinTransformer
 
 import ckptconv
-from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.interface import Backbone
 from ckptconv.backbones.swin import Swin
@@ -36,7 +35,6 @@ CONVNEXT = ConvNeXt(
     (3, 3, 9, 3), (96, 192, 384, 768), grn=False, layer_scale=True, final_norm=True, patch=4, in_channels=3
 )
 VIT = VisionTransformer(384, 12, 1536, 16, 196)
-BEIT = Beit(64, 2, 256, 16, 14, 2)
 
 VITDET = """
 _base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
@@ -218,17 +216,6 @@ def test_what_was_written_for_another_target_is_refused() -> None:
         emitted("rope.pth")
     assert caught.value.message == "rope.pth was written for timm, not for MMDetection"
     assert caught.value.hint == "Convert it again from its source, without --target."
-
-
-def test_a_network_that_no_config_here_is_for_is_refused() -> None:
-    torch.save({"model": {n: torch.rand(shape) * 0.1 for n, shape in BEIT.entries().items()}}, "raw.pth")
-    ckptconv.convert("raw.pth", "beit.pth", [keep("{key...}", "{key...}")])
-    with pytest.raises(UsageError) as caught:
-        emitted("beit.pth")
-    assert caught.value.message == f"ckptconv writes no config for a {BEIT.name}"
-    assert caught.value.hint == (
-        "Name the file in a config of your own, then: ckptconv check CONFIG. It is for mmpretrain."
-    )
 
 
 def test_a_deep_convnext_is_trained_as_mmdetections_own_config_trains_it() -> None:
