@@ -8,14 +8,20 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from ckptconv import pipeline
 from ckptconv.backbones import TARGETS
+from ckptconv.backbones.beit import Beit
+from ckptconv.backbones.convnext import ConvNeXt
+from ckptconv.backbones.vit import VisionTransformer
+from ckptconv.cli import render
 from ckptconv.methods import METHODS
-from ckptconv.rules import Drop
+from ckptconv.rules import Drop, keep
 from tests import hollow
 
 
@@ -55,6 +61,34 @@ def test_convert_json_accounts_for_every_tensor(lightly, tmp_path):
     assert said["method"] == "lightly"
     assert said["source"] == {"name": "epoch=9.ckpt", "format": "torch zip", "bytes": lightly.stat().st_size}
     assert str(tmp_path) not in json.dumps(said)
+
+
+VIT = VisionTransformer(64, 2, 128, 16, 14 * 14)
+CAE = Beit(64, 2, 128, 16, 14, 1, shared=False, absolute=True)
+CONVNEXT = ConvNeXt((1, 1, 1, 1), (8, 16, 32, 64), grn=False, layer_scale=True, final_norm=True, patch=4, in_channels=3)
+ONE_MAP = " --base mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py -o detector.py"
+
+
+@pytest.mark.parametrize(
+    ("network", "target", "more"),
+    [
+        (CONVNEXT, "mmpretrain", " -o mask_rcnn.py"),
+        (CONVNEXT, "official", None),
+        (VIT, "vitdet", " --base projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py -o detector.py"),
+        (VIT, "mmpretrain", ONE_MAP),
+        (VIT, "timm", None),
+        (CAE, "mmpretrain", ONE_MAP),
+        (replace(CAE, shared=True), "mmpretrain", None),
+        (CAE, "official", None),
+    ],
+    ids=lambda value: type(value).__name__ if hasattr(value, "entries") else "",
+)
+def test_convert_ends_with_the_next_step_of_its_target(network, target, more, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save({name: torch.rand(shape) for name, shape in network.entries().items()}, "raw.pth")
+    render.receipt(pipeline.convert("raw.pth", "a b.pth", [keep("{key...}", "{key...}")], for_target=target), False)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next")]
+    assert said == ([f"next      ckptconv emit-config 'a b.pth'{more}"] if more else [])
 
 
 def test_dry_run_writes_nothing(lightly, tmp_path):

@@ -15,6 +15,7 @@ import typer
 from ckptconv.errors import CkptconvError, printable
 from ckptconv.folding import fold, place
 from ckptconv.formats.source import Transfer
+from ckptconv.mmdetection.networks import network
 from ckptconv.pipeline import Progress, Receipt
 from ckptconv.questions import Explanation, Inspection, dropped_by_reason
 
@@ -153,8 +154,10 @@ def receipt(done: Receipt, as_json: bool) -> None:
         return
     row("wrote", f"{done.target} ({done.target_format}, {size(done.target_size)}) in {done.seconds:.2f} s")
     row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
-    if plan.target == "mmdet":
-        row("next", f"ckptconv emit-config {shlex.quote(done.target)} -o mask_rcnn.py")
+    detected = network(backbone, target=plan.target)
+    if detected is not None:
+        base, out = (f" --base {detected.base}", "detector.py") if detected.base else ("", "mask_rcnn.py")
+        row("next", f"ckptconv emit-config {shlex.quote(done.target)}{base} -o {out}")
 
 
 def _fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None:
