@@ -87,7 +87,9 @@ def _compose(found: Pretrained, choices: Choices, folder: Path) -> Emitted:
         raise UsageError(
             f"{found.backbone.name} cannot be the backbone of {detector.title}: its last stage is MMDetection's "
             "ResLayer, a plain ResNet's without widths and groups",
-            "Choose a detector with FPN: --detector mask-rcnn",
+            f"Give a config that it stands on: --base {base_of}"
+            if (base_of := found.network.base)
+            else "Choose a detector with FPN: --detector mask-rcnn",
         )
     sheet = Sheet(detector, found, choices)
     sheet.fill(schedule)

@@ -160,6 +160,13 @@ def test_a_detector_on_a_pyramid_is_refused_with_what_works() -> None:
         )
 
 
+def test_a_shared_head_is_refused_with_a_config_that_works() -> None:
+    with pytest.raises(UsageError) as caught:
+        config.emit(vit_of(VIT), choose(detector="mask-rcnn-c4"))
+    assert caught.value.message.startswith("ViT-64x3/16 cannot be the backbone of Mask R-CNN on C4: its last stage is")
+    assert caught.value.hint == f"Give a config that it stands on: --base {ON_ONE_MAP}"
+
+
 def test_a_network_that_does_not_dilate_is_refused_where_strides_are_from_dilations() -> None:
     with pytest.raises(UsageError) as caught:
         config.emit(file_of(TINY, "moby", prefix="encoder."), choose(base=ON_ONE_MAP))
