@@ -76,7 +76,9 @@ def detector(base: str) -> Detector:
         strides=tuple(
             path
             for path, value in _walk(model, "model")
-            if path.endswith(("_generator.strides", ".featmap_strides")) and value is not None and len(value) == 1
+            if path.endswith(("_generator.strides", ".featmap_strides"))
+            and isinstance(value, list | tuple)
+            and len(value) == 1
         ),
         found=config,
     )

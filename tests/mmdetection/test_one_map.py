@@ -111,6 +111,14 @@ def test_the_only_map_of_another_detector_has_that_stride_too() -> None:
     assert plain(anchors["strides"]) == [16]
 
 
+def test_a_base_whose_strides_are_no_list_is_taken_as_it_is() -> None:
+    Path("odd.py").write_text(f"_base_ = '{YOLOF}'\nmodel = dict(bbox_head=dict(anchor_generator=dict(strides=32)))")
+    assert (
+        plain(read(Path(written(vit_of(VIT), "odd.py")).resolve())["model"]["bbox_head"]["anchor_generator"]["strides"])
+        == 32
+    )
+
+
 def images() -> dict[str, list[Any]]:
     """Two images of noise, neither square nor a multiple of a patch, with an object each."""
     rng, samples = torch.Generator().manual_seed(1), []
