@@ -48,6 +48,7 @@ MOBY = Method(
                 drop("queue2", "the negatives of the other view"),
                 drop("queue_ptr", "the negatives"),
             ),
+            families=("Swin", "ViT"),  # models/build.py
         ),
     ),
     releases=(  # the table of README.md has each in the other's row: the names tell what they are
@@ -140,7 +141,7 @@ SIMMIM = Method(
                 keep("encoder.{key...}", "{key...}"),
                 drop("decoder.{p...}", "the decoder"),
             ),
-            families=("Swin",),
+            families=("Swin", "BEiT"),  # models/vision_transformer.py is based on BEiT's
         ),
     ),
 )
