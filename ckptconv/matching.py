@@ -15,6 +15,7 @@ from ckptconv.folding import some
 from ckptconv.ops import Op, OpError, compose
 from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
 from ckptconv.spec import StateSpec, TensorSpec
+from ckptconv.wrappers import unwrapped
 
 ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target"]
 
@@ -80,10 +81,16 @@ class _Ways:
 
 
 def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> Draft:
-    """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix."""
+    """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix.
+
+    What wrapped single blocks is taken off before the rules are asked.
+    """
     draft = Draft()
     parts: dict[tuple[int, str, tuple[str, ...]], dict[int, str]] = {}
     ways = _Ways([(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)])
+    inside = [key[len(prefix) :] for key in names if key.startswith(prefix)]
+    bare = unwrapped(inside, (s.text for r in rules for s in r.sources))
+    wrapped = {short: name for name, short in bare.items()}
     for key in names:
         accepted = next((d for d in drops if d.source.match(key) is not None), None)
         if accepted is not None:
@@ -93,6 +100,7 @@ def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequ
             draft.dropped.append(Dropped(key, f"outside the prefix '{prefix}'"))
             continue
         name = key[len(prefix) :]
+        name = bare.get(name, name)
         for pattern, rule, index, position in ways.of(name):
             captures = pattern.match(name)
             if captures is None:
@@ -101,7 +109,8 @@ def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequ
             if isinstance(rule, Drop):
                 draft.dropped.append(Dropped(key, rule.why, rule))
             elif isinstance(rule, Keep):
-                by = [prefix + other.fill(captures) for other in rule.by]
+                others = [other.fill(captures) for other in rule.by]
+                by = [prefix + wrapped.get(other, other) for other in others]
                 _move(draft, (key, *by), rule.target.fill(captures), rule, names)
             else:
                 target = rule.target.fill(captures)

@@ -20,9 +20,7 @@ from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import cast, compose
 from ckptconv.rules import Rule, drop, keep
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
-
-WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and DistributedDataParallel (`module.`) and torch.compile (`_orig_mod.`) put before every name."""
+from ckptconv.wrappers import wrapper_of
 
 
 @dataclass(frozen=True)
@@ -131,18 +129,6 @@ def _drop_options(keys: Sequence[str], others: Iterable[str]) -> str:
         own = next((p for p in parents if not any(o.startswith(p) for o in others)), None)
         patterns[f"{own}{{p...}}" if own else key] = None
     return " ".join(f"--drop '{p}'" for p in list(patterns)[:4]) + (" …" if len(patterns) > 4 else "")
-
-
-def wrapper_of(names: Iterable[str]) -> str:
-    """The wrappers that every name starts with, such as 'module.'; '' if none."""
-    names = list(names)
-    wrapper = ""
-    while names:
-        found = next((w for w in WRAPPERS if all(n.startswith(wrapper + w) for n in names)), None)
-        if found is None:
-            break
-        wrapper += found
-    return wrapper
 
 
 def _prefix(rules: Sequence[Rule], names: StateSpec, options: Options) -> str:

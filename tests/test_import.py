@@ -18,7 +18,7 @@ PACKAGE = Path(ckptconv.__file__).parent
 
 LAYERS = (
     ("errors", "_version"),
-    ("spec", "folding"),
+    ("spec", "folding", "wrappers"),
     ("sections", "ops", "rules"),
     ("methods", "backbones"),
     ("registry", "rulefile"),

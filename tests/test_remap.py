@@ -18,7 +18,7 @@ from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedErro
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import concat, permute, reshape
-from ckptconv.planning import Options, Plan, cast_plan, make_plan, wrapper_of
+from ckptconv.planning import Options, Plan, cast_plan, make_plan
 from ckptconv.remap import remap_state_dict, spec_of
 from ckptconv.rules import Rule, RuleError, drop, fuse, keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
@@ -100,37 +100,6 @@ def test_auto_is_the_default_and_a_name_a_method_or_rules_will_do() -> None:
         out, plan = remap_state_dict(without_head, given_method)
         assert all(out[name] is state[f"encoder_q.{name}"] for name in network())
         assert {d.why for d in plan.dropped} == {"the rest"}
-
-
-@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
-def test_wrappers_are_taken_off(wrapper: str) -> None:
-    state = network(wrapper + "net.")
-    out, plan = remap_state_dict(state, STRIP)
-    assert plan.prefix == wrapper
-    assert all(out[name] is state[f"{wrapper}net.{name}"] for name in network())
-
-
-def test_a_wrapper_that_the_rules_spell_out_is_left_to_them() -> None:
-    state = network("module.net.")
-    out, plan = remap_state_dict(state, (keep("module.net.{k...}", "{k...}"),))
-    assert plan.prefix == ""
-    assert set(out) == set(network())
-
-
-@pytest.mark.parametrize(
-    ("names", "wrapper"),
-    [
-        ([], ""),
-        (["module.a", "module.b"], "module."),
-        (["module.a", "b"], ""),
-        (["module.module.a"], "module.module."),
-        (["_orig_mod.module.a", "_orig_mod.module.b"], "_orig_mod.module."),
-        (["modules.a"], ""),
-        (["net.module.a"], ""),
-    ],
-)
-def test_a_wrapper_is_what_every_name_starts_with(names: list[str], wrapper: str) -> None:
-    assert wrapper_of(names) == wrapper
 
 
 # -- where the tensors lie --------------------------------------------------------------------------------------------

@@ -42,9 +42,9 @@ class Layout:
 
     ``sections`` are dotted paths to the mapping that holds the weights, in order of preference: '' is the top level,
     'PATH...' all that lies below a path, each tensor called by its own path from there.
-    Rules speak of names without `module.` and `_orig_mod.`: what DistributedDataParallel or torch.compile put before
-    every name of a section is taken off before they are asked. ``families`` are the networks it is known for, where
-    bare names would otherwise speak for any; () is all of them.
+    Rules speak of names without wrappers: what DistributedDataParallel or torch.compile put before every name of a
+    section, and what compiling or checkpointing put into single names, is taken off before they are asked.
+    ``families`` are the networks it is known for, where bare names would otherwise speak for any; () is all of them.
     """
 
     rules: tuple[Rule, ...]
