@@ -12,7 +12,7 @@ import pytest
 import ckptconv
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.identify import choose
-from ckptconv.methods import HALF, IMAGENET, METHODS, UNIT
+from ckptconv.methods import CLIP, HALF, IMAGENET, METHODS, UNIT
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.planning import Options
 from ckptconv.rules import Drop, Fuse, Keep
@@ -67,7 +67,7 @@ def test_a_rename_can_be_undone(method: Method) -> None:
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
     twins = {"dino-student", "esvit-student", "ibot-student", "pycontrast-ema", "soco-ema"}
-    others_names = {"beit", "data2vec", "generic", "simclr-tonylins", "byol-chigur"}
+    others_names = {"beit", "data2vec", "eva", "generic", "simclr-tonylins", "byol-chigur"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
@@ -83,13 +83,16 @@ def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
     unfit = {"cmc"}  # fed with the channels of Lab
     unit = {m.name for m in METHODS if m.name.startswith("simclr")}
     assert {m.name for m in METHODS if m.pixels is None} >= conventions - {"vissl"} | unfit
-    half = {"beit"}
+    half, clip = {"beit"}, {"eva"}
     assert {m.name for m in METHODS if m.pixels == UNIT} == unit
     assert {m.name for m in METHODS if m.pixels == HALF} == half
+    assert {m.name for m in METHODS if m.pixels == CLIP} == clip
     assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {
         m.name for m in METHODS
-    } - conventions - unit - half - unfit
+    } - conventions - unit - half - clip - unfit
     assert (HALF.mean, HALF.std) == ((127.5,) * 3, (127.5,) * 3)  # the preprocessor then gives -1 to 1
+    assert [round(x / 255, 8) for x in CLIP.mean] == [0.48145466, 0.4578275, 0.40821073]  # openai/CLIP
+    assert [round(x / 255, 8) for x in CLIP.std] == [0.26862954, 0.26130258, 0.27577711]
     assert (UNIT.mean, UNIT.std) == ((0, 0, 0), (255, 255, 255))  # MMDetection's preprocessor then gives 0 to 1
     assert IMAGENET.mean == (123.675, 116.28, 103.53)  # the default of MMDetection's preprocessor
     assert IMAGENET.std == (58.395, 57.12, 57.375)
@@ -143,6 +146,9 @@ PRINTED = {
     },
     "beit": {
         f"https://unilm.blob.core.windows.net/beit/beit_{size}_patch16_224_pt22k.pth": "" for size in ("base", "large")
+    },
+    "eva": {  # printed as the pages of these files
+        f"https://huggingface.co/BAAI/EVA/resolve/main/{name}.pt": "" for name in ("eva_psz14", "eva_psz14to16")
     },
     "beitv2": {
         f"https://conversationhub.blob.core.windows.net/beit-share-public/beitv2/beitv2_{size}_patch16_224_pt1k.pth": ""

@@ -18,7 +18,8 @@ from ckptconv.backbones.votes import most_common
 from ckptconv.rules import Rule, keep
 from ckptconv.spec import StateSpec
 
-_SIZES = {(192, 12): "Ti", (384, 12): "S", (768, 12): "B", (1024, 24): "L"}
+_SIZES = {(192, 12): "Ti", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1408, 40): "g"}
+_HEADS = {1408: 16}  # EVA's; elsewhere a head has 64 channels
 _IMAGE = 224
 _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
 
@@ -167,7 +168,7 @@ def read(state: StateSpec) -> Beit | None:
         hidden=most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1)) or 4 * dim,
         patch=patch,
         grid=_grid(state, patch),
-        heads=most_common(tables) or max(dim // 64, 1),
+        heads=most_common(tables) or _HEADS.get(dim, max(dim // 64, 1)),
         in_channels=channels,
         absolute="pos_embed" in state,
         shared=shared,

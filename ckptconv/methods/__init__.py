@@ -20,7 +20,7 @@ from ckptconv.methods import (
     teachers,
     vissl,
 )
-from ckptconv.methods.interface import HALF, IMAGENET, UNIT, Layout, Method, Pixels, Release
+from ckptconv.methods.interface import CLIP, HALF, IMAGENET, UNIT, Layout, Method, Pixels, Release
 
 METHODS: tuple[Method, ...] = (
     *conventions.METHODS,
@@ -37,4 +37,4 @@ METHODS: tuple[Method, ...] = (
     *beit.METHODS,
 )
 
-__all__ = ["HALF", "IMAGENET", "METHODS", "UNIT", "Layout", "Method", "Pixels", "Release"]
+__all__ = ["CLIP", "HALF", "IMAGENET", "METHODS", "UNIT", "Layout", "Method", "Pixels", "Release"]

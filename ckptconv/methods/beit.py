@@ -1,11 +1,12 @@
 """Methods that train the BEiT family: they predict what another network says of hidden patches.
 
-BEiT of ImageNet-22k was fed other pixels than data2vec, and their files have the same names: `auto` names the layout.
+BEiT of ImageNet-22k, data2vec and EVA were fed different pixels, and their files have the same names: `auto` names the
+layout.
 """
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import HALF, Layout, Method, Release
+from ckptconv.methods.interface import CLIP, HALF, Layout, Method, Release
 from ckptconv.rules import drop, keep
 
 _FB = "https://dl.fbaipublicfiles.com/"
@@ -23,7 +24,7 @@ _PRETRAINED = (
 
 BEIT_NAMES = Method(
     name="beit-names",
-    title="BEiT's names, which do not tell the pixels: see beit and data2vec",
+    title="BEiT's names, which do not tell the pixels: see beit, data2vec and eva",
     repository="microsoft/unilm",
     layouts=_PRETRAINED,
     pixels=None,
@@ -83,6 +84,21 @@ DATA2VEC = Method(
     guess=False,  # the names are BEiT's, too
 )
 
+EVA = Method(
+    name="eva",
+    title="EVA, the first",
+    paper="https://arxiv.org/abs/2211.07636",
+    repository="baaivision/EVA",
+    layouts=_PRETRAINED,  # EVA-01/eva/modeling_pretrain.py: absolute positions, no LayerScale
+    pixels=CLIP,
+    releases=tuple(
+        Release(name, f"https://huggingface.co/BAAI/EVA/resolve/main/{name}.pt")
+        for name in ("eva_psz14", "eva_psz14to16")
+    ),
+    guess=False,  # the names are BEiT's, too
+    heads=16,
+)
+
 CAE = Method(
     name="cae",
     title="CAE",
@@ -107,4 +123,4 @@ CAE = Method(
     ),
 )
 
-METHODS = (BEIT_NAMES, BEIT, BEITV2, DATA2VEC, CAE)
+METHODS = (BEIT_NAMES, BEIT, BEITV2, DATA2VEC, EVA, CAE)

@@ -51,6 +51,12 @@ TIMM = Method(
     pixels=None,
 )
 
+_BEIT_CLASSIFIER = (
+    *naming_vit.TRANSFORMERS_BEIT,
+    naming_vit.TRANSFORMERS_BEIT_OWN,
+    drop("pooler.layernorm.{p}", "the norm of what is pooled"),
+)
+
 TRANSFORMERS = Method(
     name="transformers",
     title="Hugging Face transformers' names",
@@ -89,6 +95,49 @@ TRANSFORMERS = Method(
             sections=("", "state_dict"),
             rules=(*under("dinov2.", naming_vit.TRANSFORMERS_DINOV2), drop("classifier.{p}", "the classifier")),
             families=("ViT",),
+        ),
+        Layout(
+            title="BEiT or data2vec",
+            sections=("", "state_dict"),
+            rules=(
+                *naming_vit.TRANSFORMERS_BEIT,
+                naming_vit.TRANSFORMERS_BEIT_SHARED,
+                keep("layernorm.{p}", "norm.{p}"),
+            ),
+            families=("BEiT",),
+        ),
+        Layout(
+            title="BEiT that predicts hidden patches",
+            sections=("", "state_dict"),
+            rules=(
+                drop("beit.embeddings.mask_token", "what stands for hidden patches"),
+                *under("beit.", (*naming_vit.TRANSFORMERS_BEIT, naming_vit.TRANSFORMERS_BEIT_SHARED)),
+                keep("layernorm.{p}", "norm.{p}"),
+                drop("lm_head.{p}", "the head that predicts"),
+            ),
+            families=("BEiT",),
+        ),
+        Layout(
+            title="BEiT or data2vec with a classifier",
+            sections=("", "state_dict"),
+            rules=(
+                *under("beit.", _BEIT_CLASSIFIER),
+                *under("data2vec_vision.", _BEIT_CLASSIFIER),
+                drop("classifier.{p}", "the classifier"),
+            ),
+            families=("BEiT",),
+        ),
+        Layout(title="Swin", sections=("", "state_dict"), rules=naming_swin.TRANSFORMERS_SWIN, families=("Swin",)),
+        Layout(
+            title="Swin with a head",
+            sections=("", "state_dict"),
+            rules=(
+                drop("swin.embeddings.mask_token", "what stands for hidden patches"),
+                *under("swin.", naming_swin.TRANSFORMERS_SWIN),
+                drop("decoder.{p...}", "SimMIM's decoder"),
+                drop("classifier.{p}", "the classifier"),
+            ),
+            families=("Swin",),
         ),
         Layout(
             title="ConvNeXt",

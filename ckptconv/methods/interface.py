@@ -18,6 +18,7 @@ class Pixels:
 
 IMAGENET = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = Pixels((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+CLIP = Pixels((122.7709383, 116.7460125, 104.0937362), (68.5005327, 66.6321579, 70.3231630))
 UNIT = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 """From 0 to 1, as `ToTensor` gives them where nothing normalises after it."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ckptconv.ops import regroup
-from ckptconv.rules import Rule, drop, keep
+from ckptconv.ops import concat, regroup
+from ckptconv.rules import Rule, drop, fuse, keep
 
 _INDEX = "where in its table a pair of pixels finds its bias: computed anew"
 _MASK = "what shifted windows may not see, for one size of image: computed anew"
@@ -43,3 +43,25 @@ MM_SWIN: tuple[Rule, ...] = (
 )
 """mmpretrain/models/backbones/swin_transformer.py: nn.Unfold merges patches, and the last stage's output is normed.
 Masks are in files of mmcls older than the third version of that class."""
+
+_HF = "encoder.layers.{s}.blocks.{b}."
+_OWN = "layers.{s}.blocks.{b}."
+TRANSFORMERS_SWIN: tuple[Rule, ...] = (
+    drop(f"{_HF}attention.self.relative_position_index", _INDEX),
+    keep("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
+    keep("embeddings.norm.{p}", "patch_embed.norm.{p}"),
+    fuse(
+        tuple(f"{_HF}attention.self.{part}.{{p}}" for part in ("query", "key", "value")),
+        f"{_OWN}attn.qkv.{{p}}",
+        concat(0),
+    ),
+    keep(f"{_HF}attention.self.relative_position_bias_table", f"{_OWN}attn.relative_position_bias_table"),
+    keep(f"{_HF}attention.output.dense.{{p}}", f"{_OWN}attn.proj.{{p}}"),
+    keep(f"{_HF}layernorm_before.{{p}}", f"{_OWN}norm1.{{p}}"),
+    keep(f"{_HF}layernorm_after.{{p}}", f"{_OWN}norm2.{{p}}"),
+    keep(f"{_HF}intermediate.dense.{{p}}", f"{_OWN}mlp.fc1.{{p}}"),
+    keep(f"{_HF}output.dense.{{p}}", f"{_OWN}mlp.fc2.{{p}}"),
+    keep("encoder.layers.{s}.downsample.{key...}", "layers.{s}.downsample.{key...}"),
+    keep("layernorm.{p}", "norm.{p}"),
+)
+"""transformers/models/swin/modeling_swin.py: patches are merged in the authors' order. Indices are in older files."""

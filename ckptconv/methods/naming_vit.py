@@ -46,15 +46,39 @@ _EMBEDDINGS = (
     keep("layernorm.{p}", "norm.{p}"),
 )
 
-TRANSFORMERS_VIT: tuple[Rule, ...] = (
-    *_EMBEDDINGS,
-    *_QKV,
+_AROUND = (
     keep("encoder.layer.{i}.layernorm_before.{p}", "blocks.{i}.norm1.{p}"),
     keep("encoder.layer.{i}.layernorm_after.{p}", "blocks.{i}.norm2.{p}"),
     keep("encoder.layer.{i}.intermediate.dense.{p}", "blocks.{i}.mlp.fc1.{p}"),
     keep("encoder.layer.{i}.output.dense.{p}", "blocks.{i}.mlp.fc2.{p}"),
 )
+
+TRANSFORMERS_VIT: tuple[Rule, ...] = (
+    *_EMBEDDINGS,
+    *_QKV,
+    *_AROUND,
+)
 """transformers/models/vit/modeling_vit.py, as files have the names; ViT-MAE, ViT-MSN and I-JEPA use them, too."""
+
+TRANSFORMERS_BEIT: tuple[Rule, ...] = (
+    keep("embeddings.cls_token", "cls_token"),
+    keep("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
+    fuse(
+        tuple(f"encoder.layer.{{i}}.attention.attention.{part}.weight" for part in ("query", "key", "value")),
+        "blocks.{i}.attn.qkv.weight",
+        concat(0),
+    ),
+    keep("encoder.layer.{i}.attention.attention.query.bias", "blocks.{i}.attn.q_bias"),
+    keep("encoder.layer.{i}.attention.attention.value.bias", "blocks.{i}.attn.v_bias"),
+    keep("encoder.layer.{i}.attention.output.dense.{p}", "blocks.{i}.attn.proj.{p}"),
+    *_AROUND,
+    keep("encoder.layer.{i}.lambda_{n}", "blocks.{i}.gamma_{n}"),
+)
+"""transformers/models/beit/modeling_beit.py and data2vec/modeling_data2vec_vision.py: keys have no bias."""
+
+TRANSFORMERS_BEIT_SHARED = keep("encoder.relative_position_bias.{p}", "rel_pos_bias.{p}")
+TRANSFORMERS_BEIT_OWN = keep("encoder.layer.{i}.attention.attention.relative_position_bias.{p}", "blocks.{i}.attn.{p}")
+"""Relative positions of all blocks, as in pre-training, and of each, as in fine-tuning."""
 
 TRANSFORMERS_DINOV2: tuple[Rule, ...] = (
     *_EMBEDDINGS,

@@ -62,6 +62,12 @@ VISSL = Method(
                 drop("heads.{key...}", "the pretext task's heads"),
             ),
         ),
+        Layout(  # trunks/vision_transformer.py has timm's names
+            title="training checkpoint of a ViT",
+            sections=("classy_state_dict.base_model.model.trunk",),
+            rules=(drop("patch_masking.masked_embed", "what stands for hidden patches"), keep("{key...}", "{key...}")),
+            families=("ViT",),
+        ),
     ),
     releases=(
         *(
@@ -80,6 +86,12 @@ VISSL = Method(
     ),
 )
 
+_DINO_HEADS = (
+    drop("momentum_teacher.module.heads.{key...}", "the teacher's heads"),
+    drop("momentum_teacher.heads.{key...}", "the teacher's heads"),
+    drop("center", "the centre of the teacher's outputs"),
+)
+
 VISSL_DINO = Method(
     name="vissl-dino",
     title="DINO of VISSL, the teacher",
@@ -92,10 +104,18 @@ VISSL_DINO = Method(
             rules=(
                 keep("momentum_teacher.module.trunk._feature_blocks.{key...}", "{key...}"),
                 keep("momentum_teacher.trunk._feature_blocks.{key...}", "{key...}"),
-                drop("momentum_teacher.module.heads.{key...}", "the teacher's heads"),
-                drop("momentum_teacher.heads.{key...}", "the teacher's heads"),
-                drop("center", "the centre of the teacher's outputs"),
+                *_DINO_HEADS,
             ),
+        ),
+        Layout(
+            title="training checkpoint of a ViT, teacher",
+            sections=("classy_state_dict.loss",),
+            rules=(
+                *_DINO_HEADS,
+                keep("momentum_teacher.module.trunk.{key...}", "{key...}"),
+                keep("momentum_teacher.trunk.{key...}", "{key...}"),
+            ),
+            families=("ViT",),
         ),
     ),
 )
