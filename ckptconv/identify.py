@@ -95,15 +95,23 @@ def identify(sections: Sections, methods: Iterable[Method], options: Options) ->
     return Match(method, plan, named=False, also=tuple(m.name for m, _ in complete[1:]))
 
 
+def _largest(sections: Sections) -> tuple[str, Section]:
+    return max(sections.items(), key=lambda item: len(item[1].tensors))
+
+
+def _known_stranger(sections: Sections) -> str:
+    """The end of a sentence about a file: what network it holds, if it is one without a place."""
+    _, what = stranger(_largest(sections)[1].tensors)
+    return f". It is {what}" if what else ""
+
+
 def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> UnidentifiedError | IncompletePlanError:
     """The error for a file that no method explains: the nearest method's own, or what the file holds."""
     if not ranked or ranked[0][1].backbone is None:
-        path, section = max(sections.items(), key=lambda item: len(item[1].tensors))
-        where = place(path)
-        _, what = stranger(section.tensors)
+        path, section = _largest(sections)
         return UnidentifiedError(
-            f"no method explains this file: {where} holds {len(section.tensors)} tensors, {some(section.tensors, 3)}"
-            f"{f'. It is {what}' if what else ''}",
+            f"no method explains this file: {place(path)} holds {len(section.tensors)} tensors, "
+            f"{some(section.tensors, 3)}{_known_stranger(sections)}",
             "See what is there: ckptconv inspect FILE. To take a prefix off: --strip-prefix PREFIX. To write rules "
             "for it: --rules FILE.toml.",
         )
@@ -147,7 +155,7 @@ def _named(sections: Sections, method: str | Method | Iterable[Rule], options: O
         plan.require_complete(advice)
     known = dict.fromkeys(s or "the top level" for layout in wanted.layouts for s in layout.sections)
     raise UnidentifiedError(
-        f"{wanted.name} keeps its weights in {' or '.join(known)}; this file has none there",
+        f"{wanted.name} keeps its weights in {' or '.join(known)}; this file has none there{_known_stranger(sections)}",
         advice or f"Say where they are with --section; the file has {some(map(repr, fold(sections)), 6)}.",
     )
 

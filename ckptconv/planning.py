@@ -110,7 +110,7 @@ class Plan:
                 )
         hints = [advice] if advice else []
         unexplained = [p.key for p in kinds.get("unexplained", [])]
-        if unexplained and self.backbone is not None:
+        if unexplained and self.backbone is not None and not key:  # to a stranger no loss makes a place
             others = {s for m in self.moves for s in m.sources} | {d.source for d in self.dropped}
             options = _drop_options(unexplained, others - set(unexplained))
             hints.append(f"If these are no part of the backbone, accept the loss: {options}")

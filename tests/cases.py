@@ -25,6 +25,7 @@ from ckptconv.planning import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 FOLDER = Path(__file__).parent / "cases"
+STRANGERS = Path(__file__).parent / "strangers"
 _HEAD = ("source", "method", "also", "section", "backbone", "layout", "prefix", "target", "auto")
 _TOP = "(top level)"
 
@@ -160,3 +161,37 @@ def cases() -> tuple[Case, ...]:
 @cache
 def case(name: str) -> Case:
     return _read(FOLDER / f"{name}.txt")
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A file in `tests/strangers/`, of a network that MMDetection has no place for: names without what becomes of them.
+
+    Its head has ``source`` and ``section`` as a case's, ``what`` the network is, and the ``method`` that a person would
+    name, if there is one.
+    """
+
+    name: str
+    what: str
+    method: str
+    sections: dict[str, Section]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@cache
+def strangers() -> tuple[Stranger, ...]:
+    """Every stranger, in order of name."""
+    found = []
+    for path in sorted(STRANGERS.glob("*.txt")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        head = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+        assert {"source", "section", "what"} <= set(head) <= {"source", "section", "what", "method"}, path.name
+        words = [line.split(" ") for line in lines if not line.startswith("# ")]
+        tensors = {name: TensorSpec(_lengths(rest[1]), DTYPES[rest[0]]) for name, *rest in words if len(rest) == 2}
+        others = {name: rest[0].removeprefix("!") for name, *rest in words if len(rest) == 1}
+        assert len(tensors) + len(others) == len(words), f"{path.name}: a name twice"
+        section = head["section"].replace(_TOP, "")
+        found.append(Stranger(path.stem, head["what"], head.get("method", ""), {section: Section(tensors, others)}))
+    return tuple(found)

@@ -164,28 +164,10 @@ def selective() -> dict[str, Section]:
     return {"resnet": Section({**gone, **{f"net.1.blocks.0.net.2.{name}": kernel for name in names}}, {})}
 
 
-SEER = (
-    "_feature_blocks.conv1.0.weight",
-    "_feature_blocks.conv1.1.weight",
-    "_feature_blocks.res2.block0-0.proj.weight",
-    "_feature_blocks.res2.block0-0.f.a.0.weight",
-    "_feature_blocks.res2.block0-0.f.se.excitation.0.weight",
-    "_feature_blocks.res2.block0-0.f.c.weight",
-)
-
-
 @pytest.mark.parametrize("method", ["auto", "simclrv2-separius"])
 def test_selective_kernels_are_refused_by_their_name(method: str) -> None:
     message = refusal(selective(), method)
     assert "a ResNet with selective kernels (SimCLRv2's sk1), which MMDetection has not" in message
-
-
-@pytest.mark.parametrize("method", ["auto", "vissl"])
-def test_seer_is_refused_by_its_name(method: str) -> None:
-    """classy_vision/models/regnet.py in vissl/models/trunks/regnet.py: the first names of a RegNetY."""
-    spec = case("vissl_classy_r50").tensors["_feature_blocks.conv1.weight"]
-    sections = {"classy_state_dict.base_model.model.trunk": Section(dict.fromkeys(SEER, spec), {})}
-    assert "a RegNetY (SEER's), which MMDetection has not" in refusal(sections, method)
 
 
 def test_a_dino_file_of_vissl_holds_two_networks_and_the_user_says_which() -> None:

@@ -1,0 +1,55 @@
+"""Networks that MMDetection has no place for are refused by name, with the reason and what comes nearest."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ckptconv.backbones.strangers import MARKS, stranger
+from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError
+from ckptconv.identify import choose
+from ckptconv.methods import METHODS
+from ckptconv.planning import Options
+from tests.cases import STRANGERS, Stranger, cases, strangers
+
+ELSEWHERE = "a ResNet with selective kernels"  # in test_traps: made from a case
+
+
+def refusal(of: Stranger, method: str) -> CkptconvError:
+    with pytest.raises((UnidentifiedError, IncompletePlanError)) as caught:
+        choose(of.sections, method, Options())
+    return caught.value
+
+
+@pytest.mark.parametrize("of", strangers(), ids=str)
+def test_a_stranger_is_refused_by_what_it_is(of: Stranger) -> None:
+    ((what, *others),) = [
+        [what for mark, what in MARKS if any(re.search(mark, n) for n in s.tensors)] for s in of.sections.values()
+    ]
+    assert others == []
+    assert what.startswith(of.what)
+    for method in filter(None, ("auto", of.method)):
+        error = refusal(of, method)
+        assert re.search(rf"(: this|It) is {re.escape(what)}(\n|$)", error.message), method
+        assert "--drop" not in error.hint  # what is left would be another network
+
+
+def test_every_mark_is_met() -> None:
+    met = {stranger(section.tensors)[1] for of in strangers() for section in of.sections.values()}
+    assert {what for _, what in MARKS if not what.startswith(ELSEWHERE)} == met
+
+
+def test_no_network_with_a_place_has_a_mark() -> None:
+    assert {case.name: name for case in cases() if (name := stranger(case.tensors)[0])} == {}
+
+
+def test_a_stranger_is_called_by_a_method_that_exists() -> None:
+    assert {of.method for of in strangers()} <= {"", *(m.name for m in METHODS)}
+    assert {path.name for path in STRANGERS.iterdir()} == {f"{of.name}.txt" for of in strangers()}
+
+
+def test_a_mark_that_comes_with_a_reason_names_what_is_nearest() -> None:
+    """Every sentence says what the network is; nearly all say what can be used in its place, or what to do."""
+    silent = [what for _, what in MARKS if ": " not in what]
+    assert [what for what in silent if not what.startswith(ELSEWHERE)] == []
