@@ -196,9 +196,9 @@ def test_the_table_of_methods_fits_into_80_columns():
     (at,) = (i for i, line in enumerate(lines) if line.startswith("moco "))
     assert [line.split(maxsplit=1)[1] if i == 0 else line.strip() for i, line in enumerate(lines[at : at + 4])] == [
         "MoCo v1 and v2",
-        "3 files; keeps encoder_q.{key...}; drops the query encoder's",
-        "projection head, the key encoder: a momentum copy, the",
-        "negatives",
+        "ResNet; 3 files; keeps encoder_q.{key...}; drops the query",
+        "encoder's projection head, the key encoder: a momentum copy,",
+        "the negatives",
     ]
 
 

@@ -54,6 +54,18 @@ def test_rules_speak_of_names_without_wrappers(method: Method) -> None:
             assert not any(segment in INNER for source in rule.sources for segment in source.text.split("."))
 
 
+def test_a_layout_that_keeps_names_as_they_are_says_which_networks_it_is_for() -> None:
+    """Else a Swin under `encoder.` would be explained by whoever trains ResNets and has such a prefix."""
+    silent = {
+        method.name
+        for method in METHODS
+        for layout in method.layouts
+        if not layout.families
+        and any(isinstance(rule, Keep) and re.fullmatch(r"\{\w+\.\.\.\}", rule.target.text) for rule in layout.rules)
+    }
+    assert silent == {"generic"}  # its prefix is the user's
+
+
 LOST = {"blocks.{chunk}.{i}.{key...}": "a block's number is its number in the whole network, whatever its chunk"}
 """The one rename that loses something, and why that says nothing."""
 

@@ -15,7 +15,8 @@ import torch
 
 import ckptconv
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
-from ckptconv.identify import choose
+from ckptconv.identify import choose, rank
+from ckptconv.methods import METHODS
 from ckptconv.planning import Options
 from ckptconv.remap import remap_state_dict
 from ckptconv.spec import Section, TensorSpec
@@ -56,6 +57,23 @@ def test_the_twin_alone_is_not_taken_for_the_encoder() -> None:
     own = case("pixpro_r50")
     left = {name: spec for name, spec in own.tensors.items() if not name.startswith("module.encoder.")}
     assert "nothing is kept" in refusal({own.section: Section(left, own.others)}, "pixpro")
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "methods"),
+    [
+        ("moby_swint", "encoder.", {"moby", "simmim"}),
+        ("moby_deit_small", "encoder.", {"moby"}),
+        ("pixpro_r50", "module.encoder.", {"pixpro", "pycontrast", "soco"}),
+    ],
+)
+def test_a_bare_prefix_is_explained_by_those_alone_whose_networks_it_can_be(
+    name: str, prefix: str, methods: set[str]
+) -> None:
+    own = case(name)
+    left = {key: spec for key, spec in own.tensors.items() if key.startswith(prefix)}
+    found = rank({own.section: Section(left, {})}, METHODS, AUTO)
+    assert {m.name for m, plan in found if plan.complete and m.guess} == methods
 
 
 def test_a_prefix_without_its_dot_is_refused() -> None:

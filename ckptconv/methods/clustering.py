@@ -79,8 +79,14 @@ OBOW = Method(
                 drop("_alpha", "the teacher's momentum"),
                 drop("_iteration", "the count of steps"),
             ),
+            families=("ResNet",),
         ),
-        Layout(title="student alone", sections=("network",), rules=under("_feature_blocks.", _OBOW_BLOCKS)),
+        Layout(
+            title="student alone",
+            sections=("network",),
+            rules=under("_feature_blocks.", _OBOW_BLOCKS),
+            families=("ResNet",),
+        ),
         Layout(
             title="student in torchvision's names",
             sections=("network",),

@@ -23,6 +23,7 @@ MOCO = Method(
                 drop("queue", "the negatives"),
                 drop("queue_ptr", "the negatives"),
             ),
+            families=("ResNet",),
         ),
     ),
     releases=tuple(
@@ -47,6 +48,7 @@ MOCOV3 = Method(
                 drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
                 drop("predictor.{key...}", "the prediction head"),
             ),
+            families=("ResNet", "ViT"),
         ),
     ),
     releases=tuple(
@@ -81,6 +83,7 @@ DENSECL = Method(
                 drop("queue2", "the dense negatives"),
                 drop("queue2_ptr", "the dense negatives"),
             ),
+            families=("ResNet",),
         ),
         Layout(
             title="released backbone",
@@ -110,6 +113,7 @@ PIXPRO = Method(
                 drop("projector_instance_k.{key...}", "the key encoder's instance projector"),
                 drop("predictor.{key...}", "the instance predictor"),
             ),
+            families=("ResNet",),
         ),
     ),
 )
@@ -131,6 +135,7 @@ RESIM = Method(
                 drop("queue", "the negatives"),
                 drop("queue_ptr", "the negatives"),
             ),
+            families=("ResNet",),
         ),
     ),
     releases=tuple(
@@ -164,6 +169,7 @@ INSLOC = Method(
                 drop("queues", "the negatives of every level"),
                 drop("queue_ptr", "the negatives"),
             ),
+            families=("ResNet",),
         ),
     ),
 )
@@ -179,7 +185,14 @@ PYCONTRAST = Method(
     title="InfoMin, and InsDis, MoCo and PIRL of PyContrast",
     paper="https://arxiv.org/abs/2005.10243",
     repository="HobbitLong/PyContrast",
-    layouts=(Layout(title="training checkpoint", sections=("model",), rules=_PYCONTRAST_RULES),),
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("model",),
+            rules=_PYCONTRAST_RULES,
+            families=("ResNet",),
+        ),
+    ),
 )
 
 PYCONTRAST_EMA = Method(
@@ -187,7 +200,14 @@ PYCONTRAST_EMA = Method(
     title="InfoMin and MoCo of PyContrast, the momentum encoder",
     paper=PYCONTRAST.paper,
     repository=PYCONTRAST.repository,
-    layouts=(Layout(title="training checkpoint, momentum encoder", sections=("model_ema",), rules=_PYCONTRAST_RULES),),
+    layouts=(
+        Layout(
+            title="training checkpoint, momentum encoder",
+            sections=("model_ema",),
+            rules=_PYCONTRAST_RULES,
+            families=("ResNet",),
+        ),
+    ),
     guess=False,
 )
 
@@ -206,6 +226,7 @@ CMC = Method(  # no stem of its two takes an image: a plan for MMDetection ends 
                 drop("head1.{p...}", "the projection head of lightness"),
                 drop("head2.{p...}", "the projection head of the two colour channels"),
             ),
+            families=("ResNet",),
         ),
     ),
     pixels=None,

@@ -43,9 +43,17 @@ TIMM = Method(
             rules=(*naming_swin.TIMM_SWIN, _TIMM_HEAD),
             families=("Swin",),
         ),
-        Layout(title="ConvNeXt", sections=_FLAT, rules=(*naming_convnext.TIMM, _TIMM_HEAD)),
         Layout(
-            title="ConvNeXt with 1x1 convolutions", sections=_FLAT, rules=(*naming_convnext.TIMM_CONVOLVED, _TIMM_HEAD)
+            title="ConvNeXt",
+            sections=_FLAT,
+            rules=(*naming_convnext.TIMM, _TIMM_HEAD),
+            families=("ConvNeXt",),
+        ),
+        Layout(
+            title="ConvNeXt with 1x1 convolutions",
+            sections=_FLAT,
+            rules=(*naming_convnext.TIMM_CONVOLVED, _TIMM_HEAD),
+            families=("ConvNeXt",),
         ),
     ),
     pixels=None,
@@ -62,11 +70,17 @@ TRANSFORMERS = Method(
     title="Hugging Face transformers' names",
     repository="huggingface/transformers",
     layouts=(
-        Layout(title="backbone", sections=("", "state_dict"), rules=naming.TRANSFORMERS),
+        Layout(
+            title="backbone",
+            sections=("", "state_dict"),
+            rules=naming.TRANSFORMERS,
+            families=("ResNet",),
+        ),
         Layout(
             title="network with a classifier",
             sections=("", "state_dict"),
             rules=(*under("resnet.", naming.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
+            families=("ResNet",),
         ),
         Layout(
             title="ViT, I-JEPA or MSN",
@@ -147,6 +161,7 @@ TRANSFORMERS = Method(
                 *under("convnext.", naming_convnext.TRANSFORMERS_V1),
                 drop("classifier.{p}", "the classifier"),
             ),
+            families=("ConvNeXt",),
         ),
         Layout(
             title="ConvNeXt V2",
@@ -156,8 +171,14 @@ TRANSFORMERS = Method(
                 *under("convnextv2.", naming_convnext.TRANSFORMERS_V2),
                 drop("classifier.{p}", "the classifier"),
             ),
+            families=("ConvNeXt",),
         ),
-        Layout(title="DINOv3's ConvNeXt", sections=("", "state_dict"), rules=naming_convnext.TRANSFORMERS_DINOV3),
+        Layout(
+            title="DINOv3's ConvNeXt",
+            sections=("", "state_dict"),
+            rules=naming_convnext.TRANSFORMERS_DINOV3,
+            families=("ConvNeXt",),
+        ),
     ),
     pixels=None,
 )
@@ -177,6 +198,7 @@ DETECTRON2 = Method(
                 drop("fpn_{layer}.{p...}", "a feature pyramid"),
                 drop("box_head.{p...}", "the head over regions"),
             ),
+            families=("ResNet",),
         ),
     ),
     pixels=None,

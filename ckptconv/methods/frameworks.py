@@ -75,11 +75,13 @@ MMSELFSUP = Method(
             title="training checkpoint",
             sections=("state_dict",),
             rules=(keep("backbone.{key...}", "{key...}"), *_MM_REST),
+            families=("ResNet",),
         ),
         Layout(
             title="training checkpoint or converted release of a ConvNeXt",
             sections=("state_dict",),
             rules=(*under("backbone.", naming_convnext.MMPRETRAIN), *_MM_REST),
+            families=("ConvNeXt",),
         ),
         Layout(
             title="training checkpoint, Swin",
@@ -164,11 +166,13 @@ LIGHTLY = Method(
             title="benchmark: torchvision's ResNet as it is",
             sections=("state_dict",),
             rules=(keep("backbone.{key...}", "{key...}"), *_LIGHTLY_REST),
+            families=("ResNet",),
         ),
         Layout(
             title="example: nn.Sequential(*list(resnet.children())[:-1])",
             sections=("state_dict",),
             rules=(*under("backbone.", NUMBERED), *_LIGHTLY_REST),
+            families=("ResNet",),
         ),
         Layout(  # benchmarks/imagenet/vitb16: timm's ViT comes with a classifier; of DINO, backbone is the teacher
             title="benchmark: timm's ViT",
@@ -200,6 +204,7 @@ LIGHTLY = Method(
                 *under("model.backbone.", _LIGHTLY_WORKER),
                 drop("model.projection_head.{p...}", "the projection head"),
             ),
+            families=("ResNet",),
         ),
     ),
     pixels=None,
@@ -233,11 +238,13 @@ SOLO_LEARN = Method(
             title="Lightning checkpoint",
             sections=("state_dict",),
             rules=(keep("backbone.{key...}", "{key...}"), *_SOLO_REST),
+            families=("ResNet", "ViT"),
         ),
         Layout(  # solo/backbones/convnext/default.py is timm's
             title="Lightning checkpoint of a ConvNeXt",
             sections=("state_dict",),
             rules=(*under("backbone.", naming_convnext.TIMM_V1), *_SOLO_REST),
+            families=("ConvNeXt",),
         ),
         Layout(
             title="Lightning checkpoint, Swin as timm before version 0.9 names it",
@@ -271,6 +278,7 @@ BOLTS = Method(
                 drop("projection.{p...}", "the projection head"),
                 drop("non_linear_evaluator.{p...}", "the classifier that watches the training"),
             ),
+            families=("ResNet",),
         ),
         Layout(
             title="BYOL or SimSiam",
@@ -281,6 +289,7 @@ BOLTS = Method(
                 drop("target_network.{key...}", "the target network: a copy"),
                 drop("predictor.{p...}", "the predictor"),
             ),
+            families=("ResNet",),
         ),
         Layout(
             title="MoCo",
@@ -298,6 +307,7 @@ BOLTS = Method(
                 drop("val_queue", "the negatives of validation, as version 0.5 and older keep them"),
                 drop("val_queue_ptr", "the negatives of validation, as version 0.5 and older keep them"),
             ),
+            families=("ResNet",),
         ),
         Layout(
             title="SwAV",
@@ -307,6 +317,7 @@ BOLTS = Method(
                 drop("model.prototypes.{p...}", "the prototypes"),
                 keep("model.{key...}", "{key...}"),
             ),
+            families=("ResNet",),
         ),
     ),
     pixels=None,

@@ -27,9 +27,15 @@ SPARK = Method(
                 drop("imn_s", "ImageNet's standard deviation, for pictures"),
                 drop("norm_black", "a black image, for pictures"),
             ),
+            families=("ResNet", "ConvNeXt"),
         ),
         Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
-        Layout(title="released ConvNeXt", sections=("",), rules=TRUNK),  # "official style" in README.md: no last norm
+        Layout(
+            title="released ConvNeXt",
+            sections=("",),
+            rules=TRUNK,
+            families=("ConvNeXt",),
+        ),  # "official style" in README.md: no last norm
     ),
 )
 
@@ -99,7 +105,12 @@ FCMAE = Method(
     paper="https://arxiv.org/abs/2301.00808",
     repository="facebookresearch/ConvNeXt-V2",
     layouts=(
-        Layout(title="released encoder", sections=("model",), rules=TRUNK),
+        Layout(
+            title="released encoder",
+            sections=("model",),
+            rules=TRUNK,
+            families=("ConvNeXt",),
+        ),
         Layout(
             title="training checkpoint, sparse",
             sections=("model",),
@@ -110,6 +121,7 @@ FCMAE = Method(
                 drop("pred.{p}", "the prediction of pixels"),
                 drop("mask_token", "the mask token"),
             ),
+            families=("ConvNeXt",),
         ),
     ),
     releases=tuple(

@@ -25,6 +25,7 @@ SIMSIAM = Method(
                 keep("encoder.{key...}", "{key...}"),
                 drop("predictor.{key...}", "the prediction head"),
             ),
+            families=("ResNet",),
         ),
     ),
     releases=(
@@ -51,6 +52,7 @@ BARLOWTWINS = Method(
                 drop("projector.{key...}", "the projector"),
                 drop("bn.{key...}", "the batch norm before the cross-correlation"),
             ),
+            families=("ResNet",),
         ),
         _BARE,
     ),
@@ -75,6 +77,7 @@ VICREG = Method(
             title="training checkpoint",
             sections=("model",),
             rules=(keep("backbone.{key...}", "{key...}"), drop("projector.{key...}", "the expander")),
+            families=("ResNet",),
         ),
         _BARE,
     ),
@@ -97,7 +100,12 @@ DINO = Method(
     paper="https://arxiv.org/abs/2104.14294",
     repository="facebookresearch/dino",
     layouts=(
-        Layout(title="training checkpoint, teacher", sections=("teacher",), rules=_DINO_RULES),
+        Layout(
+            title="training checkpoint, teacher",
+            sections=("teacher",),
+            rules=_DINO_RULES,
+            families=("ResNet", "ViT"),
+        ),
         replace(_BARE, families=("ResNet", "ViT")),
     ),
     releases=tuple(
@@ -124,7 +132,14 @@ DINO_STUDENT = Method(
     title="DINO, the student",
     paper=DINO.paper,
     repository=DINO.repository,
-    layouts=(Layout(title="training checkpoint, student", sections=("student",), rules=_DINO_RULES),),
+    layouts=(
+        Layout(
+            title="training checkpoint, student",
+            sections=("student",),
+            rules=_DINO_RULES,
+            families=("ResNet", "ViT"),
+        ),
+    ),
     guess=False,
 )
 
@@ -143,6 +158,7 @@ VICREGL = Method(
                 drop("projector.{key...}", "the expander"),
                 drop("classifier.{p}", "the classifier that watches the training"),
             ),
+            families=("ResNet", "ConvNeXt"),
         ),
         _BARE,
         Layout(
@@ -172,6 +188,7 @@ SCRL = Method(
             title="training checkpoint, online network",
             sections=("online_network_state_dict",),
             rules=(*under("encoder.", NUMBERED), drop("projector.{p...}", "the projector")),
+            families=("ResNet",),
         ),
     ),
     releases=tuple(
@@ -197,6 +214,7 @@ BYOL_YAOX12 = Method(
                 drop("target_network.{key...}", "the target network: a momentum copy"),
                 drop("predictor.{p...}", "the predictor"),
             ),
+            families=("ResNet",),
         ),
     ),
 )
@@ -239,6 +257,7 @@ SOCO = Method(
                 drop("queue", "the negatives, which are never used"),
                 drop("queue_ptr", "the negatives, which are never used"),
             ),
+            families=("ResNet",),
         ),
     ),
 )
@@ -257,6 +276,7 @@ SOCO_EMA = Method(
                 drop("neck.{p...}", "the feature pyramid"),
                 drop("head.{p...}", "the head over regions"),
             ),
+            families=("ResNet",),
         ),
     ),
     guess=False,
@@ -280,6 +300,7 @@ ORL = Method(
                 drop("local_intra_head.{key...}", "the head over regions of one image"),
                 drop("local_inter_head.{key...}", "the head over regions of two images"),
             ),
+            families=("ResNet",),
         ),
         Layout(  # tools/extract_backbone_weights.py
             title="extracted backbone",

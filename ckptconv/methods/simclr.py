@@ -15,6 +15,7 @@ SIMCLR_STHALLES = Method(
             title="training checkpoint",
             sections=("state_dict",),
             rules=(drop("backbone.fc.{p...}", "the projection head"), keep("backbone.{key...}", "{key...}")),
+            families=("ResNet",),
         ),
     ),
     pixels=UNIT,  # data_aug/contrastive_learning_dataset.py ends with ToTensor
@@ -30,6 +31,7 @@ SIMCLR_SPIJKERVET = Method(
             title="training checkpoint",
             sections=("",),
             rules=(keep("encoder.{key...}", "{key...}"), drop("projector.{p...}", "the projection head")),
+            families=("ResNet",),
         ),
     ),
     pixels=UNIT,  # simclr/modules/transformations/simclr.py ends with ToTensor
@@ -59,6 +61,7 @@ SIMCLR_ATANOV = Method(
                 keep("convnet.{key...}", "{key...}"),
                 drop("projection.{p...}", "the projection head"),
             ),
+            families=("ResNet",),
         ),
     ),
     pixels=UNIT,  # models/ssl.py: transforms end with ToTensor
@@ -74,6 +77,7 @@ SIMCLR_TONYLINS = Method(
             title="converted network",
             sections=("state_dict",),
             rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
         ),
     ),
     pixels=UNIT,  # README.md: without normalization, as the original models were trained
@@ -112,6 +116,7 @@ SIMCLRV2_SEPARIUS = Method(
                 *under("net.", _BLOCK),
                 drop("fc.{p}", "the classifier"),
             ),
+            families=("ResNet",),
         ),
     ),
     pixels=UNIT,  # verify.py: transforms end with ToTensor

@@ -74,7 +74,10 @@ ESVIT = Method(
             title="training checkpoint, teacher", sections=("teacher",), rules=_ESVIT_SWIN, families=("Swin",)
         ),
         Layout(  # wrapped twice, in ResNetWrapper and MultiCropWrapper: utils.py
-            title="training checkpoint, teacher, ResNet", sections=("teacher",), rules=_ESVIT_RESNET
+            title="training checkpoint, teacher, ResNet",
+            sections=("teacher",),
+            rules=_ESVIT_RESNET,
+            families=("ResNet",),
         ),
     ),
     releases=tuple(
@@ -119,7 +122,12 @@ ESVIT_STUDENT = Method(
     repository=ESVIT.repository,
     layouts=(
         Layout(title="training checkpoint, student", sections=("student",), rules=_ESVIT_SWIN, families=("Swin",)),
-        Layout(title="training checkpoint, student, ResNet", sections=("student",), rules=_ESVIT_RESNET),
+        Layout(
+            title="training checkpoint, student, ResNet",
+            sections=("student",),
+            rules=_ESVIT_RESNET,
+            families=("ResNet",),
+        ),
     ),
     guess=False,
     eps=ESVIT.eps,

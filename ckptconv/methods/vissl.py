@@ -61,6 +61,7 @@ VISSL = Method(
                 keep("base_model._feature_blocks.{key...}", "{key...}"),
                 drop("heads.{key...}", "the pretext task's heads"),
             ),
+            families=("ResNet",),
         ),
         Layout(  # trunks/vision_transformer.py has timm's names
             title="training checkpoint of a ViT",
@@ -106,6 +107,7 @@ VISSL_DINO = Method(
                 keep("momentum_teacher.trunk._feature_blocks.{key...}", "{key...}"),
                 *_DINO_HEADS,
             ),
+            families=("ResNet",),
         ),
         Layout(
             title="training checkpoint of a ViT, teacher",
