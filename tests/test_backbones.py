@@ -135,7 +135,7 @@ def test_targets() -> None:
         "Swin": ("mmdet", "official"),
         "MixMIM": ("mmdet", "official"),
         "ViT": ("vitdet", "mmpretrain", "timm"),
-        "BEiT": ("mmpretrain", "official"),
+        "BEiT": ("mmpretrain", "vitdet", "official"),
         "ConvNeXt": ("mmpretrain", "official"),
     }
     assert set(TARGETS) == {target for family in FAMILIES.values() for target in family.targets}

@@ -15,12 +15,14 @@ from torch.nn import functional
 import ckptconv
 from ckptconv import backbones
 from ckptconv.backbones.beit import Beit, read
+from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.methods.beit import BEIT_NAMES
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.spec import Section, TensorSpec
 from tests import pretrain
 from tests.specs import state
 from tests.test_vit import BASE
+from tests.test_vit import forward as plain_forward
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of mmpretrain, once a process
 
@@ -88,9 +90,27 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
     assert problem.text == f"{member.name} has no place in mmpretrain: {why} (--target official writes it all the same)"
 
 
-def test_vitdet_has_no_place_for_a_beit() -> None:
-    (problem,) = plan_of(state(PRETRAINED.entries()), "vitdet").problems
-    assert problem.text == "BEiT-B/16 has no place in vitdet: a BEiT can be written for mmpretrain, official"
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        *(
+            (
+                member,
+                (
+                    "its attention has biases of relative positions, which MMDetection's ViTDet has not in this form: "
+                    "--target mmpretrain has them"
+                ),
+            )
+            for member in (PRETRAINED, FINETUNED)
+        ),
+        (replace(ABSOLUTE, in_channels=1), "its patches take 1 channel: a detector feeds it 3"),
+        (replace(ABSOLUTE, absolute=False), "nothing tells the places of its patches"),
+    ],
+    ids=["shared table", "own tables", "channels", "no positions"],
+)
+def test_what_vitdet_has_no_place_for(member: Beit, why: str) -> None:
+    (problem,) = plan_of(state(member.entries()), "vitdet").problems
+    assert problem.text == f"{member.name} has no place in vitdet: {why} (--target official writes it all the same)"
 
 
 def test_a_vit_is_read_as_a_vit_and_a_beit_as_a_beit() -> None:
@@ -264,3 +284,19 @@ def test_pixels_of_beit_are_said_where_the_method_is_named(tmp_path: Path) -> No
         said = torch.load(tmp_path / "beit.pth", weights_only=True)["meta"]["ckptconv"]
         assert receipt.method.name == found
         assert (said["pixels"] and said["pixels"]["mean"]) == pixels
+
+
+@pytest.mark.parametrize("layer_scale", [True, False])
+def test_vitdet_computes_what_a_beit_without_tables_computes(layer_scale: bool, tmp_path: Path) -> None:
+    """EVA and CAE. ViTDet's blocks without windows and relative positions, which start at zero, are a plain ViT's."""
+    member = replace(TOY, shared=False, absolute=True, heads=1, layer_scale=layer_scale)
+    at = numbers(member)
+    torch.save({"model": {**at, "mask_token": torch.ones(1, 1, 64)}}, tmp_path / "source.pth")
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", "eva", for_target="vitdet")
+    loaded = torch.load(tmp_path / "vit.pth", weights_only=True)["model"]
+    plain = VisionTransformer(64, 3, 128, 8, 16, cls=False, norm=False)
+    assert {name: tuple(tensor.shape) for name, tensor in loaded.items()} == dict(plain.entries())
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(7))
+    wanted = forward(at, images, member)
+    found = plain_forward({**loaded, **{k: at[k] for k in ("cls_token", "norm.weight", "norm.bias")}}, images, heads=1)
+    assert (found - wanted).abs().max() < 1e-5

@@ -20,6 +20,7 @@ from ckptconv.ops import (
     Over,
     Permute,
     Reshape,
+    apart,
     cast,
     chain,
     compose,
@@ -174,6 +175,18 @@ def test_numbers_that_are_none_scale_nothing() -> None:
         scale().apply([np.ones((2, 2), "<f4"), np.array([1, np.nan], "<f4")])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(5,), (5, 3)], ids=str)
+def test_apart_puts_zeros_between_as_beits_attention_does(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, value = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
+    arrays = [p.view(torch.uint16).numpy() if dtype == torch.bfloat16 else p.numpy() for p in (query, value)]
+    found = torch.from_numpy(apart().apply(arrays)).view(dtype)
+    assert torch.equal(found, torch.cat((query, torch.zeros_like(value), value)))
+    known = DTYPES[str(dtype).removeprefix("torch.")]
+    assert apart().spec([TensorSpec(shape, known)] * 2) == TensorSpec(tuple(found.shape), known)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
     size = DTYPES[dtype].itemsize
@@ -210,6 +223,9 @@ def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
         (regroup(0, (1, 1)), [(4,)], "regroup(axis=0, order=(1, 1)) does not suit float32 [4]"),
         (scale(), [(3, 2), (2,)], "scale the rows does not suit float32 [3, 2] and float32 [2]"),
         (scale(), [(3, 2)], "scale the rows does not suit float32 [3, 2]"),
+        (apart(), [(2,), (3,)], "join with zeros between does not suit float32 [2] and float32 [3]"),
+        (apart(), [(), ()], "join with zeros between does not suit float32 [] and float32 []"),
+        (apart(), [(2,)] * 3, "join with zeros between does not suit float32 [2] and float32 [2] and float32 [2]"),
         (Over(permute(1), (concat(0),), (2,)), [(2,), (3,)], "permute(1,) does not suit float32 [5]"),
     ],
 )

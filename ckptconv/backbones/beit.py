@@ -2,7 +2,8 @@
 
 Source of names and shapes: microsoft/unilm, `beit/modeling_pretrain.py` and `beit/modeling_finetune.py`; CAE's encoder
 (`models/modeling_cae_helper.py`) is one with absolute positions. The table of relative positions is shared by all
-blocks in pre-training, and each block's own in fine-tuning. MMPretrain's `BEiTViT` (1.2.0) holds either.
+blocks in pre-training, and each block's own in fine-tuning. MMPretrain's `BEiTViT` (1.2.0) holds either. One that has
+no such table is a plain ViT whose keys' bias is zero: MMDetection's ViTDet holds it (see vit.py for its names).
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from dataclasses import dataclass, replace
 from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family
 from ckptconv.backbones.resizing import POSITIONS, Change, Places, Size
+from ckptconv.backbones.vit import VITDET_FRESH, folded
 from ckptconv.backbones.votes import most_common
-from ckptconv.rules import Rule, keep
+from ckptconv.ops import apart
+from ckptconv.rules import Rule, drop, fuse, keep
 from ckptconv.spec import StateSpec
 
 _SIZES = {(192, 12): "Ti", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1408, 40): "g"}
 _HEADS = {1408: 16}  # EVA's; elsewhere a head has 64 channels
 _IMAGE = 224
+_OFFICIAL = "official"
 _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
 
 
@@ -108,16 +112,36 @@ class Beit:
         }
 
     def obstacle(self, target: str) -> str:
-        if target != "mmpretrain":
+        if target == _OFFICIAL:
             return ""
         if self.in_channels != 3:
             return f"its patches take {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
+        if target == "vitdet":
+            if self.shared or self.own:
+                return (
+                    "its attention has biases of relative positions, which MMDetection's ViTDet has not in this form: "
+                    "--target mmpretrain has them"
+                )
+            return "" if self.absolute else "nothing tells the places of its patches"
         if self.shared and self.own:
             return "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other"
         return ""
 
     def dialect(self, target: str) -> Dialect:
+        if target == "vitdet":
+            return Dialect(self._vitdet(), section="model", fresh=VITDET_FRESH)
         return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
+
+    def _vitdet(self) -> tuple[Rule, ...]:
+        parts = (("attn.proj", "gamma_1"), ("mlp.fc2", "gamma_2")) if self.layer_scale else ()
+        biases = (fuse(("blocks.{i}.attn.q_bias", "blocks.{i}.attn.v_bias"), "blocks.{i}.attn.qkv.bias", apart()),)
+        return (
+            drop("cls_token", "ViTDet has no class token; its place in pos_embed stays"),
+            drop("norm.{p}", "the norm after the last block, where ViTDet has none"),
+            *(biases if self.qv_bias else ()),
+            *folded(parts),
+            keep("{key...}", "{key...}"),
+        )
 
 
 _MMPRETRAIN: tuple[Rule, ...] = (
@@ -191,4 +215,4 @@ def resize(network: Beit, size: Size) -> tuple[Beit, tuple[Change, ...]]:
     return replace(network, patch=size.patch or network.patch, grid=grids[0] if grids else network.grid), changes
 
 
-FAMILY = Family(name="BEiT", read=read, targets=("mmpretrain", "official"), resize=resize)
+FAMILY = Family(name="BEiT", read=read, targets=("mmpretrain", "vitdet", _OFFICIAL), resize=resize)

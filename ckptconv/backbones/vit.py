@@ -12,7 +12,7 @@ out, so its rows and biases hold it exactly. MMPretrain's `VisionTransformer` (1
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
@@ -37,6 +37,18 @@ _HEADS = {1280: 16, 1408: 16, 4096: 32}  # MAE's, I-JEPA's and DINOv3's; elsewhe
 _IMAGE = 224  # of nearly every pre-training, where no positions tell
 
 VITDET_FRESH = ("blocks.{i}.attn.rel_pos_h", "blocks.{i}.attn.rel_pos_w")
+
+
+def folded(parts: Iterable[tuple[str, str]]) -> tuple[Rule, ...]:
+    """Rules that multiply the rows of a layer by the scales after it: pairs of names in a block, layer and scales."""
+    return tuple(
+        rule
+        for layer, scales in parts
+        for rule in (
+            keep(f"blocks.{{i}}.{layer}.{{p}}", f"blocks.{{i}}.{layer}.{{p}}", scale(), by=[f"blocks.{{i}}.{scales}"]),
+            drop(f"blocks.{{i}}.{scales}", f"folded into {layer}, which ViTDet has"),
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -191,25 +203,11 @@ class VisionTransformer:
         return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
 
     def _vitdet(self) -> tuple[Rule, ...]:
-        folded: tuple[Rule, ...] = ()
-        if self.layer_scale:
-            folded = tuple(
-                rule
-                for layer, gamma in (("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma"))
-                for rule in (
-                    keep(
-                        f"blocks.{{i}}.{layer}.{{p}}",
-                        f"blocks.{{i}}.{layer}.{{p}}",
-                        scale(),
-                        by=[f"blocks.{{i}}.{gamma}"],
-                    ),
-                    drop(f"blocks.{{i}}.{gamma}", f"folded into {layer}, which ViTDet has"),
-                )
-            )
+        parts = (("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma")) if self.layer_scale else ()
         return (
             drop("cls_token", "ViTDet has no class token; its place in pos_embed stays"),
             drop("norm.{p}", "the norm after the last block, where ViTDet has none"),
-            *folded,
+            *folded(parts),
             keep("{key...}", "{key...}"),
         )
 

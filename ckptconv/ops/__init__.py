@@ -9,10 +9,11 @@ from __future__ import annotations
 from ckptconv.ops.arithmetic import Cast, Scale, cast, scale
 from ckptconv.ops.composing import Over, chain, compose
 from ckptconv.ops.interface import Op, OpError
-from ckptconv.ops.moving import Concat, Permute, Regroup, Reshape, concat, permute, regroup, reshape
+from ckptconv.ops.moving import Apart, Concat, Permute, Regroup, Reshape, apart, concat, permute, regroup, reshape
 from ckptconv.ops.resizing import ResizeGrid, ResizePatch, resize_grid, resize_patch
 
 __all__ = [
+    "Apart",
     "Cast",
     "Concat",
     "Op",
@@ -24,6 +25,7 @@ __all__ = [
     "ResizeGrid",
     "ResizePatch",
     "Scale",
+    "apart",
     "cast",
     "chain",
     "compose",

@@ -45,6 +45,28 @@ class Concat(Op):
 
 
 @dataclass(frozen=True)
+class Apart(Op):
+    """Join two tensors of one shape along their first axis, with as many zeros between them."""
+
+    arity: ClassVar[int] = 0
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        first = parts[0]
+        if len(parts) != 2 or parts[1] != first or not first.shape:
+            raise OpError(f"{self} does not suit {' and '.join(map(str, parts))}")
+        return TensorSpec((3 * first.shape[0], *first.shape[1:]), first.dtype)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        import numpy as np
+
+        first, last = parts
+        return np.concatenate((first, np.zeros_like(first), last))
+
+    def __str__(self) -> str:
+        return "join with zeros between"
+
+
+@dataclass(frozen=True)
 class Permute(Op):
     """Reorder the axes: axis i of the result is axis ``axes[i]`` of the source."""
 
@@ -127,6 +149,10 @@ class Regroup(Op):
 
 def concat(axis: int) -> Concat:
     return Concat(axis)
+
+
+def apart() -> Apart:
+    return Apart()
 
 
 def permute(*axes: int) -> Permute:
