@@ -19,7 +19,7 @@ from ckptconv.identify import choose, rank
 from ckptconv.methods import METHODS
 from ckptconv.planning import Options
 from ckptconv.remap import remap_state_dict
-from ckptconv.spec import Section, TensorSpec
+from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.cases import Case, case
 
 AUTO = Options()
@@ -156,6 +156,35 @@ def test_numpy_arrays_in_a_torch_file_are_tensors(zipped: bool, tmp_path: Path) 
     assert set(written) == set(own.kept)
     for target, (source,) in own.kept.items():
         assert np.array_equal(written[target].numpy(), arrays[source]), target
+
+
+@pytest.mark.parametrize("name", ["msn_vits16", "ijepa_vith14"])
+def test_of_two_encoders_with_the_same_names_the_first_is_not_taken(name: str) -> None:
+    """MSN and I-JEPA save the trained encoder before its average, MSN a bare tensor beside both."""
+    own = case(name)
+    target = own.sections["target_encoder"]
+    prototypes = {"prototypes": TensorSpec((1024, 256), DTYPES["float32"])}
+    sections = {"": Section(prototypes, {}), "encoder": target, "target_encoder": target}
+    match = choose(sections, "auto", own.options)
+    assert (match.method.name, match.plan.section) == (own.method, "target_encoder")
+
+
+def test_a_released_fcmae_file_is_not_undone_twice() -> None:
+    """The authors' remap_checkpoint_keys, run on what it wrote, gives gammas of six axes."""
+    match = choose(case("fcmae_atto_released").sections, "fcmae", AUTO)
+    assert match.plan.layout == "released encoder"
+    gammas = [move.spec.shape for move in match.plan.moves if move.target.endswith("grn.gamma")]
+    assert len(gammas) == 12
+    assert {len(shape) for shape in gammas} == {1}  # MMPretrain's
+
+
+def test_a_norm_that_is_saved_twice_is_not_renamed_into_another() -> None:
+    """MMPretrain's script turns every `norm` into `norm3`, DINOv3's `norms.3`, too."""
+    plan = choose(case("dinov3_convnext_t_released").sections, "dinov3", AUTO).plan
+    assert {move.target: move.sources for move in plan.moves if ".norm3" in move.target} == {
+        f"backbone.norm3.{p}": (f"norm.{p}",) for p in ("weight", "bias")
+    }
+    assert {gone.source for gone in plan.dropped} == {"norms.3.weight", "norms.3.bias"}
 
 
 # -- networks that are nearly known -----------------------------------------------------------------------------------
