@@ -419,6 +419,9 @@ def test_mixmim_is_refused_with_the_reason_and_written_in_its_own_names() -> Non
     )
     with pytest.raises(UnidentifiedError, match="the nearest is mixmim:"):
         choose(mixmim.sections, "auto", Options())
+    with pytest.raises(UnidentifiedError, match="the nearest is mmselfsup:") as caught:
+        choose(case("mmselfsup_mixmim_base").sections, "auto", Options())
+    assert said in caught.value.message
     names = {k: v for k, v in mixmim.tensors.items() if k != "absolute_pos_embed"}
     with pytest.raises(IncompletePlanError) as caught:
         choose({"model": Section(names, {})}, "mixmim", Options(target="official"))

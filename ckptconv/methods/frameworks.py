@@ -5,7 +5,7 @@ from __future__ import annotations
 from ckptconv.methods import naming_convnext, naming_vit
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
-from ckptconv.methods.naming_swin import MM_SWIN, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
+from ckptconv.methods.naming_swin import MM_MIXMIM, MM_SWIN, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
 from ckptconv.rules import Rule, drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
@@ -93,6 +93,12 @@ MMSELFSUP = Method(
                 drop("head.{key...}", "the head: a classifier"),
             ),
             families=("Swin",),
+        ),
+        Layout(
+            title="training checkpoint of a MixMIM",
+            sections=("state_dict",),
+            rules=(*under("backbone.", MM_MIXMIM), drop("neck.{key...}", "the neck: a projector, or a decoder")),
+            families=("MixMIM",),
         ),
         Layout(
             title="training checkpoint of a vision transformer",

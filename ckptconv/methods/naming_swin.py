@@ -44,6 +44,24 @@ MM_SWIN: tuple[Rule, ...] = (
 """mmpretrain/models/backbones/swin_transformer.py: nn.Unfold merges patches, and the last stage's output is normed.
 Masks are in files of mmcls older than the third version of that class."""
 
+_UNFOLDED = (
+    keep("layers.{s}.downsample.reduction.{p}", "layers.{s}.downsample.reduction.{p}", regroup(1, _ROWS_FIRST, True)),
+    keep("layers.{s}.downsample.norm.{p}", "layers.{s}.downsample.norm.{p}", regroup(0, _ROWS_FIRST, True)),
+)
+MM_MIXMIM: tuple[Rule, ...] = (
+    *SWIN_INDEX,
+    keep("patch_embed.projection.{p}", "patch_embed.proj.{p}"),
+    keep("patch_embed.norm.{p}", "patch_embed.norm.{p}"),
+    keep("absolute_pos_embed", "absolute_pos_embed"),
+    keep("layers.{s}.blocks.{b}.attn.{key...}", "layers.{s}.blocks.{b}.attn.{key...}"),
+    keep("layers.{s}.blocks.{b}.ln{n}.{p}", "layers.{s}.blocks.{b}.norm{n}.{p}"),
+    keep("layers.{s}.blocks.{b}.ffn.layers.0.0.{p}", "layers.{s}.blocks.{b}.mlp.fc1.{p}"),
+    keep("layers.{s}.blocks.{b}.ffn.layers.1.{p}", "layers.{s}.blocks.{b}.mlp.fc2.{p}"),
+    *_UNFOLDED,
+    keep("norm.{p}", "norm.{p}"),
+)
+"""mmpretrain/models/backbones/mixmim.py, undone as in its tools/model_converters/mixmim_to_mmpretrain.py."""
+
 _HF = "encoder.layers.{s}.blocks.{b}."
 _OWN = "layers.{s}.blocks.{b}."
 TRANSFORMERS_SWIN: tuple[Rule, ...] = (
