@@ -78,12 +78,22 @@ def rank(sections: Sections, methods: Iterable[Method], options: Options) -> lis
     return sorted(found, key=lambda pair: _badness(pair[1]))
 
 
-def identify(sections: Sections, methods: Iterable[Method], options: Options) -> Match:
-    """The method that explains the file. Raises UnidentifiedError if none does, or several differ."""
-    ranked = rank(sections, [m for m in methods if m.guess], options)
+def explaining(sections: Sections, methods: Iterable[Method], options: Options) -> list[tuple[Method, Plan]]:
+    """Every method that explains the file, those that may be guessed first.
+
+    Raises UnidentifiedError if none does, and UnreadableError for a file without tensors by name.
+    """
+    _require_tensors(sections)
+    ranked = rank(sections, methods, options)
     complete = [(m, p) for m, p in ranked if p.complete]
     if not complete:
-        raise _nothing_fits(ranked, sections)
+        raise _nothing_fits([(m, p) for m, p in ranked if m.guess], sections)
+    return sorted(complete, key=lambda pair: not pair[0].guess)
+
+
+def identify(sections: Sections, methods: Iterable[Method], options: Options) -> Match:
+    """The method that explains the file. Raises UnidentifiedError if none does, or several differ."""
+    complete = explaining(sections, [m for m in methods if m.guess], options)
     method, plan = complete[0]
     others = [(m, p) for m, p in complete[1:] if not p.same_as(plan)]
     if others:
@@ -125,13 +135,17 @@ def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> Unid
     raise AssertionError("a plan without problems is complete")
 
 
+def _require_tensors(sections: Sections) -> None:
+    if not sections:
+        raise UnreadableError("the file holds no tensors by name", "A state dict maps names to tensors.")
+
+
 def choose(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
     """The match for 'auto', a method's name, a Method or rules. Raises VerdictError if none fits.
 
     A named method that does not fit is refused with the one that does, if there is one.
     """
-    if not sections:
-        raise UnreadableError("the file holds no tensors by name", "A state dict maps names to tensors.")
+    _require_tensors(sections)
     if options.section is not None and section_at(sections, options.section) is None:
         raise UsageError(f"there is no section '{options.section}'", f"Sections: {some(map(repr, fold(sections)), 8)}.")
     known = registry.methods(options.methods).values() if method == "auto" else ()

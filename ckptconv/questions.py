@@ -11,7 +11,7 @@ from ckptconv.errors import UsageError
 from ckptconv.folding import fold, place
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.source import Transfer
-from ckptconv.identify import nearest, rank
+from ckptconv.identify import explaining, nearest, rank
 from ckptconv.methods.interface import Method, Release
 from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
 from ckptconv.planning import Plan
@@ -23,7 +23,10 @@ from ckptconv.spec import Section, TensorSpec
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a method explains a file: completely, or with how many problems, the first of which is shown."""
+    """How well a method explains a file: completely, or with how many problems, the first of which is shown.
+
+    ``guess`` is False for a method that is found by name only, ``backbone`` the network that is kept, '' for none.
+    """
 
     method: str
     layout: str
@@ -31,6 +34,21 @@ class Fit:
     complete: bool
     problems: int
     first: str
+    backbone: str
+    guess: bool
+
+
+def _fit(found: Method, plan: Plan) -> Fit:
+    return Fit(
+        method=found.name,
+        layout=plan.layout,
+        section=plan.section,
+        complete=plan.complete,
+        problems=len(plan.problems),
+        first=plan.problems[0].text if plan.problems else "",
+        backbone=plan.backbone.name if plan.backbone else "",
+        guess=found.guess,
+    )
 
 
 @dataclass(frozen=True)
@@ -54,10 +72,7 @@ def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
     found = find(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
         known = [m for m in methods(options.methods).values() if m.guess]
-        fits = [
-            Fit(m.name, p.layout, p.section, p.complete, len(p.problems), p.problems[0].text if p.problems else "")
-            for m, p in rank(checkpoint.sections, known, options)
-        ]
+        fits = [_fit(m, p) for m, p in rank(checkpoint.sections, known, options)]
         sections = _as_explained(checkpoint.sections, [fit.section for fit in fits if fit.complete])
         return Inspection(
             path=found.label,
@@ -80,6 +95,30 @@ def _as_explained(sections: Mapping[str, Section], explained: Iterable[str]) -> 
             outside = {p: s for p, s in sections.items() if root and p != root and not p.startswith(f"{root}.")}
             return {**outside, path: whole}
     return sections
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The methods whose rules explain a file, those that may be guessed first."""
+
+    path: str
+    format: str
+    size: int
+    fits: tuple[Fit, ...]
+    transfers: tuple[Transfer, ...] = ()
+
+
+def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetching | None = None) -> Fitting:
+    """Which methods explain a file, those included that `auto` never guesses. Reads names and shapes only.
+
+    Raises UnidentifiedError, with the nearest method and what it leaves, if none does.
+    """
+    options = options_of((), "", None, None, rules)
+    found = find(source, fetching or Fetching(), options.methods)
+    with open_checkpoint(found.path) as checkpoint:
+        known = methods(options.methods).values()
+        fits = tuple(_fit(m, p) for m, p in explaining(checkpoint.sections, known, options))
+        return Fitting(found.label, checkpoint.format, checkpoint.size, fits, checkpoint.transfers)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import typer
 
 from ckptconv._version import __version__
 from ckptconv.backbones import TARGETS
+from ckptconv.errors import UsageError
 
 app = typer.Typer(
     name="ckptconv",
@@ -160,7 +161,13 @@ def methods(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.", show_default=False)
     ] = None,
+    fits: Annotated[
+        str | None,
+        typer.Option("--fits", metavar="SRC", help="Those whose rules explain SRC. Exit 1 if none does."),
+    ] = None,
     rules: Rules = None,
+    whole: Whole = False,
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """List the methods: built in, from other packages (entry points `ckptconv.methods`), and from --rules.
@@ -169,8 +176,18 @@ def methods(
     {drop = "head.{key...}", why = "the head"}]. {x} is one segment of a dotted name, {x...} one or more.
     """
     from ckptconv import questions
-    from ckptconv.cli import render_methods
+    from ckptconv.cli import render_methods, render_sources
 
+    if fits is not None:
+        if name is not None:
+            raise UsageError(
+                "a method's NAME and --fits are two questions",
+                f"Whether {name} fits: ckptconv convert --dry-run --selfsup {name} SRC DST",
+            )
+        with render_sources.fetching(whole, cache_dir) as fetching:
+            found = questions.fitting(fits, rules=rules, fetching=fetching)
+        render_methods.fitting(found, as_json)
+        return
     if name is None:
         render_methods.methods(questions.known_methods(rules), as_json)
         return

@@ -130,7 +130,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     backbone = plan.backbone
     assert backbone is not None
     row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
-    _fetched(done.transfers, done.checksums)
+    fetched(done.transfers, done.checksums)
     own = done.release in [release.name for release in done.method.releases]
     how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
     row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
@@ -160,7 +160,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
         row("next", f"ckptconv emit-config {shlex.quote(done.target)}{base} -o {out}")
 
 
-def _fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None:
+def fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None:
     """How files came here and what was verified of them, a line each."""
     for moved in transfers:
         if not moved.requests:
@@ -234,7 +234,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         dump("inspect", _inspection_data(found))
         return
     row("file", f"{found.path} ({found.format}, {size(found.size)})")
-    _fetched(found.transfers)
+    fetched(found.transfers)
     if found.named:
         row("names", f"{', '.join(found.named)} (none of them was imported or called)")
     for path, names in fold(found.sections).items():

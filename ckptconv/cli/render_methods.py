@@ -1,4 +1,4 @@
-"""What `methods` prints: the table of methods, and one of them in full."""
+"""What `methods` prints: the table of methods, one of them in full, and those that explain a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ckptconv.cli import render
 from ckptconv.folding import fold, place
 from ckptconv.methods.interface import Layout, Method
+from ckptconv.questions import Fitting
 from ckptconv.rules import Drop, Keep, Rule
 from ckptconv.sections import BELOW
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.recipes import Recipe
 
 _WIDTH = 80
+_NEVER_GUESSED = "* never guessed by auto: ask for it with --selfsup\n"
 
 
 def methods(known: Iterable[Method], as_json: bool) -> None:
@@ -32,7 +34,7 @@ def methods(known: Iterable[Method], as_json: bool) -> None:
         name = m.name if m.guess else f"{m.name}*"
         for i, line in enumerate([*_wrapped(m.title, width - margin), *_wrapped(_summary(m), width - margin)]):
             render.row("" if i else name, line, margin - 1)
-    render.text("* never guessed by auto: ask for it with --selfsup\n")
+    render.text(_NEVER_GUESSED)
     render.text("One in full, with its paper, rules and files: ckptconv methods NAME\n")
 
 
@@ -65,6 +67,27 @@ def method(m: Method, published: Iterable[Recipe], as_json: bool) -> None:
     for i, row in enumerate(published):
         compared = "" if row.digest else ", another framework's"
         render.row("" if i else "COCO AP", f"box {row.box:g}, mask {row.mask:g}: {row.title} ({row.source}{compared})")
+
+
+def fitting(found: Fitting, as_json: bool) -> None:
+    """The methods that explain a file, a line each."""
+    if as_json:
+        data = {
+            "path": found.path,
+            "format": found.format,
+            "bytes": found.size,
+            "fetched": [vars(transfer) for transfer in found.transfers],
+            "fits": [vars(fit) for fit in found.fits],
+        }
+        render.dump("methods", data)
+        return
+    render.row("file", f"{found.path} ({found.format}, {render.size(found.size)})")
+    render.fetched(found.transfers)
+    for i, fit in enumerate(found.fits):
+        name = fit.method if fit.guess else f"{fit.method}*"
+        render.row("" if i else "fits", f"{name}: {fit.backbone}, from {place(fit.section)} ({fit.layout})")
+    if not all(fit.guess for fit in found.fits):
+        render.text(_NEVER_GUESSED)
 
 
 def networks(m: Method) -> tuple[str, ...]:
