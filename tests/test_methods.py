@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 import ckptconv
-from ckptconv.backbones.resnet import ResNet
+from ckptconv.backbones import FAMILIES
 from ckptconv.identify import choose
 from ckptconv.methods import CLIP, HALF, IMAGENET, METHODS, UNIT
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.planning import Options
 from ckptconv.rules import Drop, Fuse, Keep
-from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.wrappers import INNER, OUTER
-from tests.cases import cases
+from tests import released
 
 PACKAGE = Path(ckptconv.__file__).parent
 each = pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -148,7 +147,13 @@ PRINTED = {
         for name in ("resnet50", "deitsmall16", "deitsmall8", "vitbase16", "vitbase8")
         for full in ("", "_full_checkpoint")
     }
-    | {f"{FB}dino/example_runs_logs/dino_rn50_checkpoint.pth": ""},
+    | {
+        f"{FB}dino/{path}.pth": ""
+        for path in (
+            "example_runs_logs/dino_rn50_checkpoint",
+            "dino_vitsmall16_googlelandmark_pretrain/dino_vitsmall16_googlelandmark_pretrain",
+        )
+    },
     "mae": {
         f"{FB}mae/pretrain/mae_pretrain_vit_base.pth": "8cad7c",
         f"{FB}mae/pretrain/mae_pretrain_vit_large.pth": "b8b06e",
@@ -157,13 +162,14 @@ PRINTED = {
         f"{FB}mae/visualize/mae_visualize_vit_large_ganloss.pth": "",
     },
     "beit": {
-        f"https://unilm.blob.core.windows.net/beit/beit_{size}_patch16_224_pt22k.pth": "" for size in ("base", "large")
+        f"https://github.com/addf400/files/releases/download/v1.0/beit_{size}_patch16_224_pt22k.pth": ""
+        for size in ("base", "large")
     },
     "eva": {  # printed as the pages of these files
         f"https://huggingface.co/BAAI/EVA/resolve/main/{name}.pt": "" for name in ("eva_psz14", "eva_psz14to16")
     },
     "beitv2": {
-        f"https://conversationhub.blob.core.windows.net/beit-share-public/beitv2/beitv2_{size}_patch16_224_pt1k.pth": ""
+        f"https://github.com/addf400/files/releases/download/BEiT-v2/beitv2_{size}_patch16_224_pt1k.pth": ""
         for size in ("base", "large")
     },
     "data2vec": {
@@ -229,7 +235,7 @@ PRINTED = {
         "https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_200ep.pth.tar": "",
     },
     "scrl": {
-        f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth": ""
+        f"https://twg.kakaocdn.net/brainrepo/scrl/{name}.pth": ""
         for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
     },
     "obow": {
@@ -301,7 +307,7 @@ def test_a_release_has_a_name_of_its_own() -> None:
     releases = [release for m in METHODS for release in m.releases]
     assert [n for n, count in Counter(r.name for r in releases).items() if count > 1] == []
     assert [u for u, count in Counter(r.url for r in releases).items() if count > 1] == []
-    assert all(re.fullmatch(r"https?://[\w./~-]+", r.url) for r in releases)
+    assert all(re.fullmatch(r"https://[\w./~-]+", r.url) for r in releases)  # http is refused
     assert all(re.fullmatch(r"([0-9a-f]{6,32})?", r.md5) for r in releases)
     assert all(re.fullmatch(r"([0-9a-f]{8,64})?", r.sha256) for r in releases)
 
@@ -311,45 +317,55 @@ def test_every_release_is_among_those_that_were_read_off() -> None:
     assert {m.name for m in METHODS if m.releases} == {*PRINTED} | zoo
 
 
-RESNETS = {  # blocks, bottleneck: what the papers call these networks
-    "ResNet-18": ((2, 2, 2, 2), False),
-    "ResNet-50": ((3, 4, 6, 3), True),
-    "ResNet-101": ((3, 4, 23, 3), True),
-    "ResNet-200": ((3, 24, 36, 3), True),
-}
-
-
-def network_of(backbone: str) -> ResNet:
-    name, _, width = backbone.partition(", width x")
-    blocks, bottleneck = RESNETS[name]
-    planes = 64 * int(width or 1)
-    return ResNet(blocks, bottleneck, planes, planes, planes, groups=1, stem_kernel=7, in_channels=3)
-
-
 @pytest.mark.parametrize(
-    ("method", "release"),
-    [(m, r) for m in METHODS for r in m.releases if r.backbone.startswith("ResNet")],
-    ids=lambda x: getattr(x, "name", ""),
+    ("method", "release"), [(m, r) for m in METHODS for r in m.releases], ids=lambda x: getattr(x, "name", "")
 )
 def test_a_release_s_network_is_what_its_method_finds(method: Method, release: Release) -> None:
-    """In a file of its method's layout: names as in a case, the network's own shapes."""
-    case = next(c for c in cases() if c.method == method.name and c.kept and c.target is None)
-    entries = network_of(release.backbone).entries()
-    prefix = case.kept["bn1.weight"][0].removesuffix("bn1.weight")
-    names = {name: case.kept[name][0] if name in case.kept else f"{prefix}{name}" for name in entries}
-    tensors = {name: case.tensors[name] for name in case.dropped if name in case.tensors}
-    for name, shape in entries.items():
-        tensors[names[name]] = TensorSpec(shape, DTYPES["float32" if shape else "int64"])
-    sections = {case.section: Section(tensors, case.others)}
-    match = choose(sections, method, Options(target="torchvision"))
-    assert match.plan.backbone is not None
-    assert (match.plan.backbone.name, len(match.plan.moves)) == (release.backbone, len(entries))
+    """In a file of each of its method's layouts: names as in the cases, the network's own shapes."""
+    kind = released.said(release.backbone)["kind"]
+    layouts = released.written(method, kind) or [released.elsewhere(method, released.network(release.backbone))]
+    known = [
+        (layout, wanted) for layout in layouts if layout.has(wanted := released.network(release.backbone, layout.like))
+    ]
+    assert known
+    for layout, wanted in known:
+        plan = choose(layout.file(wanted), method, Options(target=FAMILIES[kind].targets[-1])).plan
+        assert plan.backbone is not None
+        assert plan.backbone.name == release.backbone
+        entries = wanted.entries()
+        assert {m.target: m.spec.shape for m in plan.moves} == {
+            n: s for n, s in entries.items() if n not in plan.absent
+        }
+        assert all(wanted.optional(name) for name in plan.absent)
 
 
-def test_a_release_of_a_method_for_resnets_says_which() -> None:
-    for method in METHODS:
-        if all(layout.families == ("ResNet",) for layout in method.layouts):
-            assert all(release.backbone for release in method.releases), method.name
+def expanded(pattern: str) -> list[str]:
+    """What a shell makes of `{a,b}`."""
+    found = re.fullmatch(r"(.*?)\{([^{}]*)\}(.*)", pattern)
+    if found is None:
+        return [pattern]
+    return [text for word in found[2].split(",") for text in expanded(f"{found[1]}{word}{found[3]}")]
+
+
+def collected() -> dict[str, str]:
+    """Networks by address, of a list that was put together without a look at the table."""
+    lines = (Path(__file__).parent / "addresses.txt").read_text("utf-8").splitlines()
+    said = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+    found = [(url, network) for network, _, pattern in said for url in expanded(pattern)]
+    assert len(found) == len(dict(found))
+    return dict(found)
+
+
+def test_every_address_that_was_collected_is_a_release_of_that_network() -> None:
+    known = {release.url: release.backbone for m in METHODS for release in m.releases}
+    assert {url: known.get(url) for url in collected()} == collected()
+    assert len(collected()) == 130
+
+
+def test_every_release_says_its_network_and_none_gets_lost() -> None:
+    releases = [release for m in METHODS for release in m.releases]
+    assert all(release.backbone for release in releases)
+    assert len(releases) >= 188
 
 
 # -- the table is data, and the only place that knows a method ---------------------------------------------------------
@@ -374,6 +390,7 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
     }  # --strip-prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
     allowed |= {("doctor.py", "torchvision"), ("probe.py", "torchvision")}  # a package
+    allowed |= {("addresses.py", "torchvision")}  # a scheme of mmengine's
     allowed |= {("recipes.py", name) for name in known}  # a table, too: of published rows
     found = {
         (path.name, node.value)

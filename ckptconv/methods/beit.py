@@ -10,7 +10,8 @@ from ckptconv.methods.interface import CLIP, HALF, Layout, Method, Release
 from ckptconv.rules import drop, keep
 
 _FB = "https://dl.fbaipublicfiles.com/"
-_UNILM = "https://conversationhub.blob.core.windows.net/beit-share-public/"
+_FILES = "https://github.com/addf400/files/releases/download/"  # the blobs of older READMEs want a signature by now
+_SIZES = (("base", "BEiT-B/16"), ("large", "BEiT-L/16"))
 
 _MASK = drop("mask_token", "what stands for hidden patches")
 _PRETRAINED = (
@@ -38,11 +39,8 @@ BEIT = Method(
     layouts=_PRETRAINED,
     pixels=HALF,  # README.md of beit/: 0.5 and 0.5, but on ImageNet-1k
     releases=tuple(
-        Release(
-            f"beit_{size}_patch16_224_pt22k",
-            f"https://unilm.blob.core.windows.net/beit/beit_{size}_patch16_224_pt22k.pth",
-        )
-        for size in ("base", "large")
+        Release(f"beit_{size}_patch16_224_pt22k", f"{_FILES}v1.0/beit_{size}_patch16_224_pt22k.pth", backbone=backbone)
+        for size, backbone in _SIZES
     ),
     guess=False,  # the names are data2vec's, too
 )
@@ -66,8 +64,10 @@ BEITV2 = Method(
         ),
     ),
     releases=tuple(
-        Release(f"beitv2_{size}_patch16_224_pt1k", f"{_UNILM}beitv2/beitv2_{size}_patch16_224_pt1k.pth")
-        for size in ("base", "large")
+        Release(
+            f"beitv2_{size}_patch16_224_pt1k", f"{_FILES}BEiT-v2/beitv2_{size}_patch16_224_pt1k.pth", backbone=backbone
+        )
+        for size, backbone in _SIZES
     ),
 )
 
@@ -78,8 +78,13 @@ DATA2VEC = Method(
     repository="facebookresearch/data2vec_vision",
     layouts=_PRETRAINED,
     releases=tuple(
-        Release(f"data2vec_vision_{name}", f"{_FB}fairseq/data2vec/data2vec_vision/{name}/checkpoint-799.pth")
-        for name in ("base_800", "large_800", "large_1600")
+        Release(
+            f"data2vec_vision_{size}_{epochs}",
+            f"{_FB}fairseq/data2vec/data2vec_vision/{size}_{epochs}/checkpoint-799.pth",
+            backbone=backbone,
+        )
+        for size, backbone in _SIZES
+        for epochs in ((800,) if size == "base" else (800, 1600))
     ),
     guess=False,  # the names are BEiT's, too
 )
@@ -92,8 +97,8 @@ EVA = Method(
     layouts=_PRETRAINED,  # EVA-01/eva/modeling_pretrain.py: absolute positions, no LayerScale
     pixels=CLIP,
     releases=tuple(
-        Release(name, f"https://huggingface.co/BAAI/EVA/resolve/main/{name}.pt")
-        for name in ("eva_psz14", "eva_psz14to16")
+        Release(name, f"https://huggingface.co/BAAI/EVA/resolve/main/{name}.pt", backbone=backbone)
+        for name, backbone in (("eva_psz14", "BEiT-g/14"), ("eva_psz14to16", "BEiT-g/16"))
     ),
     guess=False,  # the names are BEiT's, too
     heads=16,

@@ -75,7 +75,11 @@ BYOL = Method(
         ),
     ),
     releases=tuple(
-        Release(f"byol_{name.rpartition('/')[2]}", f"{_BYOL}{name}.pkl")
+        Release(
+            f"byol_{name.rpartition('/')[2]}",
+            f"{_BYOL}{name}.pkl",
+            backbone="ResNet-200, width x2" if name.endswith("res200x2") else "ResNet-50",
+        )
         for name in (
             "pretrain_res50x1",
             "pretrain_res200x2",
@@ -103,7 +107,8 @@ DETCON = Method(
         ),
     ),
     releases=tuple(
-        Release(f"detcon_b_{name}", f"{_DETCON}{name}_detcon_b_imagenet_1k.npy") for name in ("resnet50", "resnet200")
+        Release(f"detcon_b_resnet{n}", f"{_DETCON}resnet{n}_detcon_b_imagenet_1k.npy", backbone=f"ResNet-{n}")
+        for n in (50, 200)
     ),
 )
 

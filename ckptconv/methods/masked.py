@@ -62,11 +62,21 @@ MAE = Method(
     ),
     releases=(
         *(
-            Release(f"mae_pretrain_vit_{size}", f"{_FB}mae/pretrain/mae_pretrain_vit_{size}.pth", md5)
-            for size, md5 in (("base", "8cad7c"), ("large", "b8b06e"), ("huge", "9bdbb0"))
+            Release(
+                f"mae_pretrain_vit_{size}", f"{_FB}mae/pretrain/mae_pretrain_vit_{size}.pth", md5, backbone=backbone
+            )
+            for size, md5, backbone in (
+                ("base", "8cad7c", "ViT-B/16"),
+                ("large", "b8b06e", "ViT-L/16"),
+                ("huge", "9bdbb0", "ViT-H/14"),
+            )
         ),
         *(
-            Release(f"mae_visualize_vit_large{loss}", f"{_FB}mae/visualize/mae_visualize_vit_large{loss}.pth")
+            Release(
+                f"mae_visualize_vit_large{loss}",
+                f"{_FB}mae/visualize/mae_visualize_vit_large{loss}.pth",
+                backbone="ViT-L/16",
+            )
             for loss in ("", "_ganloss")
         ),
     ),
@@ -94,6 +104,7 @@ MASKFEAT = Method(
         Release(
             f"maskfeat_vit_{size}",
             f"{_FB}pyslowfast/masked_models/in1k_VIT_{size.upper()}_MaskFeat_PT_epoch_01600.pyth",
+            backbone=f"ViT-{size.upper()}/16",
         )
         for size in ("b", "l")
     ),
@@ -128,6 +139,7 @@ FCMAE = Method(
         Release(
             f"fcmae_{arch}",
             f"{_FB}convnext/convnextv2/pt_only/convnextv2_{arch}_1k_224_fcmae.pt",
+            backbone=f"ConvNeXt V2-{arch[0].upper()}",
         )
         for arch in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
     ),

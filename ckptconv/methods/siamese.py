@@ -112,6 +112,12 @@ DINO = Method(
         Release(name, f"{_FB}dino/{folder}/{file}.pth", backbone=backbone)
         for name, folder, file, backbone in (
             ("dino_resnet50_100ep_full", "example_runs_logs", "dino_rn50_checkpoint", "ResNet-50"),
+            (
+                "dino_vitsmall16_googlelandmark",
+                "dino_vitsmall16_googlelandmark_pretrain",
+                "dino_vitsmall16_googlelandmark_pretrain",
+                "ViT-S/16",
+            ),
             *(
                 (f"dino_{network}{name}", f"dino_{network}_pretrain", f"dino_{network}_pretrain{part}", backbone)
                 for network, backbone in (
@@ -169,9 +175,9 @@ VICREGL = Method(
         Release(f"vicregl_{arch}_alpha{alpha}{full}", f"{_FB}vicregl/{arch}_alpha{alpha}{full}.pth", backbone=backbone)
         for arch, backbone, alphas in (
             ("resnet50", "ResNet-50", ("0.9", "0.75")),
-            ("convnext_small", "ConvNeXt-S", ("0.9", "0.75")),
-            ("convnext_base", "ConvNeXt-B", ("0.9", "0.75")),
-            ("convnext_xlarge", "ConvNeXt-XL", ("0.75",)),
+            ("convnext_small", "ConvNeXt-S, without layer scale", ("0.9", "0.75")),
+            ("convnext_base", "ConvNeXt-B, without layer scale", ("0.9", "0.75")),
+            ("convnext_xlarge", "ConvNeXt-XL, without layer scale", ("0.75",)),
         )
         for alpha in alphas
         for full in ("", "_fullckpt")
@@ -192,7 +198,8 @@ SCRL = Method(
         ),
     ),
     releases=tuple(
-        Release(name, f"http://twg.kakaocdn.net/brainrepo/scrl/{name}.pth", backbone="ResNet-50")
+        # README.md has them as http://, which is refused; the host answers https://, as other READMEs of theirs have it
+        Release(name, f"https://twg.kakaocdn.net/brainrepo/scrl/{name}.pth", backbone="ResNet-50")
         for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
     ),
 )

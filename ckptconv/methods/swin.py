@@ -52,8 +52,12 @@ MOBY = Method(
         ),
     ),
     releases=(  # the table of README.md has each in the other's row: the names tell what they are
-        Release("moby_swin_t_300ep_pretrained", f"{_MOBY}moby_swin_t_300ep_pretrained.pth"),
-        Release("moby_deit_small_300ep_pretrained", f"{_MOBY}moby_deit_small_300ep_pretrained.pth"),
+        Release(
+            "moby_swin_t_300ep_pretrained", f"{_MOBY}moby_swin_t_300ep_pretrained.pth", backbone="Swin-T, window 7"
+        ),
+        Release(
+            "moby_deit_small_300ep_pretrained", f"{_MOBY}moby_deit_small_300ep_pretrained.pth", backbone="ViT-S/16"
+        ),
     ),
 )
 
@@ -81,34 +85,49 @@ ESVIT = Method(
         ),
     ),
     releases=tuple(
-        Release(f"esvit_{name}", f"{_ESVIT}{run}/{file}.pth")
-        for name, run, file in (
+        Release(f"esvit_{name}", f"{_ESVIT}{run}/{file}.pth", backbone=backbone)
+        for name, run, file, backbone in (  # the last stage sees 7 x 7 patches, and no window is larger
             (
                 "resnet50",
                 "resnet/resnet50/bl_lr0.0005_gpu16_bs64_multicrop_epoch300_dino_aug",
                 "resume_from_ckpt0200/checkpoint",
+                "ResNet-50",
             ),
-            ("swin_tiny", "swin/swin_tiny/bl_lr0.0005_gpu16_bs32_dense_multicrop_epoch300", "checkpoint_best"),
-            ("swin_small", "swin/swin_small/bl_lr0.0005_gpu16_bs32_dense_multicrop_epoch300", "checkpoint_best"),
+            (
+                "swin_tiny",
+                "swin/swin_tiny/bl_lr0.0005_gpu16_bs32_dense_multicrop_epoch300",
+                "checkpoint_best",
+                "Swin-T, window 7",
+            ),
+            (
+                "swin_small",
+                "swin/swin_small/bl_lr0.0005_gpu16_bs32_dense_multicrop_epoch300",
+                "checkpoint_best",
+                "Swin-S, window 7",
+            ),
             (
                 "swin_base",
                 "swin/swin_base/bl_lr0.0005_gpu16_bs32_multicrop_epoch300_dino_aug",
                 "continued_from0200_dense/checkpoint_best",
+                "Swin-B, window 7",
             ),
             (
                 "swin_tiny_window14",
                 "swin/swin_tiny/bl_lr0.0005_gpu16_bs32_multicrop_epoch300_dino_aug_window14",
                 "continued_from0200_dense/checkpoint_best",
+                "Swin-T, windows 14-14-14-7",
             ),
             (
                 "swin_small_window14",
                 "swin/swin_small/bl_lr0.0005_gpu16_bs16_multicrop_epoch300_dino_aug_window14",
                 "continued_from0180_dense/checkpoint_best",
+                "Swin-S, windows 14-14-14-7",
             ),
             (
                 "swin_base_window14",
                 "swin/swin_base/bl_lr0.0005_nodes4_gpu16_bs8_multicrop_epoch300_dino_aug_window14_lv",
                 "continued_from_epoch0200_dense_norm_true/checkpoint_best",
+                "Swin-B, windows 14-14-14-7",
             ),
         )
     ),

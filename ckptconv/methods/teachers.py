@@ -33,17 +33,17 @@ IBOT = Method(
         ),
     ),
     releases=tuple(
-        Release(f"ibot_{name}_{file}", f"{_IBOT}{name}/{file}.pth")
-        for name, published in (
-            ("swint_7", "checkpoint_teacher"),
-            ("swint_14", "checkpoint_teacher"),
-            ("vits_16", "checkpoint_teacher"),
-            ("vitb_16", "checkpoint_teacher"),
-            ("vitb_16_rand_mask", "checkpoint_teacher"),
-            ("vitl_16", "checkpoint_teacher"),
-            ("vitl_16_rand_mask", "checkpoint_teacher"),
-            ("vitb_16_pt22k", "checkpoint_student"),
-            ("vitl_16_pt22k", "checkpoint_student"),
+        Release(f"ibot_{name}_{file}", f"{_IBOT}{name}/{file}.pth", backbone=backbone)
+        for name, published, backbone in (
+            ("swint_7", "checkpoint_teacher", "Swin-T, window 7"),
+            ("swint_14", "checkpoint_teacher", "Swin-T, windows 14-14-14-7"),
+            ("vits_16", "checkpoint_teacher", "ViT-S/16"),
+            ("vitb_16", "checkpoint_teacher", "ViT-B/16"),
+            ("vitb_16_rand_mask", "checkpoint_teacher", "ViT-B/16"),
+            ("vitl_16", "checkpoint_teacher", "ViT-L/16"),
+            ("vitl_16_rand_mask", "checkpoint_teacher", "ViT-L/16"),
+            ("vitb_16_pt22k", "checkpoint_student", "ViT-B/16"),
+            ("vitl_16_pt22k", "checkpoint_student", "ViT-L/16"),
         )
         for file in (published, "checkpoint")
     ),
@@ -112,8 +112,9 @@ DINOV2 = Method(
         Release(
             f"dinov2_vit{size}14{registers}",
             f"{_FB}dinov2/dinov2_vit{size}14/dinov2_vit{size}14{registers}_pretrain.pth",
+            backbone=f"{network}{', 4 registers' if registers else ''}{', SwiGLU' if size == 'g' else ''}",
         )
-        for size in ("s", "b", "l", "g")
+        for size, network in (("s", "ViT-S/14"), ("b", "ViT-B/14"), ("l", "ViT-L/14"), ("g", "ViT-g/14"))
         for registers in ("", "_reg4")
     ),
 )
@@ -163,12 +164,16 @@ DINOV3 = Method(
         ),
     ),
     releases=tuple(
-        Release(f"dinov3_{arch}", f"{_FB}dinov3/dinov3_{arch}/dinov3_{arch}_pretrain_lvd1689m-{mark}.pth")
-        for arch, mark in (
-            ("convnext_tiny", "21b726bb"),
-            ("convnext_small", "296db49d"),
-            ("convnext_base", "801f2ba9"),
-            ("convnext_large", "61fa432d"),
+        Release(
+            f"dinov3_{arch}",
+            f"{_FB}dinov3/dinov3_{arch}/dinov3_{arch}_pretrain_lvd1689m-{mark}.pth",
+            backbone=backbone,
+        )
+        for arch, mark, backbone in (
+            ("convnext_tiny", "21b726bb", "ConvNeXt-T"),
+            ("convnext_small", "296db49d", "ConvNeXt-S"),
+            ("convnext_base", "801f2ba9", "ConvNeXt-B"),
+            ("convnext_large", "61fa432d", "ConvNeXt-L"),
         )
     ),
 )
@@ -187,8 +192,14 @@ MSN = Method(
         ),
     ),
     releases=tuple(
-        Release(f"msn_{name}", f"{_FB}msn/{name}.pth.tar")
-        for name in ("vits16_800ep", "vitb16_600ep", "vitl16_600ep", "vitb4_300ep", "vitl7_200ep")
+        Release(f"msn_{name}", f"{_FB}msn/{name}.pth.tar", backbone=backbone)
+        for name, backbone in (
+            ("vits16_800ep", "ViT-S/16"),
+            ("vitb16_600ep", "ViT-B/16"),
+            ("vitl16_600ep", "ViT-L/16"),
+            ("vitb4_300ep", "ViT-B/4"),
+            ("vitl7_200ep", "ViT-L/7"),
+        )
     ),
 )
 
@@ -206,8 +217,13 @@ IJEPA = Method(
         ),
     ),
     releases=tuple(
-        Release(f"ijepa_{name}", f"{_FB}ijepa/{name}.pth.tar")
-        for name in ("IN1K-vit.h.14-300e", "IN1K-vit.h.16-448px-300e", "IN22K-vit.h.14-900e", "IN22K-vit.g.16-600e")
+        Release(f"ijepa_{name}", f"{_FB}ijepa/{name}.pth.tar", backbone=backbone)
+        for name, backbone in (
+            ("IN1K-vit.h.14-300e", "ViT-H/14"),
+            ("IN1K-vit.h.16-448px-300e", "ViT-H/16"),
+            ("IN22K-vit.h.14-900e", "ViT-H/14"),
+            ("IN22K-vit.g.16-600e", "ViT-g/16"),
+        )
     ),
 )
 
