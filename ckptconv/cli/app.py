@@ -267,7 +267,7 @@ def cache_clear(cache_dir: CacheDir = None, as_json: Json = False) -> None:
 @app.command("emit-config")
 def emit_config(
     ckpt: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="A checkpoint that `ckptconv convert` wrote.", show_default=False)
+        str, typer.Argument(metavar="CKPT", help="A checkpoint that `ckptconv convert` wrote.", show_default=False)
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write it. Default: print it.")
@@ -345,13 +345,18 @@ def emit_config(
 @app.command()
 def check(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A detector's config.", show_default=False)],
+    cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Build CONFIG's detector, initialise it, and compare it with its checkpoint, tensor by tensor."""
-    from ckptconv.cli import render_detection
+    """Build CONFIG's detector, initialise it, and compare it with its checkpoint, tensor by tensor.
+
+    A checkpoint behind https:// is fetched into the cache.
+    """
+    from ckptconv.cli import render_detection, render_sources
     from ckptconv.mmdetection.check import check
 
-    found = check(config)
+    with render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching:
+        found = check(config, fetching)
     render_detection.verdict(found, as_json)
     if not found.good:
         raise typer.Exit(1)

@@ -74,6 +74,7 @@ def verdict(found: Checked, as_json: bool) -> None:
         render.dump("check", {**asdict(found), "good": found.good})
         return
     render.row("config", f"{found.config}: {found.detector}")
+    render.fetched(found.transfers)
     for report in found.reports:
         where = report.module or "all of it"
         prefix = f", prefix={report.prefix!r}" if report.prefix else ""

@@ -13,10 +13,11 @@
     adopt.py       a config of the user's own as such a base
     compare.py     a module of a built detector against its file, entry by entry; comparison.py is what comes out
     reasons.py     what the comparison means, and the line to change
-    check.py       builds and initialises a config's detector and asks both
+    addresses.py   checkpoints that a config names by address: fetched, and handed to mmengine as a download is
+    check.py       builds and initialises a config's detector and asks them
     tensors.py     stored tensors as torch tensors
     guard.py       the same inside a training, before its first iteration
-    loader.py      checkpoints for mmengine, read by the inert reader
+    contents.py    what torch.load gives for a file, made of what the inert reader found; loader.py hands it to mmengine
     verify/        verify-ap: trains or tests, measures the AP, judges it
     doctor.py      what is installed and whether it fits; probe.py asks, mends.py says what to type
     runtime.py     resolving configs and building detectors with the installed packages

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv import backbones
-from ckptconv.errors import UsageError
 from ckptconv.formats import open_checkpoint
-from ckptconv.mmdetection import reasons, runtime
-from ckptconv.mmdetection.pretrained import raw_method, section_of
+from ckptconv.formats.source import Transfer
+from ckptconv.mmdetection import addresses, reasons, runtime
+from ckptconv.mmdetection.addresses import Held
+from ckptconv.mmdetection.pretrained import more_than_tensors, raw_method, section_of
 from ckptconv.mmdetection.reasons import Evidence, Finding
 from ckptconv.pipeline import PathLike
 from ckptconv.provenance import origin
 from ckptconv.registry import methods
+from ckptconv.sources import Fetching
 
 
 @dataclass(frozen=True)
@@ -37,51 +39,43 @@ class Report:
 
 @dataclass(frozen=True)
 class Checked:
-    """The verdict on a config. ``problems`` are those of the detector as a whole."""
+    """The verdict on a config. ``problems`` are those of the detector as a whole, ``transfers`` what was fetched."""
 
     config: str
     detector: str
     reports: tuple[Report, ...]
     problems: tuple[Finding, ...]
+    transfers: tuple[Transfer, ...] = ()
 
     @property
     def good(self) -> bool:
         return not self.problems and not any(report.problems for report in self.reports)
 
 
-def check(config: PathLike) -> Checked:
-    """Whether the detector starts from its checkpoint.
+def check(config: PathLike, fetching: Fetching | None = None) -> Checked:
+    """Whether the detector starts from its checkpoint, a file or an address that mmengine downloads.
 
     The config's ``custom_imports`` are imported, as mmengine does; what they change stays changed in this process.
     Raises UsageError for a config that cannot be read or built, or whose checkpoint is not there; UnreadableError for a
-    checkpoint that is broken; EnvironmentMissingError without MMDetection.
+    checkpoint that is broken or cannot be fetched; EnvironmentMissingError without MMDetection.
     """
     settings = runtime.read_config(Path(config))
     model = runtime.build(settings, str(config))
     from ckptconv.mmdetection.compare import sites
 
     found = sites(model)
+    held: dict[str, Held] = {}
     for site in found:
-        _require_local(site.checkpoint, site.path)
-    failed, recorded = runtime.initialise(model)
-    reports = tuple(_report(site, found, model, settings, failed, recorded) for site in found)
+        if site.checkpoint not in held:
+            held[site.checkpoint] = addresses.hold(site.checkpoint, site.path, fetching or Fetching())
+    with addresses.downloaded(held.values()):
+        failed, recorded = runtime.initialise(model)
+    reports = tuple(_report(site, held[site.checkpoint], found, model, settings, failed, recorded) for site in found)
     problems = [*_without_checkpoint(model, found), *_loaded_over(settings)]
     if failed is not None and not any(report.problems for report in reports):
         problems.append(Finding(f"the initialisation fails: {runtime.told(failed)}", ("Mend the config.",)))
-    return Checked(str(config), type(model).__name__, reports, tuple(problems))
-
-
-def _require_local(checkpoint: str, module: str) -> None:
-    if "://" in checkpoint:
-        raise UsageError(
-            f"{module} starts from {checkpoint}, which is no file here",
-            "Download it and give its path: check compares with what is on the disk.",
-        )
-    if not Path(checkpoint).expanduser().is_file():
-        raise UsageError(
-            f"{module} starts from {checkpoint}, and there is no such file",
-            "Relative paths are seen from the folder where the training is started: go there, or mend the path.",
-        )
+    transfers = tuple(transfer for one in held.values() for transfer in one.transfers)
+    return Checked(str(config), type(model).__name__, reports, tuple(problems), transfers)
 
 
 def _without_checkpoint(model: Any, found: list[Any]) -> Iterator[Finding]:
@@ -110,11 +104,17 @@ def _loaded_over(settings: Any) -> Iterator[Finding]:
 
 
 def _report(
-    site: Any, found: list[Any], model: Any, settings: Any, failed: Exception | None, recorded: Mapping[str, str]
+    site: Any,
+    held: Held,
+    found: list[Any],
+    model: Any,
+    settings: Any,
+    failed: Exception | None,
+    recorded: Mapping[str, str],
 ) -> Report:
     from ckptconv.mmdetection.compare import compare
 
-    with open_checkpoint(Path(site.checkpoint).expanduser()) as checkpoint:
+    with open_checkpoint(held.path) as checkpoint:
         comparison = compare(site, checkpoint, found)
         said, path = origin(checkpoint), section_of(checkpoint)
         method = methods().get(said.method) if said else raw_method(checkpoint)
@@ -125,7 +125,7 @@ def _report(
             at=_place(settings.model, site),
             kind=type(site.module).__name__,
             detector=type(model).__name__,
-            checkpoint=site.checkpoint,
+            checkpoint=held.shown,
             prefix=site.prefix,
             wanted=site.specs,
             file=section.tensors if section else {},
@@ -135,23 +135,24 @@ def _report(
             converted=said is not None,
             pixels=said.pixels if said else method.pixels if method else None,
             failed=runtime.told(failed) if failed else "",
-            refused=_not_plain(checkpoint.named) if type(failed).__name__ == "UnpicklingError" else (),
+            refused=more_than_tensors(checkpoint.named) if type(failed).__name__ == "UnpicklingError" else (),
             own_way=runtime.loads_its_own_way(site.module),
             recorded={n.removeprefix(inside): text for n, text in recorded.items() if n.startswith(inside)},
             fed=fed.get("data_preprocessor") or fed,  # of several branches, or of one
             style=next((str(part.style) for part in site.module.modules() if hasattr(part, "style")), ""),
             norm_eval=bool(getattr(site.module, "norm_eval", False)),
         )
+        of_downloads = tuple(addresses.notes(held, checkpoint, evidence.at))
     network = backbones.read(evidence.wanted)
     return Report(
         module=site.path,
         network=network.name if network else evidence.kind,
-        checkpoint=site.checkpoint,
+        checkpoint=held.shown,
         prefix=site.prefix,
         equal=len(comparison.equal),
         total=comparison.total,
-        problems=tuple(reasons.problems(evidence)),
-        notes=tuple(reasons.notes(evidence)),
+        problems=(*reasons.problems(evidence), *addresses.problems(held)),
+        notes=(*reasons.notes(evidence), *of_downloads),
     )
 
 
@@ -170,7 +171,3 @@ def _place(settings: Any, site: Any) -> str:
     places = list(said(settings, "model"))
     last = site.path.rpartition(".")[2]
     return wanted if wanted in places else next((p for p in places if p.endswith(f".{last}")), wanted)
-
-
-def _not_plain(named: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in named if not name.startswith(("torch.", "collections.OrderedDict")))

@@ -61,7 +61,7 @@ def emit(path: PathLike, choices: Choices | None = None, folder: Path = Path()) 
 
     Raises UsageError, UnreadableError, or EnvironmentMissingError where MMDetection is needed and missing.
     """
-    return _compose(pretrained(str(path)), choices or Choices(), folder)
+    return _compose(pretrained(path), choices or Choices(), folder)
 
 
 def without_checkpoint(backbone: Backbone, method: str, choices: Choices) -> str:

@@ -18,6 +18,7 @@ from ckptconv.mmdetection.networks import Network, network
 from ckptconv.planning import Options
 from ckptconv.provenance import origin
 from ckptconv.rules import keep
+from ckptconv.sources import Fetching, find
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.transform import as_they_are
 from ckptconv.witness import fingerprint
@@ -46,12 +47,18 @@ def section_of(checkpoint: Checkpoint) -> str:
     return next((s for s in sections if isinstance(tree, Mapping) and s in tree), "")
 
 
-def pretrained(path: str) -> Pretrained:
+def pretrained(path: str | Path) -> Pretrained:
     """What a file that `convert` wrote says of itself, and what its tensors say.
 
-    Raises UsageError for a file that ckptconv did not write, or wrote for another target.
+    Raises UsageError for a file that ckptconv did not write, or wrote for another target, and for what is no file.
     """
-    with open_checkpoint(Path(path)) as checkpoint:
+    found, path = find(path, Fetching()), str(path)
+    if not isinstance(found.path, Path):
+        raise UsageError(
+            f"{found.label} is no file here, and a config names one that convert wrote",
+            f"Convert it first: {conversion(found.label, None)[0]}",
+        )
+    with open_checkpoint(found.path) as checkpoint:
         said = origin(checkpoint)
         if said is None:
             raise _not_converted(path, checkpoint)
@@ -123,9 +130,14 @@ def raw_method(checkpoint: Checkpoint) -> Method | None:
         return None
 
 
+def more_than_tensors(named: tuple[str, ...]) -> tuple[str, ...]:
+    """Of what a file's pickle names, what is no part of any tensor."""
+    return tuple(name for name in named if not name.startswith(("torch.", "collections.OrderedDict")))
+
+
 def conversion(path: str, method: Method | None) -> tuple[str, str]:
     """The command that converts a raw file, and the name of the file it writes."""
-    target = f"{Path(path).name.partition('.')[0]}_backbone.pth"
+    target = f"{Path(path.partition('?')[0]).name.partition('.')[0]}_backbone.pth"
     named = ["--selfsup", method.name] if method else []
     return shlex.join(["ckptconv", "convert", *named, path, target]), target
 

@@ -540,7 +540,6 @@ def test_nothing_is_executed_while_a_detector_is_built(here):
 @pytest.mark.parametrize(
     ("checkpoint", "message", "hint"),
     [
-        ("torchvision://resnet50", "backbone starts from torchvision://resnet50, which is no file here", "Download it"),
         ("absent.pth", "backbone starts from absent.pth, and there is no such file", "Relative paths are seen from"),
     ],
 )
