@@ -78,7 +78,7 @@ def test_a_rename_can_be_undone(method: Method) -> None:
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
     twins = {"dino-student", "esvit-student", "ibot-student", "pycontrast-ema", "soco-ema"}
-    others_names = {"beit", "data2vec", "eva", "generic", "simclr-tonylins", "byol-chigur"}
+    others_names = {"beit", "beit-1k", "data2vec", "eva", "generic", "simclr-tonylins", "byol-chigur"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
@@ -168,9 +168,11 @@ PRINTED = {
     "eva": {  # printed as the pages of these files
         f"https://huggingface.co/BAAI/EVA/resolve/main/{name}.pt": "" for name in ("eva_psz14", "eva_psz14to16")
     },
+    "beit-1k": {"https://github.com/addf400/files/releases/download/v1.0/beit_base_patch16_224_pt1k_800ep.pth": ""},
     "beitv2": {
-        f"https://github.com/addf400/files/releases/download/BEiT-v2/beitv2_{size}_patch16_224_pt1k.pth": ""
+        f"https://github.com/addf400/files/releases/download/BEiT-v2/beitv2_{size}_patch16_224_pt1k{run}.pth": ""
         for size in ("base", "large")
+        for run in ("", "_300e")
     },
     "data2vec": {
         f"{FB}fairseq/data2vec/data2vec_vision/{name}/checkpoint-799.pth": ""
@@ -359,13 +361,13 @@ def collected() -> dict[str, str]:
 def test_every_address_that_was_collected_is_a_release_of_that_network() -> None:
     known = {release.url: release.backbone for m in METHODS for release in m.releases}
     assert {url: known.get(url) for url in collected()} == collected()
-    assert len(collected()) == 130
+    assert len(collected()) == 133
 
 
 def test_every_release_says_its_network_and_none_gets_lost() -> None:
     releases = [release for m in METHODS for release in m.releases]
     assert all(release.backbone for release in releases)
-    assert len(releases) >= 188
+    assert len(releases) >= 191
 
 
 # -- the table is data, and the only place that knows a method ---------------------------------------------------------

@@ -25,7 +25,7 @@ _PRETRAINED = (
 
 BEIT_NAMES = Method(
     name="beit-names",
-    title="BEiT's names, which do not tell the pixels: see beit, data2vec and eva",
+    title="BEiT's names, which do not tell the pixels: see beit, beit-1k, data2vec and eva",
     repository="microsoft/unilm",
     layouts=_PRETRAINED,
     pixels=None,
@@ -43,6 +43,22 @@ BEIT = Method(
         for size, backbone in _SIZES
     ),
     guess=False,  # the names are data2vec's, too
+)
+
+BEIT_1K = Method(
+    name="beit-1k",
+    title="BEiT of ImageNet-1k",
+    paper=BEIT.paper,
+    repository=BEIT.repository,
+    layouts=_PRETRAINED,
+    releases=(  # with absolute positions, neither relative ones nor layer scale: README.md of beit/
+        Release(
+            "beit_base_patch16_224_pt1k_800ep",
+            f"{_FILES}v1.0/beit_base_patch16_224_pt1k_800ep.pth",
+            backbone="BEiT-B/16",
+        ),
+    ),
+    guess=False,  # the names are those of ImageNet-22k's
 )
 
 BEITV2 = Method(
@@ -65,9 +81,12 @@ BEITV2 = Method(
     ),
     releases=tuple(
         Release(
-            f"beitv2_{size}_patch16_224_pt1k", f"{_FILES}BEiT-v2/beitv2_{size}_patch16_224_pt1k.pth", backbone=backbone
+            f"beitv2_{size}_patch16_224_pt1k{run}",
+            f"{_FILES}BEiT-v2/beitv2_{size}_patch16_224_pt1k{run}.pth",
+            backbone=backbone,
         )
         for size, backbone in _SIZES
+        for run in ("", "_300e")
     ),
 )
 
@@ -128,4 +147,4 @@ CAE = Method(
     ),
 )
 
-METHODS = (BEIT_NAMES, BEIT, BEITV2, DATA2VEC, EVA, CAE)
+METHODS = (BEIT_NAMES, BEIT, BEIT_1K, BEITV2, DATA2VEC, EVA, CAE)
