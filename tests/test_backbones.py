@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ckptconv.backbones import FAMILIES, TARGETS
 from ckptconv.backbones.resnet import ResNet, read
-from ckptconv.methods.frameworks import TORCHVISION
+from ckptconv.methods.conventions import TORCHVISION
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.specs import state

@@ -22,19 +22,23 @@ from ckptconv.methods import (
 )
 from ckptconv.methods.interface import CLIP, HALF, IMAGENET, UNIT, Layout, Method, Pixels, Release
 
-METHODS: tuple[Method, ...] = (
-    *conventions.METHODS,
-    *frameworks.METHODS,
-    *swin.METHODS,
-    *vissl.METHODS,
-    *contrastive.METHODS,
-    *simclr.METHODS,
-    *clustering.METHODS,
-    *siamese.METHODS,
-    *teachers.METHODS,
-    *haiku.METHODS,
-    *masked.METHODS,
-    *beit.METHODS,
+_FAMILIES = (
+    conventions,
+    frameworks,
+    swin,
+    vissl,
+    contrastive,
+    simclr,
+    clustering,
+    siamese,
+    teachers,
+    haiku,
+    masked,
+    beit,
+)
+
+METHODS: tuple[Method, ...] = tuple(
+    value for family in _FAMILIES for value in vars(family).values() if isinstance(value, Method)
 )
 
 __all__ = ["CLIP", "HALF", "IMAGENET", "METHODS", "UNIT", "Layout", "Method", "Pixels", "Release"]

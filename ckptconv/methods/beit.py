@@ -146,5 +146,3 @@ CAE = Method(
         ),
     ),
 )
-
-METHODS = (BEIT_NAMES, BEIT, BEIT_1K, BEITV2, DATA2VEC, EVA, CAE)

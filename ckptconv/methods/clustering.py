@@ -101,5 +101,3 @@ OBOW = Method(
         ),
     ),
 )
-
-METHODS = (SWAV, OBOW)

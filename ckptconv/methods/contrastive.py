@@ -246,16 +246,3 @@ DETCO = Method(
         ),
     ),
 )
-
-METHODS = (
-    MOCO,
-    MOCOV3,
-    DENSECL,
-    PIXPRO,
-    RESIM,
-    INSLOC,
-    PYCONTRAST,
-    PYCONTRAST_EMA,
-    CMC,
-    DETCO,
-)

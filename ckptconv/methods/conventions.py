@@ -204,4 +204,37 @@ DETECTRON2 = Method(
     pixels=None,
 )
 
-METHODS = (CONVNEXT, TIMM, TRANSFORMERS, DETECTRON2)
+TORCHVISION = Method(
+    name="torchvision",
+    title="torchvision's names",
+    repository="pytorch/vision",
+    layouts=(
+        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
+        Layout(
+            title="network with a classifier",
+            sections=_FLAT,
+            rules=(drop("fc.{p...}", "the classifier"), keep("{key...}", "{key...}")),
+            families=("ResNet",),
+        ),
+    ),
+    pixels=None,
+)
+
+GENERIC = Method(
+    name="generic",
+    title="any prefix, taken off (--strip-prefix)",
+    layouts=(
+        Layout(
+            title="backbone under a prefix",
+            sections=("state_dict", "model", ""),
+            rules=(
+                drop("fc.{p...}", "the head after the pooled features"),
+                *naming_swin.SWIN_INDEX,
+                *naming_swin.SWIN_MASK,
+                keep("{key...}", "{key...}"),
+            ),
+        ),
+    ),
+    pixels=None,
+    guess=False,
+)

@@ -1,4 +1,4 @@
-"""Layouts of frameworks and naming conventions: they tell how a file is laid out, not how it was trained."""
+"""Layouts of frameworks that train many methods: they tell how a file is laid out, not how it was trained."""
 
 from __future__ import annotations
 
@@ -7,43 +7,6 @@ from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.methods.naming_swin import MM_MIXMIM, MM_SWIN, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
 from ckptconv.rules import Rule, drop, keep, under
-
-_FLAT = ("", "state_dict", "model")
-
-TORCHVISION = Method(
-    name="torchvision",
-    title="torchvision's names",
-    repository="pytorch/vision",
-    layouts=(
-        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
-        Layout(
-            title="network with a classifier",
-            sections=_FLAT,
-            rules=(drop("fc.{p...}", "the classifier"), keep("{key...}", "{key...}")),
-            families=("ResNet",),
-        ),
-    ),
-    pixels=None,
-)
-
-GENERIC = Method(
-    name="generic",
-    title="any prefix, taken off (--strip-prefix)",
-    layouts=(
-        Layout(
-            title="backbone under a prefix",
-            sections=("state_dict", "model", ""),
-            rules=(
-                drop("fc.{p...}", "the head after the pooled features"),
-                *SWIN_INDEX,
-                *SWIN_MASK,
-                keep("{key...}", "{key...}"),
-            ),
-        ),
-    ),
-    pixels=None,
-    guess=False,
-)
 
 _MM_REST = (
     drop("neck.{key...}", "the neck: a projector, or a decoder"),
@@ -334,5 +297,3 @@ BOLTS = Method(
         Release("bolts_swav_imagenet", f"{_S3}swav/bolts_swav_imagenet/swav_imagenet.ckpt", backbone="ResNet-50"),
     ),
 )
-
-METHODS = (TORCHVISION, GENERIC, MMSELFSUP, LIGHTLY, SOLO_LEARN, BOLTS)

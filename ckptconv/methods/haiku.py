@@ -111,5 +111,3 @@ DETCON = Method(
         for n in (50, 200)
     ),
 )
-
-METHODS = (BYOL, DETCON)

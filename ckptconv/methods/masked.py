@@ -144,5 +144,3 @@ FCMAE = Method(
         for arch in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
     ),
 )
-
-METHODS = (SPARK, MAE, MASKFEAT, FCMAE)

@@ -317,18 +317,3 @@ ORL = Method(
         ),
     ),
 )
-
-METHODS = (
-    SIMSIAM,
-    BARLOWTWINS,
-    VICREG,
-    VICREGL,
-    DINO,
-    DINO_STUDENT,
-    SCRL,
-    BYOL_YAOX12,
-    BYOL_CHIGUR,
-    SOCO,
-    SOCO_EMA,
-    ORL,
-)

@@ -121,5 +121,3 @@ SIMCLRV2_SEPARIUS = Method(
     ),
     pixels=UNIT,  # verify.py: transforms end with ToTensor
 )
-
-METHODS = (SIMCLR_STHALLES, SIMCLR_SPIJKERVET, SIMCLR_ATANOV, SIMCLR_TONYLINS, SIMCLRV2_SEPARIUS)

@@ -219,5 +219,3 @@ MIXMIM = Method(  # its family has an obstacle in every detector: a plan for MMD
         ),
     ),
 )
-
-METHODS = (SWIN, MOBY, ESVIT, ESVIT_STUDENT, SIMMIM, GREENMIM, MIXMIM)

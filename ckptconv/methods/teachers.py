@@ -226,5 +226,3 @@ IJEPA = Method(
         )
     ),
 )
-
-METHODS = (IBOT, IBOT_STUDENT, DINOV2, DINOV3, MSN, IJEPA)

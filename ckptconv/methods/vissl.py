@@ -121,5 +121,3 @@ VISSL_DINO = Method(
         ),
     ),
 )
-
-METHODS = (VISSL, VISSL_DINO)

@@ -22,8 +22,8 @@ from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
 from ckptconv.mmdetection.verify.request import TIERS, Request, is_config
 from ckptconv.mmdetection.verify.verdict import FAIL, PASS, Expected
 
-# Few images a step and many steps: a backbone that knows nothing learns enough from 2000 images, too.
-SMOKE = small.Training(train=200, val=60, epochs=10, val_every=5, batch=4, lr=1e-3)
+# Few images a step and many steps: a backbone that knows nothing learns enough from 1800 images, too.
+SMOKE = small.Training(train=200, val=60, epochs=9, val_every=5, batch=4, lr=1e-3)
 # A fine-tuning recipe: with the heads' rate, AdamW would rewrite within a hundred steps what the backbone knows.
 LIFT = small.Training(train=200, val=100, epochs=6, val_every=3, batch=4, lr=2e-3, backbone=0.1)
 CONVERTED, RANDOM = "converted", "random"  # the arms of a lift

@@ -1,0 +1,189 @@
+"""The commands about checkpoints and methods. Each imports what it needs itself, for `--help` does not wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckptconv.cli.options import CacheDir, Drop, Json, Prefix, Rules, Section, Selfsup, Source, Target, Whole
+from ckptconv.errors import UsageError
+
+
+def convert(
+    src: Source,
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="The file to write.", show_default=False)],
+    selfsup: Selfsup = "auto",
+    strip_prefix: Prefix = "",
+    section: Section = None,
+    drop: Drop = None,
+    rules: Rules = None,
+    target: Target = None,
+    format: Annotated[
+        str | None, typer.Option("--format", metavar="torch|safetensors", help="Default: by the suffix of DST.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype", metavar="TYPE", help="Round floating tensors to float16, bfloat16, float32 or float64."
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option("--image-size", metavar="PIXELS", help="Resize a ViT's positions for square images of this side."),
+    ] = None,
+    patch_size: Annotated[
+        int | None,
+        typer.Option("--patch-size", metavar="PIXELS", help="Resize a ViT's patches, and their kernel, to this side."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace DST if it exists.")] = False,
+    whole: Whole = False,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write the backbone of SRC to DST as MMDetection loads it, or say which tensor stands in the way."""
+    from ckptconv import pipeline
+    from ckptconv.cli import render, render_sources
+
+    with render_sources.fetching(whole, cache_dir) as fetching, render.progress() as progress:
+        receipt = pipeline.convert(
+            src,
+            dst,
+            selfsup,
+            drop=drop or (),
+            strip_prefix=strip_prefix,
+            section=section,
+            rules=rules,
+            for_target=target,
+            format=format,
+            dtype=dtype,
+            image_size=image_size,
+            patch_size=patch_size,
+            dry_run=dry_run,
+            force=force,
+            progress=progress,
+            fetching=fetching,
+        )
+    render.receipt(receipt, as_json)
+
+
+def inspect(
+    src: Source,
+    rules: Rules = None,
+    full: Annotated[bool, typer.Option("--all", help="Every tensor on its own line, nothing folded.")] = False,
+    whole: Whole = False,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show what SRC holds, and which methods explain it. Nothing in it is executed."""
+    from ckptconv import questions
+    from ckptconv.cli import render, render_sources
+
+    with render_sources.fetching(whole, cache_dir) as fetching:
+        found = questions.inspect(src, rules=rules, fetching=fetching)
+    render.inspection(found, full, as_json)
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.", show_default=False)
+    ] = None,
+    fits: Annotated[
+        str | None,
+        typer.Option("--fits", metavar="SRC", help="Those whose rules explain SRC. Exit 1 if none does."),
+    ] = None,
+    rules: Rules = None,
+    whole: Whole = False,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """List the methods: built in, from other packages (entry points `ckptconv.methods`), and from --rules.
+
+    A rule file holds a name and rules: name = "mine", rules = [{keep = "encoder.{key...}", to = "{key...}"},
+    {drop = "head.{key...}", why = "the head"}]. {x} is one segment of a dotted name, {x...} one or more.
+    """
+    from ckptconv import questions
+    from ckptconv.cli import render_methods, render_sources
+
+    if fits is not None:
+        if name is not None:
+            raise UsageError(
+                "a method's NAME and --fits are two questions",
+                f"Whether {name} fits: ckptconv convert --dry-run --selfsup {name} SRC DST",
+            )
+        with render_sources.fetching(whole, cache_dir) as fetching:
+            found = questions.fitting(fits, rules=rules, fetching=fetching)
+        render_methods.fitting(found, as_json)
+        return
+    if name is None:
+        render_methods.methods(questions.known_methods(rules), as_json)
+        return
+    from ckptconv.mmdetection.verify.recipes import RECIPES
+
+    render_methods.method(questions.known_method(name, rules), RECIPES.values(), as_json)
+
+
+def explain(
+    src: Source,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A name in the file.", show_default=False)],
+    selfsup: Selfsup = "auto",
+    strip_prefix: Prefix = "",
+    section: Section = None,
+    drop: Drop = None,
+    rules: Rules = None,
+    target: Target = None,
+    whole: Whole = False,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Say which rule takes KEY and where it goes, or why it is left out."""
+    from ckptconv import questions
+    from ckptconv.cli import render, render_sources
+
+    with render_sources.fetching(whole, cache_dir) as fetching:
+        found = questions.explain(
+            src,
+            key,
+            selfsup,
+            drop=drop or (),
+            strip_prefix=strip_prefix,
+            section=section,
+            rules=rules,
+            target=target,
+            fetching=fetching,
+        )
+    render.explanation(found, as_json)
+
+
+def releases(
+    pattern: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="A part of a name, method or network; *, ? and [ ] fit as usual.")
+    ] = "",
+    rules: Rules = None,
+    as_json: Json = False,
+) -> None:
+    """List the files that methods' authors published: sources by their names. --json shows their addresses, too."""
+    from ckptconv import questions
+    from ckptconv.cli import render_sources
+
+    render_sources.releases(questions.known_releases(pattern, rules), as_json)
+
+
+def cache_list(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+    """List the files in the cache, and how much of each is there."""
+    from ckptconv.cli import render_sources
+    from ckptconv.sources.cache import Cache
+
+    cache = Cache(cache_dir)
+    render_sources.cache(str(cache.folder), cache.entries(), as_json)
+
+
+def cache_clear(cache_dir: CacheDir = None, as_json: Json = False) -> None:
+    """Remove every file from the cache."""
+    from ckptconv.cli import render_sources
+    from ckptconv.sources.cache import Cache
+
+    cache = Cache(cache_dir)
+    render_sources.cleared(str(cache.folder), *cache.clear(), as_json)

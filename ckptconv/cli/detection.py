@@ -1,0 +1,217 @@
+"""The commands about detectors. Each imports what it needs itself, for `--help` does not wait."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ckptconv.cli.options import CacheDir, Json
+
+
+def emit_config(
+    ckpt: Annotated[
+        str, typer.Argument(metavar="CKPT", help="A checkpoint that `ckptconv convert` wrote.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write it. Default: print it.")
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            "-d",
+            metavar="NAME",
+            help="mask-rcnn (the default), mask-rcnn-c4, faster-rcnn, cascade-mask-rcnn, cascade-rcnn, retinanet, "
+            "fcos, atss, deformable-detr or dino.",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option("--schedule", "-s", metavar="NAME", help="1x (the default), 2x, ms-1x, ms-2x or mmselfsup."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="CONFIG", help="Any MMDetection config instead: a path or mmdet::FOLDER/FILE."),
+    ] = None,
+    style: Annotated[
+        str, typer.Option("--style", metavar="inherit|flat", help="On MMDetection's bases, or one file without any.")
+    ] = "inherit",
+    frozen_stages: Annotated[
+        int | None, typer.Option("--frozen-stages", metavar="N", help="-1 none, 0 the stem, 1 also layer1, …")
+    ] = None,
+    norm: Annotated[
+        str, typer.Option("--norm", metavar="SyncBN|BN|frozen", help="Batch norm of the backbone.")
+    ] = "SyncBN",
+    num_classes: Annotated[int | None, typer.Option("--num-classes", metavar="N", help="Default: COCO's 80.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="A,B,C|FILE", help="Class names, or a file with one on each line."),
+    ] = None,
+    data_root: Annotated[
+        str | None, typer.Option("--data-root", metavar="DIR", help="A data set laid out as COCO is.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="N", help="Images a GPU; the learning rate follows.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", metavar="N", help="GPUs; the learning rate follows.")] = None,
+    amp: Annotated[bool, typer.Option("--amp", help="Train with automatic mixed precision.")] = False,
+    no_guard: Annotated[bool, typer.Option("--no-guard", help="Leave out the hook that proves the start.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace FILE if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the MMDetection config that trains a detector on CKPT."""
+    from ckptconv.cli import render_detection
+    from ckptconv.mmdetection import config
+    from ckptconv.mmdetection.choices import choose
+
+    choices = choose(
+        detector=detector,
+        schedule=schedule,
+        base=base,
+        style=style,
+        frozen_stages=frozen_stages,
+        norm=norm,
+        num_classes=num_classes,
+        classes=classes,
+        data_root=data_root,
+        batch_size=batch_size,
+        gpus=gpus,
+        amp=amp,
+        guard=not no_guard,
+    )
+    if out is None:
+        render_detection.config_text(config.emit(ckpt, choices), as_json)
+    else:
+        render_detection.config_written(config.write(ckpt, out, choices, force), out, as_json)
+
+
+def check(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A detector's config.", show_default=False)],
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Build CONFIG's detector, initialise it, and compare it with its checkpoint, tensor by tensor.
+
+    A checkpoint behind https:// is fetched into the cache.
+    """
+    from ckptconv.cli import render_detection, render_sources
+    from ckptconv.mmdetection.check import check
+
+    with render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching:
+        found = check(config, fetching)
+    render_detection.verdict(found, as_json)
+    if not found.good:
+        raise typer.Exit(1)
+
+
+def verify_ap(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help="A recipe of `ckptconv recipes`, or any MMDetection config.", show_default=False
+        ),
+    ],
+    tier: Annotated[
+        str, typer.Option("--tier", "-t", metavar="load|smoke|lift|eval|full", help="How much is to be shown.")
+    ] = "smoke",
+    pretrained: Annotated[
+        str | None, typer.Option("--pretrained", "-p", metavar="CKPT", help="A checkpoint that `convert` wrote.")
+    ] = None,
+    data_root: Annotated[
+        str | None, typer.Option("--data-root", metavar="DIR", help="Where COCO is. Default: as the config says.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", metavar="N", help="lift: with N images of each part of --data-root.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", metavar="DETECTOR.pth", help="eval: the trained detector.")
+    ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", metavar="N", help="GPUs a node; 0 is the CPU. Default: all; one for drawn images."),
+    ] = None,
+    nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Machines.")] = 1,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            "--launcher", metavar="none|pytorch|slurm", help="With --gpus 0, pytorch and slurm start two processes."
+        ),
+    ] = None,
+    work_dir: Annotated[
+        str | None, typer.Option("--work-dir", metavar="DIR", help="Default: work_dirs/TARGET-TIER.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", help="How many trainings. Default: 1, for lift 3.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The first one's seed.")] = 0,
+    amp: Annotated[bool, typer.Option("--amp", help="Train with automatic mixed precision.")] = False,
+    expect: Annotated[
+        str | None,
+        typer.Option("--expect", metavar="box=38.0,mask=34.3", help="The AP, in percent, that must come out."),
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option("--tolerance", metavar="POINTS", help="How far off it may be.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe and launch command, and do nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train or test what TARGET describes, measure its AP, and judge it. The same command goes on after a stop.
+
+    load proves that the detector starts from its checkpoint; smoke trains a small detector on generated images; lift
+    compares the checkpoint with random weights; eval tests a trained detector; full is the published recipe.
+    """
+    from ckptconv.cli import render, render_verification
+    from ckptconv.mmdetection.verify import pipeline
+    from ckptconv.mmdetection.verify.request import Request, expectations
+    from ckptconv.mmdetection.verify.verdict import GOOD
+
+    request = Request(
+        target,
+        tier,
+        pretrained=pretrained,
+        data_root=data_root,
+        images=images,
+        detector=checkpoint,
+        gpus=gpus,
+        nodes=nodes,
+        launcher=launcher,
+        work_dir=work_dir,
+        seeds=seeds,
+        seed=seed,
+        amp=amp,
+        expected=expectations(expect) if expect is not None else None,
+        tolerance=tolerance,
+    )
+    if dry_run:
+        render_verification.planned(pipeline.planned(request), as_json)
+        return
+    try:
+        with render_verification.progress() as (watch, stage):
+            found, folder = pipeline.verify(request, watch, stage)
+    except KeyboardInterrupt:
+        render.note("stopped; the same command goes on from the last checkpoint")
+        raise typer.Exit(130) from None
+    render_verification.verdict(found, str(folder), as_json)
+    if found["verdict"]["status"] not in GOOD:
+        raise typer.Exit(1)
+
+
+def recipes(as_json: Json = False) -> None:
+    """List the published results that verify-ap knows, as box AP / mask AP on COCO val2017."""
+    from ckptconv.cli import render_verification
+    from ckptconv.mmdetection.verify.recipes import RECIPES
+
+    render_verification.recipes(RECIPES.values(), as_json)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, whether a detector can run with it, and the commands that mend it. Exit 4 if none can."""
+    from ckptconv.cli import render_detection
+    from ckptconv.mmdetection.doctor import examine
+
+    found = examine()
+    render_detection.diagnosis(found, as_json)
+    if not found.can_detect:
+        raise typer.Exit(4)
