@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import machine, pretraining
 from ckptconv.mmdetection.verify import launch, small
-from ckptconv.mmdetection.verify.conduct import THREADS
+from ckptconv.mmdetection.verify.conduct import surroundings
 
 RESULT = Path(__file__).parent / "results" / "overhead.json"
 GOAL = 1.03
@@ -40,7 +40,7 @@ def _steps(log: Path) -> list[float]:
 def _train(work: Path, command: list[str], settings: Mapping[str, str]) -> list[float]:
     """One run, alone and on the CPU; its step times. The folder is as it was afterwards."""
     before = set(work.iterdir())
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **settings}
+    environment = {**settings, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
@@ -70,7 +70,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     }
     ours, peers = [], []
     for i in range(rounds):
-        for place, found, settings in ((work, ours, THREADS), (theirs, peers, {})):
+        for place, found, settings in ((work, ours, surroundings(1)), (theirs, peers, os.environ)):
             found.append(median(_train(place, commands[place], settings)))
         print(f"round {i + 1}: {ours[-1]:.4f} s, tools/train.py {peers[-1]:.4f} s a step", flush=True)
     ratio = median(a / b for a, b in zip(ours, peers, strict=True))

@@ -6,7 +6,7 @@ differ, the user must say; if none fits, the nearest is shown with what it leave
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ckptconv import registry
@@ -14,7 +14,7 @@ from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
 from ckptconv.folding import fold, place, some
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning import Options, Plan, make_plan
+from ckptconv.planning import Options, Plan, explains, make_plan
 from ckptconv.rules import Drop, Fuse, Keep, Rule
 from ckptconv.sections import section_at
 from ckptconv.spec import Section
@@ -38,12 +38,19 @@ class _Planner:
     def __init__(self, sections: Sections, options: Options) -> None:
         self._sections, self._options = sections, options
         self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], str], Plan] = {}
+        self._explained: dict[tuple[tuple[Rule, ...], str], bool] = {}
         self._found: dict[str, Section | None] = {}
 
     def _section(self, path: str) -> Section | None:
         if path not in self._found:
             self._found[path] = section_at(self._sections, path)
         return self._found[path]
+
+    def _explains(self, layout: Layout, path: str, section: Section) -> bool:
+        key = layout.rules, path
+        if key not in self._explained:
+            self._explained[key] = explains(layout, section, self._options)
+        return self._explained[key]
 
     def _plan(self, method: Method, layout: Layout, path: str, section: Section) -> Plan:
         made = self._made.get((layout.rules, layout.families, path))
@@ -53,17 +60,31 @@ class _Planner:
         self._made[layout.rules, layout.families, path] = plan
         return plan
 
-    def best(self, method: Method) -> Plan | None:
-        """The plan of the layout and section that leaves fewest problems; None if the file has no such section."""
-        plans = []
+    def _places(self, method: Method) -> Iterator[tuple[Layout, str, Section]]:
+        """The method's layouts with the sections of the file that they are for, in order."""
         for layout in method.layouts:
             wanted = layout.sections if self._options.section is None else (self._options.section,)
             for path in wanted:
                 section = self._section(path)
                 if section is not None:
-                    plans.append(self._plan(method, layout, path, section))
-                    if plans[-1].complete:
-                        return plans[-1]
+                    yield layout, path, section
+
+    def complete(self, method: Method) -> Plan | None:
+        """The first complete plan of the method; None if there is none."""
+        for layout, path, section in self._places(method):
+            if self._explains(layout, path, section):
+                plan = self._plan(method, layout, path, section)
+                if plan.complete:
+                    return plan
+        return None
+
+    def best(self, method: Method) -> Plan | None:
+        """The plan of the layout and section that leaves fewest problems; None if the file has no such section."""
+        plans = []
+        for layout, path, section in self._places(method):
+            plans.append(self._plan(method, layout, path, section))
+            if plans[-1].complete:
+                return plans[-1]
         return min(plans, key=_badness, default=None)
 
 
@@ -84,11 +105,11 @@ def explaining(sections: Sections, methods: Iterable[Method], options: Options) 
     Raises UnidentifiedError if none does, and UnreadableError for a file without tensors by name.
     """
     _require_tensors(sections)
-    ranked = rank(sections, methods, options)
-    complete = [(m, p) for m, p in ranked if p.complete]
+    methods, planner = list(methods), _Planner(sections, options)
+    complete = [(m, p) for m in methods if (p := planner.complete(m)) is not None]
     if not complete:
-        raise _nothing_fits([(m, p) for m, p in ranked if m.guess], sections)
-    return sorted(complete, key=lambda pair: not pair[0].guess)
+        raise _nothing_fits(rank(sections, [m for m in methods if m.guess], options), sections)
+    return sorted(complete, key=lambda pair: (not pair[0].guess, _badness(pair[1])))
 
 
 def identify(sections: Sections, methods: Iterable[Method], options: Options) -> Match:

@@ -6,8 +6,9 @@ of them, to speak the target's dialect.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from ckptconv.errors import printable
@@ -15,7 +16,7 @@ from ckptconv.folding import some
 from ckptconv.ops import Op, OpError, compose
 from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
 from ckptconv.spec import StateSpec, TensorSpec
-from ckptconv.wrappers import unwrapped
+from ckptconv.wrappers import unwrapped, wrapped
 
 ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target"]
 
@@ -87,46 +88,78 @@ def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequ
     """
     draft = Draft()
     parts: dict[tuple[int, str, tuple[str, ...]], dict[int, str]] = {}
-    ways = _Ways([(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)])
-    inside = [key[len(prefix) :] for key in names if key.startswith(prefix)]
-    bare = unwrapped(inside, (s.text for r in rules for s in r.sources))
-    wrapped = {short: name for name, short in bare.items()}
-    for key in names:
-        accepted = next((d for d in drops if d.source.match(key) is not None), None)
-        if accepted is not None:
-            draft.dropped.append(Dropped(key, accepted.why, accepted))
+    asked = _Asked(rules, names, prefix, drops)
+    for key, answer in asked.answers():
+        if isinstance(answer, Dropped):
+            draft.dropped.append(answer)
             continue
-        if not key.startswith(prefix):
-            draft.dropped.append(Dropped(key, f"outside the prefix '{prefix}'"))
-            continue
-        name = key[len(prefix) :]
-        name = bare.get(name, name)
-        for pattern, rule, index, position in ways.of(name):
-            captures = pattern.match(name)
-            if captures is None:
-                continue
-            draft.used.add(index)
-            if isinstance(rule, Drop):
-                draft.dropped.append(Dropped(key, rule.why, rule))
-            elif isinstance(rule, Keep):
-                others = [other.fill(captures) for other in rule.by]
-                by = [prefix + wrapped.get(other, other) for other in others]
-                _move(draft, (key, *by), rule.target.fill(captures), rule, names)
-            else:
-                target = rule.target.fill(captures)
-                group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})
-                group[position] = key
-                if len(group) == len(rule.sources):
-                    _move(draft, tuple(group[i] for i in range(len(group))), target, rule, names)
-            break
-        else:
+        if answer is None:
             draft.problems.append(Problem("unexplained", key, f"{printable(key)} ({names[key]}): no rule explains it"))
+            continue
+        (_, rule, index, position), captures = answer
+        draft.used.add(index)
+        if isinstance(rule, Drop):
+            draft.dropped.append(Dropped(key, rule.why, rule))
+        elif isinstance(rule, Keep):
+            by = [asked.whole(other.fill(captures)) for other in rule.by]
+            _move(draft, (key, *by), rule.target.fill(captures), rule, names)
+        else:
+            target = rule.target.fill(captures)
+            group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})
+            group[position] = key
+            if len(group) == len(rule.sources):
+                _move(draft, tuple(group[i] for i in range(len(group))), target, rule, names)
     for (index, target, _), group in parts.items():
         missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
         if missing:
             text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
             draft.problems.append(Problem("parts", next(iter(group.values())), text))
     return draft
+
+
+def explained(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> bool:
+    """Whether `match` would find no name unexplained. Stops at the first one: most rules fail at once."""
+    return all(answer is not None for _, answer in _Asked(rules, names, prefix, drops).answers())
+
+
+class _Asked:
+    """Which rule takes each name, in the order of the names, one after another."""
+
+    def __init__(self, rules: Sequence[Rule], names: StateSpec, prefix: str, drops: Sequence[Drop]) -> None:
+        self._ways = _Ways([(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)])
+        self._rules, self._names, self._prefix, self._drops = rules, names, prefix, drops
+
+    @cached_property
+    def _bare(self) -> dict[str, str]:
+        inside = [key[len(self._prefix) :] for key in self._names if key.startswith(self._prefix)]
+        return unwrapped(inside, (s.text for r in self._rules for s in r.sources))
+
+    @cached_property
+    def _wrapped(self) -> dict[str, str]:
+        return {short: name for name, short in self._bare.items()}
+
+    def whole(self, name: str) -> str:
+        """A name as rules have it, as the file has it."""
+        return self._prefix + self._wrapped.get(name, name)
+
+    def answers(self) -> Iterator[tuple[str, Dropped | tuple[_Way, Mapping[str, str]] | None]]:
+        """Each name with the way that takes it and what it captures; None where no rule does."""
+        for key in self._names:
+            accepted = next((d for d in self._drops if d.source.match(key) is not None), None)
+            if accepted is not None:
+                yield key, Dropped(key, accepted.why, accepted)
+            elif not key.startswith(self._prefix):
+                yield key, Dropped(key, f"outside the prefix '{self._prefix}'")
+            else:
+                name = key[len(self._prefix) :]
+                yield key, self._way(self._bare.get(name, name) if wrapped(name) else name)
+
+    def _way(self, name: str) -> tuple[_Way, Mapping[str, str]] | None:
+        for way in self._ways.of(name):
+            captures = way[0].match(name)
+            if captures is not None:
+                return way, captures
+        return None
 
 
 def _move(draft: Draft, sources: tuple[str, ...], target: str, rule: Keep | Fuse, names: StateSpec) -> None:

@@ -15,12 +15,14 @@ from ckptconv.backbones.resizing import Size
 from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
-from ckptconv.matching import Dropped, Move, Problem, match, spoken
+from ckptconv.matching import Dropped, Move, Problem, explained, match, spoken
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import cast, compose
 from ckptconv.rules import Rule, drop, keep
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.wrappers import wrapper_of
+
+_ACCEPTED = "accepted by --drop"
 
 
 @dataclass(frozen=True)
@@ -182,12 +184,22 @@ def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tupl
     return problems, [name for name in empty if backbone.optional(name)]
 
 
+def explains(layout: Layout, section: Section, options: Options) -> bool:
+    """Whether the layout's rules speak of every name of a section: without that, no plan of it is complete.
+
+    Cheaper than a plan by far where they do not. Raises UsageError for unusable options.
+    """
+    names = section.tensors
+    drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
+    return explained(layout.rules, names, _prefix(layout.rules, names, options), drops)
+
+
 def make_plan(method: Method, layout: Layout, path: str, section: Section, options: Options | None = None) -> Plan:
     """The plan of one layout for the section at ``path``, complete or not. Raises UsageError for unusable options."""
     options = options or Options()
     names = section.tensors
     prefix = _prefix(layout.rules, names, options)
-    drops = [drop(pattern, "accepted by --drop") for pattern in options.drops]
+    drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
     draft = match(layout.rules, names, prefix, drops)
     problems, absent, moves, dialect = list(draft.problems), list[str](), draft.moves, CANONICAL
     dropped, target = list(draft.dropped), options.target or ""

@@ -29,6 +29,11 @@ def wrapper_of(names: Iterable[str]) -> str:
     return wrapper
 
 
+def wrapped(name: str) -> bool:
+    """Whether a name may have one of the segments of `INNER`."""
+    return any(segment in name for segment in INNER)
+
+
 def unwrapped(names: Sequence[str], spelled: Iterable[str] = ()) -> dict[str, str]:
     """The names that change without the segments of `INNER`, and what they are then.
 

@@ -20,12 +20,12 @@ from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedErro
 from ckptconv.identify import Match, Sections, choose, identify, nearest, rank
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning import Options, Plan
+from ckptconv.planning import Options, Plan, explains, make_plan
 from ckptconv.rules import drop, keep
 from ckptconv.sections import find_sections
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests import hollow
-from tests.cases import Case, case
+from tests.cases import Case, case, cases
 
 AUTO = Options()
 
@@ -349,3 +349,16 @@ def test_a_method_of_the_callers_own_is_found_by_auto_and_by_name() -> None:
         assert match.method is mine
         assert match.plan.layout == "my own"
         assert match.named is (method != "auto")
+
+
+@pytest.mark.parametrize("case", cases()[::15], ids=str)
+def test_the_quick_look_at_rules_says_what_the_plan_says(case: Case) -> None:
+    (section,) = case.sections.values()
+    said = set()
+    for method in METHODS:
+        for layout in method.layouts:
+            plan = make_plan(method, layout, "", section)
+            unexplained = [p for p in plan.problems if p.text.endswith("no rule explains it")]
+            assert explains(layout, section, Options()) == (not unexplained), (method.name, layout.title)
+            said.add(not unexplained)
+    assert said == {True, False}

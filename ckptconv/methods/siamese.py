@@ -198,7 +198,7 @@ SCRL = Method(
         ),
     ),
     releases=tuple(
-        # README.md has them as http://, which is refused; the host answers https://, as other READMEs of theirs have it
+        # README.md has them as http://, which is refused; other READMEs of theirs have this host as https://
         Release(name, f"https://twg.kakaocdn.net/brainrepo/scrl/{name}.pth", backbone="ResNet-50")
         for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
     ),

@@ -25,8 +25,6 @@ from ckptconv.mmdetection.verify.launch import MEETING
 from ckptconv.mmdetection.verify.plan import Run
 
 OUTPUT = "output.log"
-THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads that wait do not spin: beside another busy process a step takes more than three times as long otherwise."""
 _PAUSE = 0.2  # seconds between two looks at the events
 _PATIENCE = 15  # seconds that processes have to end when asked
 Watch = Callable[[Run, Event], None]
@@ -71,6 +69,12 @@ def _require_idle(folder: Path) -> None:
         file.truncate(0)
 
 
+def surroundings(processes: int) -> dict[str, str]:
+    """The environment of a run of this many processes on this machine, which share its cores."""
+    threads = str(max((os.cpu_count() or 1) // processes, 1))
+    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
 def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
     """Run it to its end, or find that it is there.
 
@@ -82,8 +86,6 @@ def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
     _require_idle(run.folder)
     (run.folder / FAILURE).unlink(missing_ok=True)
     follower = Follower(run.folder / EVENTS, from_the_end=True)
-    environment = {**THREADS, **os.environ, "PYTHONUNBUFFERED": "1"}
-    environment.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // run.local, 1)))
     with (run.folder / OUTPUT).open("ab") as output, _terminable():
         start = output.tell()
         try:
@@ -92,7 +94,7 @@ def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=surroundings(run.local),
                 start_new_session=True,
                 pass_fds=[lock],
             )

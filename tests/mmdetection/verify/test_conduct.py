@@ -207,16 +207,6 @@ def test_a_run_on_the_cpu_sees_no_gpu(tmp_path, monkeypatch, cuda, shown):
     assert json.loads((tmp_path / "result.json").read_text()) == {"shown": shown}
 
 
-@pytest.mark.parametrize(("said", "meant"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_do_not_spin_if_nobody_wants_it(folder, monkeypatch, said, meant):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if said:
-        monkeypatch.setenv("OMP_WAIT_POLICY", said)
-    seen: list[Event] = []
-    run(folder, f'tell(1, wait=os.environ["OMP_WAIT_POLICY"]); {DONE}', lambda _, event: seen.append(event))
-    assert seen[0]["wait"] == meant
-
-
 @pytest.mark.parametrize("said", [None, "7"])
 def test_threads_are_as_many_as_there_are_cores_if_nobody_said(folder, monkeypatch, said):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
