@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ckptconv
-from benchmarks import files, machine
+from benchmarks import files, machine, table
 from benchmarks.measure import Command, once, ratios, summary
 from ckptconv.errors import CkptconvError
 from tests.sources.server import Server, serving
@@ -64,18 +64,6 @@ def measure(title: str, layout: str, folder: Path, server: Server, runs: int) ->
     return {**row, "goal": {"beyond_kept_bytes": SLACK, "met": sent[0] <= row["kept_bytes"] + SLACK}}
 
 
-def table(result: dict[str, Any]) -> str:
-    lines = ["| input | file | kept | sent | time | download | time ÷ download's |", "|---|---|---|---|---|---|---|"]
-    for row in result["rows"]:
-        if "skipped" in row:
-            lines.append(f"| {row['input']} | {row['bytes'] / 1e6:.1f} MB | not measured: {row['skipped']} | | | | |")
-            continue
-        sizes = [f"{row[key] / 1e6:.1f} MB" for key in ("bytes", "kept_bytes", "sent_bytes")]
-        times = [f"{row[key]['wall_s']['median']:.1f} s" for key in ("ckptconv", "peer_took")]
-        lines.append(f"| {row['input']} | {' | '.join([*sizes, *times])} | {row['ratio']['wall_s']:.2f} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fetching", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=RESULT, help="the result")
@@ -100,7 +88,7 @@ def main() -> None:
         }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(table(result))
+    print(table.fetching(result))
 
 
 if __name__ == "__main__":

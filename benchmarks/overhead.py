@@ -26,7 +26,7 @@ from ckptconv.mmdetection.verify.conduct import surroundings
 
 RESULT = Path(__file__).parent / "results" / "overhead.json"
 GOAL = 1.03
-_EPOCHS, _IMAGES = 4, 200
+_EPOCHS, _IMAGES = 2, 200
 _COLD = 10  # steps at the start that are not counted
 
 
@@ -90,7 +90,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), options.rounds)

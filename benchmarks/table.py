@@ -21,16 +21,13 @@ def speed(result: Row) -> str:
     """A Markdown table of the rows, and one line that says where they come from."""
     lines = [_line(_HEAD), _line("---" for _ in _HEAD)]
     lines += [_line(_cells(row)) for row in result["rows"]]
-    made = result["machine"]
-    versions = ", ".join(f"{n} {made[n]}" for n in ("python", "torch", "mmdet", "ckptconv") if made[n])
-    lines += [
-        "",
-        (
-            f"Medians of whole processes, measured {result['date']} on {made['cores']} cores of {made['cpu']}, "
-            f"{made['memory_gib']:g} GiB of memory; {versions}."
-        ),
-    ]
+    lines += ["", f"Medians of whole processes, measured {result['date']}. {_machine(result['machine'])}"]
     return "\n".join(lines)
+
+
+def _machine(made: Row) -> str:
+    versions = ", ".join(f"{n} {made[n]}" for n in ("python", "torch", "mmdet", "ckptconv") if made[n])
+    return f"{made['cores']} cores of {made['cpu']}, {made['memory_gib']:g} GiB of memory; {versions}."
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -75,6 +72,21 @@ def ap(reports: Iterable[Row]) -> str:
     return markdown(list(reports)).strip()
 
 
+def fetching(result: Row) -> str:
+    """What a conversion by address costs, beside a download of the whole file."""
+    lines = ["| input | file | kept | sent | time | download | time ÷ download's |", "|---|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        if "skipped" in row:
+            lines.append(f"| {row['input']} | {row['bytes'] / 1e6:.1f} MB | not measured: {row['skipped']} | | | | |")
+            continue
+        sizes = [f"{row[key] / 1e6:.1f} MB" for key in ("bytes", "kept_bytes", "sent_bytes")]
+        times = [f"{row[key]['wall_s']['median']:.1f} s" for key in ("ckptconv", "peer_took")]
+        lines.append(f"| {row['input']} | {' | '.join([*sizes, *times])} | {row['ratio']['wall_s']:.2f} |")
+    rate = result["bytes_a_second"] / 1e6
+    lines += ["", f"Measured {result['date']}; the server sends {rate:g} MB a second. {_machine(result['machine'])}"]
+    return "\n".join(lines)
+
+
 def methods() -> str:
     """The methods as a Markdown table: what `--selfsup` takes, whose it is, and how many files are published."""
     from ckptconv.methods import METHODS
@@ -108,6 +120,7 @@ def main() -> None:
     options = parser.parse_args()
     old = README.read_text(encoding="utf-8")
     new = inserted(old, "speed", speed(_read(HERE / "results" / "speed.json")))
+    new = inserted(new, "fetching", fetching(_read(HERE / "results" / "fetching.json")))
     new = inserted(new, "methods", methods())
     new = inserted(new, "ap", ap(map(_read, sorted((HERE / "results" / "ap").glob("*.json")))))
     if options.check:
