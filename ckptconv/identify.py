@@ -137,12 +137,15 @@ def _known_stranger(sections: Sections) -> str:
 
 
 def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> UnidentifiedError | IncompletePlanError:
-    """The error for a file that no method explains: the nearest method's own, or what the file holds."""
+    """The error for a file that no method explains: what network it is, the nearest method's own, or what it holds."""
+    known = _known_stranger(sections)
+    if known:
+        return UnidentifiedError(f"no method explains this file{known}", "See what is there: ckptconv inspect FILE.")
     if not ranked or ranked[0][1].backbone is None:
         path, section = _largest(sections)
         return UnidentifiedError(
             f"no method explains this file: {place(path)} holds {len(section.tensors)} tensors, "
-            f"{some(section.tensors, 3)}{_known_stranger(sections)}",
+            f"{some(section.tensors, 3)}",
             "See what is there: ckptconv inspect FILE. To take a prefix off: --strip-prefix PREFIX. To write rules "
             "for it: --rules FILE.toml.",
         )
@@ -150,9 +153,8 @@ def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> Unid
     try:
         plan.require_complete()
     except IncompletePlanError as error:
-        return UnidentifiedError(
-            f"no method explains this file; the nearest is {method.name}:\n{error.message}", error.hint
-        )
+        nearest = "" if plan.misplaced else f"no method explains this file; the nearest is {method.name}:\n"
+        return UnidentifiedError(f"{nearest}{error.message}", error.hint)
     raise AssertionError("a plan without problems is complete")
 
 
@@ -185,7 +187,7 @@ def _named(sections: Sections, method: str | Method | Iterable[Rule], options: O
     plan = _Planner(sections, options).best(wanted)
     if plan is not None and plan.complete:
         return Match(wanted, plan, named=True)
-    advice = _better_than(wanted, sections, options)
+    advice = "" if plan is not None and plan.misplaced else _better_than(wanted, sections, options)
     if plan is not None:
         plan.require_complete(advice)
     known = dict.fromkeys(s or "the top level" for layout in wanted.layouts for s in layout.sections)

@@ -131,7 +131,8 @@ class _Asked:
 
     @cached_property
     def _bare(self) -> dict[str, str]:
-        inside = [key[len(self._prefix) :] for key in self._names if key.startswith(self._prefix)]
+        left = (key for key in self._names if self._accepted(key) is None and key.startswith(self._prefix))
+        inside = [key[len(self._prefix) :] for key in left]
         return unwrapped(inside, (s.text for r in self._rules for s in r.sources))
 
     @cached_property
@@ -145,7 +146,7 @@ class _Asked:
     def answers(self) -> Iterator[tuple[str, Dropped | tuple[_Way, Mapping[str, str]] | None]]:
         """Each name with the way that takes it and what it captures; None where no rule does."""
         for key in self._names:
-            accepted = next((d for d in self._drops if d.source.match(key) is not None), None)
+            accepted = self._accepted(key)
             if accepted is not None:
                 yield key, Dropped(key, accepted.why, accepted)
             elif not key.startswith(self._prefix):
@@ -153,6 +154,9 @@ class _Asked:
             else:
                 name = key[len(self._prefix) :]
                 yield key, self._way(self._bare.get(name, name) if wrapped(name) else name)
+
+    def _accepted(self, key: str) -> Drop | None:
+        return next((d for d in self._drops if d.source.match(key) is not None), None)
 
     def _way(self, name: str) -> tuple[_Way, Mapping[str, str]] | None:
         for way in self._ways.of(name):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ckptconv import registry
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.backbones.resizing import Size
 from ckptconv.errors import UsageError
@@ -19,11 +20,13 @@ from ckptconv.formats.interface import Piece
 from ckptconv.formats.source import Transfer
 from ckptconv.identify import choose
 from ckptconv.methods.interface import Method
+from ckptconv.ops import cast
 from ckptconv.planning import Options, Plan, cast_plan, resize_plan
 from ckptconv.prove import prove
 from ckptconv.provenance import KEY, describe
 from ckptconv.rules import Rule
 from ckptconv.sources import Fetching, Found, find
+from ckptconv.spec import DTYPES
 from ckptconv.transform import transform
 from ckptconv.witness import Witness
 
@@ -82,6 +85,12 @@ def wanted_method(selfsup: MethodLike, strip_prefix: str, found: Found) -> Metho
     return "generic" if strip_prefix else found.method or selfsup
 
 
+def _require_known(selfsup: MethodLike, options: Options) -> None:
+    """Refuse a name that no method has before anything is fetched."""
+    if isinstance(selfsup, str) and selfsup != "auto":
+        registry.method(selfsup, options.methods)
+
+
 def plan(
     source: PathLike,
     selfsup: MethodLike = "auto",
@@ -100,6 +109,7 @@ def plan(
     Raises UnidentifiedError, IncompletePlanError, UnreadableError or UsageError as `convert` would.
     """
     options, size = options_of(drop, strip_prefix, section, target, rules), Size(image_size, patch_size)
+    _require_known(selfsup, options)
     found = find(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
         chosen = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options).plan
@@ -160,6 +170,9 @@ def convert(
     kind = format or ("safetensors" if Path(target).suffix == ".safetensors" else "torch")
     if kind not in FORMATS:
         raise UsageError(f"there is no format '{kind}'", f"Formats: {', '.join(FORMATS)}.")
+    if dtype:
+        cast(DTYPES["float32"], dtype)  # what nobody can do is refused before anything is fetched
+    _require_known(selfsup, options)
     found = find(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
         match = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)

@@ -90,10 +90,17 @@ class Plan:
         )
         return mine == others
 
+    @property
+    def misplaced(self) -> bool:
+        """Whether every name is accounted for, and only the target cannot hold the network."""
+        return bool(self.problems) and all(p.kind == "target" for p in self.problems)
+
     def require_complete(self, advice: str = "") -> Plan:
         """This plan, or IncompletePlanError that names the keys; ``advice`` goes first in its hint."""
         if self.complete:
             return self
+        if self.misplaced:
+            raise IncompletePlanError("\n".join(p.text for p in self.problems), "Choose another --target.")
         kinds = {
             kind: [p for p in self.problems if p.kind == kind] for kind in dict.fromkeys(p.kind for p in self.problems)
         }

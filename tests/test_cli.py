@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ckptconv import pipeline
+from ckptconv import pipeline, registry
 from ckptconv.backbones import TARGETS
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
@@ -66,6 +66,7 @@ def test_convert_json_accounts_for_every_tensor(lightly, tmp_path):
 VIT = VisionTransformer(64, 2, 128, 16, 14 * 14)
 CAE = Beit(64, 2, 128, 16, 14, 1, shared=False, absolute=True)
 CONVNEXT = ConvNeXt((1, 1, 1, 1), (8, 16, 32, 64), grn=False, layer_scale=True, final_norm=True, patch=4, in_channels=3)
+VITDET = " --base projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py -o detector.py"
 ONE_MAP = " --base mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py -o detector.py"
 
 
@@ -74,10 +75,11 @@ ONE_MAP = " --base mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py -o de
     [
         (CONVNEXT, "mmpretrain", " -o mask_rcnn.py"),
         (CONVNEXT, "official", None),
-        (VIT, "vitdet", " --base projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py -o detector.py"),
+        (VIT, "vitdet", VITDET),
         (VIT, "mmpretrain", ONE_MAP),
         (VIT, "timm", None),
         (CAE, "mmpretrain", ONE_MAP),
+        (CAE, "vitdet", VITDET),
         (replace(CAE, shared=True), "mmpretrain", None),
         (CAE, "official", None),
     ],
@@ -286,3 +288,10 @@ def test_closed_outputs_are_no_error(lightly, tmp_path, command):
         ["sh", "-c", script, "sh", sys.executable, "-m", "ckptconv", *words], check=False, timeout=120
     )
     assert done.returncode == 0
+
+
+def test_names_of_releases_are_whole_on_a_narrow_terminal():
+    shown = in_a_terminal("releases", "vicregl", COLUMNS="60", NO_COLOR="1")
+    named = [release.name for _, release in registry.releases().values() if "vicregl" in release.name]
+    assert len(named) > 5
+    assert [line.split()[0] for line in shown.splitlines()[1:] if line.startswith("vicregl")] == named

@@ -11,6 +11,7 @@ from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedErro
 from ckptconv.identify import choose
 from ckptconv.methods import METHODS
 from ckptconv.planning import Options
+from ckptconv.spec import Section
 from tests.cases import STRANGERS, Stranger, cases, strangers
 
 ELSEWHERE = "a ResNet with selective kernels"  # in test_traps: made from a case
@@ -33,6 +34,18 @@ def test_a_stranger_is_refused_by_what_it_is(of: Stranger) -> None:
         error = refusal(of, method)
         assert re.search(rf"(: this|It) is {re.escape(what)}(\n|$)", error.message), method
         assert "--drop" not in error.hint  # what is left would be another network
+
+
+@pytest.mark.parametrize("of", strangers(), ids=str)
+def test_a_stranger_behind_a_wrapper_is_the_same_and_said_in_one_sentence(of: Stranger) -> None:
+    wrapped = {
+        path: Section({f"module.{name}": spec for name, spec in section.tensors.items()}, section.others)
+        for path, section in of.sections.items()
+    }
+    with pytest.raises(UnidentifiedError) as caught:
+        choose(wrapped, "auto", Options())
+    assert caught.value.message.startswith(f"no method explains this file. It is {of.what}")
+    assert "\n" not in caught.value.message
 
 
 def test_every_mark_is_met() -> None:

@@ -411,17 +411,16 @@ def test_mixmim_is_refused_with_the_reason_and_written_in_its_own_names() -> Non
     mixmim = case("mixmim_base")
     with pytest.raises(IncompletePlanError) as caught:
         choose(mixmim.sections, "mixmim", Options())
-    (_, said) = caught.value.message.splitlines()
+    said = caught.value.message
     assert said == (
-        "  MixMIM-B, windows 14-14-14-7 has no place in mmdet: its windows are never shifted and it adds positions to "
+        "MixMIM-B, windows 14-14-14-7 has no place in mmdet: its windows are never shifted and it adds positions to "
         "its patches, so MMDetection's SwinTransformer would compute something else; mmpretrain's MixMIMTransformer is "
         "this network (--target official writes it all the same)"
     )
-    with pytest.raises(UnidentifiedError, match="the nearest is mixmim:"):
-        choose(mixmim.sections, "auto", Options())
-    with pytest.raises(UnidentifiedError, match="the nearest is mmselfsup:") as caught:
-        choose(case("mmselfsup_mixmim_base").sections, "auto", Options())
-    assert said in caught.value.message
+    for name in ("mixmim_base", "mmselfsup_mixmim_base"):
+        with pytest.raises(UnidentifiedError) as unguessed:
+            choose(case(name).sections, "auto", Options())
+        assert unguessed.value.message == said
     names = {k: v for k, v in mixmim.tensors.items() if k != "absolute_pos_embed"}
     with pytest.raises(IncompletePlanError) as caught:
         choose({"model": Section(names, {})}, "mixmim", Options(target="official"))
@@ -432,8 +431,8 @@ def test_version_2_is_refused_in_one_sentence() -> None:
     for name in ("swinv2_t_classifier", "simmim_swinv2b"):
         with pytest.raises(UnidentifiedError) as caught:
             choose(case(name).sections, "auto", Options())
-        assert "1 problem" in caught.value.message
-        assert "MMDetection has no Swin Transformer V2" in caught.value.message
+        (line,) = caught.value.message.splitlines()
+        assert "MMDetection has no Swin Transformer V2" in line
 
 
 # -- methods -----------------------------------------------------------------------------------------------------------

@@ -514,7 +514,7 @@ def test_dinov3_is_refused_where_positions_are_added(target: str, tmp_path: Path
     with pytest.raises(IncompletePlanError) as caught:
         ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", "dinov3", for_target=target)
     assert "of DINOv3 the ConvNeXts can be used, of DINOv2 the ViTs without registers" in caught.value.message
-    with pytest.raises(UnidentifiedError, match="the nearest is dinov3"):
+    with pytest.raises(UnidentifiedError, match=f"RoPE has no place in {target}: "):
         ckptconv.plan(tmp_path / "vit.pth", target=target)
 
 

@@ -90,6 +90,16 @@ def test_two_names_that_differ_by_a_wrapper_alone_are_not_taken_for_one() -> Non
         assert "net.layer2._orig_mod.0.conv1.weight" in refusal(both, STRIP)
 
 
+def test_of_two_such_names_the_user_may_drop_either() -> None:
+    state = network("net.")
+    kept = "net.layer2._orig_mod.0.conv1.weight"
+    both = {**state, kept: torch.zeros_like(state["net.layer2.0.conv1.weight"])}
+    for dropped, source in ((kept, "net.layer2.0.conv1.weight"), ("net.layer2.0.conv1.weight", kept)):
+        out, _ = remap_state_dict(both, STRIP, drop=[dropped])
+        assert set(out) == set(network())
+        assert out["layer2.0.conv1.weight"] is both[source]
+
+
 def test_what_a_rule_reads_beside_its_tensor_is_found_in_a_wrapped_block() -> None:
     """The bias of DINOv3's layer is that times its mask."""
     own = case("dinov3_vits16plus_teacher")

@@ -52,7 +52,7 @@ MARKS = (
     ),
     # facebookresearch/fairseq examples/data2vec/models/modalities/modules.py, AltBlock
     (
-        r"^modality_encoders\.IMAGE\.",
+        r"(^|\.)modality_encoders\.IMAGE\.",
         (
             "data2vec 2.0, whose blocks norm what they put out, where every target's norm what they take in: the first "
             "data2vec can be used (--selfsup data2vec)"

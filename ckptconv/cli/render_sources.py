@@ -28,9 +28,10 @@ def releases(known: Iterable[tuple[Method, Release]], as_json: bool) -> None:
     if as_json:
         render.dump("releases", {"releases": [{**vars(release), "method": method.name} for method, release in known]})
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    filled = Table("release", "method", "backbone", "published", box=None, pad_edge=False, header_style="bold")
+    name = Column("release", no_wrap=True, overflow="ignore")  # whole, for it is what is typed
+    filled = Table(name, "method", "backbone", "published", box=None, pad_edge=False, header_style="bold")
     for method, release in known:
         digest = f"sha256 {release.sha256}" if release.sha256 else f"md5 {release.md5}" if release.md5 else ""
         filled.add_row(release.name, method.name, release.backbone, digest)

@@ -67,7 +67,10 @@ def _not_there(checkpoint: str, scheme: str, module: str) -> UsageError:
     if scheme in _STORES:
         return UsageError(f"{start}, which mmengine does not fetch by itself", f"Convert it first: {command}")
     if scheme in _TABLES:
-        return UsageError(f"{start}, which mmengine looks up in a table of its own", f"Name what is meant: {_COMPARED}")
+        return UsageError(
+            f"{start}, which mmengine looks up in a table of its own",
+            f"Put a converted file there, or write a config for one with ckptconv emit-config: {_COMPARED}",
+        )
     if scheme:
         return UsageError(f"{start}, which is no file here", f"Download it and give its path: {_COMPARED}")
     if checkpoint in registry.releases():

@@ -237,6 +237,11 @@ def _beit(settings: Mapping[str, Any]) -> Network | None:
     return _on_one_map(settings, "BEiTViT", settings["hidden_dim"], own)
 
 
+def _beit_as_vit(settings: Mapping[str, Any]) -> Network:
+    """What a BEiT becomes for ViTDet, which has it only with positions of its own and a row for the class token."""
+    return _vitdet({**settings, "qkv_bias": True, "position_slots": 1})
+
+
 _MADE: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Network | None]] = {
     ("ResNet", "mmdet"): _resnet,
     ("Swin", "mmdet"): _swin,
@@ -244,6 +249,7 @@ _MADE: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Network | None]] =
     ("ViT", "vitdet"): _vitdet,
     ("ViT", "mmpretrain"): _vit,
     ("BEiT", "mmpretrain"): _beit,
+    ("BEiT", "vitdet"): _beit_as_vit,
 }
 """By family, and the target that its file was written for."""
 

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ from typing import Any
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError
 
 _DOCTOR = "See what is missing and how to mend it: ckptconv doctor"
+_RUN_IT = "It is Python code: run it to see more."
+_NOT_IMPORTED = re.compile(r"Failed to import (\S+)")  # mmengine/utils/misc.py, import_modules_from_strings
 
 
 def locate(base: str) -> Path:
@@ -78,10 +81,18 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
                 "pip install 'setuptools<82', or emit the config without bases: --style flat",
             ) from error
         raise EnvironmentMissingError(f"{shown} needs a package that is missing: {error}", _DOCTOR) from error
+    except ImportError as error:  # of its custom_imports, of which mmengine's own message does not say which
+        failed = _NOT_IMPORTED.search(str(error.__cause__ or error))
+        if failed is None:
+            raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
+        raise EnvironmentMissingError(
+            f"{shown} imports {failed[1]}, which is not found here",
+            "mmpretrain comes with `mim install mmpretrain`, projects.* with a clone of MMDetection, seen from there.",
+        ) from error
     except CkptconvError:
         raise
     except (Exception, SystemExit) as error:  # whatever the code in a config does
-        raise UsageError(f"{shown} cannot be read: {told(error)}", "It is Python code: run it to see more.") from error
+        raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
 
 
 def build(config: Any, shown: str) -> Any:

@@ -584,6 +584,15 @@ def test_bad_configs(text, message):
         gc.collect()
 
 
+def test_a_config_that_imports_what_is_not_there_names_it():
+    Path("bad.py").write_text("custom_imports = dict(imports=['no_such.models'], allow_failed_imports=False)\n")
+    done = command("check", "bad.py")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith(
+        "error: bad.py imports no_such.models, which is not found here\nhint: mmpretrain comes"
+    )
+
+
 def test_a_config_that_does_not_exist():
     done = command("check", "absent.py")
     assert (done.returncode, done.stdout) == (2, "")

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import ckptconv
 from ckptconv import Fetching, registry
-from ckptconv.errors import UnreadableError
+from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Release
 from tests.sources.server import serving
@@ -38,6 +38,15 @@ def places(tmp_path):
 
 def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("said", [{"method": "moko"}, {"dtype": "float12"}, {"format": "onnx"}, {"for_target": "d3"}])
+def test_what_nobody_can_do_is_refused_before_anything_is_fetched(checkpoint, places, said):
+    with serving(files={"/f.ckpt": checkpoint}) as server:
+        with pytest.raises(UsageError):
+            ckptconv.convert(f"{server.url}/f.ckpt", places[0] / "r18.pth", said.pop("method", "auto"), **said)
+        assert server.sent == 0
+    assert left(places[0]) == []
 
 
 @pytest.mark.parametrize("seed", range(3))
