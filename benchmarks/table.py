@@ -114,15 +114,21 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def updated(text: str) -> str:
+    """The README's text with every table as its result, or the package, has it now."""
+    results = HERE / "results"
+    text = inserted(text, "speed", speed(_read(results / "speed.json")))
+    text = inserted(text, "fetching", fetching(_read(results / "fetching.json")))
+    text = inserted(text, "methods", methods())
+    return inserted(text, "ap", ap(map(_read, sorted((results / "ap").glob("*.json")))))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit with 1 if the README is out of date")
     options = parser.parse_args()
     old = README.read_text(encoding="utf-8")
-    new = inserted(old, "speed", speed(_read(HERE / "results" / "speed.json")))
-    new = inserted(new, "fetching", fetching(_read(HERE / "results" / "fetching.json")))
-    new = inserted(new, "methods", methods())
-    new = inserted(new, "ap", ap(map(_read, sorted((HERE / "results" / "ap").glob("*.json")))))
+    new = updated(old)
     if options.check:
         sys.exit("README.md is out of date: python -m benchmarks.table" if new != old else 0)
     README.write_text(new, encoding="utf-8")

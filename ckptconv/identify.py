@@ -130,17 +130,18 @@ def _largest(sections: Sections) -> tuple[str, Section]:
     return max(sections.items(), key=lambda item: len(item[1].tensors))
 
 
-def _known_stranger(sections: Sections) -> str:
-    """The end of a sentence about a file: what network it holds, if it is one without a place."""
-    _, what = stranger(_largest(sections)[1].tensors)
-    return f". It is {what}" if what else ""
+def known_stranger(sections: Sections) -> str:
+    """What network a file holds, if it is one that no target has a place for; '' else."""
+    return stranger(_largest(sections)[1].tensors)[1] if sections else ""
 
 
 def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> UnidentifiedError | IncompletePlanError:
     """The error for a file that no method explains: what network it is, the nearest method's own, or what it holds."""
-    known = _known_stranger(sections)
-    if known:
-        return UnidentifiedError(f"no method explains this file{known}", "See what is there: ckptconv inspect FILE.")
+    what = known_stranger(sections)
+    if what:
+        return UnidentifiedError(
+            f"no method explains this file. It is {what}", "See what is there: ckptconv inspect FILE."
+        )
     if not ranked or ranked[0][1].backbone is None:
         path, section = _largest(sections)
         return UnidentifiedError(
@@ -191,8 +192,10 @@ def _named(sections: Sections, method: str | Method | Iterable[Rule], options: O
     if plan is not None:
         plan.require_complete(advice)
     known = dict.fromkeys(s or "the top level" for layout in wanted.layouts for s in layout.sections)
+    what = known_stranger(sections)
     raise UnidentifiedError(
-        f"{wanted.name} keeps its weights in {' or '.join(known)}; this file has none there{_known_stranger(sections)}",
+        f"{wanted.name} keeps its weights in {' or '.join(known)}; this file has none there"
+        + (f". It is {what}" if what else ""),
         advice or f"Say where they are with --section; the file has {some(map(repr, fold(sections)), 6)}.",
     )
 

@@ -11,7 +11,7 @@ from ckptconv.errors import UsageError
 from ckptconv.folding import fold, place
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.source import Transfer
-from ckptconv.identify import explaining, nearest, rank
+from ckptconv.identify import explaining, known_stranger, nearest, rank
 from ckptconv.methods.interface import Method, Release
 from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
 from ckptconv.planning import Plan
@@ -53,7 +53,10 @@ def _fit(found: Method, plan: Plan) -> Fit:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file holds: sections with tensors and other values, what its pickle names; methods, the best fit first."""
+    """What a file holds: sections with tensors and other values, what its pickle names; methods, the best fit first.
+
+    ``stranger`` says which network it is, if no target has a place for it.
+    """
 
     path: str
     format: str
@@ -63,6 +66,7 @@ class Inspection:
     named: tuple[str, ...]
     metadata: Mapping[str, str]
     fits: tuple[Fit, ...]
+    stranger: str
     transfers: tuple[Transfer, ...] = ()
 
 
@@ -83,6 +87,7 @@ def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
             named=checkpoint.named,
             metadata=checkpoint.metadata,
             fits=tuple(fits),
+            stranger=known_stranger(checkpoint.sections),
             transfers=checkpoint.transfers,
         )
 

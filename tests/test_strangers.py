@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+import torch
 
 from ckptconv.backbones.strangers import MARKS, stranger
+from ckptconv.cli import render
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError
 from ckptconv.identify import choose
 from ckptconv.methods import METHODS
 from ckptconv.planning import Options
+from ckptconv.questions import inspect
 from ckptconv.spec import Section
 from tests.cases import STRANGERS, Stranger, cases, strangers
 
@@ -46,6 +50,16 @@ def test_a_stranger_behind_a_wrapper_is_the_same_and_said_in_one_sentence(of: St
         choose(wrapped, "auto", Options())
     assert caught.value.message.startswith(f"no method explains this file. It is {of.what}")
     assert "\n" not in caught.value.message
+
+
+def test_inspect_calls_a_stranger_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": {"modality_encoders.IMAGE.extra_tokens": torch.zeros(1, 1, 8)}}, tmp_path / "d2v2.pt")
+    found = inspect(tmp_path / "d2v2.pt")
+    assert found.stranger.startswith("data2vec 2.0, whose blocks norm")
+    render.inspection(found, full=False, as_json=False)
+    shown = capsys.readouterr().out
+    assert "\nnetwork   data2vec 2.0, whose blocks norm" in shown
+    assert "--strip-prefix" not in shown
 
 
 def test_every_mark_is_met() -> None:

@@ -247,7 +247,9 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
     complete = [fit for fit in found.fits if fit.complete]
     for i, fit in enumerate(complete):
         row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
-    if not complete:
+    if found.stranger:
+        row("network", found.stranger)
+    elif not complete:
         row("fits", "no method known here; --strip-prefix, --section and --rules may help")
     rest = [fit for fit in found.fits if not fit.complete]
     if rest:
@@ -286,6 +288,7 @@ def _inspection_data(found: Inspection) -> dict[str, object]:
             for path, specs in found.sections.items()
         },
         "fits": [vars(fit) for fit in found.fits],
+        "network_without_a_place": found.stranger,
     }
 
 
