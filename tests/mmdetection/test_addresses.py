@@ -158,7 +158,7 @@ ELSEWHERE = "check compares with a file or with an https:// address"
             (
                 f"{scheme}://resnet50",
                 f"backbone starts from {scheme}://resnet50, which mmengine looks up in a table of its own",
-                f"Name what is meant: {ELSEWHERE}.",
+                f"Put a converted file there, or write a config for one with ckptconv emit-config: {ELSEWHERE}.",
             )
             for scheme in ("torchvision", "modelzoo", "open-mmlab", "openmmlab", "mmcls")
         ),
