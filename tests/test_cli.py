@@ -19,7 +19,7 @@ from ckptconv.backbones import TARGETS
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.vit import VisionTransformer
-from ckptconv.cli import render
+from ckptconv.cli import render_checkpoints
 from ckptconv.methods import METHODS
 from ckptconv.rules import Drop, keep
 from tests import hollow
@@ -88,7 +88,9 @@ ONE_MAP = " --base mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py -o de
 def test_convert_ends_with_the_next_step_of_its_target(network, target, more, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.save({name: torch.rand(shape) for name, shape in network.entries().items()}, "raw.pth")
-    render.receipt(pipeline.convert("raw.pth", "a b.pth", [keep("{key...}", "{key...}")], for_target=target), False)
+    render_checkpoints.receipt(
+        pipeline.convert("raw.pth", "a b.pth", [keep("{key...}", "{key...}")], for_target=target), False
+    )
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next")]
     assert said == ([f"next      ckptconv emit-config 'a b.pth'{more}"] if more else [])
 

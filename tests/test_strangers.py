@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ckptconv.backbones.strangers import MARKS, stranger
-from ckptconv.cli import render
+from ckptconv.cli import render_checkpoints
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError
 from ckptconv.identify import choose
 from ckptconv.methods import METHODS
@@ -56,7 +56,7 @@ def test_inspect_calls_a_stranger_by_its_name(tmp_path: Path, capsys: pytest.Cap
     torch.save({"model": {"modality_encoders.IMAGE.extra_tokens": torch.zeros(1, 1, 8)}}, tmp_path / "d2v2.pt")
     found = inspect(tmp_path / "d2v2.pt")
     assert found.stranger.startswith("data2vec 2.0, whose blocks norm")
-    render.inspection(found, full=False, as_json=False)
+    render_checkpoints.inspection(found, full=False, as_json=False)
     shown = capsys.readouterr().out
     assert "\nnetwork   data2vec 2.0, whose blocks norm" in shown
     assert "--strip-prefix" not in shown

@@ -45,7 +45,7 @@ def convert(
 ) -> None:
     """Write the backbone of SRC to DST as MMDetection loads it, or say which tensor stands in the way."""
     from ckptconv import pipeline
-    from ckptconv.cli import render, render_sources
+    from ckptconv.cli import render, render_checkpoints, render_sources
 
     with render_sources.fetching(whole, cache_dir) as fetching, render.progress() as progress:
         receipt = pipeline.convert(
@@ -66,7 +66,7 @@ def convert(
             progress=progress,
             fetching=fetching,
         )
-    render.receipt(receipt, as_json)
+    render_checkpoints.receipt(receipt, as_json)
 
 
 def inspect(
@@ -79,11 +79,11 @@ def inspect(
 ) -> None:
     """Show what SRC holds, and which methods explain it. Nothing in it is executed."""
     from ckptconv import questions
-    from ckptconv.cli import render, render_sources
+    from ckptconv.cli import render_checkpoints, render_sources
 
     with render_sources.fetching(whole, cache_dir) as fetching:
         found = questions.inspect(src, rules=rules, fetching=fetching)
-    render.inspection(found, full, as_json)
+    render_checkpoints.inspection(found, full, as_json)
 
 
 def methods(
@@ -140,7 +140,7 @@ def explain(
 ) -> None:
     """Say which rule takes KEY and where it goes, or why it is left out."""
     from ckptconv import questions
-    from ckptconv.cli import render, render_sources
+    from ckptconv.cli import render_checkpoints, render_sources
 
     with render_sources.fetching(whole, cache_dir) as fetching:
         found = questions.explain(
@@ -154,7 +154,7 @@ def explain(
             target=target,
             fetching=fetching,
         )
-    render.explanation(found, as_json)
+    render_checkpoints.explanation(found, as_json)
 
 
 def releases(

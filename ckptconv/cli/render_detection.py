@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckptconv.cli import render
+from ckptconv.cli import render, render_sources
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.check import Checked
@@ -74,7 +74,7 @@ def verdict(found: Checked, as_json: bool) -> None:
         render.dump("check", {**asdict(found), "good": found.good})
         return
     render.row("config", f"{found.config}: {found.detector}")
-    render.fetched(found.transfers)
+    render_sources.fetched(found.transfers)
     for report in found.reports:
         where = report.module or "all of it"
         prefix = f", prefix={report.prefix!r}" if report.prefix else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ckptconv.cli import render
+from ckptconv.cli import render, render_sources
 from ckptconv.folding import fold, place
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.questions import Fitting
@@ -82,7 +82,7 @@ def fitting(found: Fitting, as_json: bool) -> None:
         render.dump("methods", data)
         return
     render.row("file", f"{found.path} ({found.format}, {render.size(found.size)})")
-    render.fetched(found.transfers)
+    render_sources.fetched(found.transfers)
     for i, fit in enumerate(found.fits):
         name = fit.method if fit.guess else f"{fit.method}*"
         render.row("" if i else "fits", f"{name}: {fit.backbone}, from {place(fit.section)} ({fit.layout})")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckptconv.cli import render
+from ckptconv.formats.source import Transfer
 from ckptconv.methods.interface import Method, Release
 from ckptconv.sources import Fetching
 
@@ -22,6 +23,32 @@ def fetching(whole: bool, cache_dir: Path | None) -> Iterator[Fetching]:
     """What the options ask for, with a bar of its own on a terminal."""
     with render.progress("fetching ", _MANY_FETCHED) as show:
         yield Fetching(whole, cache_dir, show)
+
+
+def fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None:
+    """How files came here and what was verified of them, a line each."""
+    for moved in transfers:
+        if not moved.requests:
+            how = f"nothing: it is in the cache, from {moved.address}"
+        else:
+            what = (
+                render.size(moved.fetched)
+                if moved.fetched >= moved.size
+                else f"{render.size(moved.fetched)} of {render.size(moved.size)}"
+            )
+            how = f"{what} in {render.count(moved.requests, 'request')} from {moved.address}"
+        render.row("fetched", how)
+        state = moved.version.partition(" ")[0]
+        said = ["size", f"{state} unchanged"] if state else ["size"]
+        if checksums:
+            said.append(render.count(checksums, "checksum"))
+        if moved.hash_checked:
+            said.append(f"the published {moved.published}")
+        render.row("verified", ", ".join(said))
+        if moved.published and not moved.hash_checked:
+            render.row(
+                "", f"not the published {moved.published}, which is of the whole file: --whole fetches and checks it"
+            )
 
 
 def releases(known: Iterable[tuple[Method, Release]], as_json: bool) -> None:

@@ -1,0 +1,186 @@
+"""Prints what became of a checkpoint, what it holds, and why a tensor goes where it goes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from ckptconv.cli import render, render_sources
+from ckptconv.folding import fold, place
+from ckptconv.mmdetection.networks import network
+from ckptconv.pipeline import Receipt
+from ckptconv.questions import Explanation, Inspection, dropped_by_reason
+
+_MOST_LINES = 40
+
+
+def receipt(done: Receipt, as_json: bool) -> None:
+    if as_json:
+        render.dump("convert", _receipt_data(done))
+        return
+    plan = done.plan
+    backbone = plan.backbone
+    assert backbone is not None
+    render.row("read", f"{done.source} ({done.source_format}, {render.size(done.source_size)}), {place(plan.section)}")
+    render_sources.fetched(done.transfers, done.checksums)
+    own = done.release in [release.name for release in done.method.releases]
+    how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
+    render.row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
+    if done.also:
+        render.row("", f"the same names and the same result: {', '.join(done.also)}")
+    filled = len(plan.moves)
+    wanted = filled + len(plan.absent)
+    render.row(
+        "backbone", f"{backbone.name}: {filled}/{wanted} tensors for {plan.target}, of {plan.tensors} in the file"
+    )
+    if plan.absent:
+        render.row("", f"not in the file and not needed: {_folded(plan.absent)}")
+    for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
+        count = sum(d.why == why for d in plan.dropped)
+        shown = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
+        render.row("" if i else "dropped", f"{count:>4}  {why}: {shown}")
+    for i, one in enumerate(plan.resized):
+        render.row("" if i else "resized", f"{one}: no longer the numbers of the source")
+    if done.dtype:
+        render.row("rounded", f"floating tensors to {done.dtype}: no longer bit for bit the source")
+    if not done.written:
+        render.row(
+            "dry run", f"{done.target} ({done.target_format}, about {render.size(done.target_size)}) was not written"
+        )
+        return
+    render.row(
+        "wrote", f"{done.target} ({done.target_format}, {render.size(done.target_size)}) in {done.seconds:.2f} s"
+    )
+    render.row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
+    detected = network(backbone, target=plan.target)
+    if detected is not None:
+        base, out = (f" --base {detected.base}", "detector.py") if detected.base else ("", "mask_rcnn.py")
+        render.row("next", f"ckptconv emit-config {shlex.quote(done.target)}{base} -o {out}")
+
+
+def _folded(names: Iterable[str]) -> str:
+    lines = list(fold(names))
+    return ", ".join(lines[:3]) + (", …" if len(lines) > 3 else "")
+
+
+def _receipt_data(done: Receipt) -> dict[str, object]:
+    plan = done.plan
+    assert plan.backbone is not None
+    return {
+        "source": {
+            "path": done.source,
+            "format": done.source_format,
+            "bytes": done.source_size,
+            "release": done.release or None,
+            "fetched": [vars(transfer) for transfer in done.transfers],
+            "checksums": done.checksums,
+        },
+        "method": {
+            "name": done.method.name,
+            "title": done.method.title,
+            "named": done.method_named,
+            "also": list(done.also),
+        },
+        "layout": plan.layout,
+        "section": plan.section,
+        "target": plan.target,
+        "backbone": {"name": plan.backbone.name, **plan.backbone.settings()},
+        "tensors": {
+            "in_section": plan.tensors,
+            "kept": {m.target: list(m.sources) for m in plan.moves},
+            "dropped": {d.source: d.why for d in plan.dropped},
+            "absent": list(plan.absent),
+            "resized": {r.target: {"from": [r.old, r.old], "to": [r.new, r.new]} for r in plan.resized},
+        },
+        "dtype": done.dtype,
+        "output": {
+            "path": done.target,
+            "format": done.target_format,
+            "bytes": done.target_size,
+            "written": done.written,
+            "proved": done.proved,
+            "fingerprint": done.fingerprint,
+        },
+        "seconds": round(done.seconds, 3),
+    }
+
+
+def inspection(found: Inspection, full: bool, as_json: bool) -> None:
+    if as_json:
+        render.dump("inspect", _inspection_data(found))
+        return
+    render.row("file", f"{found.path} ({found.format}, {render.size(found.size)})")
+    render_sources.fetched(found.transfers)
+    if found.named:
+        render.row("names", f"{', '.join(found.named)} (none of them was imported or called)")
+    for path, names in fold(found.sections).items():
+        specs = [spec for name in names for spec in found.sections[name].values()]
+        dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs))
+        head = f"{place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
+        render.row(
+            "section",
+            f"{head}: {render.count(len(specs), 'tensor')}, {render.size(sum(s.nbytes for s in specs))}, {dtypes}",
+        )
+        if len(names) == 1:
+            _tensors(found, path, full)
+    complete = [fit for fit in found.fits if fit.complete]
+    for i, fit in enumerate(complete):
+        render.row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
+    if found.stranger:
+        render.row("network", found.stranger)
+    elif not complete:
+        render.row("fits", "no method known here; --strip-prefix, --section and --rules may help")
+    rest = [fit for fit in found.fits if not fit.complete]
+    if rest:
+        first = f"leaves {render.count(rest[0].problems, 'problem')}: {rest[0].first}"
+        render.row("" if complete else "nearest", f"{'next: ' if complete else ''}{rest[0].method} {first}")
+
+
+def _tensors(found: Inspection, path: str, full: bool) -> None:
+    specs = found.sections[path]
+    lines = {name: [name] for name in specs} if full else fold(specs)
+    for shown, (line, names) in enumerate(lines.items()):
+        if shown == _MOST_LINES and not full:
+            render.row("", f"  … and {len(lines) - shown} more lines (--all)")
+            break
+        shapes = list(dict.fromkeys(str(specs[n]) for n in names))
+        times = f"{len(names)} x " if len(names) > 1 else ""
+        render.row("", f"  {line}  {times}{shapes[0]}{' …' if len(shapes) > 1 else ''}")
+    for name, kind in found.others[path].items():
+        if path:
+            render.row("", f"  {name}  not a tensor: {kind}")
+
+
+def _inspection_data(found: Inspection) -> dict[str, object]:
+    return {
+        "path": found.path,
+        "format": found.format,
+        "bytes": found.size,
+        "fetched": [vars(transfer) for transfer in found.transfers],
+        "names": list(found.named),
+        "metadata": dict(found.metadata),
+        "sections": {
+            path: {
+                "tensors": {n: {"dtype": str(s.dtype), "shape": list(s.shape)} for n, s in specs.items()},
+                "others": dict(found.others[path]),
+            }
+            for path, specs in found.sections.items()
+        },
+        "fits": [vars(fit) for fit in found.fits],
+        "network_without_a_place": found.stranger,
+    }
+
+
+def explanation(found: Explanation, as_json: bool) -> None:
+    if as_json:
+        render.dump("explain", {**vars(found), "spec": str(found.spec) if found.spec else None})
+        return
+    render.row("key", f"{found.key} ({found.spec})" if found.spec else found.key)
+    render.row("method", f"{found.method}, {place(found.section)}")
+    render.row(
+        found.fate,
+        f"as {found.target}: {found.why}" if found.target else found.why,
+        11 if found.fate == "unexplained" else 9,
+    )
+    if found.rule:
+        render.row("rule", found.rule + (f" (after '{found.prefix}')" if found.prefix else ""))
