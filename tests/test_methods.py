@@ -404,6 +404,22 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
     assert found <= allowed
 
 
+@pytest.mark.parametrize("path", tables(), ids=lambda p: p.stem)
+def test_a_row_states_its_pixels_or_that_nobody_knows_them(path: Path) -> None:
+    rows = [
+        node
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Method"
+    ]
+    assert [row.lineno for row in rows if "pixels" not in {keyword.arg for keyword in row.keywords}] == []
+
+
+def test_what_nobody_stated_is_unknown() -> None:
+    method = Method("mine", "my own", METHODS[0].layouts)
+    assert (method.pixels, method.heads, method.eps) == (None, None, None)
+    assert (method.paper, method.repository, method.releases) == ("", "", ())
+
+
 def test_a_method_is_frozen() -> None:
     with pytest.raises(AttributeError):
         METHODS[0].name = "other"  # type: ignore[misc]

@@ -6,7 +6,7 @@ layout.
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import CLIP, HALF, Layout, Method, Release
+from ckptconv.methods.interface import CLIP, HALF, IMAGENET, Layout, Method, Release
 from ckptconv.rules import drop, keep
 
 _FB = "https://dl.fbaipublicfiles.com/"
@@ -51,6 +51,7 @@ BEIT_1K = Method(
     paper=BEIT.paper,
     repository=BEIT.repository,
     layouts=_PRETRAINED,
+    pixels=IMAGENET,
     releases=(  # with absolute positions, neither relative ones nor layer scale: README.md of beit/
         Release(
             "beit_base_patch16_224_pt1k_800ep",
@@ -79,6 +80,7 @@ BEITV2 = Method(
             families=("BEiT",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(
             f"beitv2_{size}_patch16_224_pt1k{run}",
@@ -96,6 +98,7 @@ DATA2VEC = Method(
     paper="https://arxiv.org/abs/2202.03555",
     repository="facebookresearch/data2vec_vision",
     layouts=_PRETRAINED,
+    pixels=IMAGENET,
     releases=tuple(
         Release(
             f"data2vec_vision_{size}_{epochs}",
@@ -145,4 +148,5 @@ CAE = Method(
             families=("BEiT",),
         ),
     ),
+    pixels=IMAGENET,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.rules import drop, keep, under
 
 _RELEASES = {
@@ -55,6 +55,7 @@ SWAV = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(name, f"https://dl.fbaipublicfiles.com/deepcluster/{name}_pretrain.pth.tar", backbone=backbone)
         for name, backbone in _RELEASES.items()
@@ -94,6 +95,7 @@ OBOW = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     releases=(  # zip archives: the checkpoint is inside
         Release("obow_full_zip", f"{_OBOW}ImageNetFull_ResNet50_OBoW_full.zip", backbone="ResNet-50"),
         Release(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.rules import drop, keep
 
 _FB = "https://dl.fbaipublicfiles.com/"
@@ -26,6 +26,7 @@ MOCO = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(name, f"{_FB}moco/moco_checkpoints/{name}/{name}_pretrain.pth.tar", md5, backbone="ResNet-50")
         for name, md5 in (("moco_v1_200ep", "b251726a"), ("moco_v2_200ep", "59fd9945"), ("moco_v2_800ep", "a04e12f8"))
@@ -51,6 +52,7 @@ MOCOV3 = Method(
             families=("ResNet", "ViT"),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(f"mocov3_{network}_{n}ep", f"{_FB}moco-v3/{folder}-{n}ep/{folder}-{n}ep.pth.tar", backbone=backbone)
         for network, folder, backbone, n in (
@@ -92,6 +94,7 @@ DENSECL = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
 )
 
 PIXPRO = Method(
@@ -116,6 +119,7 @@ PIXPRO = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
 )
 
 RESIM = Method(
@@ -138,6 +142,7 @@ RESIM = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(
             f"resim_fpn_{n}ep",
@@ -172,6 +177,7 @@ INSLOC = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
 )
 
 _PYCONTRAST_RULES = (
@@ -193,6 +199,7 @@ PYCONTRAST = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
 )
 
 PYCONTRAST_EMA = Method(
@@ -208,6 +215,7 @@ PYCONTRAST_EMA = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     guess=False,
 )
 
@@ -245,4 +253,5 @@ DETCO = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
 )

@@ -8,7 +8,7 @@ ResNet pads both sides alike, so its features are those of a picture moved by a 
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.ops import permute, reshape
 from ckptconv.rules import Rule, drop, keep, under
 
@@ -74,6 +74,7 @@ BYOL = Method(
             ),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(
             f"byol_{name.rpartition('/')[2]}",
@@ -106,6 +107,7 @@ DETCON = Method(
             rules=(*_PARAMS, *_STATE),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(f"detcon_b_resnet{n}", f"{_DETCON}resnet{n}_detcon_b_imagenet_1k.npy", backbone=f"ResNet-{n}")
         for n in (50, 200)

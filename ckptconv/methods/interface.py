@@ -59,7 +59,7 @@ class Method:
     """A self-supervised method, or a framework's naming, and how to get its backbone out.
 
     ``guess`` is False for what only a person can want, such as DINO's student: reachable by name, never by `auto`.
-    ``pixels`` is None where the layout does not tell how the network was trained. ``heads`` and ``eps`` are what no
+    ``pixels`` is None where nobody states what the network was fed. ``heads`` and ``eps`` are what no
     tensor tells: attention heads, and the epsilon of layer norms, where they are not the family's usual ones.
     """
 
@@ -68,7 +68,7 @@ class Method:
     layouts: tuple[Layout, ...]
     paper: str = ""
     repository: str = ""
-    pixels: Pixels | None = IMAGENET
+    pixels: Pixels | None = None
     releases: tuple[Release, ...] = field(default=())
     guess: bool = True
     heads: int | None = None

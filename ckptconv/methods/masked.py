@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.methods.naming_convnext import SPARSE, TRUNK
 from ckptconv.rules import drop, keep, under
 
@@ -37,6 +37,7 @@ SPARK = Method(
             families=("ConvNeXt",),
         ),  # "official style" in README.md: no last norm
     ),
+    pixels=IMAGENET,
 )
 
 _ENCODER = (keep("{key...}", "{key...}"),)
@@ -60,6 +61,7 @@ MAE = Method(
             families=("ViT",),
         ),
     ),
+    pixels=IMAGENET,
     releases=(
         *(
             Release(
@@ -100,6 +102,7 @@ MASKFEAT = Method(
             families=("ViT",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(
             f"maskfeat_vit_{size}",
@@ -135,6 +138,7 @@ FCMAE = Method(
             families=("ConvNeXt",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(
             f"fcmae_{arch}",

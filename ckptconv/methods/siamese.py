@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.rules import drop, keep, under
 
@@ -28,6 +28,7 @@ SIMSIAM = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     releases=(
         Release("simsiam_100ep", f"{_FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar", backbone="ResNet-50"),
         Release(
@@ -56,6 +57,7 @@ BARLOWTWINS = Method(
         ),
         _BARE,
     ),
+    pixels=IMAGENET,
     releases=(
         Release("barlowtwins_resnet50", f"{_FB}barlowtwins/ljng/resnet50.pth", backbone="ResNet-50"),
         Release("barlowtwins_checkpoint", f"{_FB}barlowtwins/ljng/checkpoint.pth", backbone="ResNet-50"),
@@ -81,6 +83,7 @@ VICREG = Method(
         ),
         _BARE,
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(f"vicreg_{name}{full}", f"{_FB}vicreg/{name}{full}.pth", backbone=backbone)
         for name, backbone in (
@@ -108,6 +111,7 @@ DINO = Method(
         ),
         replace(_BARE, families=("ResNet", "ViT")),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(name, f"{_FB}dino/{folder}/{file}.pth", backbone=backbone)
         for name, folder, file, backbone in (
@@ -146,6 +150,7 @@ DINO_STUDENT = Method(
             families=("ResNet", "ViT"),
         ),
     ),
+    pixels=IMAGENET,
     guess=False,
 )
 
@@ -171,6 +176,7 @@ VICREGL = Method(
             title="released ConvNeXt", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ConvNeXt",)
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(f"vicregl_{arch}_alpha{alpha}{full}", f"{_FB}vicregl/{arch}_alpha{alpha}{full}.pth", backbone=backbone)
         for arch, backbone, alphas in (
@@ -197,6 +203,7 @@ SCRL = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         # README.md has them as http://, which is refused; other READMEs of theirs have this host as https://
         Release(name, f"https://twg.kakaocdn.net/brainrepo/scrl/{name}.pth", backbone="ResNet-50")
@@ -224,6 +231,7 @@ BYOL_YAOX12 = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
 )
 
 BYOL_CHIGUR = Method(
@@ -239,6 +247,7 @@ BYOL_CHIGUR = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     guess=False,  # the names are torchvision's
 )
 
@@ -267,6 +276,7 @@ SOCO = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
 )
 
 SOCO_EMA = Method(
@@ -286,6 +296,7 @@ SOCO_EMA = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     guess=False,
 )
 
@@ -316,4 +327,5 @@ ORL = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.methods.naming_swin import SWIN_COORDINATES, SWIN_INDEX, SWIN_MASK
 from ckptconv.rules import drop, keep, under
 
@@ -51,6 +51,7 @@ MOBY = Method(
             families=("Swin", "ViT"),  # models/build.py
         ),
     ),
+    pixels=IMAGENET,
     releases=(  # the table of README.md has each in the other's row: the names tell what they are
         Release(
             "moby_swin_t_300ep_pretrained", f"{_MOBY}moby_swin_t_300ep_pretrained.pth", backbone="Swin-T, window 7"
@@ -84,6 +85,7 @@ ESVIT = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(f"esvit_{name}", f"{_ESVIT}{run}/{file}.pth", backbone=backbone)
         for name, run, file, backbone in (  # the last stage sees 7 x 7 patches, and no window is larger
@@ -148,6 +150,7 @@ ESVIT_STUDENT = Method(
             families=("ResNet",),
         ),
     ),
+    pixels=IMAGENET,
     guess=False,
     eps=ESVIT.eps,
 )
@@ -171,6 +174,7 @@ SIMMIM = Method(
             families=("Swin", "BEiT"),  # models/vision_transformer.py is based on BEiT's
         ),
     ),
+    pixels=IMAGENET,
 )
 
 _MAE_DECODER = (
@@ -202,6 +206,7 @@ GREENMIM = Method(
             families=("Swin",),
         ),
     ),
+    pixels=IMAGENET,
     eps=1e-6,  # modeling/model_factory.py
 )
 
@@ -218,4 +223,5 @@ MIXMIM = Method(  # its family has an obstacle in every detector: a plan for MMD
             families=("MixMIM",),
         ),
     ),
+    pixels=IMAGENET,
 )

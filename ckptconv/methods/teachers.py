@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.methods.naming_swin import SWIN_INDEX
 from ckptconv.ops import concat, scale
 from ckptconv.rules import drop, fuse, keep, under
@@ -32,6 +32,7 @@ IBOT = Method(
             title="training checkpoint, teacher", sections=("teacher",), rules=_IBOT_RULES, families=("Swin", "ViT")
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(f"ibot_{name}_{file}", f"{_IBOT}{name}/{file}.pth", backbone=backbone)
         for name, published, backbone in (
@@ -63,6 +64,7 @@ IBOT_STUDENT = Method(
             families=("Swin", "ViT"),
         ),
     ),
+    pixels=IMAGENET,
     guess=False,
     eps=IBOT.eps,
 )
@@ -108,6 +110,7 @@ DINOV2 = Method(
             families=("ViT",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(
             f"dinov2_vit{size}14{registers}",
@@ -163,6 +166,7 @@ DINOV3 = Method(
             families=("ConvNeXt",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(
             f"dinov3_{arch}",
@@ -191,6 +195,7 @@ MSN = Method(
             families=("ViT",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(f"msn_{name}", f"{_FB}msn/{name}.pth.tar", backbone=backbone)
         for name, backbone in (
@@ -216,6 +221,7 @@ IJEPA = Method(
             families=("ViT",),
         ),
     ),
+    pixels=IMAGENET,
     releases=tuple(
         Release(f"ijepa_{name}", f"{_FB}ijepa/{name}.pth.tar", backbone=backbone)
         for name, backbone in (

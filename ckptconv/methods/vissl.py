@@ -6,7 +6,7 @@ Files called `converted_vissl_*.torch` are of two kinds: the zoo's were converte
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.rules import drop, keep
 
 _ZOO = "https://dl.fbaipublicfiles.com/vissl/model_zoo/"
@@ -70,6 +70,7 @@ VISSL = Method(
             families=("ViT",),
         ),
     ),
+    pixels=IMAGENET,
     releases=(
         *(
             Release(
@@ -120,4 +121,5 @@ VISSL_DINO = Method(
             families=("ViT",),
         ),
     ),
+    pixels=IMAGENET,
 )
