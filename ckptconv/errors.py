@@ -49,12 +49,17 @@ class UsageError(CkptconvError):
     exit_code = 2
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not in a table, with the nearest names that are."""
+class PluginWarning(UserWarning):
+    """What another package offers as a method is none; ckptconv goes on without it."""
+
+
+def unknown(what: str, name: str, known: Iterable[str], aliases: Iterable[str] = ()) -> UsageError:
+    """The error for a name that is not in a table, with the nearest names that are; an alias may be near, too."""
     from difflib import get_close_matches
 
     known = list(known)
-    near = get_close_matches(name, known, 3) or [k for k in known if k.lower() == name.lower()]
+    words = list(dict.fromkeys([*known, *aliases]))
+    near = get_close_matches(name, words, 3) or [k for k in words if k.lower() == name.lower()]
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(known)}."
     return UsageError(f"there is no {what} '{name}'", hint)
 

@@ -6,7 +6,7 @@ differ, the user must say; if none fits, the nearest is shown with what it leave
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckptconv import registry
@@ -113,8 +113,8 @@ def explaining(sections: Sections, methods: Iterable[Method], options: Options) 
 
 
 def identify(sections: Sections, methods: Iterable[Method], options: Options) -> Match:
-    """The method that explains the file. Raises UnidentifiedError if none does, or several differ."""
-    complete = explaining(sections, [m for m in methods if m.guess], options)
+    """The one of the methods that explains the file. Raises UnidentifiedError if none does, or several differ."""
+    complete = explaining(sections, methods, options)
     method, plan = complete[0]
     others = [(m, p) for m, p in complete[1:] if not p.same_as(plan)]
     if others:
@@ -165,15 +165,18 @@ def _require_tensors(sections: Sections) -> None:
 
 
 def choose(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
-    """The match for 'auto', a method's name, a Method or rules. Raises VerdictError if none fits.
+    """The match for 'auto', a method's name or alias, a Method or rules. Raises VerdictError if none fits.
 
-    A named method that does not fit is refused with the one that does, if there is one.
+    A named method that does not fit is refused with the one that does, if there is one. Where an alias stands for
+    several methods, it is the one of them that explains the file.
     """
     _require_tensors(sections)
     if options.section is not None and section_at(sections, options.section) is None:
         raise UsageError(f"there is no section '{options.section}'", f"Sections: {some(map(repr, fold(sections)), 8)}.")
-    known = registry.methods(options.methods).values() if method == "auto" else ()
-    match = identify(sections, known, options) if method == "auto" else _named(sections, method, options)
+    if registry.is_auto(method):
+        match = identify(sections, [m for m in registry.methods(options.methods).values() if m.guess], options)
+    else:
+        match = _named(sections, methods_of(method, sections, options), options)
     for pattern in match.plan.idle_drops:
         raise UsageError(
             f"--drop '{pattern}' matches no name of {place(match.plan.section)}",
@@ -182,10 +185,14 @@ def choose(sections: Sections, method: str | Method | Iterable[Rule], options: O
     return match
 
 
-def _named(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
-    """The match of one method, or the error that names a better one."""
-    wanted = method_of(method, sections, options)
-    plan = _Planner(sections, options).best(wanted)
+def _named(sections: Sections, methods: Sequence[Method], options: Options) -> Match:
+    """The match of a method, or of the one of an alias's methods that fits; or the error that names a better one."""
+    if len(methods) > 1:
+        planner = _Planner(sections, options)
+        if any(planner.complete(m) for m in methods):
+            return identify(sections, methods, options)
+    ranked = rank(sections, methods, options)
+    wanted, plan = ranked[0] if ranked else (methods[0], None)
     if plan is not None and plan.complete:
         return Match(wanted, plan, named=True)
     advice = "" if plan is not None and plan.misplaced else _better_than(wanted, sections, options)
@@ -206,31 +213,32 @@ def nearest(sections: Sections, method: str | Method | Iterable[Rule], options: 
         return choose(sections, method, options)
     except VerdictError:
         known = registry.methods(options.methods).values()
-        wanted = [m for m in known if m.guess] if method == "auto" else [method_of(method, sections, options)]
+        auto = registry.is_auto(method)
+        wanted = [m for m in known if m.guess] if auto else methods_of(method, sections, options)
         ranked = rank(sections, wanted, options)
         if not ranked:
             raise
-        return Match(ranked[0][0], ranked[0][1], named=method != "auto")
+        return Match(ranked[0][0], ranked[0][1], named=not auto)
 
 
 def _better_than(wanted: Method, sections: Sections, options: Options) -> str:
     """What to type instead of a method that does not fit; '' if no other is nearer."""
     known = registry.methods(options.methods).values()
     try:
-        name = identify(sections, known, options).method.name
+        name = identify(sections, [m for m in known if m.guess], options).method.name
         return f"The file is explained by {name}: --selfsup {name}"
     except VerdictError:
         near = next((m.name for m, p in rank(sections, known, options) if p.backbone and m.guess), wanted.name)
         return f"The nearest method is {near}: --selfsup {near}" if near != wanted.name else ""
 
 
-def method_of(method: str | Method | Iterable[Rule], sections: Sections, options: Options) -> Method:
-    """A Method from a name, a Method or a list of rules."""
+def methods_of(method: str | Method | Iterable[Rule], sections: Sections, options: Options) -> tuple[Method, ...]:
+    """The methods of a name or alias, nearly always one; or the one of a Method or a list of rules."""
     if isinstance(method, Method):
-        return method
+        return (method,)
     if isinstance(method, str):
-        return registry.method(method, options.methods)
+        return registry.named(method, options.methods)
     rules = tuple(method) if isinstance(method, Iterable) else ()
     if not rules or not all(isinstance(r, Keep | Drop | Fuse) for r in rules):
         raise UsageError("the method is no name, no Method and no list of rules", "Make rules with keep, drop, fuse.")
-    return Method("rules", "rules given by the caller", (Layout(rules, tuple(sections), "as given"),), pixels=None)
+    return (Method("rules", "rules given by the caller", (Layout(rules, tuple(sections), "as given"),), pixels=None),)

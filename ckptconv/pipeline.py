@@ -80,15 +80,15 @@ def options_of(
 
 def wanted_method(selfsup: MethodLike, strip_prefix: str, found: Found) -> MethodLike:
     """A prefix without a method is the generic method's business, a release its own method's."""
-    if selfsup != "auto":
+    if not registry.is_auto(selfsup):
         return selfsup
     return "generic" if strip_prefix else found.method or selfsup
 
 
 def _require_known(selfsup: MethodLike, options: Options) -> None:
     """Refuse a name that no method has before anything is fetched."""
-    if isinstance(selfsup, str) and selfsup != "auto":
-        registry.method(selfsup, options.methods)
+    if isinstance(selfsup, str) and not registry.is_auto(selfsup):
+        registry.named(selfsup, options.methods)
 
 
 def plan(

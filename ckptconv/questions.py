@@ -15,7 +15,7 @@ from ckptconv.identify import explaining, known_stranger, nearest, rank
 from ckptconv.methods.interface import Method, Release
 from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
 from ckptconv.planning import Plan
-from ckptconv.registry import method, methods, releases
+from ckptconv.registry import methods, named, releases
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources import Fetching, find
 from ckptconv.spec import Section, TensorSpec
@@ -213,9 +213,9 @@ def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tup
     ]
 
 
-def known_method(name: str, rules: PathLike | None = None) -> Method:
-    """The method of this name. Raises UsageError with the nearest names if there is none."""
-    return method(name, options_of((), "", None, None, rules).methods)
+def known_method(name: str, rules: PathLike | None = None) -> tuple[Method, ...]:
+    """The method of this name, or those of an alias. Raises UsageError with the nearest names if there is none."""
+    return named(name, options_of((), "", None, None, rules).methods)
 
 
 def dropped_by_reason(settled: Plan) -> dict[str, list[str]]:

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
-from ckptconv.errors import EnvironmentMissingError, UsageError, unknown
+from ckptconv.errors import PluginWarning, UsageError, printable, unknown
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Method, Release
 
 GROUP = "ckptconv.methods"
 """Entry points of this group name a Method, or an iterable of them."""
 
+AUTO = "auto"
+"""What is written instead of a method's name where the method is to be found."""
 
-def _is_offered() -> bool:
-    """Whether any installed package has our entry point group: a look at a few small files.
+_BUILT_IN = {m.name: m for m in METHODS}
+
+
+def _is_offered(path: Iterable[str]) -> bool:
+    """Whether any package in these folders has our entry point group: a look at a few small files.
 
     `importlib.metadata` answers the same, but importing it costs more than all the planning of a conversion.
     """
     wanted = f"[{GROUP}]".encode()
-    for folder in sys.path:
+    for folder in path:
         with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
             for entry in entries:
                 if entry.name.endswith((".dist-info", ".egg-info")):
@@ -32,8 +40,10 @@ def _is_offered() -> bool:
     return False
 
 
-def _from_entry_points() -> dict[str, Method]:
-    if not _is_offered():
+@cache
+def _from_entry_points(path: tuple[str, ...]) -> dict[str, Method]:
+    """The methods of packages on Python's path, by name. What is wrong with one is a warning, and is said once."""
+    if not _is_offered(path):
         return {}
     from importlib.metadata import entry_points
 
@@ -41,48 +51,68 @@ def _from_entry_points() -> dict[str, Method]:
     for entry in entry_points(group=GROUP):
         package = entry.dist.name if entry.dist else entry.value
         try:
-            loaded = entry.load()
-            methods = (loaded,) if isinstance(loaded, Method) else tuple(loaded)
-        except Exception as error:  # whatever another package does wrong, its name must be said
-            raise EnvironmentMissingError(
-                f"the method '{entry.name}' of the package {package} cannot be loaded: {error}",
-                f"Mend or remove that package: pip uninstall {package}",
-            ) from error
+            with contextlib.redirect_stdout(sys.stderr):  # what a package prints while it is imported is no data
+                loaded = entry.load()
+                methods = (loaded,) if isinstance(loaded, Method) else tuple(loaded)
+        except (Exception, SystemExit) as error:
+            _warn(f"the method '{entry.name}' of the package {package} cannot be loaded: {error}", package)
+            continue
         for method in methods:
             if not isinstance(method, Method):
-                raise EnvironmentMissingError(
-                    f"the entry point '{entry.name}' of the package {package} holds no ckptconv Method",
-                    f"Mend or remove that package: pip uninstall {package}",
-                )
-            found[method.name] = method
+                _warn(f"the entry point '{entry.name}' of the package {package} holds no ckptconv Method", package)
+            elif method.name in found or method.name in _BUILT_IN:
+                _warn(f"the method '{method.name}' of the package {package} is left out: the name is taken", package)
+            else:
+                found[method.name] = method
     return found
+
+
+def _warn(what: str, package: str) -> None:
+    text = f"{printable(what)}\nRepair or remove that package: pip uninstall {package}"
+    warnings.warn(text, PluginWarning, stacklevel=2)
 
 
 def methods(extra: Iterable[Method] = ()) -> Mapping[str, Method]:
     """Every method by name: the caller's own, then built-in ones, then other packages'."""
     known = _own(extra)
-    known.update((m.name, m) for m in METHODS)
-    for name, found in _from_entry_points().items():
+    known.update(_BUILT_IN)
+    for name, found in _from_entry_points(tuple(sys.path)).items():
         known.setdefault(name, found)
     return known
 
 
-def method(name: str, extra: Iterable[Method] = ()) -> Method:
-    """The method of this name. Raises UsageError with the nearest names if there is none."""
-    for table in (_own(extra), {m.name: m for m in METHODS}):
+def is_auto(name: object) -> bool:
+    """Whether a name, however it is spelled, asks to find the method."""
+    return isinstance(name, str) and _folded(name) == AUTO
+
+
+def named(name: str, extra: Iterable[Method] = ()) -> tuple[Method, ...]:
+    """The methods that a name or an alias stands for, nearly always one.
+
+    Case, hyphens, underscores, spaces and dots do not matter, and a method's own name goes before an alias.
+    Raises UsageError with the nearest names if there is none.
+    """
+    for table in (_own(extra), _BUILT_IN):
         if name in table:
-            return table[name]
-    known = methods(extra)
-    if name in known:
-        return known[name]
-    raise unknown("method", name, ["auto", *known])
+            return (table[name],)
+    known, wanted = methods(extra), _folded(name)
+    own = tuple(m for m in known.values() if wanted == _folded(m.name))
+    found = own or tuple(m for m in known.values() if wanted in map(_folded, m.aliases))
+    if not wanted or not found:
+        aliases = [alias for m in known.values() for alias in m.aliases]
+        raise unknown("method", name, [AUTO, *known], aliases)
+    return found
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[-_ .]", "", name).lower()
 
 
 def _own(extra: Iterable[Method]) -> dict[str, Method]:
     own = {m.name: m for m in extra}
-    for taken in METHODS:
-        if taken.name in own:
-            raise UsageError(f"the name '{taken.name}' is a built-in method's", "Give your own method another name.")
+    for name in own:
+        if name in _BUILT_IN:
+            raise UsageError(f"the name '{name}' is a built-in method's", "Give your own method another name.")
     return own
 
 

@@ -126,7 +126,7 @@ def test_dtype_rounds_floating_tensors_as_torch_does(lightly, tmp_path, name, dt
         (["--section", "teacher"], 2, "there is no section 'teacher'", "Sections: 'state_dict'"),
         (["--drop", "nothing.{p}"], 2, "--drop 'nothing.{p}' matches no name", "ckptconv inspect"),
         (["--drop", "{p"], 2, "the pattern '{p' has a stray brace", "{x} or {x...}"),
-        (["--selfsup", "lightning"], 2, "there is no method 'lightning'", "Did you mean lightly?"),
+        (["--selfsup", "lightning"], 2, "there is no method 'lightning'", "Did you mean lightning-bolts or lightly?"),
         (["--selfsup", "moco"], 1, "the rules of moco do not account for", "--selfsup lightly"),
         (["--strip-prefix", "encoder."], 2, "no name starts with 'encoder.'", "Prefixes there are: 'backbone."),
         (["--rules", "absent.toml"], 2, "the rule file absent.toml cannot be read", "TOML"),
@@ -211,11 +211,11 @@ def test_a_method_is_shown_in_full(method, capsys):
     from ckptconv.cli import render_methods
     from ckptconv.mmdetection.verify.recipes import RECIPES
 
-    render_methods.method(method, RECIPES.values(), as_json=False)
+    render_methods.named([method], RECIPES.values(), as_json=False)
     shown = capsys.readouterr().out
     said = [method.name, method.title, method.paper, method.repository]
     said += [text for release in method.releases for text in (release.name, release.url, release.md5)]
-    said += [layout.title for layout in method.layouts]
+    said += [*method.aliases, *(layout.title for layout in method.layouts)]
     said += [rule.why for layout in method.layouts for rule in layout.rules if isinstance(rule, Drop)]
     said += [
         str(source) for layout in method.layouts for r in layout.rules if isinstance(r, Drop) for source in r.sources
@@ -237,6 +237,22 @@ def test_one_method_in_json_and_by_a_name_that_is_none():
     done = ckptconv("methods", "moko")
     assert (done.returncode, done.stdout) == (2, "")
     assert "Did you mean moco or mocov3?" in done.stderr
+
+
+def test_a_method_is_shown_by_its_other_names():
+    done = ckptconv("methods", "MoCo_v2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("method    moco: MoCo v1 and v2\naliases   moco-v1, moco-v2, momentum-contrast\n")
+    (data,) = json.loads(ckptconv("methods", "Moco", "--json").stdout)["methods"]
+    assert data["aliases"] == ["moco-v1", "moco-v2", "momentum-contrast"]
+
+
+def test_an_alias_of_several_methods_lists_them():
+    done = ckptconv("methods", "npid")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines() if line[0] != " "] == ["mmselfsup", "vissl", "One"]
+    both = json.loads(ckptconv("methods", "NPID", "--json").stdout)["methods"]
+    assert [data["name"] for data in both] == ["mmselfsup", "vissl"]
 
 
 def test_a_method_of_a_rule_file_is_shown_too(tmp_path):

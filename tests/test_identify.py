@@ -218,13 +218,46 @@ def test_the_nearest_plan_is_for_looking_at_and_the_whole_one_if_there_is_one() 
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("mocov2", "moco"), ("simsam", "simsiam"), ("dinostudent", "dino-student"), ("Auto", "auto"), ("swaw", "swav")],
+    [("mocov22", "mocov3"), ("simsam", "simsiam"), ("dinostuden", "dino-student"), ("auti", "auto"), ("swaw", "swav")],
 )
 def test_a_misspelled_method_is_refused_with_what_was_meant(typed: str, meant: str) -> None:
     error = refusal(lambda: choose(case("moco_v2_r50").sections, typed, AUTO), UsageError)
     assert error.message == f"there is no method '{typed}'"
     assert error.hint.startswith("Did you mean ")
     assert meant in error.hint.removeprefix("Did you mean ").rstrip("?").split(" or ")
+
+
+@pytest.mark.parametrize(
+    ("alias", "file", "meant"),
+    [
+        ("simclr", "simclr_sthalles_r50", "simclr-sthalles"),
+        ("SimCLR", "simclr_spijkervet_r18", "simclr-spijkervet"),
+        ("simclr", "simclr_tonylins_r50_1x", "simclr-tonylins"),
+        ("simclr", "vissl_simclr_r50", "vissl"),
+        ("simclr", "bolts_simclr_r50", "bolts"),
+        ("deepcluster", "deepclusterv2_r50_released", "swav"),
+        ("deepcluster", "solo_deepclusterv2_r18", "solo-learn"),
+    ],
+)
+def test_an_alias_of_several_methods_is_the_one_that_explains_the_file(alias: str, file: str, meant: str) -> None:
+    match = choose(case(file).sections, alias, AUTO)
+    assert (match.method.name, match.named, match.also) == (meant, False, ())
+    assert nearest(case(file).sections, alias, AUTO).method.name == meant
+
+
+def test_an_alias_of_several_methods_none_of_which_fits_is_refused_as_the_nearest_of_them() -> None:
+    error = refusal(lambda: choose(case("moco_v2_r50").sections, "npid", AUTO), IncompletePlanError)
+    assert error.message.startswith("the rules of mmselfsup do not account for ")
+    assert error.hint == "The file is explained by moco: --selfsup moco"
+    error = refusal(lambda: choose(case("mae_vitb16_pretrain").sections, "npid", AUTO), UnidentifiedError)
+    assert error.hint == "The file is explained by mae: --selfsup mae"
+
+
+@pytest.mark.parametrize("typed", ["MoCo", "moco_v2", "mocov1"])
+def test_another_spelling_of_a_method_is_that_method(typed: str) -> None:
+    match = choose(case("moco_v2_r50").sections, typed, AUTO)
+    assert (match.method.name, match.named, match.also) == ("moco", True, ())
+    assert choose(case("moco_v2_r50").sections, "Auto", AUTO).also == ("resim", "bolts")
 
 
 def test_a_name_like_no_method_is_refused_with_all_there_are() -> None:

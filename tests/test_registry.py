@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 from ckptconv import registry
-from ckptconv.errors import EnvironmentMissingError, UsageError
+from ckptconv.errors import PluginWarning, UsageError
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import keep
@@ -25,7 +27,7 @@ MINE = Method("mine", "my own", (Layout((keep("{k...}", "{k...}"),), ("",)),))
 
 def test_every_built_in_method_is_found_by_its_name() -> None:
     assert list(registry.methods()) == [m.name for m in METHODS]
-    assert all(registry.method(m.name) is m for m in METHODS)
+    assert all(registry.named(m.name) == (m,) for m in METHODS)
 
 
 def test_names_are_written_once() -> None:
@@ -33,13 +35,13 @@ def test_names_are_written_once() -> None:
 
 
 def test_the_callers_own_come_first() -> None:
-    assert registry.method("mine", [MINE]) is MINE
+    assert registry.named("mine", [MINE]) == (MINE,)
     assert next(iter(registry.methods([MINE]))) == "mine"
 
 
 def test_a_built_in_name_is_taken() -> None:
     taken = Method("moco", "my moco", MINE.layouts)
-    for look in (lambda: registry.methods([taken]), lambda: registry.method("swav", [taken])):
+    for look in (lambda: registry.methods([taken]), lambda: registry.named("swav", [taken])):
         with pytest.raises(UsageError) as caught:
             look()
         assert caught.value.message == "the name 'moco' is a built-in method's"
@@ -52,12 +54,13 @@ def test_a_built_in_name_is_taken() -> None:
         ("simsiamm", "Did you mean simsiam or simmim?"),
         ("minee", "Did you mean mine?"),
         ("aut", "Did you mean auto?"),
+        ("barlowtwin", "Did you mean barlowtwins or barlow?"),
         ("", f"Known: auto, mine, {', '.join(m.name for m in METHODS)}."),
     ],
 )
 def test_an_unknown_name_is_refused_with_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        registry.method(name, [MINE])
+        registry.named(name, [MINE])
     assert caught.value.message == f"there is no method '{name}'"
     assert caught.value.hint == hint
 
@@ -102,56 +105,56 @@ def test_an_entry_point_brings_a_method_or_several_and_never_takes_a_built_in_na
     site: Path, attribute: str, names: list[str]
 ) -> None:
     package(site, f"x = {site.name}_module:{attribute}", SOUND)
-    assert list(registry.methods()) == [*(m.name for m in METHODS), *names]
-    assert registry.methods()["moco"] in METHODS
-    for name in names:
-        assert registry.method(name).name == name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if attribute == "TAKEN" else "error")
+        assert list(registry.methods()) == [*(m.name for m in METHODS), *names]
+        assert registry.methods()["moco"] in METHODS
+        for name in names:
+            assert [m.name for m in registry.named(name)] == [name]
 
 
 @pytest.mark.parametrize(
-    ("attribute", "module", "message"),
+    ("attribute", "module", "says", "kept"),
     [
-        (
-            "X",
-            "raise RuntimeError('out of order')",
-            "the method 'x' of the package some-package cannot be loaded: out of order",
-        ),
-        ("X", "import no_such_module", "the method 'x' of the package some-package cannot be loaded: No module named"),
-        ("X", "X = keep(", "the method 'x' of the package some-package cannot be loaded: "),
-        ("GONE", SOUND, "the method 'x' of the package some-package cannot be loaded: module"),
-        (
-            "NUMBER",
-            SOUND,
-            "the method 'x' of the package some-package cannot be loaded: 'int' object is not iterable",
-        ),
-        ("WRONG", SOUND, "the entry point 'x' of the package some-package holds no ckptconv Method"),
+        ("X", "raise RuntimeError('out of order')", "the method 'x' of {} cannot be loaded: out of order", []),
+        ("X", "raise SystemExit('no more')", "the method 'x' of {} cannot be loaded: no more", []),
+        ("X", "import no_such_module", "the method 'x' of {} cannot be loaded: No module named 'no_such_module'", []),
+        ("X", "X = keep(", "the method 'x' of {} cannot be loaded: ", []),
+        ("GONE", SOUND, "the method 'x' of {} cannot be loaded: module", []),
+        ("NUMBER", SOUND, "the method 'x' of {} cannot be loaded: 'int' object is not iterable", []),
+        ("WRONG", SOUND, "the entry point 'x' of {} holds no ckptconv Method", ["one"]),
+        ("TAKEN", SOUND, "the method 'moco' of {} is left out: the name is taken", []),
         (
             "X",
             "from ckptconv import drop\nX = drop('a', '')",
-            "the method 'x' of the package some-package cannot be loaded: 'a' is dropped without a reason",
+            "the method 'x' of {} cannot be loaded: 'a' is dropped without a reason",
+            [],
         ),
     ],
-    ids=["raises", "lacks a module", "is no Python", "lacks the name", "is no method", "holds others", "breaks rules"],
+    ids=lambda value: value if value in ("GONE", "NUMBER", "WRONG", "TAKEN") else "",
 )
-def test_a_broken_package_is_named(site: Path, attribute: str, module: str, message: str) -> None:
+def test_a_broken_package_is_named_and_blocks_nothing(
+    site: Path, attribute: str, module: str, says: str, kept: list[str]
+) -> None:
     package(site, f"x = {site.name}_module:{attribute}", module)
-    with pytest.raises(EnvironmentMissingError) as caught:
-        registry.methods()
-    assert caught.value.message.startswith(message)
-    assert caught.value.hint == "Mend or remove that package: pip uninstall some-package"
-    assert caught.value.exit_code == 4
+    with pytest.warns(PluginWarning) as caught:
+        assert list(registry.methods()) == [*(m.name for m in METHODS), *kept]
+    (text,) = (str(warning.message) for warning in caught)
+    assert text.startswith(says.format("the package some-package"))
+    assert text.splitlines()[-1] == "Repair or remove that package: pip uninstall some-package"
 
 
-def test_a_broken_package_does_not_stand_in_the_way_of_a_built_in_method(site: Path) -> None:
+def test_a_broken_package_is_not_asked_for_a_built_in_method(site: Path) -> None:
     package(site, f"x = {site.name}_module:X", "raise RuntimeError('out of order')")
-    assert registry.method("moco") in METHODS
+    assert registry.named("moco")[0] in METHODS
 
 
 # -- from end to end --------------------------------------------------------------------------------------------------
 
 
 def run(arguments: list[str], site: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    paths = filter(None, (str(site), os.environ.get("PYTHONPATH")))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.run(
         [sys.executable, "-m", *arguments], env=environment, cwd=cwd, capture_output=True, text=True, check=False
     )
@@ -215,14 +218,103 @@ def test_a_method_that_is_not_installed_is_not_known(checkpoint: Path, tmp_path:
     assert not (tmp_path / "out.pth").exists()
 
 
-def test_a_broken_package_ends_the_command_with_4_and_its_name(checkpoint: Path, tmp_path: Path) -> None:
-    package(tmp_path, f"x = {tmp_path.name}_module:X", "raise RuntimeError('out of order')")
-    for command in (["methods"], ["convert", str(checkpoint), "out.pth"]):
-        done = run(["ckptconv", *command], tmp_path, tmp_path)
-        assert done.returncode == 4
-        assert done.stdout == ""
-        assert done.stderr == (
-            "error: the method 'x' of the package some-package cannot be loaded: out of order\n"
-            "hint: Mend or remove that package: pip uninstall some-package\n"
-        )
-    assert not (tmp_path / "out.pth").exists()
+def test_a_broken_package_warns_and_the_command_goes_on(checkpoint: Path, tmp_path: Path) -> None:
+    module = "print('hello')\nraise RuntimeError('out of order')"
+    package(tmp_path, f"x = {tmp_path.name}_module:X", module)
+    said = (
+        "hello\n"
+        "warning: the method 'x' of the package some-package cannot be loaded: out of order\n"
+        "hint: Repair or remove that package: pip uninstall some-package\n"
+    )
+    done = run(["ckptconv", "methods", "--json"], tmp_path, tmp_path)
+    assert (done.returncode, done.stderr) == (0, said)
+    assert [m["name"] for m in json.loads(done.stdout)["methods"]] == [m.name for m in METHODS]
+    done = run(["ckptconv", "convert", str(checkpoint), "out.pth"], tmp_path, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{said}error: no method explains this file")
+    done = run(["ckptconv", "convert", str(checkpoint), "out.pth", "--selfsup", "x"], tmp_path, tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{said}error: there is no method 'x'\n")
+
+
+# -- other names ------------------------------------------------------------------------------------------------------
+
+SHARED = {
+    "simclr": [
+        *("mmselfsup", "lightly", "solo-learn", "bolts", "vissl"),
+        *("simclr-sthalles", "simclr-spijkervet", "simclr-atanov", "simclr-tonylins", "simclrv2-separius"),
+    ],
+    "deepcluster": ["mmselfsup", "solo-learn", "vissl", "swav"],
+    "deepcluster-v2": ["solo-learn", "vissl", "swav"],
+    "convnext-v2": ["convnext", "fcmae"],
+    "nnclr": ["lightly", "solo-learn"],
+    "npid": ["mmselfsup", "vissl"],
+    "pirl": ["vissl", "pycontrast"],
+}
+"""The aliases that stand for several methods, on purpose."""
+
+
+def test_an_alias_is_one_method_s_or_shared_on_purpose() -> None:
+    owners: dict[str, list[str]] = {}
+    for m in METHODS:
+        assert len({plain(alias) for alias in m.aliases}) == len(m.aliases)
+        for alias in m.aliases:
+            assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", alias)
+            owners.setdefault(plain(alias), []).append(m.name)
+    assert {alias: names for alias, names in owners.items() if len(names) > 1} == {
+        plain(alias): names for alias, names in SHARED.items()
+    }
+    names = [plain(m.name) for m in METHODS]
+    assert len(set(names)) == len(names)
+    assert not {*names, "auto"} & set(owners)
+
+
+def plain(name: str) -> str:
+    return name.replace("-", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("mocov2", "moco"),
+        ("moco_v2", "moco"),
+        ("MoCo", "moco"),
+        ("MoCo v2", "moco"),
+        ("MOCO-V1", "moco"),
+        ("moco-v3", "mocov3"),
+        ("barlow_twins", "barlowtwins"),
+        ("Barlow Twins", "barlowtwins"),
+        ("dinov1", "dino"),
+        ("DINO_v2", "dinov2"),
+        ("dinostudent", "dino-student"),
+        ("SimSiam", "simsiam"),
+        ("i-jepa", "ijepa"),
+        ("MixMAE", "mixmim"),
+        ("BYOL", "byol"),
+        ("MAE", "mae"),
+        ("beit_v2", "beitv2"),
+        ("eva-01", "eva"),
+        ("sololearn", "solo-learn"),
+        ("mmpretrain", "mmselfsup"),
+        ("sela_v2", "swav"),
+        ("simclr_v2", "simclrv2-separius"),
+    ],
+)
+def test_names_are_found_as_people_type_them(typed: str, meant: str) -> None:
+    assert [m.name for m in registry.named(typed)] == [meant]
+
+
+@pytest.mark.parametrize("alias", SHARED)
+def test_a_shared_alias_stands_for_each_of_its_methods(alias: str) -> None:
+    assert [m.name for m in registry.named(alias.upper())] == SHARED[alias]
+
+
+def test_an_alias_of_another_package_is_found_and_takes_no_name(site: Path) -> None:
+    package(site, f"x = {site.name}_module:X", SOUND + 'X = Method("x", "x", (LAYOUT,), aliases=("ex", "moco"))')
+    assert [m.name for m in registry.named("Ex")] == ["x"]
+    assert [m.name for m in registry.named("MoCo")] == ["moco"]
+
+
+def test_auto_may_be_spelled_as_well() -> None:
+    assert all(map(registry.is_auto, ("auto", "Auto", "AUTO")))
+    assert not any(map(registry.is_auto, ("automatic", "", None, MINE)))

@@ -122,7 +122,7 @@ def methods(
         return
     from ckptconv.mmdetection.verify.recipes import RECIPES
 
-    render_methods.method(questions.known_method(name, rules), RECIPES.values(), as_json)
+    render_methods.named(questions.known_method(name, rules), RECIPES.values(), as_json)
 
 
 def explain(

@@ -34,17 +34,28 @@ def methods(known: Iterable[Method], as_json: bool) -> None:
         name = m.name if m.guess else f"{m.name}*"
         for i, line in enumerate([*_wrapped(m.title, width - margin), *_wrapped(_summary(m), width - margin)]):
             render.row("" if i else name, line, margin - 1)
-    render.text(_NEVER_GUESSED)
+    if not all(m.guess for m in known):
+        render.text(_NEVER_GUESSED)
     render.text("One in full, with its paper, rules and files: ckptconv methods NAME\n")
 
 
-def method(m: Method, published: Iterable[Recipe], as_json: bool) -> None:
-    """All that the table knows of one method, and what was published of it."""
-    published = [r for r in published if r.method == m.name]
+def named(found: Sequence[Method], published: Iterable[Recipe], as_json: bool) -> None:
+    """The methods that a name stands for: one in full, or those that share an alias as a list."""
+    published = list(published)
+    rows = {m.name: [r for r in published if r.method == m.name] for m in found}
     if as_json:
-        render.dump("methods", {"methods": [_data(m, published)]})
-        return
+        render.dump("methods", {"methods": [_data(m, rows[m.name]) for m in found]})
+    elif len(found) > 1:
+        methods(found, as_json)
+    else:
+        _method(found[0], rows[found[0].name])
+
+
+def _method(m: Method, published: Iterable[Recipe]) -> None:
+    """All that the table knows of one method, and what was published of it."""
     render.row("method", f"{m.name}: {m.title}" + ("" if m.guess else " (never guessed by auto)"))
+    if m.aliases:
+        render.row("aliases", ", ".join(m.aliases))
     if m.paper:
         render.row("paper", m.paper)
     if m.repository:
@@ -155,6 +166,7 @@ def _data(m: Method, published: Iterable[Recipe]) -> dict[str, object]:
     data: dict[str, object] = {
         "name": m.name,
         "title": m.title,
+        "aliases": list(m.aliases),
         "paper": m.paper,
         "repository": m.repository,
         "guess": m.guess,

@@ -11,6 +11,7 @@ _FLAT = ("", "state_dict", "model")
 CONVNEXT = Method(
     name="convnext",
     title="ConvNeXt's names, as its authors write them",
+    aliases=("convnext-v1", "convnext-v2"),
     repository="facebookresearch/ConvNeXt",
     layouts=(
         Layout(
@@ -28,6 +29,7 @@ _TIMM_HEAD = drop("head.fc.{p}", "the classifier")
 TIMM = Method(
     name="timm",
     title="timm's names",
+    aliases=("pytorch-image-models",),
     repository="huggingface/pytorch-image-models",
     layouts=(
         Layout(title="bare ViT", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ViT",)),
@@ -68,6 +70,7 @@ _BEIT_CLASSIFIER = (
 TRANSFORMERS = Method(
     name="transformers",
     title="Hugging Face transformers' names",
+    aliases=("huggingface", "huggingface-transformers", "hf"),
     repository="huggingface/transformers",
     layouts=(
         Layout(
@@ -186,6 +189,7 @@ TRANSFORMERS = Method(
 DETECTRON2 = Method(
     name="detectron2",
     title="detectron2's names, as its converters write them",
+    aliases=("d2",),
     repository="facebookresearch/detectron2",
     layouts=(
         Layout(  # a converter puts `stem.` before whatever is in no stage, the head too

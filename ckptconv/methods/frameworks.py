@@ -32,6 +32,18 @@ _MM_TARGETS = drop("target_generator.{p...}", "what computes the targets of Mask
 MMSELFSUP = Method(
     name="mmselfsup",
     title="MMSelfSup, MMPretrain and OpenSelfSup runs",
+    aliases=(
+        "mmpretrain",
+        "openselfsup",
+        "mmcls",
+        "mmclassification",
+        "simclr",
+        "npid",
+        "odc",
+        "deepcluster",
+        "relative-loc",
+        "rotation-pred",
+    ),
     repository="open-mmlab/mmselfsup",
     layouts=(
         Layout(
@@ -129,6 +141,7 @@ _LIGHTLY_WORKER: tuple[
 LIGHTLY = Method(
     name="lightly",
     title="lightly's benchmarks and examples",
+    aliases=("lightly-ssl", "simclr", "nnclr"),
     repository="lightly-ai/lightly",
     layouts=(
         Layout(
@@ -201,6 +214,21 @@ _SOLO_REST = (  # a method's own modules lie beside the backbone, whose fc is nn
 SOLO_LEARN = Method(
     name="solo-learn",
     title="solo-learn's runs",
+    aliases=(
+        "solo",
+        "simclr",
+        "nnclr",
+        "nnbyol",
+        "nnsiam",
+        "mocov2plus",
+        "ressl",
+        "supcon",
+        "wmse",
+        "vibcreg",
+        "all4one",
+        "deepcluster",
+        "deepcluster-v2",
+    ),
     repository="vturrisi/solo-learn",
     layouts=(
         Layout(
@@ -236,6 +264,7 @@ _S3 = "https://pl-bolts-weights.s3.us-east-2.amazonaws.com/"
 BOLTS = Method(
     name="bolts",
     title="Lightning Bolts' SimCLR, BYOL, SimSiam, MoCo and SwAV",
+    aliases=("lightning-bolts", "pl-bolts", "simclr"),
     repository="Lightning-Universe/lightning-bolts",
     layouts=(
         Layout(

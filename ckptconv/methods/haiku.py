@@ -54,6 +54,7 @@ _DETCON = "https://storage.googleapis.com/dm-detcon/"
 BYOL = Method(
     name="byol",
     title="BYOL of DeepMind: trained with SAME padding, which MMDetection has not",
+    aliases=("bootstrap-your-own-latent",),
     paper="https://arxiv.org/abs/2006.07733",
     repository="google-deepmind/deepmind-research",
     layouts=(

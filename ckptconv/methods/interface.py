@@ -58,6 +58,8 @@ class Layout:
 class Method:
     """A self-supervised method, or a framework's naming, and how to get its backbone out.
 
+    ``aliases`` are other names that people give it; case, hyphens and underscores do not matter in any name. An alias
+    that several methods have stands for all of them: the file decides.
     ``guess`` is False for what only a person can want, such as DINO's student: reachable by name, never by `auto`.
     ``pixels`` is None where nobody states what the network was fed. ``heads`` and ``eps`` are what no
     tensor tells: attention heads, and the epsilon of layer norms, where they are not the family's usual ones.
@@ -73,3 +75,4 @@ class Method:
     guess: bool = True
     heads: int | None = None
     eps: float | None = None
+    aliases: tuple[str, ...] = ()

@@ -51,6 +51,7 @@ _NETWORKS = (
 VISSL = Method(
     name="vissl",
     title="VISSL's model zoo and runs",
+    aliases=("simclr", "npid", "pirl", "deepcluster", "deepcluster-v2", "jigsaw", "rotnet"),
     repository="facebookresearch/vissl",
     layouts=(
         Layout(
