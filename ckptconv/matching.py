@@ -18,7 +18,7 @@ from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
 from ckptconv.spec import StateSpec, TensorSpec
 from ckptconv.wrappers import unwrapped, wrapped
 
-ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target"]
+ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target", "drop"]
 
 
 @dataclass(frozen=True)

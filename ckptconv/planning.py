@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ckptconv import backbones
+from ckptconv import backbones, losses
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
 from ckptconv.backbones.interface import CANONICAL, Dialect
 from ckptconv.backbones.resizing import Size
@@ -60,7 +60,8 @@ class Plan:
 
     ``dialect`` is how the target names the network, ``prefix`` what was taken off the names before any rule was asked;
     ``absent`` are optional entries that nothing fills; ``idle_rules`` counts the rules and ``idle_drops`` lists the
-    user's drops that matched nothing; ``resized`` are the tensors whose places were asked to be others.
+    user's drops that matched nothing; ``resized`` are the tensors whose places were asked to be others; ``losable`` are
+    the names without which the plan would be complete and the network the same.
     """
 
     method: str
@@ -78,6 +79,7 @@ class Plan:
     prefix: str
     idle_drops: tuple[str, ...]
     resized: tuple[Resized, ...] = ()
+    losable: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -118,10 +120,9 @@ class Plan:
                     f"  … and {len(found) - 3} more like these ({kind}): {some([p.key for p in found[3:]], 3)}"
                 )
         hints = [advice] if advice else []
-        unexplained = [p.key for p in kinds.get("unexplained", [])]
-        if unexplained and self.backbone is not None and not key:  # to a stranger no loss makes a place
+        if self.losable and not key:  # to a stranger no loss makes a place
             others = {s for m in self.moves for s in m.sources} | {d.source for d in self.dropped}
-            options = _drop_options(unexplained, others - set(unexplained))
+            options = _drop_options(self.losable, others - set(self.losable))
             hints.append(f"If these are no part of the backbone, accept the loss: {options}")
         elif not hints:
             hints.append("See what the file holds: ckptconv inspect FILE.")
@@ -208,7 +209,8 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     prefix = _prefix(layout.rules, names, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
     draft = match(layout.rules, names, prefix, drops)
-    problems, absent, moves, dialect = list(draft.problems), list[str](), draft.moves, CANONICAL
+    problems = [*losses.forbidden(layout, names, prefix, drops, draft), *draft.problems]
+    absent, losable, moves, dialect = list[str](), tuple[str, ...](), draft.moves, CANONICAL
     dropped, target = list(draft.dropped), options.target or ""
     backbone = backbones.read({m.target: m.spec for m in moves}, layout.families)
     if backbone is None:
@@ -219,6 +221,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         target = target or FAMILIES[backbone.family].targets[0]
         found, absent = _against(backbone, moves, target)
         problems += found
+        losable = losses.losable(backbone, layout, moves, problems)
         if not problems:
             dialect = backbone.dialect(target)
             said = spoken(moves, dialect.rules)
@@ -239,6 +242,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         tensors=len(names),
         prefix=prefix,
         idle_drops=tuple(d.source.text for d in drops if all(gone.rule is not d for gone in dropped)),
+        losable=losable,
     )
 
 

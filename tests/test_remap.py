@@ -286,6 +286,9 @@ def test_a_refusal_names_three_keys_a_kind_counts_the_others_and_says_what_to_ty
         "  … and 4 more like these (unexplained): net.neck.1.weight, net.neck.1.bias, net.neck.2.weight and 1 more",
         "  bn1.bias of ResNet-18, width x0.0625 ([4]): nothing in the file becomes it",
     ]
+    assert "--drop" not in error.hint  # bn1.bias would still be missing
+    state["net.bn1.bias"] = torch.ones(4)
+    error = refusal(lambda: remap_state_dict(state, STRIP, section=""), IncompletePlanError)
     assert error.hint == (
         "If these are no part of the backbone, accept the loss: --drop 'scale' --drop 'net.neck.{p...}'"
     )
@@ -294,7 +297,7 @@ def test_a_refusal_names_three_keys_a_kind_counts_the_others_and_says_what_to_ty
 def test_the_drops_a_refusal_proposes_are_enough_and_take_nothing_else() -> None:
     state = {
         **network("net."),
-        "net.layer1.neck.weight": torch.ones(2),
+        "net.layer0.neck.weight": torch.ones(2),
         "net.head.1.w": torch.ones(2),
         "x": torch.ones(1),
     }

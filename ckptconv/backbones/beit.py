@@ -215,4 +215,6 @@ def resize(network: Beit, size: Size) -> tuple[Beit, tuple[Change, ...]]:
     return replace(network, patch=size.patch or network.patch, grid=grids[0] if grids else network.grid), changes
 
 
-FAMILY = Family(name="BEiT", read=read, targets=("mmpretrain", "vitdet", _OFFICIAL), resize=resize)
+FAMILY = Family(
+    name="BEiT", read=read, targets=("mmpretrain", "vitdet", _OFFICIAL), blocks=(r"blocks\.\d+\.",), resize=resize
+)

@@ -187,4 +187,6 @@ def read(state: StateSpec) -> ConvNeXt | None:
     )
 
 
-FAMILY = Family(name="ConvNeXt", read=read, targets=("mmpretrain", "official"))
+FAMILY = Family(
+    name="ConvNeXt", read=read, targets=("mmpretrain", "official"), blocks=(r"stages\.\d\.", r"stages\.\d\.\d+\.")
+)

@@ -59,6 +59,7 @@ class Family:
     """A family of networks. ``read`` gives the member that fits names and shapes best, or None if none is near.
 
     ``targets`` are what its members can be written for: the usual one first, the canonical names last.
+    ``blocks`` are expressions for how the canonical names of one block, or of one stage, start.
     ``resize`` gives a member for other images or patches, and what changes; it raises UsageError where nothing does.
     None for a family that takes images of any size as it is.
     """
@@ -66,4 +67,5 @@ class Family:
     name: str
     read: Callable[[StateSpec], Backbone | None]
     targets: tuple[str, ...]
+    blocks: tuple[str, ...]
     resize: Callable[[Any, Size], tuple[Backbone, tuple[Change, ...]]] | None = None

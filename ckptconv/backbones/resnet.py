@@ -189,7 +189,7 @@ def read(state: StateSpec) -> ResNet | None:
     )
 
 
-FAMILY = Family(name="ResNet", read=read, targets=("mmdet", "torchvision"))
+FAMILY = Family(name="ResNet", read=read, targets=("mmdet", "torchvision"), blocks=(r"layer\d\.", r"layer\d\.\d+\."))
 
 RESNET50 = ResNet((3, 4, 6, 3), True, 64, 64, 64, 1, 7, 3)
 """torchvision's own, which published rows are about."""

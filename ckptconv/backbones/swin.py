@@ -265,5 +265,6 @@ def read_unshifted(state: StateSpec) -> Swin | None:
     return member and replace(member, shifted=False, positions=member.positions or (224 // member.patch) ** 2)
 
 
-FAMILY = Family(name="Swin", read=read, targets=("mmdet", "official"))
-UNSHIFTED = Family(name="MixMIM", read=read_unshifted, targets=("mmdet", "official"))
+_BLOCKS = (r"layers\.\d\.", r"layers\.\d\.blocks\.\d+\.")
+FAMILY = Family(name="Swin", read=read, targets=("mmdet", "official"), blocks=_BLOCKS)
+UNSHIFTED = Family(name="MixMIM", read=read_unshifted, targets=("mmdet", "official"), blocks=_BLOCKS)

@@ -290,4 +290,6 @@ def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, t
     return replace(network, patch=size.patch or network.patch, positions=positions), changes
 
 
-FAMILY = Family(name="ViT", read=read, targets=("vitdet", "mmpretrain", "timm"), resize=resize)
+FAMILY = Family(
+    name="ViT", read=read, targets=("vitdet", "mmpretrain", "timm"), blocks=(r"blocks\.\d+\.",), resize=resize
+)

@@ -1,0 +1,86 @@
+"""Which tensors a user may give up with --drop: what lies beside the network, and nothing of the network itself.
+
+Without a bias, a token or a norm of its own, a network computes something else, and its file often reads as another,
+smaller network. Pure: it sees names, shapes and rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from ckptconv import backbones
+from ckptconv.backbones import FAMILIES, Backbone
+from ckptconv.errors import printable
+from ckptconv.matching import Draft, Move, Problem, match
+from ckptconv.methods.interface import Layout
+from ckptconv.rules import Drop
+from ckptconv.spec import StateSpec
+
+_OTHERWISE = "without it the network computes something else"
+
+
+def blocks_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
+    """What starts the names of one block or stage of the network, and of nothing else, as the file calls them."""
+    found: dict[str, None] = {}
+    for level in FAMILIES[backbone.family].blocks:
+        blocks: dict[str, set[str]] = {}  # that names with such a start belong to
+        for move in moves:
+            block = re.match(level, move.target)
+            for source in move.sources:
+                for start in _starts(source):
+                    blocks.setdefault(start, set()).add(block[0] if block else "")
+        own = {start for start, belonging in blocks.items() if len(belonging) == 1 and "" not in belonging}
+        found |= {start: None for start in blocks if start in own and own.isdisjoint(_starts(start[:-1]))}
+    return tuple(found)
+
+
+def _starts(name: str) -> Iterator[str]:
+    """Its first segment with a dot, its first two, and so on; never all of them."""
+    dot = name.find(".")
+    while dot >= 0:
+        yield name[: dot + 1]
+        dot = name.find(".", dot + 1)
+
+
+def inside(key: str, blocks: Iterable[str]) -> str:
+    """The block or stage that a name lies in; '' if it lies in none."""
+    return max((block for block in blocks if key.startswith(block)), key=len, default="")
+
+
+def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[Drop], draft: Draft) -> list[Problem]:
+    """A problem for each name that the user's drops take from the network. ``draft`` is what they leave."""
+    gone = [dropped.source for dropped in draft.dropped if any(dropped.rule is drop for drop in drops)]
+    network = backbones.read({m.target: m.spec for m in draft.moves}, layout.families) if gone else None
+    if network is None:
+        return []
+    blocks, filled = blocks_of(network, draft.moves), {m.target for m in draft.moves}
+    undropped = match(layout.rules, names, prefix).moves
+    whole = backbones.read({m.target: m.spec for m in undropped}, layout.families) or network
+    entries = {name for name in whole.entries() if name not in filled and not whole.optional(name)}
+    own = {source: m.target for m in undropped if m.target in entries for source in m.sources}
+    problems = []
+    for key in gone:
+        block = inside(key, blocks)
+        if key in own:
+            text = f"this is {own[key]} of {whole.name}: {_OTHERWISE}"
+        elif block:
+            text = f"it lies in {printable(block[:-1])}, of which other tensors are kept: {_OTHERWISE}"
+        else:
+            continue
+        problems.append(Problem("drop", key, f"--drop cannot take {printable(key)}: {text}"))
+    return problems
+
+
+def losable(backbone: Backbone, layout: Layout, moves: Sequence[Move], problems: Sequence[Problem]) -> tuple[str, ...]:
+    """The names whose loss makes a plan complete; () where no drop does, or where one would take a part of the network.
+
+    ``moves`` are those of the canonical names, ``problems`` all that the plan has.
+    """
+    keys = {problem.key: None for problem in problems if problem.kind == "unexplained"}
+    if len(keys) != len(problems):
+        return ()
+    stay = [move for move in moves if not keys.keys() & set(move.sources)]
+    blocks = blocks_of(backbone, stay)
+    same = backbones.read({m.target: m.spec for m in stay}, layout.families) == backbone
+    return tuple(keys) if same and not any(inside(key, blocks) for key in keys) else ()
