@@ -68,14 +68,19 @@ class Receipt:
 
 
 def options_of(
-    drop: Iterable[str], strip_prefix: str, section: str | None, target: str | None, rules: PathLike | None
+    drop: Iterable[str],
+    strip_prefix: str,
+    section: str | None,
+    target: str | None,
+    rules: PathLike | None,
+    channels: Sequence[int] = (),
 ) -> Options:
     own: tuple[Method, ...] = ()
     if rules is not None:
         from ckptconv import rulefile  # most runs need no TOML parser
 
         own = (rulefile.load(Path(rules)),)
-    return Options(tuple(drop), strip_prefix, section, target, own)
+    return Options(tuple(drop), strip_prefix, section, target, own, tuple(channels))
 
 
 def wanted_method(selfsup: MethodLike, strip_prefix: str, found: Found) -> MethodLike:
@@ -100,6 +105,7 @@ def plan(
     section: str | None = None,
     rules: PathLike | None = None,
     target: str | None = None,
+    channels: Sequence[int] = (),
     image_size: int | None = None,
     patch_size: int | None = None,
     fetching: Fetching | None = None,
@@ -108,7 +114,7 @@ def plan(
 
     Raises UnidentifiedError, IncompletePlanError, UnreadableError or UsageError as `convert` would.
     """
-    options, size = options_of(drop, strip_prefix, section, target, rules), Size(image_size, patch_size)
+    options, size = options_of(drop, strip_prefix, section, target, rules, channels), Size(image_size, patch_size)
     _require_known(selfsup, options)
     found = find(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
@@ -128,6 +134,7 @@ def convert(
     for_target: str | None = None,
     format: str | None = None,
     dtype: str | None = None,
+    channels: Sequence[int] = (),
     image_size: int | None = None,
     patch_size: int | None = None,
     dry_run: bool = False,
@@ -149,6 +156,8 @@ def convert(
         for_target: whose names are written, such as 'mmdet' or 'torchvision'; None is the network's usual one.
         format: 'torch' or 'safetensors'; None goes by the target's suffix.
         dtype: floating tensors are rounded to this type; None keeps them bit for bit.
+        channels: those of an image that the network is to see, by their numbers from 1, in this order; () is all of
+            them. The stem keeps their weights; a channel that is named n times gets an n-th of them each time.
         image_size: pixels a side of the images that a transformer's positions are resized for; None keeps them.
         patch_size: pixels a side of its patches, to which their kernel is resized; None keeps it.
         dry_run: plan, and write nothing.
@@ -166,7 +175,7 @@ def convert(
     from ckptconv.formats.target import check_target
 
     started = time.perf_counter()
-    options, asked = options_of(drop, strip_prefix, section, for_target, rules), Size(image_size, patch_size)
+    options, asked = options_of(drop, strip_prefix, section, for_target, rules, channels), Size(image_size, patch_size)
     kind = format or ("safetensors" if Path(target).suffix == ".safetensors" else "torch")
     if kind not in FORMATS:
         raise UsageError(f"there is no format '{kind}'", f"Formats: {', '.join(FORMATS)}.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ckptconv import backbones, losses
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
@@ -17,29 +18,39 @@ from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
 from ckptconv.matching import Dropped, Move, Problem, explained, match, spoken
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.ops import cast, compose
+from ckptconv.ops import cast, compose, select_channels
 from ckptconv.rules import Rule, drop, keep
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.wrappers import wrapper_of
 
 _ACCEPTED = "accepted by --drop"
+_MOST_CHANNELS = 512
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may add: losses accepted by name, a prefix, a section, a target, and methods of their own."""
+    """What a user may add: losses accepted by name, a prefix, a section, a target, and methods of their own.
+
+    ``channels`` are those of an image that the network is to see, by their numbers from 1; () is all of them.
+    """
 
     drops: tuple[str, ...] = ()
     prefix: str = ""
     section: str | None = None
     target: str | None = None
     methods: tuple[Method, ...] = ()
+    channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target not in TARGETS:
             raise UsageError(f"there is no target '{self.target}'", f"Targets: {', '.join(TARGETS)}.")
         if self.prefix and not self.prefix.endswith("."):
             raise UsageError(f"the prefix '{self.prefix}' has no dot at its end", f"Write '{self.prefix}.' instead.")
+        if len(self.channels) > _MOST_CHANNELS or any(type(n) is not int or n < 1 for n in self.channels):
+            raise UsageError(
+                f"--channels {_listed(self.channels)} makes no sense",
+                "Channels are numbered from 1, as bands are: --channels 4,3,2 takes the fourth, the third, the second.",
+            )
 
 
 @dataclass(frozen=True)
@@ -55,13 +66,30 @@ class Resized:
 
 
 @dataclass(frozen=True)
+class Picked:
+    """The channels that the kernel ``target`` keeps of its ``of``, by their numbers from 1, in this order."""
+
+    target: str
+    channels: tuple[int, ...]
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.target} to {_listed(self.channels)} of {self.of}"
+
+
+def _listed(numbers: Iterable[object]) -> str:
+    return ",".join(map(str, numbers))
+
+
+@dataclass(frozen=True)
 class Plan:
     """Where every tensor of one section goes. Nothing is written unless `complete`.
 
     ``dialect`` is how the target names the network, ``prefix`` what was taken off the names before any rule was asked;
     ``absent`` are optional entries that nothing fills; ``idle_rules`` counts the rules and ``idle_drops`` lists the
     user's drops that matched nothing; ``resized`` are the tensors whose places were asked to be others; ``losable`` are
-    the names without which the plan would be complete and the network the same.
+    the names without which the plan would be complete and the network the same;
+    ``picked`` is None where it keeps its channels.
     """
 
     method: str
@@ -80,6 +108,7 @@ class Plan:
     idle_drops: tuple[str, ...]
     resized: tuple[Resized, ...] = ()
     losable: tuple[str, ...] = ()
+    picked: Picked | None = None
 
     @property
     def complete(self) -> bool:
@@ -186,7 +215,8 @@ def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tupl
     known = for_target in targets
     obstacle = backbone.obstacle(for_target) if known else f"a {backbone.family} can be written for {some(targets)}"
     if obstacle:
-        way_out = f" (--target {targets[-1]} writes it all the same)" if known else ""
+        others = [one for one in reversed(targets) if one != for_target and not backbone.obstacle(one)]
+        way_out = f" (--target {others[0]} writes it all the same)" if known and others else ""
         text = f"{backbone.name} has no place in {for_target}: {obstacle}{way_out}"
         problems.append(Problem("target", backbone.name, text))
     return problems, [name for name in empty if backbone.optional(name)]
@@ -212,6 +242,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     problems = [*losses.forbidden(layout, names, prefix, drops, draft), *draft.problems]
     absent, losable, moves, dialect = list[str](), tuple[str, ...](), draft.moves, CANONICAL
     dropped, target = list(draft.dropped), options.target or ""
+    picked: Picked | None = None
     backbone = backbones.read({m.target: m.spec for m in moves}, layout.families)
     if backbone is None:
         kept = [m.sources[0] for m in draft.moves]
@@ -219,6 +250,8 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         problems.append(Problem("backbone", kept[0] if kept else "", text))
     else:
         target = target or FAMILIES[backbone.family].targets[0]
+        if options.channels and not problems:
+            backbone, moves, picked = _pick(backbone, moves, options.channels)
         found, absent = _against(backbone, moves, target)
         problems += found
         losable = losses.losable(backbone, layout, moves, problems)
@@ -226,6 +259,8 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
             dialect = backbone.dialect(target)
             said = spoken(moves, dialect.rules)
             moves, dropped, problems = said.moves, dropped + said.dropped, said.problems
+            if picked is not None:
+                picked = replace(picked, target=spoken_name(dialect, picked.target))
     dropped += [Dropped(k, f"not a tensor: {kind}") for k, kind in section.others.items()]
     return Plan(
         method=method.name,
@@ -243,7 +278,36 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         prefix=prefix,
         idle_drops=tuple(d.source.text for d in drops if all(gone.rule is not d for gone in dropped)),
         losable=losable,
+        picked=picked,
     )
+
+
+def _pick(
+    backbone: Any, moves: Sequence[Move], channels: tuple[int, ...]
+) -> tuple[Backbone, list[Move], Picked | None]:
+    """The network for these channels of its images, and its moves. Raises UsageError for channels that it has not."""
+    stem, had = FAMILIES[backbone.family].stem, backbone.in_channels
+    if stem not in {move.target for move in moves}:
+        return backbone, list(moves), None
+    asked = f"--channels {_listed(channels)}"
+    if max(channels) > had:
+        raise UsageError(f"{asked}: {backbone.name} takes {had} channel{'s' * (had != 1)}", "They are numbered from 1.")
+    if channels == tuple(range(1, had + 1)):
+        raise UsageError(f"{asked} changes nothing: these are the channels of {backbone.name} already", "Leave it out.")
+    op, changed = select_channels(channels), []
+    for move in moves:
+        if move.target == stem and len(move.spec.shape) > 1 and move.spec.shape[1] == had:
+            whole = compose(op, [(move.op, len(move.sources))])
+            move = replace(move, op=whole, spec=op.spec([move.spec]))
+        changed.append(move)
+    return replace(backbone, in_channels=len(channels)), changed, Picked(stem, channels, had)
+
+
+def spoken_name(dialect: Dialect, name: str) -> str:
+    """What a dialect calls one tensor of the network, one that it keeps."""
+    rules = dialect.rules or [keep("{key...}", "{key...}")]
+    (named,) = match(rules, {name: TensorSpec((), DTYPES["float32"])}).moves
+    return named.target
 
 
 def resize_plan(plan: Plan, size: Size) -> Plan:
@@ -257,11 +321,8 @@ def resize_plan(plan: Plan, size: Size) -> Plan:
         )
     backbone, changes = resize(plan.backbone, size)
     moves, resized = {move.target: move for move in plan.moves}, []
-    dialect = plan.dialect.rules or [keep("{key...}", "{key...}")]
     for change in changes:
-        shape = plan.backbone.entries()[change.name]
-        (named,) = match(dialect, {change.name: TensorSpec(shape, DTYPES["float32"])}).moves
-        move = moves[named.target]
+        move = moves[spoken_name(plan.dialect, change.name)]
         op = compose(change.op, [(move.op, len(move.sources))])
         moves[move.target] = replace(move, op=op, spec=change.op.spec([move.spec]))
         resized.append(Resized(move.target, change.old, change.new))

@@ -28,7 +28,9 @@ def describe(
 ) -> dict[str, object]:
     """What the output of a plan says of itself: plain values only, and nothing that differs from run to run."""
     assert settled.backbone is not None
-    pixels, network = match.method.pixels, dict(settled.backbone.settings())
+    network = dict(settled.backbone.settings())
+    rgb = network["in_channels"] == 3 and settled.picked is None
+    pixels = match.method.pixels if rgb else None
     if match.method.heads is not None and "heads" in network:
         network["heads"] = match.method.heads
     if match.method.eps is not None:
@@ -54,6 +56,7 @@ def describe(
         "tensors": len(settled.moves),
         "dropped": len(settled.dropped),
         "dtype": dtype,
+        **({"channels": list(settled.picked.channels)} if settled.picked else {}),
         **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
     }
 
@@ -74,13 +77,15 @@ def trust(transfer: Transfer) -> dict[str, object]:
 class Origin:
     """What is read back: the method's name, whose names the tensors have, the pixels.
 
-    ``facts`` are the heads and eps of a transformer, which no tensor tells.
+    ``facts`` are the heads and eps of a transformer, which no tensor tells. ``picked`` says that the network sees
+    channels that a user chose, so that even three of them need be no red, green and blue.
     """
 
     method: str
     target: str
     pixels: Pixels | None
     facts: Mapping[str, int | float]
+    picked: bool = False
 
 
 def origin(checkpoint: Checkpoint) -> Origin | None:
@@ -93,7 +98,7 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     names = isinstance(method, str) and isinstance(target, str) and _NAME.fullmatch(method) and _NAME.fullmatch(target)
-    return Origin(method, target, pixels, known) if names else None
+    return Origin(method, target, pixels, known, bool(found.get("channels"))) if names else None
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ckptconv.identify import choose
@@ -31,13 +31,14 @@ def remap_state_dict(
     strip_prefix: str = "",
     section: str | None = None,
     target: str | None = None,
+    channels: Sequence[int] = (),
 ) -> tuple[dict[str, Any], Plan]:
     """Rename (and where rules say so, reshape) the tensors of a checkpoint that is already in memory.
 
     Args:
         state_dict: names to torch tensors or numpy arrays, bare or nested in a checkpoint as ``torch.load`` gives it.
         method: 'auto', a method's name, a `Method`, or rules made with `keep`, `drop`, `fuse` and `under`.
-        drop, strip_prefix, section, target: as the options of ``ckptconv convert``.
+        drop, strip_prefix, section, target, channels: as the options of ``ckptconv convert``.
 
     Returns:
         The new dict, and the plan it follows. A tensor whose name alone changes is the very object that came in.
@@ -48,7 +49,8 @@ def remap_state_dict(
         UsageError: an unknown method, section or target.
     """
     sections = find_sections(state_dict, spec_of)
-    plan = choose(sections, method, Options(tuple(drop), strip_prefix, section, target)).plan
+    options = Options(tuple(drop), strip_prefix, section, target, channels=tuple(channels))
+    plan = choose(sections, method, options).plan
     found = section_at(sections, plan.section)
     values = found.node if found else {}
     return {m.target: _moved([values[s] for s in m.sources], m) for m in plan.moves}, plan

@@ -221,10 +221,6 @@ NO_PLACE = {
             "random weights"
         ),
     ),
-    "1 channel": (
-        replace(resnet(50), in_channels=1),
-        "its stem takes 1 channel: a detector feeds it 3",
-    ),
     "wide_resnet50_2": (
         replace(resnet(50), inner=128),
         "MMDetection's ResNet has no wider inner convolutions without groups (torchvision's wide_resnet)",

@@ -76,13 +76,12 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
 @pytest.mark.parametrize(
     ("member", "why"),
     [
-        (replace(PRETRAINED, in_channels=4), "its patches take 4 channels: a detector feeds it 3"),
         (
             replace(PRETRAINED, own=True),
             "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other",
         ),
     ],
-    ids=["channels", "both tables"],
+    ids=["both tables"],
 )
 def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "mmpretrain").problems
@@ -103,10 +102,9 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
             )
             for member in (PRETRAINED, FINETUNED)
         ),
-        (replace(ABSOLUTE, in_channels=1), "its patches take 1 channel: a detector feeds it 3"),
         (replace(ABSOLUTE, absolute=False), "nothing tells the places of its patches"),
     ],
-    ids=["shared table", "own tables", "channels", "no positions"],
+    ids=["shared table", "own tables", "no positions"],
 )
 def test_what_vitdet_has_no_place_for(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "vitdet").problems

@@ -374,14 +374,6 @@ def test_a_stage_that_was_cut_off_is_missing(stage: int) -> None:
     assert {(p.kind, p.key) for p in plan.problems} == {("missing", k) for k in set(NEAR["ConvNeXt V2-A"]) - set(names)}
 
 
-def test_a_stem_of_four_channels_has_no_place_in_a_detector() -> None:
-    member = convnext(in_channels=4)
-    (problem,) = plan_of(state(member.entries()), "mmpretrain").problems
-    assert problem.kind == "target"
-    assert problem.text == (
-        "ConvNeXt-T has no place in mmpretrain: its stem takes 4 channels: a detector feeds it 3 "
-        "(--target official writes it all the same)"
-    )
-    assert plan_of(state(member.entries()), "official").complete
+def test_a_convnext_is_no_network_of_mmdet() -> None:
     (problem,) = plan_of(state(convnext().entries()), "mmdet").problems
     assert "a ConvNeXt can be written for mmpretrain, official" in problem.text

@@ -92,16 +92,14 @@ def test_with_c4_the_last_stage_comes_from_the_head_over_regions() -> None:
 
 
 @pytest.mark.parametrize(("prefix", "takes"), [("encoder1.", "1 channel"), ("encoder2.", "2 channels")])
-def test_a_stem_that_takes_no_image_is_refused(prefix: str, takes: str) -> None:
+def test_a_target_that_cannot_take_so_many_channels_refuses_them(prefix: str, takes: str) -> None:
     where = case("cmc_r50_half").sections
-    error = refusal(lambda: choose(where, "generic", Options(prefix=prefix)), IncompletePlanError)
+    error = refusal(lambda: choose(where, "generic", Options(prefix=prefix, target="torchvision")), IncompletePlanError)
     assert error.message == (
-        f"ResNet-50, width x0.5 has no place in mmdet: its stem takes {takes}: a detector feeds it 3 "
-        "(--target torchvision writes it all the same)"
+        f"ResNet-50, width x0.5, images of {takes} has no place in torchvision: its stem takes {takes}, and "
+        "torchvision's ResNet always takes 3 (--target mmdet writes it all the same)"
     )
-    error = refusal(lambda: choose(where, "auto", AUTO), UnidentifiedError)
-    assert "its stem takes 1 channel: a detector feeds it 3" in error.message
-    assert error.hint == "Choose another --target."
+    assert choose(where, "generic", Options(prefix=prefix)).plan.target == "mmdet"
 
 
 # -- two methods that both fit ----------------------------------------------------------------------------------------

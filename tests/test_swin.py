@@ -353,8 +353,6 @@ def test_the_norm_before_the_classifier_may_be_absent_and_is_named() -> None:
 
 NO_PLACE = {
     "version 2": (V2, "MMDetection has no Swin Transformer V2; mmpretrain's SwinTransformerV2 is this network"),
-    "4 channels": (replace(TINY, in_channels=4), "its patches have 4 channels: a detector feeds it 3"),
-    "1 channel": (replace(TINY, in_channels=1), "its patches have 1 channel: a detector feeds it 3"),
     "positions": (
         replace(TINY, positions=3136),
         "it adds an absolute position embedding, on which the loading code of MMDetection's SwinTransformer breaks",

@@ -195,11 +195,11 @@ def with_shape(of: Case, name: str, shape: tuple[int, ...]) -> dict[str, Section
     return {of.section: Section({**of.tensors, name: TensorSpec(shape, spec.dtype)}, of.others)}
 
 
-def test_a_network_that_colours_grey_pictures_is_refused_by_its_stem() -> None:
+def test_a_network_that_colours_grey_pictures_is_called_so() -> None:
     """VISSL's colorization trunks take one channel: vissl/models/trunks/resnext.py."""
     sections = with_shape(case("vissl_classy_r50"), "_feature_blocks.conv1.weight", (64, 1, 7, 7))
-    assert "ResNet-50 has no place in mmdet: its stem takes 1 channel: a detector feeds it 3" in refusal(sections)
-    assert choose(sections, "vissl", Options(target="torchvision")).plan.complete
+    found = choose(sections, "vissl", Options()).plan
+    assert (found.target, found.backbone and found.backbone.name) == ("mmdet", "ResNet-50, images of 1 channel")
 
 
 def selective() -> dict[str, Section]:

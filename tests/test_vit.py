@@ -160,11 +160,6 @@ def test_what_vitdet_has_no_place_for_is_dropped_with_a_reason() -> None:
 
 
 NO_PLACE = {
-    "one channel": (
-        replace(SMALL, in_channels=1),
-        {"vitdet", "mmpretrain"},
-        "its patches take 1 channel: a detector feeds it 3",
-    ),
     "registers": (
         REGISTERS,
         {"vitdet", "mmpretrain"},

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family
-from ckptconv.backbones.resizing import POSITIONS, Change, Places, Size
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
+from ckptconv.backbones.resizing import KERNEL, POSITIONS, Change, Places, Size
 from ckptconv.backbones.vit import VITDET_FRESH, folded
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import apart
@@ -52,7 +52,8 @@ class Beit:
 
     @property
     def name(self) -> str:
-        return f"BEiT-{_SIZES.get((self.dim, self.depth), f'{self.dim}x{self.depth}')}/{self.patch}"
+        size = _SIZES.get((self.dim, self.depth), f"{self.dim}x{self.depth}")
+        return f"BEiT-{size}/{self.patch}{channels_said(self.in_channels)}"
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         dim, hidden, tokens = self.dim, self.hidden, self.grid**2 + 1
@@ -114,8 +115,6 @@ class Beit:
     def obstacle(self, target: str) -> str:
         if target == _OFFICIAL:
             return ""
-        if self.in_channels != 3:
-            return f"its patches take {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
         if target == "vitdet":
             if self.shared or self.own:
                 return (
@@ -216,5 +215,10 @@ def resize(network: Beit, size: Size) -> tuple[Beit, tuple[Change, ...]]:
 
 
 FAMILY = Family(
-    name="BEiT", read=read, targets=("mmpretrain", "vitdet", _OFFICIAL), blocks=(r"blocks\.\d+\.",), resize=resize
+    name="BEiT",
+    read=read,
+    targets=("mmpretrain", "vitdet", _OFFICIAL),
+    stem=KERNEL,
+    blocks=(r"blocks\.\d+\.",),
+    resize=resize,
 )

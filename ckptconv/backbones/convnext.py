@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import reshape
 from ckptconv.rules import keep
@@ -65,7 +65,7 @@ class ConvNeXt:
         size = "XL" if arch == "xlarge" else arch[0].upper() if arch else "-".join(map(str, self.depths))
         widths = "" if arch else f", {'-'.join(map(str, self.dims))} channels"
         scaled = "" if self.layer_scale != self.grn else f", with{'out' * (not self.grn)} layer scale"  # V2 has none
-        return f"ConvNeXt{' V2' * self.grn}-{size}{widths}{scaled}"
+        return f"ConvNeXt{' V2' * self.grn}-{size}{widths}{scaled}{channels_said(self.in_channels)}"
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -112,9 +112,7 @@ class ConvNeXt:
             "in_channels": self.in_channels,
         }
 
-    def obstacle(self, target: str) -> str:
-        if target == "mmpretrain" and self.in_channels != 3:
-            return f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
+    def obstacle(self, target: str) -> str:  # noqa: ARG002 - both targets take all of them
         return ""
 
     def dialect(self, target: str) -> Dialect:
@@ -188,5 +186,9 @@ def read(state: StateSpec) -> ConvNeXt | None:
 
 
 FAMILY = Family(
-    name="ConvNeXt", read=read, targets=("mmpretrain", "official"), blocks=(r"stages\.\d\.", r"stages\.\d\.\d+\.")
+    name="ConvNeXt",
+    read=read,
+    targets=("mmpretrain", "official"),
+    stem="downsample_layers.0.0.weight",
+    blocks=(r"stages\.\d\.", r"stages\.\d\.\d+\."),
 )

@@ -27,6 +27,11 @@ class Dialect:
 CANONICAL = Dialect()
 
 
+def channels_said(count: int) -> str:
+    """What a network's name says of images that have not three channels; '' for three."""
+    return "" if count == 3 else f", images of {count} channel{'s' * (count != 1)}"
+
+
 class Backbone(Protocol):
     """A network of a family, read back from shapes."""
 
@@ -60,6 +65,7 @@ class Family:
 
     ``targets`` are what its members can be written for: the usual one first, the canonical names last.
     ``blocks`` are expressions for how the canonical names of one block, or of one stage, start.
+    ``stem`` is the kernel that sees the image, by its canonical name; its second axis is the image's channels.
     ``resize`` gives a member for other images or patches, and what changes; it raises UsageError where nothing does.
     None for a family that takes images of any size as it is.
     """
@@ -68,4 +74,5 @@ class Family:
     read: Callable[[StateSpec], Backbone | None]
     targets: tuple[str, ...]
     blocks: tuple[str, ...]
+    stem: str
     resize: Callable[[Any, Size], tuple[Backbone, tuple[Change, ...]]] | None = None

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
 from ckptconv.backbones.votes import most_common
 from ckptconv.spec import StateSpec
 
@@ -53,10 +53,12 @@ class ResNet:
         depth = str(self.depth) if self.depth else "-".join(map(str, self.blocks))
         name = f"ResNe{'X' if self.groups > 1 else ''}t-{depth}"
         if self.groups > 1:
-            return f"{name} {self.groups}x{self.inner // self.groups}d"
-        if self.inner != self.planes:
-            return f"{name}, inner width x{self.inner / self.planes:g}"
-        return name if self.planes == 64 else f"{name}, width x{self.planes / 64:g}"
+            name += f" {self.groups}x{self.inner // self.groups}d"
+        elif self.inner != self.planes:
+            name += f", inner width x{self.inner / self.planes:g}"
+        elif self.planes != 64:
+            name += f", width x{self.planes / 64:g}"
+        return name + channels_said(self.in_channels)
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -109,10 +111,13 @@ class ResNet:
         }
 
     def obstacle(self, target: str) -> str:
+        if target == "torchvision" and self.in_channels != 3:
+            return (
+                f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}, and torchvision's ResNet "
+                "always takes 3"
+            )
         if target != "mmdet":
             return ""
-        if self.in_channels != 3:
-            return f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
         if self.stem_kernel != 7:
             return (
                 f"its stem is {self.stem_kernel}x{self.stem_kernel}, made for small images; MMDetection's ResNet has a "
@@ -189,7 +194,13 @@ def read(state: StateSpec) -> ResNet | None:
     )
 
 
-FAMILY = Family(name="ResNet", read=read, targets=("mmdet", "torchvision"), blocks=(r"layer\d\.", r"layer\d\.\d+\."))
+FAMILY = Family(
+    name="ResNet",
+    read=read,
+    targets=("mmdet", "torchvision"),
+    stem="conv1.weight",
+    blocks=(r"layer\d\.", r"layer\d\.\d+\."),
+)
 
 RESNET50 = ResNet((3, 4, 6, 3), True, 64, 64, 64, 1, 7, 3)
 """torchvision's own, which published rows are about."""

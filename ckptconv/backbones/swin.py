@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
 
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
+from ckptconv.backbones.resizing import KERNEL
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import regroup
 from ckptconv.rules import drop, keep
@@ -66,8 +67,10 @@ class Swin:
             name += f", {self.width} channels"
         sizes = dict.fromkeys(self.windows)
         if len(sizes) > 1:
-            return f"{name}, windows {'-'.join(map(str, self.windows))}"
-        return f"{name}, window {self.windows[0]}" if sizes else name
+            name += f", windows {'-'.join(map(str, self.windows))}"
+        elif sizes:
+            name += f", window {self.windows[0]}"
+        return name + channels_said(self.in_channels)
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -139,8 +142,6 @@ class Swin:
             )
         if self.version == 2:
             return "MMDetection has no Swin Transformer V2; mmpretrain's SwinTransformerV2 is this network"
-        if self.in_channels != 3:
-            return f"its patches have {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
         if self.positions:
             return (
                 "it adds an absolute position embedding, on which the loading code of MMDetection's SwinTransformer "
@@ -266,5 +267,5 @@ def read_unshifted(state: StateSpec) -> Swin | None:
 
 
 _BLOCKS = (r"layers\.\d\.", r"layers\.\d\.blocks\.\d+\.")
-FAMILY = Family(name="Swin", read=read, targets=("mmdet", "official"), blocks=_BLOCKS)
-UNSHIFTED = Family(name="MixMIM", read=read_unshifted, targets=("mmdet", "official"), blocks=_BLOCKS)
+FAMILY = Family(name="Swin", read=read, targets=("mmdet", "official"), stem=KERNEL, blocks=_BLOCKS)
+UNSHIFTED = Family(name="MixMIM", read=read_unshifted, targets=("mmdet", "official"), stem=KERNEL, blocks=_BLOCKS)

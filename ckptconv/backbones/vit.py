@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family
-from ckptconv.backbones.resizing import POSITIONS, Change, Places, Size
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
+from ckptconv.backbones.resizing import KERNEL, POSITIONS, Change, Places, Size
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import scale
 from ckptconv.rules import Rule, drop, keep
@@ -100,7 +100,7 @@ class VisionTransformer:
             parts.append("SwiGLU")
         if self.periods:
             parts.append("RoPE")
-        return ", ".join(parts)
+        return ", ".join(parts) + channels_said(self.in_channels)
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         dim, hidden = self.dim, self.hidden
@@ -168,8 +168,6 @@ class VisionTransformer:
         if target not in _CLASSES:
             return ""
         theirs = _CLASSES[target]
-        if self.in_channels != 3:
-            return f"its patches take {self.in_channels} channel{'s' * (self.in_channels != 1)}: a detector feeds it 3"
         if self.periods:
             return (
                 f"its positions are rotations inside of the attention (RoPE), and {theirs} adds positions to patches: "
@@ -291,5 +289,10 @@ def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, t
 
 
 FAMILY = Family(
-    name="ViT", read=read, targets=("vitdet", "mmpretrain", "timm"), blocks=(r"blocks\.\d+\.",), resize=resize
+    name="ViT",
+    read=read,
+    targets=("vitdet", "mmpretrain", "timm"),
+    stem=KERNEL,
+    blocks=(r"blocks\.\d+\.",),
+    resize=resize,
 )

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from ckptconv.cli.options import CacheDir, Drop, Json, Prefix, Rules, Section, Selfsup, Source, Target, Whole
+from ckptconv.cli.options import (
+    CacheDir,
+    Drop,
+    Json,
+    Prefix,
+    Rules,
+    Section,
+    Selfsup,
+    Source,
+    Target,
+    Whole,
+    channel_numbers,
+)
 from ckptconv.errors import UsageError
 
 
@@ -27,6 +39,15 @@ def convert(
         str | None,
         typer.Option(
             "--dtype", metavar="TYPE", help="Round floating tensors to float16, bfloat16, float32 or float64."
+        ),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            "--channels",
+            metavar="4,3,2",
+            help="Keep these channels of the images, numbered from 1 as bands are, in this order. 1,1,1 makes three of "
+            "a grey one: each gets a third of its weights.",
         ),
     ] = None,
     image_size: Annotated[
@@ -59,6 +80,7 @@ def convert(
             for_target=target,
             format=format,
             dtype=dtype,
+            channels=channel_numbers(channels) if channels is not None else (),
             image_size=image_size,
             patch_size=patch_size,
             dry_run=dry_run,

@@ -57,6 +57,13 @@ def emit_config(
     ] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", metavar="N", help="GPUs; the learning rate follows.")] = None,
     amp: Annotated[bool, typer.Option("--amp", help="Train with automatic mixed precision.")] = False,
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", metavar="M,M,…", help="Mean of the pixels: a number for each channel, or one for all."),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", metavar="S,S,…", help="Their standard deviation, in the same way.")
+    ] = None,
     no_guard: Annotated[bool, typer.Option("--no-guard", help="Leave out the hook that proves the start.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace FILE if it exists.")] = False,
     as_json: Json = False,
@@ -79,6 +86,8 @@ def emit_config(
         batch_size=batch_size,
         gpus=gpus,
         amp=amp,
+        mean=mean,
+        std=std,
         guard=not no_guard,
     )
     if out is None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ckptconv.backbones import TARGETS
+from ckptconv.errors import UsageError
 
 Source = Annotated[
     str,
@@ -46,3 +47,11 @@ Target = Annotated[
     typer.Option("--target", metavar="NAME", help=f"Whose names to write: {', '.join(TARGETS)}.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def channel_numbers(text: str) -> tuple[int, ...]:
+    """The numbers of ``4,3,2``. Raises UsageError for anything else."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) < 5 for word in words):
+        raise UsageError(f"--channels {text!r} is no list of numbers", "Give numbers from 1, such as --channels 4,3,2")
+    return tuple(map(int, words))

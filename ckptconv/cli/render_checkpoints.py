@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ckptconv.cli import render, render_sources
 from ckptconv.folding import fold, place
@@ -39,6 +39,11 @@ def receipt(done: Receipt, as_json: bool) -> None:
         count = sum(d.why == why for d in plan.dropped)
         shown = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
         render.row("" if i else "dropped", f"{count:>4}  {why}: {shown}")
+    channels = backbone.settings()["in_channels"]
+    if plan.picked is not None:
+        render.row("channels", f"{plan.picked}{_divided(plan.picked.channels)}: no longer the numbers of the source")
+    if plan.picked is not None or channels != 3:
+        render.row("pixels", "no mean and std are known of these channels: emit-config takes yours (--mean, --std)")
     for i, one in enumerate(plan.resized):
         render.row("" if i else "resized", f"{one}: no longer the numbers of the source")
     if done.dtype:
@@ -55,7 +60,15 @@ def receipt(done: Receipt, as_json: bool) -> None:
     detected = network(backbone, target=plan.target)
     if detected is not None:
         base, out = (f" --base {detected.base}", "detector.py") if detected.base else ("", "mask_rcnn.py")
-        render.row("next", f"ckptconv emit-config {shlex.quote(done.target)}{base} -o {out}")
+        asked = " --mean 0 --std 1" if plan.picked is not None or channels != 3 else ""
+        render.row("next", f"ckptconv emit-config {shlex.quote(done.target)}{base}{asked} -o {out}")
+
+
+def _divided(channels: Sequence[int]) -> str:
+    """What is said of channels that are there more than once."""
+    several = {channel: channels.count(channel) for channel in channels if channels.count(channel) > 1}
+    parts = (f"channel {channel} {times} times, divided by {times}" for channel, times in several.items())
+    return f" ({'; '.join(parts)})" if several else ""
 
 
 def _folded(names: Iterable[str]) -> str:
@@ -90,6 +103,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             "kept": {m.target: list(m.sources) for m in plan.moves},
             "dropped": {d.source: d.why for d in plan.dropped},
             "absent": list(plan.absent),
+            "picked": {p.target: {"channels": list(p.channels), "of": p.of}} if (p := plan.picked) else {},
             "resized": {r.target: {"from": [r.old, r.old], "to": [r.new, r.new]} for r in plan.resized},
         },
         "dtype": done.dtype,
@@ -124,11 +138,12 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         if len(names) == 1:
             _tensors(found, path, full)
     complete = [fit for fit in found.fits if fit.complete]
+    networks = [found.stranger] if found.stranger else dict.fromkeys(fit.backbone for fit in complete)
+    for i, what in enumerate(networks):
+        render.row("" if i else "network", what)
     for i, fit in enumerate(complete):
         render.row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
-    if found.stranger:
-        render.row("network", found.stranger)
-    elif not complete:
+    if not complete and not found.stranger:
         render.row("fits", "no method known here; --strip-prefix, --section and --rules may help")
     rest = [fit for fit in found.fits if not fit.complete]
     if rest:

@@ -222,9 +222,9 @@ PYCONTRAST_EMA = Method(
     guess=False,
 )
 
-CMC = Method(  # no stem of its two takes an image: a plan for MMDetection ends at the backbone's obstacle
+CMC = Method(
     name="cmc",
-    title="CMC of PyContrast: the encoder of lightness, which no detector can feed",
+    title="CMC of PyContrast: the encoder of lightness, L of Lab, for images of that one channel",
     paper="https://arxiv.org/abs/1906.05849",
     repository="HobbitLong/PyContrast",
     layouts=(

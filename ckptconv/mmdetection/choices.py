@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Choices:
     """What a user may choose. None is the recipe's own value: of the schedule, the detector or MMDetection's base.
 
     ``base`` is a config to stand on instead of a detector and a schedule: 'mmdet::…' or a path.
-    ``classes`` are the names of the data set's classes; ``batch_size`` is images a GPU.
+    ``classes`` are the names of the data set's classes; ``batch_size`` is images a GPU. ``mean`` and ``std`` are those
+    of the pixels, a number for each channel in the order of the file, or one for all.
     """
 
     detector: str = "mask-rcnn"
@@ -58,6 +60,8 @@ class Choices:
     gpus: int | None = None
     amp: bool = False
     guard: bool = True
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for what, name, table in (
@@ -78,6 +82,11 @@ class Choices:
                 raise UsageError(f"{option} {value} makes no sense", f"Give {least} or more.")
         if self.frozen_stages is not None and self.frozen_stages > 4:
             raise UsageError(f"--frozen-stages {self.frozen_stages}: a ResNet has 4 stages", "Give -1 to 4.")
+        if bool(self.mean) != bool(self.std):
+            given, other = ("mean", "std") if self.mean else ("std", "mean")
+            raise UsageError(f"--{given} alone does not normalise", f"Give --{other}, too.")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=1) <= 0:
+            raise UsageError("--mean and --std are no statistics of pixels", "Give finite numbers, and --std above 0.")
         if self.data_root == "":
             raise UsageError("--data-root is empty", "Give the folder of the data set; . is the current one.")
         if self.classes and self.num_classes not in (None, len(self.classes)):
@@ -89,7 +98,13 @@ class Choices:
 
 
 def choose(
-    *, detector: str | None = None, schedule: str | None = None, classes: str | None = None, **others: Any
+    *,
+    detector: str | None = None,
+    schedule: str | None = None,
+    classes: str | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    **others: Any,
 ) -> Choices:
     """Choices as a command line has them, where None is "not said". Raises UsageError for those that contradict."""
     named: dict[str, Any] = {
@@ -99,7 +114,17 @@ def choose(
         raise UsageError(
             f"--base is a whole config, and --{next(iter(named))} would replace it", "Give one of the two."
         )
+    for option, text in (("mean", mean), ("std", std)):
+        if text is not None:
+            named[option] = _numbers(f"--{option}", text)
     return Choices(**named, classes=class_names(classes) if classes is not None else (), **others)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no list of numbers", f"Such as {option} 0.5,0.5,0.5,0.5") from None
 
 
 def class_names(text: str) -> tuple[str, ...]:

@@ -65,8 +65,14 @@ DEFAULTS: Mapping[str, Any] = {
     "groups": 1,
     "base_width": 4,
     "style": "pytorch",
+    "in_channels": 3,
 }
 """What the constructors take an argument to be that the config leaves out; type and depth as in most configs."""
+
+
+def _in_channels(settings: Mapping[str, Any], key: str = "in_channels") -> dict[str, Any]:
+    """The argument for images that have not three channels."""
+    return {} if settings["in_channels"] == 3 else {key: settings["in_channels"]}
 
 
 def _resnet(settings: Mapping[str, Any]) -> Network:
@@ -75,6 +81,7 @@ def _resnet(settings: Mapping[str, Any]) -> Network:
     arguments |= {key: settings[key] for key in ("stem_channels", "base_channels")}
     if grouped:
         arguments |= {"groups": settings["groups"], "base_width": settings["base_width"]}
+    arguments |= _in_channels(settings)
     expansion = 4 if settings["bottleneck"] else 1
     # All methods known here train torchvision's ResNet, whose strides are in the 3x3 convolutions.
     arguments["style"] = "pytorch"
@@ -103,6 +110,7 @@ def _swin(settings: Mapping[str, Any]) -> Network:
     }
     usual = {"patch_size": 4, "patch_norm": True, "qkv_bias": True}
     arguments |= {key: settings[key] for key, value in usual.items() if settings[key] != value}
+    arguments |= _in_channels(settings)
     if settings["patch_size"] != 4:
         arguments["strides"] = [settings["patch_size"], 2, 2, 2]
     if settings.get("eps"):
@@ -128,6 +136,7 @@ def _convnext(settings: Mapping[str, Any]) -> Network:
         "layer_scale_init_value": 1.0 if settings["layer_scale"] else 0.0,
         "gap_before_final_norm": False,
     }
+    arguments |= _in_channels(settings)
     if settings["grn"]:
         arguments["use_grn"] = True
     if settings["patch"] != 4:
@@ -165,6 +174,7 @@ def _vitdet(settings: Mapping[str, Any]) -> Network:
         # all blocks but the last of each quarter look at windows
         "window_block_indexes": [i for i in range(depth) if (i + 1) % max(depth // 4, 1)],
         "norm_cfg": {"type": "LN", "requires_grad": True, "eps": settings.get("eps", 1e-6)},
+        **_in_channels(settings, "in_chans"),
     }
     widths = (width // 4, width // 2, width, width)
     return Network(arguments, widths, batch_norm=False, base=VITDET, stands_on="ViT")
@@ -186,6 +196,7 @@ def _on_one_map(settings: Mapping[str, Any], kind: str, hidden: int, own: Mappin
         "drop_path_rate": 0.1,
         "final_norm": settings["final_norm"],
         "out_type": "featmap",
+        **_in_channels(settings),
         **own,
     }
     if settings.get("eps"):

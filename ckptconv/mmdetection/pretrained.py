@@ -26,7 +26,10 @@ from ckptconv.witness import fingerprint
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A converted checkpoint; ``path`` is where it is, as the user said it."""
+    """A converted checkpoint; ``path`` is where it is, as the user said it.
+
+    ``picked`` says that its channels were chosen, and are perhaps no red, green and blue.
+    """
 
     path: str
     format: str
@@ -35,6 +38,19 @@ class Pretrained:
     network: Network
     pixels: Pixels | None
     fingerprint: str
+    picked: bool = False
+
+    @property
+    def in_channels(self) -> int:
+        """Those of the images that the network takes."""
+        count = self.backbone.settings()["in_channels"]
+        assert isinstance(count, int)
+        return count
+
+    @property
+    def colour(self) -> bool:
+        """Whether these are red, green and blue."""
+        return self.in_channels == 3 and not self.picked
 
 
 def section_of(checkpoint: Checkpoint) -> str:
@@ -76,7 +92,7 @@ def pretrained(path: str | Path) -> Pretrained:
                 "Take a ViT with absolute positions, such as MAE's or DINO's.",
             )
         mark = fingerprint(as_they_are(section, checkpoint))
-        return Pretrained(path, checkpoint.format, said.method, backbone, built, said.pixels, mark)
+        return Pretrained(path, checkpoint.format, said.method, backbone, built, said.pixels, mark, said.picked)
 
 
 def read_back(sections: Mapping[str, Section], section: str, target: str) -> Backbone:

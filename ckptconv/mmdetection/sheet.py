@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.methods.interface import IMAGENET
 from ckptconv.mmdetection.changes import ABSENT, Changes
 from ckptconv.mmdetection.choices import NORMS, Choices
 from ckptconv.mmdetection.detectors import WARMUP, Detector, Schedule, among, value_at
+from ckptconv.mmdetection.feeding import feed, loading_for
 from ckptconv.mmdetection.literal import Code
 from ckptconv.mmdetection.networks import DEFAULTS, Training
+from ckptconv.mmdetection.pipelines import ORDER
 from ckptconv.mmdetection.placing import place
 from ckptconv.mmdetection.pretrained import Pretrained
 
+FILE_ORDER = "ckptconv.mmdetection.file_order"
 GUARD = "ckptconv.mmdetection.guard"
 LOADER = "ckptconv.mmdetection.loader"
 
@@ -45,7 +47,7 @@ class Sheet(Changes):
         """Everything, in the order in which it will stand."""
         self._names()
         self._backbone(schedule)
-        self._pixels()
+        feed(self, self._detector, self._found, self._choices)
         if schedule is not None:
             if schedule.synced:
                 self._synced()
@@ -116,23 +118,6 @@ class Sheet(Changes):
         self.set(f"{module}.norm_eval", norm_eval)
         put(f"{module}.init_cfg", {"type": "Pretrained", "checkpoint": self._found.path})
 
-    def _pixels(self) -> None:
-        pixels = self._found.pixels
-        note = f"The pixels that {self._found.method} was trained with."
-        if pixels is None:
-            pixels, note = IMAGENET, f"{self._found.method} does not tell what pixels it was trained with: ImageNet's."
-        if pixels == self._detector.pixels:
-            return
-        at = "model.data_preprocessor"
-        if self._detector.found is not None and not self.had(at):
-            self.put(at, {"type": "DetDataPreprocessor", "pad_size_divisor": 32})
-        elif self._detector.found is not None and self.had(at) is ABSENT:
-            self.set(f"{at}.type", "DetDataPreprocessor")
-            self.set(f"{at}.pad_size_divisor", 32)
-        self.set(f"{at}.mean", list(pixels.mean), note)
-        self.set(f"{at}.std", list(pixels.std))
-        self.set(f"{at}.bgr_to_rgb", pixels.order == "RGB")
-
     def _synced(self) -> None:
         for path, value in self._detector.synced.items():
             self.set(path, value)
@@ -142,10 +127,11 @@ class Sheet(Changes):
     def _schedule(self, schedule: Schedule) -> None:
         detector = self._detector
         if schedule.resize is not None and detector.scales:
+            load = loading_for(self._detector, self._found, self._choices)
             self.set(
                 "train_pipeline",
                 [
-                    {"type": "LoadImageFromFile", "backend_args": Code("_base_.backend_args")},
+                    *load,
                     {"type": "LoadAnnotations", "with_bbox": True, **({"with_mask": True} if detector.masks else {})},
                     schedule.resize,
                     {"type": "RandomFlip", "prob": 0.5},
@@ -236,6 +222,7 @@ class Sheet(Changes):
     def _imports(self) -> None:
         guarded = self._choices.guard
         modules = [LOADER] if guarded or self._found.format == "safetensors" else []
+        swapped = self._found.in_channels == 4 and bool(self._choices.mean)
         modules += [GUARD] if guarded else []
         what = "The loader executes nothing that a checkpoint holds." * bool(modules)
         what += " The guard stops a training that does not start from this checkpoint." * guarded
@@ -244,6 +231,9 @@ class Sheet(Changes):
         if needed:
             package = needed[0].partition(".")[0]
             what = f"{package} holds the backbone: mim install {package}. {what}"
+        if swapped:
+            modules.append(FILE_ORDER)
+            what = f"{what} {ORDER} undoes OpenCV's order of four channels.".strip()
         modules = [*needed, *modules]
         if modules:
             imports = [*([had] if isinstance(had, str) else had), *modules]

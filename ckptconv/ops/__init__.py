@@ -6,7 +6,7 @@ no element, `arithmetic` those that read numbers, `resizing` those that resample
 
 from __future__ import annotations
 
-from ckptconv.ops.arithmetic import Cast, Scale, cast, scale
+from ckptconv.ops.arithmetic import Cast, Scale, SelectChannels, cast, scale, select_channels
 from ckptconv.ops.composing import Over, chain, compose
 from ckptconv.ops.interface import Op, OpError
 from ckptconv.ops.moving import Apart, Concat, Permute, Regroup, Reshape, apart, concat, permute, regroup, reshape
@@ -25,6 +25,7 @@ __all__ = [
     "ResizeGrid",
     "ResizePatch",
     "Scale",
+    "SelectChannels",
     "apart",
     "cast",
     "chain",
@@ -36,4 +37,5 @@ __all__ = [
     "resize_grid",
     "resize_patch",
     "scale",
+    "select_channels",
 ]

@@ -46,6 +46,37 @@ class Scale(Op):
 
 
 @dataclass(frozen=True)
+class SelectChannels(Op):
+    """Take input channels of a kernel (out, in, ...), its second axis, by their numbers from 1, in this order.
+
+    A channel that is taken n times is divided by n each time, so that they add up to what it was. The quotients are
+    rounded to nearest, once: exact where n is a power of two, else off by half a unit in the last place at most. All
+    other numbers stay bit for bit.
+    """
+
+    channels: tuple[int, ...]
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        fits = len(part.shape) > 1 and self.channels and 0 < min(self.channels) <= max(self.channels) <= part.shape[1]
+        if not fits or part.dtype.name not in CASTABLE:
+            raise OpError(f"{self} does not suit {part}")
+        return TensorSpec((part.shape[0], len(self.channels), *part.shape[2:]), part.dtype)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        (kernel,) = parts
+        taken: Array = kernel.take([channel - 1 for channel in self.channels], axis=1)
+        for at, channel in enumerate(self.channels):
+            times = self.channels.count(channel)
+            if times > 1:
+                taken[:, at] = stored_as(kernel, numbers_of(taken[:, at]) / times)
+        return taken
+
+    def __str__(self) -> str:
+        return f"select channels {', '.join(map(str, self.channels))}"
+
+
+@dataclass(frozen=True)
 class Cast(Op):
     """Round the numbers to another floating type (to nearest, ties to even).
 
@@ -114,6 +145,10 @@ def to_bfloat16(array: Array) -> Array:
 
 def scale() -> Scale:
     return Scale()
+
+
+def select_channels(channels: Sequence[int]) -> SelectChannels:
+    return SelectChannels(tuple(channels))
 
 
 def cast(source: DType, target: str) -> Cast:

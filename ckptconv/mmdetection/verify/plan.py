@@ -126,6 +126,7 @@ def plan(request: Request, gpus_there: int) -> Plan:
     folder = Path(request.work_dir or f"work_dirs/{_short(request.target)}-{request.tier}")
     training = None if own_data or request.tier == "load" else (LIFT if request.tier == "lift" else SMOKE)
     if training is not None:
+        _require_colour(request, config)
         images = max(training.batch, started.processes)  # each process has one
     if request.tier not in ("eval", "load"):
         _require_shares(images, started.processes)
@@ -190,6 +191,17 @@ def _require_detector(request: Request, config: Mapping[str, Any]) -> None:
         raise UsageError(f"{request.target} has no model.backbone", "Give a detector's config.")
     if not isinstance(value_at(config, "train_dataloader.batch_size"), int):
         raise UsageError(f"{request.target} does not say how many images a step", "Set train_dataloader.batch_size.")
+
+
+def _require_colour(request: Request, config: Mapping[str, Any]) -> None:
+    """The images that are drawn have three channels."""
+    backbone = value_at(config, "model.backbone")
+    channels = backbone.get("in_channels", backbone.get("in_chans", 3))
+    if channels != 3:
+        raise UsageError(
+            f"{request.target} takes images of {channels} channels, and those that are drawn have 3",
+            "Compare on a data set of such images: --tier lift --data-root DIR.",
+        )
 
 
 def _require_coco(request: Request, config: Mapping[str, Any]) -> None:
