@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from typer.testing import CliRunner
 
 import ckptconv
 from ckptconv import backbones, keep
@@ -21,7 +25,7 @@ from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
-from ckptconv.cli.app import app
+from ckptconv.cli import main
 from ckptconv.errors import IncompletePlanError, UsageError
 from ckptconv.ops import OpError, select_channels
 from ckptconv.spec import DTYPES, TensorSpec
@@ -198,8 +202,12 @@ def test_a_method_that_was_fed_colours_says_nothing_of_other_channels(tmp_path: 
 
 
 def run(*words: str | Path) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    return result.exit_code, result.stdout, result.stderr
+    out, err = StringIO(), StringIO()
+    typed = mock.patch.object(sys, "argv", ["ckptconv", *map(str, words)])
+    with typed, redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main()
+    gc.enable()
+    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
 
 @pytest.fixture
