@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckptconv import registry
+from ckptconv import fields, registry
 from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
 from ckptconv.folding import fold, place, some
@@ -241,4 +241,5 @@ def methods_of(method: str | Method | Iterable[Rule], sections: Sections, option
     rules = tuple(method) if isinstance(method, Iterable) else ()
     if not rules or not all(isinstance(r, Keep | Drop | Fuse) for r in rules):
         raise UsageError("the method is no name, no Method and no list of rules", "Make rules with keep, drop, fuse.")
-    return (Method("rules", "rules given by the caller", (Layout(rules, tuple(sections), "as given"),), pixels=None),)
+    paths = tuple(path for path in sections if fields.is_section(path)) or ("",)
+    return (Method("rules", "rules given by the caller", (Layout(rules, paths, "as given"),)),)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptconv import registry
+from ckptconv import fields, registry
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.backbones.resizing import Size
 from ckptconv.errors import UsageError
@@ -80,7 +80,7 @@ def options_of(
         from ckptconv import rulefile  # most runs need no TOML parser
 
         own = (rulefile.load(Path(rules)),)
-    return Options(tuple(drop), strip_prefix, section, target, own, tuple(channels))
+    return Options(fields.listed("drop", drop), strip_prefix, section, target, own, tuple(channels))
 
 
 def wanted_method(selfsup: MethodLike, strip_prefix: str, found: Found) -> MethodLike:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ckptconv import backbones, losses
+from ckptconv import backbones, fields, losses
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
 from ckptconv.backbones.interface import CANONICAL, Dialect
 from ckptconv.backbones.resizing import Size
@@ -19,7 +19,7 @@ from ckptconv.folding import place, some
 from ckptconv.matching import Dropped, Move, Problem, explained, match, spoken
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import cast, compose, select_channels
-from ckptconv.rules import Rule, drop, keep
+from ckptconv.rules import Pattern, Rule, drop, keep
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.wrappers import wrapper_of
 
@@ -42,6 +42,15 @@ class Options:
     channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        drops = fields.items("drops", self.drops, str, "texts")
+        for pattern in drops:
+            Pattern(pattern)
+        methods = fields.items("methods", self.methods, Method, "Method")
+        fields.once("methods", [method.name for method in methods])
+        fields.keep(self, drops=drops, methods=methods)
+        for field, value in (("prefix", self.prefix), ("section", self.section or ""), ("target", self.target or "")):
+            if not isinstance(value, str):
+                raise fields.refused(field, "a text", value)
         if self.target is not None and self.target not in TARGETS:
             raise UsageError(f"there is no target '{self.target}'", f"Targets: {', '.join(TARGETS)}.")
         if self.prefix and not self.prefix.endswith("."):

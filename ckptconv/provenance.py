@@ -6,13 +6,13 @@ In a torch file it stands at ``meta.ckptconv``, in safetensors as JSON under ``_
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ckptconv._version import __version__
+from ckptconv.errors import UsageError
+from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.source import Transfer
 from ckptconv.identify import Match
@@ -20,7 +20,6 @@ from ckptconv.methods.interface import Pixels
 from ckptconv.planning import Plan
 
 KEY = "ckptconv"
-_NAME = re.compile(r"[\w.+-]{1,100}")
 
 
 def describe(
@@ -95,10 +94,11 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
         known = _facts(found.get("backbone", {}))
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, UsageError):
         return None
-    names = isinstance(method, str) and isinstance(target, str) and _NAME.fullmatch(method) and _NAME.fullmatch(target)
-    return Origin(method, target, pixels, known, bool(found.get("channels"))) if names else None
+    if not is_name(method) or not is_name(target):
+        return None
+    return Origin(method, target, pixels, known, bool(found.get("channels")))
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -128,14 +128,4 @@ def _facts(said: Any) -> dict[str, int | float]:
 def _pixels(said: Any) -> Pixels | None:
     if said is None:
         return None
-    mean, std = _three(said["mean"]), _three(said["std"])
-    if min(std) <= 0 or said["order"] not in ("RGB", "BGR"):
-        raise ValueError("no pixel statistics")
-    return Pixels(mean, std, said["order"])
-
-
-def _three(said: Any) -> tuple[float, float, float]:
-    one, two, three = map(float, said)
-    if not all(map(math.isfinite, (one, two, three))):
-        raise ValueError("no finite numbers")
-    return one, two, three
+    return Pixels(said["mean"], said["std"], said["order"])

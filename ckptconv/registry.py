@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from ckptconv.errors import PluginWarning, UsageError, printable, unknown
+from ckptconv.fields import folded
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Method, Release
 
@@ -83,7 +83,7 @@ def methods(extra: Iterable[Method] = ()) -> Mapping[str, Method]:
 
 def is_auto(name: object) -> bool:
     """Whether a name, however it is spelled, asks to find the method."""
-    return isinstance(name, str) and _folded(name) == AUTO
+    return isinstance(name, str) and folded(name) == AUTO
 
 
 def named(name: str, extra: Iterable[Method] = ()) -> tuple[Method, ...]:
@@ -95,17 +95,13 @@ def named(name: str, extra: Iterable[Method] = ()) -> tuple[Method, ...]:
     for table in (_own(extra), _BUILT_IN):
         if name in table:
             return (table[name],)
-    known, wanted = methods(extra), _folded(name)
-    own = tuple(m for m in known.values() if wanted == _folded(m.name))
-    found = own or tuple(m for m in known.values() if wanted in map(_folded, m.aliases))
+    known, wanted = methods(extra), folded(name)
+    own = tuple(m for m in known.values() if wanted == folded(m.name))
+    found = own or tuple(m for m in known.values() if wanted in map(folded, m.aliases))
     if not wanted or not found:
         aliases = [alias for m in known.values() for alias in m.aliases]
         raise unknown("method", name, [AUTO, *known], aliases)
     return found
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[-_ .]", "", name).lower()
 
 
 def _own(extra: Iterable[Method]) -> dict[str, Method]:

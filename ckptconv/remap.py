@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ckptconv import fields
 from ckptconv.identify import choose
 from ckptconv.matching import Move
 from ckptconv.methods.interface import Method
@@ -49,7 +50,7 @@ def remap_state_dict(
         UsageError: an unknown method, section or target.
     """
     sections = find_sections(state_dict, spec_of)
-    options = Options(tuple(drop), strip_prefix, section, target, channels=tuple(channels))
+    options = Options(fields.listed("drop", drop), strip_prefix, section, target, channels=tuple(channels))
     plan = choose(sections, method, options).plan
     found = section_at(sections, plan.section)
     values = found.node if found else {}

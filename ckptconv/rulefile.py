@@ -33,7 +33,6 @@ else:
 _TOP = {"name": str, "title": str, "paper": str, "repository": str, "sections": list, "rules": list, "pixels": dict}
 _OPS: Mapping[str, Callable[..., ops.Op]] = {"concat": ops.concat, "permute": ops.permute, "reshape": ops.reshape}
 _CALL = re.compile(r"([a-z]+)\(\s*(-?\d+(?:\s*,\s*-?\d+)*)\s*\)")
-_RESERVED = ("auto",)
 
 
 def load(path: Path) -> Method:
@@ -59,18 +58,14 @@ def _method(table: Mapping[str, Any]) -> Method:
             )
         if not isinstance(value, _TOP[key]):
             raise UsageError(f"'{key}' is not a {_TOP[key].__name__}", "See `ckptconv methods --help` for an example.")
-    name = table.get("name", "")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in _RESERVED:
-        raise UsageError(f"'{name}' is no name for a method", 'Write name = "mine": small letters, digits, - and _.')
     rules = tuple(_rule(entry) for entry in table.get("rules", []))
     if not rules:
         raise UsageError("there are no rules", 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].')
-    sections = tuple(table.get("sections", ["state_dict", "model", ""]))
-    if not sections or not all(isinstance(s, str) for s in sections):
-        raise UsageError("'sections' is not a list of paths", 'Write sections = ["state_dict", ""].')
+    name = table.get("name", "")
+    sections = table.get("sections", ["state_dict", "model", ""])
     return Method(
         name=name,
-        title=table.get("title", name),
+        title=table.get("title", name or "rule file"),
         paper=table.get("paper", ""),
         repository=table.get("repository", ""),
         layouts=(Layout(rules, sections, "rule file"),),
@@ -79,16 +74,11 @@ def _method(table: Mapping[str, Any]) -> Method:
 
 
 def _pixels(table: Mapping[str, Any]) -> Pixels:
-    try:
-        mean, std = (tuple(float(n) for n in table[key]) for key in ("mean", "std"))
-        order = table.get("order", "RGB")
-        if len(mean) != 3 or len(std) != 3 or order not in ("RGB", "BGR") or table.keys() - {"mean", "std", "order"}:
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
+    if not {"mean", "std"} <= table.keys() <= {"mean", "std", "order"}:
         raise UsageError(
             "'pixels' is not understood", 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
-        ) from None
-    return Pixels((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), order)
+        )
+    return Pixels(**table)
 
 
 def _rule(entry: Any) -> Rule:

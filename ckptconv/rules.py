@@ -20,9 +20,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ckptconv import fields
 from ckptconv.errors import UsageError
 from ckptconv.ops import Op
 
+_MADE = "Rules are made with keep, drop and fuse."
 _CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}")
 
 
@@ -49,6 +51,7 @@ class Pattern:
     text: str
 
     def __post_init__(self) -> None:
+        _check_text("a pattern", self.text)
         if not self.text:
             raise RuleError("a pattern may not be empty", "{key...} matches every name.")
         pieces = self._pieces
@@ -134,6 +137,10 @@ class Template:
 
     text: str
 
+    def __post_init__(self) -> None:
+        _check_text("a target", self.text)
+        _ = self._pieces  # refuses a stray brace
+
     @cached_property
     def _pieces(self) -> list[tuple[str, str]]:
         return [(literal, name) for literal, name, _ in _pieces(self.text)]
@@ -162,8 +169,12 @@ class Keep:
     by: tuple[Template, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_kind("source", self.source, Pattern)
+        fields.keep(self, by=fields.items("by", self.by, Template, "Template"))
         for name in (self.target, *self.by):
             _check_target(name, [self.source])
+        if self.op is not None:
+            _check_kind("op", self.op, Op)
         if self.op is not None and self.op.arity != 1 and not self.by:
             raise RuleError(f"'{self.source}' is one tensor, but {self.op} takes several", "Use fuse().")
         if self.by and (self.op is None or self.op.arity == 1):
@@ -212,6 +223,8 @@ class Drop:
     why: str
 
     def __post_init__(self) -> None:
+        _check_kind("source", self.source, Pattern)
+        _check_text("the reason of a drop", self.why)
         if not self.why.strip():
             raise RuleError(f"'{self.source}' is dropped without a reason", "Say why: drop(pattern, why).")
 
@@ -235,7 +248,9 @@ class Fuse:
     op: Op
 
     def __post_init__(self) -> None:
+        fields.keep(self, sources=fields.items("sources", self.sources, Pattern, "Pattern"))
         _check_target(self.target, self.sources)
+        _check_kind("op", self.op, Op)
         if len(self.sources) < 2:
             raise RuleError(f"'{self.target}' is fused from fewer than two tensors", "Use keep() for one.")
         if len({s.captures for s in self.sources}) > 1:
@@ -256,7 +271,19 @@ class Fuse:
 Rule = Keep | Drop | Fuse
 
 
+def _check_text(what: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise RuleError(f"{what} must be a text, not {text!r}", "Write it in quotes.")
+
+
+def _check_kind(field: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        hint = "Ops are made with the functions of ckptconv.ops." if kind is Op else _MADE
+        raise RuleError(f"'{field}' must be {kind.__name__}, not {value!r}", hint)
+
+
 def _check_target(target: Template, sources: Sequence[Pattern]) -> None:
+    _check_kind("target", target, Template)
     if not target.text:
         raise RuleError(f"'{sources[0]}' is kept under an empty name", "Name the target.")
     for source in sources:
@@ -270,7 +297,7 @@ def _check_target(target: Template, sources: Sequence[Pattern]) -> None:
 
 def keep(source: str, target: str, op: Op | None = None, by: Sequence[str] = ()) -> Keep:
     """A tensor that is kept under another name, changed by ``op`` if one is given, which may read others as well."""
-    return Keep(Pattern(source), Template(target), op, tuple(map(Template, by)))
+    return Keep(Pattern(source), Template(target), op, tuple(map(Template, fields.texts("by", by))))
 
 
 def drop(source: str, why: str) -> Drop:
@@ -280,11 +307,16 @@ def drop(source: str, why: str) -> Drop:
 
 def fuse(sources: Sequence[str], target: str, op: Op) -> Fuse:
     """Several tensors that become one, such as query, key and value into qkv."""
-    return Fuse(tuple(Pattern(s) for s in sources), Template(target), op)
+    return Fuse(tuple(map(Pattern, fields.texts("sources", sources))), Template(target), op)
 
 
 def under(prefix: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The same rules for names that start with ``prefix`` (its braces, if any, are not captures but an error)."""
+    _check_text("a prefix", prefix)
     if "{" in prefix or "}" in prefix:
         raise RuleError(f"the prefix '{prefix}' has a brace", "A prefix is plain text that ends with a dot.")
+    if prefix and not prefix.endswith("."):
+        raise RuleError(f"the prefix '{prefix}' has no dot at its end", f"Write '{prefix}.' instead.")
+    if isinstance(rules, Keep | Drop | Fuse):
+        raise RuleError(f"what is under '{prefix}' must be a list of rules, not '{rules}'", "Put it into a list.")
     return tuple(rule.under(prefix) for rule in rules)

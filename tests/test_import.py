@@ -18,11 +18,11 @@ PACKAGE = Path(ckptconv.__file__).parent
 
 LAYERS = (
     ("errors", "_version"),
-    ("spec", "folding", "wrappers"),
+    ("fields", "spec", "folding", "wrappers"),
     ("sections", "ops", "rules"),
     ("methods", "backbones"),
     ("registry", "rulefile"),
-    ("matching",),
+    ("matching", "losses"),
     ("planning", "identify"),
     ("remap", "formats"),
     ("sources",),

@@ -13,7 +13,7 @@ import ckptconv
 from ckptconv.backbones import FAMILIES
 from ckptconv.identify import choose
 from ckptconv.methods import CLIP, HALF, IMAGENET, METHODS, UNIT
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import Method, Release
 from ckptconv.planning import Options
 from ckptconv.rules import Drop, Fuse, Keep
 from ckptconv.wrappers import INNER, OUTER
@@ -424,5 +424,5 @@ def test_a_method_is_frozen() -> None:
     with pytest.raises(AttributeError):
         METHODS[0].name = "other"  # type: ignore[misc]
     with pytest.raises(AttributeError):
-        Layout((), ()).title = "other"  # type: ignore[misc]
+        METHODS[0].layouts[0].title = "other"  # type: ignore[misc]
     assert {m: m.name for m in METHODS}  # and hashable

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptconv.errors import UnreadableError
+from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.ops import (
     Cast,
     Concat,
@@ -89,7 +89,7 @@ def test_reshape_accepts_what_torch_accepts(shape: tuple[int, ...], target: list
     try:
         wanted = numbered(shape).reshape(target)
     except RuntimeError:
-        with pytest.raises(OpError, match="does not suit"):
+        with pytest.raises(UsageError, match=r"does not suit|must be a whole number|more than one length open"):
             reshape(*target).spec([TensorSpec(shape, F32)])
     else:
         assert_does(reshape(*target), [numbered(shape)], wanted)
@@ -205,28 +205,22 @@ def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
     ("op", "specs", "message"),
     [
         (concat(2), [(2, 3), (2, 3)], "concat(axis=2) needs a tensor with more axes than float32 [2, 3]"),
-        (concat(-1), [(2, 3), (2, 3)], "concat(axis=-1) needs a tensor with more axes than float32 [2, 3]"),
         (concat(0), [(), ()], "concat(axis=0) needs a tensor with more axes than float32 []"),
         (concat(0), [(2, 3), (2, 4)], "concat(axis=0) cannot join float32 [2, 3] and float32 [2, 4]"),
         (concat(0), [(2,), (2, 1)], "concat(axis=0) cannot join float32 [2] and float32 [2, 1]"),
         (permute(0, 1), [(2, 3, 4)], "permute(0, 1) does not suit float32 [2, 3, 4]"),
-        (permute(0, 0), [(2, 3)], "permute(0, 0) does not suit float32 [2, 3]"),
-        (permute(0, -1), [(2, 3)], "permute(0, -1) does not suit float32 [2, 3]"),
         (reshape(4), [(2, 3)], "reshape(4) does not suit float32 [2, 3]"),
         (reshape(4, -1), [(2, 3)], "reshape(4, -1) does not suit float32 [2, 3]"),
-        (reshape(-1, -1), [(2, 3)], "reshape(-1, -1) does not suit float32 [2, 3]"),
         (reshape(0, -1), [(0, 2)], "reshape(0, -1) does not suit float32 [0, 2]"),
         (reshape(-1, 0, 0), [(2, 3)], "reshape(-1, 0, 0) does not suit float32 [2, 3]"),
-        (reshape(-2, -3), [(2, 3)], "reshape(-2, -3) does not suit float32 [2, 3]"),
         (regroup(0, (1, 0)), [(3,)], "regroup(axis=0, order=(1, 0)) does not suit float32 [3]"),
         (regroup(1, (1, 0)), [(4,)], "regroup(axis=1, order=(1, 0)) does not suit float32 [4]"),
-        (regroup(0, (1, 1)), [(4,)], "regroup(axis=0, order=(1, 1)) does not suit float32 [4]"),
         (scale(), [(3, 2), (2,)], "scale the rows does not suit float32 [3, 2] and float32 [2]"),
         (scale(), [(3, 2)], "scale the rows does not suit float32 [3, 2]"),
         (apart(), [(2,), (3,)], "join with zeros between does not suit float32 [2] and float32 [3]"),
         (apart(), [(), ()], "join with zeros between does not suit float32 [] and float32 []"),
         (apart(), [(2,)] * 3, "join with zeros between does not suit float32 [2] and float32 [2] and float32 [2]"),
-        (Over(permute(1), (concat(0),), (2,)), [(2,), (3,)], "permute(1,) does not suit float32 [5]"),
+        (Over(permute(1, 0), (concat(0),), (2,)), [(2,), (3,)], "permute(1, 0) does not suit float32 [5]"),
     ],
 )
 def test_what_does_not_suit_is_refused(op: Op, specs: list[tuple[int, ...]], message: str) -> None:

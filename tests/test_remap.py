@@ -474,7 +474,10 @@ _ways: st.SearchStrategy[Rule] = st.sampled_from(
 
 
 @settings(deadline=None, derandomize=True, max_examples=500)
-@given(st.dictionaries(_names, _specs, max_size=8), st.lists(_ways, max_size=4))
+@given(
+    st.dictionaries(_names, _specs, max_size=8),
+    st.lists(_ways, min_size=1, max_size=4, unique_by=lambda rule: rule.sources[0]),
+)
 def test_every_source_is_moved_dropped_or_reported(names: dict[str, TensorSpec], rules: list[Rule]) -> None:
     plan = draft(names, *rules)
     assert accounted(plan) >= {*names, "epoch"}

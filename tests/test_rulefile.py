@@ -110,9 +110,8 @@ ONE_RULE = 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].'
 PARTS = "A rule has keep and to, drop and why, or fuse, to and op."
 TEXT = "Patterns are text; fuse takes a list of them."
 OPS = "Ops: concat(axis), permute(axis, …), reshape(length, …)."
-SECTIONS = 'Write sections = ["state_dict", ""].'
 PIXELS = 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
-SMALL = 'Write name = "mine": small letters, digits, - and _.'
+NAMES = "A name has letters, digits and - _ . +, and starts with a letter or a digit."
 HELP = "See `ckptconv methods --help` for an example."
 
 REFUSED = [
@@ -126,23 +125,27 @@ REFUSED = [
     (NAME + 'rules = "x"', "'rules' is not a list", HELP),
     (NAME + RULES + 'pixels = "x"', "'pixels' is not a dict", HELP),
     (NAME + RULES + 'sections = ""', "'sections' is not a list", HELP),
-    (RULES, "'' is no name for a method", SMALL),
-    ('name = ""\n' + RULES, "'' is no name for a method", SMALL),
-    ('name = "My Net"\n' + RULES, "'My Net' is no name for a method", SMALL),
-    ('name = "-x"\n' + RULES, "'-x' is no name for a method", SMALL),
-    ('name = "auto"\n' + RULES, "'auto' is no name for a method", SMALL),
+    (RULES, "'name' must be a name, not ''", NAMES),
+    ('name = ""\n' + RULES, "'name' must be a name, not ''", NAMES),
+    ('name = "My Net"\n' + RULES, "'name' must be a name, not 'My Net'", NAMES),
+    ('name = "-x"\n' + RULES, "'name' must be a name, not '-x'", NAMES),
+    ('name = "auto"\n' + RULES, "'name' may not be 'auto'", "It asks to find the method. Choose another name."),
     (NAME, "there are no rules", ONE_RULE),
     (NAME + "rules = []", "there are no rules", ONE_RULE),
-    (NAME + RULES + "sections = []", "'sections' is not a list of paths", SECTIONS),
-    (NAME + RULES + "sections = [1]", "'sections' is not a list of paths", SECTIONS),
+    (NAME + RULES + "sections = []", "'sections' must be a list of at least one of texts, not []", ""),
+    (NAME + RULES + "sections = [1]", "'sections' must be a list of texts, not [1]", ""),
     (NAME + RULES + "pixels = {}", "'pixels' is not understood", PIXELS),
-    (NAME + RULES + "pixels = {mean = [1, 2], std = [1, 2]}", "'pixels' is not understood", PIXELS),
-    (NAME + RULES + 'pixels = {mean = ["a", 2, 3], std = [1, 2, 3]}', "'pixels' is not understood", PIXELS),
-    (NAME + RULES + "pixels = {mean = 1, std = [1, 2, 3]}", "'pixels' is not understood", PIXELS),
+    (NAME + RULES + "pixels = {mean = [1, 2], std = [1, 2]}", "'mean' must be three numbers, not [1, 2]", ""),
+    (
+        NAME + RULES + 'pixels = {mean = ["a", 2, 3], std = [1, 2, 3]}',
+        "'mean' must be three numbers, not ['a', 2, 3]",
+        "",
+    ),
+    (NAME + RULES + "pixels = {mean = 1, std = [1, 2, 3]}", "'mean' must be three numbers, not 1", ""),
     (
         NAME + RULES + 'pixels = {mean = [1, 2, 3], std = [1, 2, 3], order = "GRB"}',
-        "'pixels' is not understood",
-        PIXELS,
+        "'order' must be 'RGB' or 'BGR', not 'GRB'",
+        "",
     ),
     (
         NAME + RULES + "pixels = {mean = [1, 2, 3], std = [1, 2, 3], oder = 'BGR'}",

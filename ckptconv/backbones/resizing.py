@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ckptconv import fields
 from ckptconv.errors import UsageError
 from ckptconv.ops import Op, resize_grid, resize_patch
 
@@ -25,10 +26,12 @@ class Size:
     patch: int | None = None
 
     def __post_init__(self) -> None:
-        for option, value, most in (
-            ("--image-size", self.image, _MOST_PATCHES * _LARGEST_PATCH),
-            ("--patch-size", self.patch, _LARGEST_PATCH),
+        for field, option, value, most in (
+            ("image", "--image-size", self.image, _MOST_PATCHES * _LARGEST_PATCH),
+            ("patch", "--patch-size", self.patch, _LARGEST_PATCH),
         ):
+            if value is not None and type(value) is not int:
+                raise fields.refused(field, "a whole number of pixels", value)
             if value is not None and not 0 < value <= most:
                 raise UsageError(f"{option} {value} makes no sense", f"Give 1 to {most} pixels.")
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ckptconv.rules import Rule
+from ckptconv import fields
+from ckptconv.backbones import FAMILIES
+from ckptconv.errors import UsageError, unknown
+from ckptconv.rules import Drop, Fuse, Keep, Rule
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_CAPTURED = re.compile(r"\{\w+")
+_RESERVED = ("auto",)
+"""What asks for a method where its name is expected."""
+_RULES = "Rules are made with keep, drop and fuse; a star puts those of under(…) into the list."
 
 
 @dataclass(frozen=True)
@@ -14,6 +25,12 @@ class Pixels:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     order: str = "RGB"
+
+    def __post_init__(self) -> None:
+        fields.keep(self, mean=fields.three("mean", self.mean), std=fields.three("std", self.std))
+        if min(self.std) <= 0:
+            raise fields.refused("std", "three numbers above 0", self.std)
+        fields.choice("order", self.order, ("RGB", "BGR"))
 
 
 IMAGENET = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -27,7 +44,7 @@ UNIT = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 class Release:
     """A file that the method's authors published, and the network in it.
 
-    ``md5`` and ``sha256`` are the digests, often shortened, that they print beside it.
+    ``md5`` and ``sha256`` are the digests, often shortened, that they print beside it. '' is what nobody states.
     """
 
     name: str
@@ -35,6 +52,14 @@ class Release:
     md5: str = ""
     sha256: str = ""
     backbone: str = ""
+
+    def __post_init__(self) -> None:
+        fields.name("name", self.name)
+        fields.text("url", self.url, empty=False)
+        fields.url("url", self.url)
+        fields.digits("md5", self.md5, 32)
+        fields.digits("sha256", self.sha256, 64)
+        fields.text("backbone", self.backbone)
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,29 @@ class Layout:
     sections: tuple[str, ...]
     title: str = "checkpoint"
     families: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        rules: tuple[Rule, ...] = fields.items("rules", self.rules, (Keep, Drop, Fuse), "rules", False, _RULES)
+        _require_reachable(rules)
+        fields.text("title", self.title, empty=False)
+        families = fields.texts("families", self.families)
+        for family in families:
+            if family not in FAMILIES:
+                error = unknown("network family", family, FAMILIES)
+                raise UsageError(f"'families': {error.message}", error.hint)
+        fields.keep(self, rules=rules, sections=fields.sections("sections", self.sections), families=families)
+
+
+def _require_reachable(rules: Sequence[Rule]) -> None:
+    """Refuses a rule for the very names that one before it takes, whatever their captures are called."""
+    seen: set[str] = set()
+    for source in (source.text for rule in rules for source in rule.sources):
+        names = _CAPTURED.sub("{", source)
+        if names in seen:
+            raise UsageError(
+                f"'rules' has two rules for '{source}'", "The first takes every name. Leave out the other."
+            )
+        seen.add(names)
 
 
 @dataclass(frozen=True)
@@ -71,8 +119,32 @@ class Method:
     paper: str = ""
     repository: str = ""
     pixels: Pixels | None = None
-    releases: tuple[Release, ...] = field(default=())
+    releases: tuple[Release, ...] = ()
     guess: bool = True
     heads: int | None = None
     eps: float | None = None
     aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        fields.name("name", self.name)
+        if fields.folded(self.name) in _RESERVED:
+            raise UsageError(f"'name' may not be '{self.name}'", "It asks to find the method. Choose another name.")
+        aliases = fields.texts("aliases", self.aliases)
+        for alias in aliases:
+            fields.name("aliases", alias)
+        fields.once("aliases", [fields.folded(name) for name in (self.name, *aliases)])
+        fields.text("title", self.title, empty=False)
+        fields.url("paper", self.paper)
+        fields.text("repository", self.repository)
+        if self.repository and not _REPOSITORY.fullmatch(self.repository):
+            raise fields.refused("repository", "OWNER/NAME on GitHub", self.repository)
+        layouts = fields.items("layouts", self.layouts, Layout, "Layout", empty=False)
+        fields.once("layouts", [layout.title for layout in layouts])
+        releases = fields.items("releases", self.releases, Release, "Release")
+        fields.once("releases", [release.name for release in releases])
+        if self.pixels is not None and not isinstance(self.pixels, Pixels):
+            raise fields.refused("pixels", "Pixels or None", self.pixels)
+        fields.flag("guess", self.guess)
+        heads = None if self.heads is None else fields.whole("heads", self.heads, 1)
+        eps = None if self.eps is None else fields.number("eps", self.eps)
+        fields.keep(self, layouts=layouts, releases=releases, heads=heads, eps=eps, aliases=aliases)

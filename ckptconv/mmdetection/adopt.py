@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -143,10 +144,11 @@ def _heads(model: Mapping[str, Any]) -> list[str]:
 
 def _pixels(fed: Mapping[str, Any]) -> Pixels | None:
     """What the base feeds the network, if it is described as `Pixels` are."""
-    mean, std = fed.get("mean"), fed.get("std")
-    if not isinstance(mean, list | tuple) or not isinstance(std, list | tuple) or not len(mean) == len(std) == 3:
-        return None
-    return Pixels(tuple(mean), tuple(std), "RGB" if fed.get("bgr_to_rgb") else "BGR")
+    mean: Any = fed.get("mean")
+    std: Any = fed.get("std")
+    with contextlib.suppress(UsageError):
+        return Pixels(mean, std, "RGB" if fed.get("bgr_to_rgb") else "BGR")
+    return None
 
 
 def _below_the_data_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

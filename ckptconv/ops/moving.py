@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ckptconv import fields
 from ckptconv.ops.interface import Op, OpError
 from ckptconv.spec import TensorSpec
 
@@ -21,9 +22,12 @@ class Concat(Op):
     axis: int
     arity: ClassVar[int] = 0
 
+    def __post_init__(self) -> None:
+        fields.keep(self, axis=fields.whole("axis", self.axis, 0))
+
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         first = parts[0]
-        if not 0 <= self.axis < len(first.shape):
+        if self.axis >= len(first.shape):
             raise OpError(f"{self} needs a tensor with more axes than {first}")
         for part in parts[1:]:
             alike = len(part.shape) == len(first.shape) and all(
@@ -72,9 +76,12 @@ class Permute(Op):
 
     axes: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        fields.keep(self, axes=_permutation("axes", self.axes))
+
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
-        if sorted(self.axes) != list(range(len(part.shape))):
+        if len(self.axes) != len(part.shape):
             raise OpError(f"{self} does not suit {part}")
         return TensorSpec(tuple(part.shape[a] for a in self.axes), part.dtype)
 
@@ -92,13 +99,19 @@ class Reshape(Op):
 
     shape: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        shape = fields.items("shape", self.shape, int, "lengths")
+        fields.keep(self, shape=tuple(fields.whole("shape", length, -1) for length in shape))
+        if self.shape.count(-1) > 1:
+            raise OpError(f"{self} leaves more than one length open", "Only one may be -1.")
+
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
         lengths = self._lengths(part.shape)
         known = math.prod(n for n in lengths if n != -1)
         free = lengths.count(-1)
         fits = (known and part.numel % known == 0) if free else known == part.numel
-        if free > 1 or min(lengths, default=0) < -1 or not fits:
+        if not fits:
             raise OpError(f"{self} does not suit {part}")
         return TensorSpec(tuple(part.numel // known if n == -1 else n for n in lengths), part.dtype)
 
@@ -124,10 +137,13 @@ class Regroup(Op):
     order: tuple[int, ...]
     back: bool = False
 
+    def __post_init__(self) -> None:
+        fields.flag("back", self.back)
+        fields.keep(self, axis=fields.whole("axis", self.axis, 0), order=_permutation("order", self.order))
+
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
-        fits = 0 <= self.axis < len(part.shape) and part.shape[self.axis] % len(self.order) == 0
-        if not fits or sorted(self.order) != list(range(len(self.order))):
+        if self.axis >= len(part.shape) or part.shape[self.axis] % len(self.order):
             raise OpError(f"{self} does not suit {part}")
         return part
 
@@ -145,6 +161,14 @@ class Regroup(Op):
 
     def __str__(self) -> str:
         return f"regroup(axis={self.axis}, order={self.order}{', back=True' * self.back})"
+
+
+def _permutation(field: str, value: Sequence[int]) -> tuple[int, ...]:
+    """Each of 0, 1, … up to their count, in any order."""
+    numbers = fields.items(field, value, int, "whole numbers")
+    if sorted(numbers) != list(range(len(numbers))):
+        raise fields.refused(field, f"the numbers 0 to {len(numbers) - 1} in some order", numbers)
+    return numbers
 
 
 def concat(axis: int) -> Concat:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckptconv import fields
 from ckptconv.ops.arithmetic import CASTABLE, numbers_of, stored_as
 from ckptconv.ops.interface import Op, OpError
 from ckptconv.spec import TensorSpec
@@ -31,10 +32,13 @@ class ResizeGrid(Op):
     slots: int
     side: int
 
+    def __post_init__(self) -> None:
+        fields.keep(self, slots=fields.whole("slots", self.slots, 0), side=fields.whole("side", self.side, 1))
+
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
         rows = part.shape[1] - self.slots if len(part.shape) == 3 and part.shape[0] == 1 else 0
-        if rows <= 0 or math.isqrt(rows) ** 2 != rows or self.side < 1 or part.dtype.name not in CASTABLE:
+        if rows <= 0 or math.isqrt(rows) ** 2 != rows or part.dtype.name not in CASTABLE:
             raise OpError(f"{self} does not suit {part}")
         return TensorSpec((1, self.slots + self.side**2, part.shape[2]), part.dtype)
 
@@ -64,10 +68,13 @@ class ResizePatch(Op):
 
     side: int
 
+    def __post_init__(self) -> None:
+        fields.keep(self, side=fields.whole("side", self.side, 1))
+
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
         square = len(part.shape) == 4 and part.shape[2] == part.shape[3] > 0
-        if not square or self.side < 1 or part.dtype.name not in CASTABLE:
+        if not square or part.dtype.name not in CASTABLE:
             raise OpError(f"{self} does not suit {part}")
         return TensorSpec((*part.shape[:2], self.side, self.side), part.dtype)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ckptconv import fields
 from ckptconv.errors import UnreadableError
 
 RUN = 1 << 16
@@ -26,6 +27,13 @@ class Fetching:
     whole: bool = False
     cache_dir: Path | str | None = None
     progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        fields.flag("whole", self.whole)
+        if not isinstance(self.cache_dir, Path | str | None):
+            raise fields.refused("cache_dir", "a path", self.cache_dir)
+        if self.progress is not None and not callable(self.progress):
+            raise fields.refused("progress", "a function", self.progress)
 
 
 @dataclass(frozen=True)
