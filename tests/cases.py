@@ -11,7 +11,8 @@ joined to one, ``-> conv.weight 96x1x7x7`` gets another shape, or the same one w
 NAME`` reads another name beside it, of which the case says itself what becomes. Keys of the head: ``source`` (the
 repository and code that wrote it), ``method``, ``also`` (methods that `auto` finds and that give the same plan),
 ``section``, ``backbone``, ``layout`` (the file in `tests/layouts/` that the names were read from), ``prefix`` (what to
-ask for with it), ``target`` (where it is not the family's usual one), ``auto: never`` for what is never guessed.
+ask for with it), ``target`` (where it is not the family's usual one), ``auto: never`` for what is never guessed, and
+``auto: METHOD`` where `auto` finds a method that takes another copy of the network, from the same section.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Case:
     layout: str
     prefix: str
     target: str | None
-    guessed: bool
+    auto: str
     tensors: dict[str, TensorSpec]
     others: dict[str, str]
     targets: dict[str, str | None]
@@ -66,9 +67,19 @@ class Case:
         return Options(target=self.target)
 
     @property
+    def guessed(self) -> bool:
+        """Whether `auto` finds the method."""
+        return not self.auto
+
+    @property
     def found(self) -> set[str]:
-        """The methods that `auto` must find."""
+        """The methods that `auto` must find, which take what the case keeps."""
         return {self.method, *self.also} if self.guessed else set(self.also)
+
+    @property
+    def instead(self) -> str:
+        """The method that `auto` finds, where that takes another copy; '' if there is none."""
+        return "" if self.auto == "never" else self.auto
 
     @property
     def kept(self) -> dict[str, tuple[str, ...]]:
@@ -134,7 +145,7 @@ def _read(path: Path) -> Case:
         layout=head.get("layout", ""),
         prefix=head.get("prefix", ""),
         target=head.get("target"),
-        guessed=head.get("auto") != "never",
+        auto=head.get("auto", ""),
         tensors=tensors,
         others=others,
         targets=targets,

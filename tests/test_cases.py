@@ -76,7 +76,19 @@ def test_auto_finds_the_method_and_names_those_that_agree(case: Case) -> None:
     assert_as_written(match.plan, case)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if not c.found], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if c.instead], ids=str)
+def test_auto_takes_the_other_copy_where_there_are_two(case: Case) -> None:
+    match = choose(case.sections, "auto", case.unasked)
+    assert {match.method.name, *match.also} == {case.instead}
+    assert takes_another_copy(match.plan, case)
+
+
+def takes_another_copy(plan: Plan, case: Case) -> bool:
+    ours = {source for sources in case.kept.values() for source in sources}
+    return ours.isdisjoint(source for move in plan.moves for source in move.sources)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.found and not c.instead], ids=str)
 def test_auto_never_guesses_what_only_a_person_can_want(case: Case) -> None:
     with pytest.raises(UnidentifiedError):
         choose(case.sections, "auto", case.unasked)
@@ -87,6 +99,9 @@ def test_no_method_by_name_explains_the_case_in_another_way(case: Case) -> None:
     explained = set()
     for method, plan in rank(case.sections, METHODS, case.unasked):  # as by name, without the search for advice
         if not plan.complete:
+            continue
+        other = method.name != case.method and (not method.guess or method.name == case.instead)
+        if other and takes_another_copy(plan, case):
             continue
         assert_as_written(plan, case)
         if method.guess:

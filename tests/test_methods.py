@@ -77,7 +77,15 @@ def test_a_rename_can_be_undone(method: Method) -> None:
 
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
-    twins = {"dino-student", "esvit-student", "ibot-student", "pycontrast-ema", "soco-ema"}
+    twins = {
+        "dino-student",
+        "dinov2-student",
+        "dinov3-student",
+        "esvit-student",
+        "ibot-student",
+        "pycontrast-ema",
+        "soco-ema",
+    }
     others_names = {"beit", "beit-1k", "data2vec", "eva", "generic", "simclr-tonylins", "byol-chigur"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 

@@ -71,10 +71,30 @@ IBOT_STUDENT = Method(
 )
 
 _HEADS = (drop("dino_head.{p...}", "the head over images"), drop("ibot_head.{p...}", "the head over hidden patches"))
+_TEACHER_HEADS = (
+    drop("teacher.dino_head.{p...}", "the teacher's head over images"),
+    drop("teacher.ibot_head.{p...}", "the teacher's head over hidden patches"),
+)
+_STUDENT_HEADS = (
+    drop("student.dino_head.{p...}", "the student's head over images"),
+    drop("student.ibot_head.{p...}", "the student's head over hidden patches"),
+)
+_STUDENT = drop("student.{key...}", "the student")
+_TEACHER = drop("teacher.{key...}", "the teacher")
+_CENTRES = (
+    drop("dino_loss.center", "the centre of the outputs over images"),
+    drop("ibot_patch_loss.center", "the centre of the outputs over hidden patches"),
+)
+_FULL = ("model", "")
+"""Where a whole training lies, all its networks beside each other: {'model': …, 'optimizer': …, 'iteration': …}."""
+
 _DINOV2 = (
     drop("mask_token", "what stands for hidden patches"),
     keep("register_tokens", "reg_token"),
 )
+_DINOV2_PLAIN = (*_DINOV2, keep("{key...}", "{key...}"))
+_DINOV2_CHUNKS = (*_DINOV2, keep("blocks.{chunk}.{i}.{key...}", "blocks.{i}.{key...}"), keep("{key...}", "{key...}"))
+"""block_chunks of the training configs: a block is numbered in the whole network, not in its chunk."""
 
 DINOV2 = Method(
     name="dinov2",
@@ -86,29 +106,31 @@ DINOV2 = Method(
         Layout(
             title="released backbone",
             sections=("",),
-            rules=(*_DINOV2, keep("{key...}", "{key...}")),
+            rules=_DINOV2_PLAIN,
             families=("ViT",),
         ),
         Layout(
             title="training checkpoint, teacher",
             sections=("teacher",),
-            rules=(*under("backbone.", (*_DINOV2, keep("{key...}", "{key...}"))), *_HEADS),
+            rules=(*under("backbone.", _DINOV2_PLAIN), *_HEADS),
             families=("ViT",),
         ),
-        Layout(  # block_chunks of the training configs: a block is numbered in the whole network, not in its chunk
+        Layout(
             title="training checkpoint, teacher with its blocks in chunks",
             sections=("teacher",),
-            rules=(
-                *under(
-                    "backbone.",
-                    (
-                        *_DINOV2,
-                        keep("blocks.{chunk}.{i}.{key...}", "blocks.{i}.{key...}"),
-                        keep("{key...}", "{key...}"),
-                    ),
-                ),
-                *_HEADS,
-            ),
+            rules=(*under("backbone.", _DINOV2_CHUNKS), *_HEADS),
+            families=("ViT",),
+        ),
+        Layout(
+            title="whole training, teacher",
+            sections=_FULL,
+            rules=(*under("teacher.backbone.", _DINOV2_PLAIN), *_TEACHER_HEADS, _STUDENT, *_CENTRES),
+            families=("ViT",),
+        ),
+        Layout(
+            title="whole training, teacher with its blocks in chunks",
+            sections=_FULL,
+            rules=(*under("teacher.backbone.", _DINOV2_CHUNKS), *_TEACHER_HEADS, _STUDENT, *_CENTRES),
             families=("ViT",),
         ),
     ),
@@ -122,6 +144,29 @@ DINOV2 = Method(
         for size, network in (("s", "ViT-S/14"), ("b", "ViT-B/14"), ("l", "ViT-L/14"), ("g", "ViT-g/14"))
         for registers in ("", "_reg4")
     ),
+)
+
+DINOV2_STUDENT = Method(
+    name="dinov2-student",
+    title="DINOv2, the student",
+    paper=DINOV2.paper,
+    repository=DINOV2.repository,
+    layouts=(
+        Layout(
+            title="whole training, student",
+            sections=_FULL,
+            rules=(*under("student.backbone.", _DINOV2_PLAIN), *_STUDENT_HEADS, _TEACHER, *_CENTRES),
+            families=("ViT",),
+        ),
+        Layout(
+            title="whole training, student with its blocks in chunks",
+            sections=_FULL,
+            rules=(*under("student.backbone.", _DINOV2_CHUNKS), *_STUDENT_HEADS, _TEACHER, *_CENTRES),
+            families=("ViT",),
+        ),
+    ),
+    pixels=DINOV2.pixels,
+    guess=False,
 )
 
 _AGAIN = "the last norm again: the same tensor under its other name"
@@ -138,6 +183,16 @@ _DINOV3 = (
     keep("{key...}", "{key...}"),
 )
 
+_DINOV3_CONVNEXT = (drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}"))
+"""models/convnext.py registers its norm twice."""
+_EMA = drop("model_ema.{key...}", "the average of the student: the teacher again, where nothing is distilled")
+_EMA_HEADS = (
+    drop("model_ema.dino_head.{p...}", "the average's head over images"),
+    drop("model_ema.ibot_head.{p...}", "the average's head over hidden patches"),
+)
+_DISTILLED_FROM = drop("teacher.{key...}", "the teacher: the average again, or the network that was distilled from")
+_GRAM = drop("gram_teacher.{key...}", "the frozen teacher of the Gram loss")
+
 DINOV3 = Method(
     name="dinov3",
     title="DINOv3",
@@ -152,19 +207,47 @@ DINOV3 = Method(
             rules=(*under("backbone.", _DINOV3), *_HEADS),
             families=("ViT",),
         ),
-        Layout(  # models/convnext.py registers its norm twice
-            title="released ConvNeXt",
-            sections=("",),
-            rules=(drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}")),
-            families=("ConvNeXt",),
-        ),
+        Layout(title="released ConvNeXt", sections=("",), rules=_DINOV3_CONVNEXT, families=("ConvNeXt",)),
         Layout(
             title="training checkpoint of a ConvNeXt, teacher",
             sections=("teacher",),
+            rules=(*under("backbone.", _DINOV3_CONVNEXT), *_HEADS),
+            families=("ConvNeXt",),
+        ),
+        Layout(  # model_ema is what train.py evaluates; it is the teacher, unless there is one to distil from
+            title="whole training of a ViT, average of the student",
+            sections=_FULL,
             rules=(
-                drop("backbone.norms.3.{p}", _AGAIN),
-                keep("backbone.{key...}", "{key...}"),
-                *_HEADS,
+                *under("model_ema.backbone.", _DINOV3),
+                *_EMA_HEADS,
+                _DISTILLED_FROM,
+                _STUDENT,
+                _GRAM,
+                *_CENTRES,
+            ),
+            families=("ViT",),
+        ),
+        Layout(
+            title="whole training of a ConvNeXt, teacher",
+            sections=_FULL,
+            rules=(
+                *under("teacher.backbone.", _DINOV3_CONVNEXT),
+                *_TEACHER_HEADS,
+                _EMA,
+                _STUDENT,
+                *_CENTRES,
+            ),
+            families=("ConvNeXt",),
+        ),
+        Layout(  # configs/train/distillation_convnext: the teacher is a ViT, and saved or left out
+            title="whole training of a ConvNeXt from a teacher of another kind, average of the student",
+            sections=_FULL,
+            rules=(
+                *under("model_ema.backbone.", _DINOV3_CONVNEXT),
+                *_EMA_HEADS,
+                _DISTILLED_FROM,
+                _STUDENT,
+                *_CENTRES,
             ),
             families=("ConvNeXt",),
         ),
@@ -183,6 +266,29 @@ DINOV3 = Method(
             ("convnext_large", "61fa432d", "ConvNeXt-L"),
         )
     ),
+)
+
+DINOV3_STUDENT = Method(
+    name="dinov3-student",
+    title="DINOv3, the student",
+    paper=DINOV3.paper,
+    repository=DINOV3.repository,
+    layouts=(
+        Layout(
+            title="whole training of a ViT, student",
+            sections=_FULL,
+            rules=(*under("student.backbone.", _DINOV3), *_STUDENT_HEADS, _TEACHER, _EMA, _GRAM, *_CENTRES),
+            families=("ViT",),
+        ),
+        Layout(
+            title="whole training of a ConvNeXt, student",
+            sections=_FULL,
+            rules=(*under("student.backbone.", _DINOV3_CONVNEXT), *_STUDENT_HEADS, _TEACHER, _EMA, *_CENTRES),
+            families=("ConvNeXt",),
+        ),
+    ),
+    pixels=DINOV3.pixels,
+    guess=False,
 )
 
 MSN = Method(
