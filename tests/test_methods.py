@@ -78,6 +78,7 @@ def test_a_rename_can_be_undone(method: Method) -> None:
 
 def test_what_only_a_person_can_want_is_never_guessed() -> None:
     twins = {
+        "solo-learn-momentum",
         "dino-student",
         "dinov2-student",
         "dinov3-student",
@@ -98,6 +99,7 @@ def test_layer_norms_of_another_epsilon_than_the_familys_are_said() -> None:
 
 def test_a_naming_convention_knows_no_pixels_and_a_method_does() -> None:
     conventions = {"torchvision", "timm", "convnext", "swin", "generic", "mmselfsup", "vissl", "lightly", "solo-learn"}
+    conventions |= {"solo-learn-momentum"}
     conventions |= {"bolts", "transformers", "detectron2", "beit-names"}
     unfit = {"cmc"}  # fed with the channels of Lab
     unit = {m.name for m in METHODS if m.name.startswith("simclr")}

@@ -192,8 +192,7 @@ LIGHTLY = Method(
     pixels=None,
 )
 
-_SOLO_REST = (  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
-    drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
+_SOLO_HEADS = (  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
     drop("classifier.{p}", "the classifier that watches the training"),
     drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
     drop("projector.{p...}", "the projector"),
@@ -205,11 +204,17 @@ _SOLO_REST = (  # a method's own modules lie beside the backbone, whose fc is nn
     drop("head.{p...}", "DINO's head"),
     drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
     drop("dino_loss_func.center", "the centre of the teacher's outputs"),
-    drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
-    drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
     drop("queue", "the queue of earlier features"),
     drop("queue_{what}", "the queue's pointer, labels or indices"),
 )
+_SOLO_REST = (
+    *_SOLO_HEADS,
+    drop("momentum_backbone.{key...}", "the momentum backbone: a copy"),
+    drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
+    drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
+)
+_SOLO_ONLINE = (*_SOLO_HEADS, drop("backbone.{key...}", "the backbone itself"))
+_OLD_SWIN = (*SWIN_INDEX, *SWIN_MASK, keep("{key...}", "{key...}"))
 
 SOLO_LEARN = Method(
     name="solo-learn",
@@ -234,7 +239,11 @@ SOLO_LEARN = Method(
         Layout(
             title="Lightning checkpoint",
             sections=("state_dict",),
-            rules=(keep("backbone.{key...}", "{key...}"), *_SOLO_REST),
+            rules=(
+                keep("backbone.{key...}", "{key...}"),
+                *_SOLO_REST,
+                drop("decoder.{p...}", "MAE's decoder"),
+            ),
             families=("ResNet", "ViT"),
         ),
         Layout(  # solo/backbones/convnext/default.py is timm's
@@ -246,7 +255,7 @@ SOLO_LEARN = Method(
         Layout(
             title="Lightning checkpoint, Swin as timm before version 0.9 names it",
             sections=("state_dict",),
-            rules=(*under("backbone.", (*SWIN_INDEX, *SWIN_MASK)), keep("backbone.{key...}", "{key...}"), *_SOLO_REST),
+            rules=(*under("backbone.", _OLD_SWIN), *_SOLO_REST),
             families=("Swin",),
         ),
         Layout(
@@ -257,6 +266,40 @@ SOLO_LEARN = Method(
         ),
     ),
     pixels=None,
+)
+
+SOLO_LEARN_MOMENTUM = Method(
+    name="solo-learn-momentum",
+    title="solo-learn's runs, the momentum backbone",
+    repository=SOLO_LEARN.repository,
+    layouts=(
+        Layout(
+            title="Lightning checkpoint",
+            sections=("state_dict",),
+            rules=(keep("momentum_backbone.{key...}", "{key...}"), *_SOLO_ONLINE),
+            families=("ResNet", "ViT"),
+        ),
+        Layout(
+            title="Lightning checkpoint of a ConvNeXt",
+            sections=("state_dict",),
+            rules=(*under("momentum_backbone.", naming_convnext.TIMM_V1), *_SOLO_ONLINE),
+            families=("ConvNeXt",),
+        ),
+        Layout(
+            title="Lightning checkpoint, Swin as timm before version 0.9 names it",
+            sections=("state_dict",),
+            rules=(*under("momentum_backbone.", _OLD_SWIN), *_SOLO_ONLINE),
+            families=("Swin",),
+        ),
+        Layout(
+            title="Lightning checkpoint, Swin as timm of version 0.9 and newer names it",
+            sections=("state_dict",),
+            rules=(*under("momentum_backbone.", TIMM_SWIN), *_SOLO_ONLINE),
+            families=("Swin",),
+        ),
+    ),
+    pixels=None,
+    guess=False,
 )
 
 _S3 = "https://pl-bolts-weights.s3.us-east-2.amazonaws.com/"
