@@ -310,13 +310,19 @@ def fuse(sources: Sequence[str], target: str, op: Op) -> Fuse:
     return Fuse(tuple(map(Pattern, fields.texts("sources", sources))), Template(target), op)
 
 
-def under(prefix: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The same rules for names that start with ``prefix`` (its braces, if any, are not captures but an error)."""
-    _check_text("a prefix", prefix)
-    if "{" in prefix or "}" in prefix:
-        raise RuleError(f"the prefix '{prefix}' has a brace", "A prefix is plain text that ends with a dot.")
-    if prefix and not prefix.endswith("."):
-        raise RuleError(f"the prefix '{prefix}' has no dot at its end", f"Write '{prefix}.' instead.")
+def under(prefix: str | Sequence[str], rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The same rules for names that start with ``prefix``, or with one of several; '' is no prefix at all.
+
+    A prefix is plain text that ends with a dot: its braces, if any, are not captures but an error.
+    """
+    prefixes = tuple(prefix) if isinstance(prefix, list | tuple) else (prefix,)
+    for text in prefixes:
+        _check_text("a prefix", text)
+        if "{" in text or "}" in text:
+            raise RuleError(f"the prefix '{text}' has a brace", "A prefix is plain text that ends with a dot.")
+        if text and not text.endswith("."):
+            raise RuleError(f"the prefix '{text}' has no dot at its end", f"Write '{text}.' instead.")
     if isinstance(rules, Keep | Drop | Fuse):
         raise RuleError(f"what is under '{prefix}' must be a list of rules, not '{rules}'", "Put it into a list.")
-    return tuple(rule.under(prefix) for rule in rules)
+    rules = tuple(rules)
+    return tuple(rule.under(text) for text in prefixes for rule in rules)

@@ -235,6 +235,12 @@ def test_under_puts_a_prefix_before_every_source_and_no_target() -> None:
     )
 
 
+def test_under_takes_several_prefixes_and_the_empty_one() -> None:
+    rules = [keep("c", "c"), drop("d", "no part of it")]
+    assert under(("", "a.", "b."), rules) == (*rules, *under("a.", rules), *under("b.", rules))
+    assert under((), rules) == ()
+
+
 def test_under_nests() -> None:
     assert under("a.", under("b.", [keep("c", "c")])) == under("a.b.", [keep("c", "c")])
 

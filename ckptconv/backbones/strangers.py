@@ -32,9 +32,9 @@ MARKS = (
             "StateDictType.FULL_STATE_DICT"
         ),
     ),
-    # transformers/models/dinov3_vit/modeling_dinov3_vit.py
+    # transformers/models/dinov3_vit/modeling_dinov3_vit.py; in version 5 DINOv2's have them below `encoder`
     (
-        r"(^|\.)layer\.\d+\.attention\.o_proj\.",
+        r"(^|(?<!encoder)\.)layer\.\d+\.attention\.o_proj\.",
         (
             f"a DINOv3 ViT (in transformers' names), {_ROTATIONS}: of DINOv3 the ConvNeXts can be used, of DINOv2 the "
             "ViTs without registers"

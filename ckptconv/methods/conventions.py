@@ -61,10 +61,19 @@ TIMM = Method(
     pixels=None,
 )
 
-_BEIT_CLASSIFIER = (
-    *naming_vit.TRANSFORMERS_BEIT,
-    naming_vit.TRANSFORMERS_BEIT_OWN,
-    drop("pooler.layernorm.{p}", "the norm of what is pooled"),
+
+_CLASSIFIER = drop("classifier.{p}", "the classifier")
+_MIM_DECODER = drop("decoder.{p...}", "the decoder of MAE or SimMIM")
+_STAGE_NORM = "the norm of an output stage: a detector's own starts anew"
+_BEIT = (
+    *under(("", "beit.", "data2vec_vision."), naming_vit.TRANSFORMERS_BEIT),
+    *under(("", "beit."), naming_vit.TRANSFORMERS_BEIT_IN_MEMORY),
+    _CLASSIFIER,
+    drop("lm_head.{p}", "the head that predicts"),
+)
+_CONVNEXT_BACKBONE_NORMS = (
+    keep("hidden_states_norms.stage4.{p}", "norm.{p}"),
+    drop("hidden_states_norms.{stage}.{p}", _STAGE_NORM),
 )
 
 TRANSFORMERS = Method(
@@ -86,73 +95,59 @@ TRANSFORMERS = Method(
             families=("ResNet",),
         ),
         Layout(
-            title="ViT, I-JEPA or MSN",
-            sections=("", "state_dict"),
-            rules=(*naming_vit.TRANSFORMERS_VIT, drop("pooler.dense.{p}", "the pooler, which no pre-training trains")),
-            families=("ViT",),
-        ),
-        Layout(
-            title="ViT or MAE with a head",
+            title="ViT, MAE, MSN or I-JEPA",
             sections=("", "state_dict"),
             rules=(
-                *under("vit.", naming_vit.TRANSFORMERS_VIT),
-                drop("decoder.{p...}", "MAE's decoder"),
-                drop("classifier.{p}", "the classifier"),
+                *under(("", "vit."), naming_vit.TRANSFORMERS_VIT),
+                *under("ijepa.", naming_vit.TRANSFORMERS_IJEPA),
+                drop("pooler.dense.{p}", "the pooler, which no pre-training trains"),
+                _MIM_DECODER,
+                _CLASSIFIER,
             ),
             families=("ViT",),
         ),
         Layout(
             title="DINOv2",
             sections=("", "state_dict"),
-            rules=naming_vit.TRANSFORMERS_DINOV2,
-            families=("ViT",),
-        ),
-        Layout(
-            title="DINOv2 with a classifier",
-            sections=("", "state_dict"),
-            rules=(*under("dinov2.", naming_vit.TRANSFORMERS_DINOV2), drop("classifier.{p}", "the classifier")),
+            rules=(
+                *under(("", "dinov2.", "dinov2_with_registers."), naming_vit.TRANSFORMERS_DINOV2),
+                _CLASSIFIER,
+            ),
             families=("ViT",),
         ),
         Layout(
             title="BEiT or data2vec",
             sections=("", "state_dict"),
-            rules=(
-                *naming_vit.TRANSFORMERS_BEIT,
-                naming_vit.TRANSFORMERS_BEIT_SHARED,
-                keep("layernorm.{p}", "norm.{p}"),
-            ),
+            rules=(*_BEIT, *under(("", "beit.", "data2vec_vision."), (keep("layernorm.{p}", "norm.{p}"),))),
+            families=("BEiT",),
+        ),
+        Layout(  # without mean pooling the network has a norm, and the class with the head another one after it
+            title="BEiT with two norms",
+            sections=("", "state_dict"),
+            rules=(*_BEIT, keep("beit.layernorm.{p}", "norm.{p}"), drop("layernorm.{p}", "a second norm of the head")),
             families=("BEiT",),
         ),
         Layout(
-            title="BEiT that predicts hidden patches",
+            title="Swin",
             sections=("", "state_dict"),
             rules=(
-                drop("beit.embeddings.mask_token", "what stands for hidden patches"),
-                *under("beit.", (*naming_vit.TRANSFORMERS_BEIT, naming_vit.TRANSFORMERS_BEIT_SHARED)),
-                keep("layernorm.{p}", "norm.{p}"),
-                drop("lm_head.{p}", "the head that predicts"),
-            ),
-            families=("BEiT",),
-        ),
-        Layout(
-            title="BEiT or data2vec with a classifier",
-            sections=("", "state_dict"),
-            rules=(
-                *under("beit.", _BEIT_CLASSIFIER),
-                *under("data2vec_vision.", _BEIT_CLASSIFIER),
-                drop("classifier.{p}", "the classifier"),
-            ),
-            families=("BEiT",),
-        ),
-        Layout(title="Swin", sections=("", "state_dict"), rules=naming_swin.TRANSFORMERS_SWIN, families=("Swin",)),
-        Layout(
-            title="Swin with a head",
-            sections=("", "state_dict"),
-            rules=(
+                *under(("", "swin."), naming_swin.TRANSFORMERS_SWIN),
                 drop("swin.embeddings.mask_token", "what stands for hidden patches"),
-                *under("swin.", naming_swin.TRANSFORMERS_SWIN),
-                drop("decoder.{p...}", "SimMIM's decoder"),
-                drop("classifier.{p}", "the classifier"),
+                drop("hidden_states_norms.{stage}.{p}", _STAGE_NORM),
+                _MIM_DECODER,
+                _CLASSIFIER,
+            ),
+            families=("Swin",),
+        ),
+        Layout(
+            title="Swin V2",
+            sections=("", "state_dict"),
+            rules=(
+                *under(("", "swinv2."), naming_swin.TRANSFORMERS_SWIN_V2),
+                drop("swinv2.embeddings.mask_token", "what stands for hidden patches"),
+                drop("hidden_states_norms.{stage}.{p}", _STAGE_NORM),
+                _MIM_DECODER,
+                _CLASSIFIER,
             ),
             families=("Swin",),
         ),
@@ -160,9 +155,9 @@ TRANSFORMERS = Method(
             title="ConvNeXt",
             sections=("", "state_dict"),
             rules=(
-                *naming_convnext.TRANSFORMERS_V1,
-                *under("convnext.", naming_convnext.TRANSFORMERS_V1),
-                drop("classifier.{p}", "the classifier"),
+                *under(("", "convnext."), naming_convnext.TRANSFORMERS_V1),
+                *_CONVNEXT_BACKBONE_NORMS,
+                _CLASSIFIER,
             ),
             families=("ConvNeXt",),
         ),
@@ -170,9 +165,9 @@ TRANSFORMERS = Method(
             title="ConvNeXt V2",
             sections=("", "state_dict"),
             rules=(
-                *naming_convnext.TRANSFORMERS_V2,
-                *under("convnextv2.", naming_convnext.TRANSFORMERS_V2),
-                drop("classifier.{p}", "the classifier"),
+                *under(("", "convnextv2."), naming_convnext.TRANSFORMERS_V2),
+                *_CONVNEXT_BACKBONE_NORMS,
+                _CLASSIFIER,
             ),
             families=("ConvNeXt",),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.ops import chain, permute, reshape
-from ckptconv.rules import Rule, keep
+from ckptconv.rules import Rule, keep, under
 
 _GRN = reshape(1, 1, 1, -1)
 
@@ -87,12 +87,18 @@ TRANSFORMERS_V2: tuple[Rule, ...] = (
 )
 """transformers/models/convnextv2/modeling_convnextv2.py."""
 
-TRANSFORMERS_DINOV3: tuple[Rule, ...] = (
+_DINOV3_STAGES: tuple[Rule, ...] = (
     keep("stages.{s}.downsample_layers.{n}.{p}", "downsample_layers.{s}.{n}.{p}"),
     keep("stages.{s}.layers.{b}.gamma", "stages.{s}.{b}.gamma"),
     keep("stages.{s}.layers.{b}.layer_norm.{p}", "stages.{s}.{b}.norm.{p}"),
     keep("stages.{s}.layers.{b}.depthwise_conv.{p}", "stages.{s}.{b}.dwconv.{p}"),
     keep("stages.{s}.layers.{b}.pointwise_conv{n}.{p}", "stages.{s}.{b}.pwconv{n}.{p}"),
+)
+
+TRANSFORMERS_DINOV3: tuple[Rule, ...] = (
+    *_DINOV3_STAGES,
+    *under("model.", _DINOV3_STAGES),
     keep("layer_norm.{p}", "norm.{p}"),
 )
-"""transformers/models/dinov3_convnext/modeling_dinov3_convnext.py."""
+"""transformers/models/dinov3_convnext/modeling_dinov3_convnext.py, as saved and as modules of version 5. Its class for
+backbones has no last norm."""

@@ -64,16 +64,10 @@ MM_MIXMIM: tuple[Rule, ...] = (
 
 _HF = "encoder.layers.{s}.blocks.{b}."
 _OWN = "layers.{s}.blocks.{b}."
-TRANSFORMERS_SWIN: tuple[Rule, ...] = (
+_TRANSFORMERS: tuple[Rule, ...] = (
     drop(f"{_HF}attention.self.relative_position_index", _INDEX),
     keep("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
     keep("embeddings.norm.{p}", "patch_embed.norm.{p}"),
-    fuse(
-        tuple(f"{_HF}attention.self.{part}.{{p}}" for part in ("query", "key", "value")),
-        f"{_OWN}attn.qkv.{{p}}",
-        concat(0),
-    ),
-    keep(f"{_HF}attention.self.relative_position_bias_table", f"{_OWN}attn.relative_position_bias_table"),
     keep(f"{_HF}attention.output.dense.{{p}}", f"{_OWN}attn.proj.{{p}}"),
     keep(f"{_HF}layernorm_before.{{p}}", f"{_OWN}norm1.{{p}}"),
     keep(f"{_HF}layernorm_after.{{p}}", f"{_OWN}norm2.{{p}}"),
@@ -82,4 +76,28 @@ TRANSFORMERS_SWIN: tuple[Rule, ...] = (
     keep("encoder.layers.{s}.downsample.{key...}", "layers.{s}.downsample.{key...}"),
     keep("layernorm.{p}", "norm.{p}"),
 )
-"""transformers/models/swin/modeling_swin.py: patches are merged in the authors' order. Indices are in older files."""
+
+_SELF = tuple(f"{_HF}attention.self.{part}" for part in ("query", "key", "value"))
+
+TRANSFORMERS_SWIN: tuple[Rule, ...] = (
+    *_TRANSFORMERS,
+    fuse(tuple(f"{part}.{{p}}" for part in _SELF), f"{_OWN}attn.qkv.{{p}}", concat(0)),
+    keep(f"{_HF}attention.self.relative_position_bias_table", f"{_OWN}attn.relative_position_bias_table"),
+    fuse(tuple(f"{_HF}attention.{part}_proj.{{p}}" for part in "qkv"), f"{_OWN}attn.qkv.{{p}}", concat(0)),
+    keep(f"{_HF}attention.relative_position_bias.{{p}}", f"{_OWN}attn.{{p}}"),
+    keep(f"{_HF}attention.o_proj.{{p}}", f"{_OWN}attn.proj.{{p}}"),
+    keep(f"{_HF}mlp.{{layer}}.{{p}}", f"{_OWN}mlp.{{layer}}.{{p}}"),
+)
+"""transformers/models/swin/modeling_swin.py, as saved and as modules of version 5: patches are merged in the authors'
+order. Indices are in older files."""
+
+TRANSFORMERS_SWIN_V2: tuple[Rule, ...] = (
+    *_TRANSFORMERS,
+    drop(f"{_HF}attention.self.relative_coords_table", "the positions inside a window: computed anew"),
+    fuse(tuple(f"{part}.weight" for part in _SELF), f"{_OWN}attn.qkv.weight", concat(0)),
+    keep(f"{_HF}attention.self.query.bias", f"{_OWN}attn.q_bias"),
+    keep(f"{_HF}attention.self.value.bias", f"{_OWN}attn.v_bias"),
+    keep(f"{_HF}attention.self.logit_scale", f"{_OWN}attn.logit_scale"),
+    keep(f"{_HF}attention.self.continuous_position_bias_mlp.{{n}}.{{p}}", f"{_OWN}attn.cpb_mlp.{{n}}.{{p}}"),
+)
+"""transformers/models/swinv2/modeling_swinv2.py."""

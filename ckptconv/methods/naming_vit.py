@@ -38,9 +38,12 @@ _QKV = (
     ),
     keep("encoder.layer.{i}.attention.output.dense.{p}", "blocks.{i}.attn.proj.{p}"),
 )
-_EMBEDDINGS = (
+
+_TOKENS = (
     drop("embeddings.mask_token", "what stands for hidden patches"),
     keep("embeddings.cls_token", "cls_token"),
+)
+_EMBEDDINGS = (
     keep("embeddings.position_embeddings", "pos_embed"),
     keep("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
     keep("layernorm.{p}", "norm.{p}"),
@@ -53,15 +56,32 @@ _AROUND = (
     keep("encoder.layer.{i}.output.dense.{p}", "blocks.{i}.mlp.fc2.{p}"),
 )
 
-TRANSFORMERS_VIT: tuple[Rule, ...] = (
+_AROUND_IN_MEMORY = (
+    keep("layers.{i}.attention.o_proj.{p}", "blocks.{i}.attn.proj.{p}"),
+    keep("layers.{i}.layernorm_before.{p}", "blocks.{i}.norm1.{p}"),
+    keep("layers.{i}.layernorm_after.{p}", "blocks.{i}.norm2.{p}"),
+    keep("layers.{i}.mlp.{layer}.{p}", "blocks.{i}.mlp.{layer}.{p}"),
+)
+
+TRANSFORMERS_IJEPA: tuple[Rule, ...] = (
     *_EMBEDDINGS,
     *_QKV,
     *_AROUND,
+    fuse(tuple(f"layers.{{i}}.attention.{part}_proj.{{p}}" for part in "qkv"), "blocks.{i}.attn.qkv.{p}", concat(0)),
+    *_AROUND_IN_MEMORY,
 )
-"""transformers/models/vit/modeling_vit.py, as files have the names; ViT-MAE, ViT-MSN and I-JEPA use them, too."""
+"""transformers/models/ijepa/modeling_ijepa.py: a ViT without a class token.
+
+Files have the names of version 4, in which version 5 saves: transformers/conversion_mapping.py. Its modules have other
+ones, which are in a file that holds their `state_dict()`.
+"""
+
+TRANSFORMERS_VIT: tuple[Rule, ...] = (*_TOKENS, *TRANSFORMERS_IJEPA)
+"""transformers/models/vit/modeling_vit.py; vit_mae and vit_msn use the names, too."""
 
 TRANSFORMERS_BEIT: tuple[Rule, ...] = (
-    keep("embeddings.cls_token", "cls_token"),
+    *_TOKENS,
+    keep("embeddings.position_embeddings", "pos_embed"),
     keep("embeddings.patch_embeddings.projection.{p}", "patch_embed.proj.{p}"),
     fuse(
         tuple(f"encoder.layer.{{i}}.attention.attention.{part}.weight" for part in ("query", "key", "value")),
@@ -73,14 +93,28 @@ TRANSFORMERS_BEIT: tuple[Rule, ...] = (
     keep("encoder.layer.{i}.attention.output.dense.{p}", "blocks.{i}.attn.proj.{p}"),
     *_AROUND,
     keep("encoder.layer.{i}.lambda_{n}", "blocks.{i}.gamma_{n}"),
+    keep("encoder.relative_position_bias.{p}", "rel_pos_bias.{p}"),
+    keep("encoder.layer.{i}.attention.attention.relative_position_bias.{p}", "blocks.{i}.attn.{p}"),
+    drop("pooler.layernorm.{p}", "the norm of what is pooled"),
 )
-"""transformers/models/beit/modeling_beit.py and data2vec/modeling_data2vec_vision.py: keys have no bias."""
+"""transformers/models/beit/modeling_beit.py and data2vec/modeling_data2vec_vision.py: keys have no bias, and relative
+positions are of all blocks, as in pre-training, or of each, as in fine-tuning."""
 
-TRANSFORMERS_BEIT_SHARED = keep("encoder.relative_position_bias.{p}", "rel_pos_bias.{p}")
-TRANSFORMERS_BEIT_OWN = keep("encoder.layer.{i}.attention.attention.relative_position_bias.{p}", "blocks.{i}.attn.{p}")
-"""Relative positions of all blocks, as in pre-training, and of each, as in fine-tuning."""
+TRANSFORMERS_BEIT_IN_MEMORY: tuple[Rule, ...] = (
+    fuse(
+        tuple(f"layers.{{i}}.attention.{part}_proj.weight" for part in "qkv"), "blocks.{i}.attn.qkv.weight", concat(0)
+    ),
+    keep("layers.{i}.attention.q_proj.bias", "blocks.{i}.attn.q_bias"),
+    keep("layers.{i}.attention.v_proj.bias", "blocks.{i}.attn.v_bias"),
+    *_AROUND_IN_MEMORY,
+    keep("layers.{i}.lambda_{n}", "blocks.{i}.gamma_{n}"),
+    keep("shared_position_bias.{p}", "rel_pos_bias.{p}"),
+    keep("layers.{i}.relative_position_bias.{p}", "blocks.{i}.attn.{p}"),
+)
+"""What BEiT's modules call the same in version 5; data2vec's have the old names."""
 
 TRANSFORMERS_DINOV2: tuple[Rule, ...] = (
+    *_TOKENS,
     *_EMBEDDINGS,
     keep("embeddings.register_tokens", "reg_token"),
     *_QKV,
@@ -90,6 +124,18 @@ TRANSFORMERS_DINOV2: tuple[Rule, ...] = (
     keep("encoder.layer.{i}.layer_scale2.lambda1", "blocks.{i}.ls2.gamma"),
     keep("encoder.layer.{i}.mlp.weights_in.{p}", "blocks.{i}.mlp.w12.{p}"),
     keep("encoder.layer.{i}.mlp.weights_out.{p}", "blocks.{i}.mlp.w3.{p}"),
+    fuse(
+        tuple(f"encoder.layer.{{i}}.attention.{part}_proj.{{p}}" for part in "qkv"),
+        "blocks.{i}.attn.qkv.{p}",
+        concat(0),
+    ),
+    keep("encoder.layer.{i}.attention.o_proj.{p}", "blocks.{i}.attn.proj.{p}"),
+    fuse(
+        tuple(f"encoder.layer.{{i}}.mlp.{part}_proj.{{p}}" for part in ("gate", "up")),
+        "blocks.{i}.mlp.w12.{p}",
+        concat(0),
+    ),
+    keep("encoder.layer.{i}.mlp.down_proj.{p}", "blocks.{i}.mlp.w3.{p}"),
     keep("encoder.layer.{i}.mlp.{layer}.{p}", "blocks.{i}.mlp.{layer}.{p}"),
 )
-"""transformers/models/dinov2/modeling_dinov2.py, and dinov2_with_registers."""
+"""transformers/models/dinov2/modeling_dinov2.py, and dinov2_with_registers: as saved, and as modules of version 5."""
