@@ -64,7 +64,7 @@ TIMM = Method(
 
 _CLASSIFIER = drop("classifier.{p}", "the classifier")
 _MIM_DECODER = drop("decoder.{p...}", "the decoder of MAE or SimMIM")
-_STAGE_NORM = "the norm of an output stage: a detector's own starts anew"
+_STAGE_NORM = naming_swin.OUTPUT_NORM
 _BEIT = (
     *under(("", "beit.", "data2vec_vision."), naming_vit.TRANSFORMERS_BEIT),
     *under(("", "beit."), naming_vit.TRANSFORMERS_BEIT_IN_MEMORY),

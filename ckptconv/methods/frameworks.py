@@ -52,18 +52,18 @@ MMSELFSUP = Method(
             rules=(keep("backbone.{key...}", "{key...}"), *_MM_REST),
             families=("ResNet",),
         ),
-        Layout(
+        Layout(  # tools/model_converters/extract_backbone_weights.py and others cut `backbone.` off
             title="training checkpoint or converted release of a ConvNeXt",
-            sections=("state_dict",),
-            rules=(*under("backbone.", naming_convnext.MMPRETRAIN), *_MM_REST),
+            sections=("state_dict", ""),
+            rules=(*under(("backbone.", ""), naming_convnext.MMPRETRAIN), *_MM_REST),
             families=("ConvNeXt",),
         ),
         Layout(
             title="training checkpoint, Swin",
-            sections=("state_dict",),
+            sections=("state_dict", ""),
             rules=(
-                *under("backbone.", MM_SWIN),
-                drop("backbone.mask_token", "the mask token"),
+                *under(("backbone.", ""), MM_SWIN),
+                *under(("backbone.", ""), (drop("mask_token", "the mask token"),)),
                 drop("neck.{key...}", "the neck: SimMIM's decoder"),
                 drop("head.{key...}", "the head: a classifier"),
             ),
@@ -71,15 +71,15 @@ MMSELFSUP = Method(
         ),
         Layout(
             title="training checkpoint of a MixMIM",
-            sections=("state_dict",),
-            rules=(*under("backbone.", MM_MIXMIM), drop("neck.{key...}", "the neck: a projector, or a decoder")),
+            sections=("state_dict", ""),
+            rules=(*under(("backbone.", ""), MM_MIXMIM), drop("neck.{key...}", "the neck: a projector, or a decoder")),
             families=("MixMIM",),
         ),
         Layout(
             title="training checkpoint of a vision transformer",
-            sections=("state_dict",),
+            sections=("state_dict", ""),
             rules=(
-                *under("backbone.", naming_vit.MMPRETRAIN_VIT),
+                *under(("backbone.", ""), naming_vit.MMPRETRAIN_VIT),
                 *_MM_REST,
                 _MM_TARGETS,
             ),
@@ -87,9 +87,9 @@ MMSELFSUP = Method(
         ),
         Layout(
             title="training checkpoint of a BEiT",
-            sections=("state_dict",),
+            sections=("state_dict", ""),
             rules=(
-                *under("backbone.", naming_vit.MMPRETRAIN_BEIT),
+                *under(("backbone.", ""), naming_vit.MMPRETRAIN_BEIT),
                 *_MM_REST,
                 _MM_TARGETS,
                 drop("teacher.{key...}", "CAE's encoder of targets: a copy"),

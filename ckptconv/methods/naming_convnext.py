@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ckptconv.methods.naming_swin import OUTPUT_NORM
 from ckptconv.ops import chain, permute, reshape
-from ckptconv.rules import Rule, keep, under
+from ckptconv.rules import Rule, drop, keep, under
 
 _GRN = reshape(1, 1, 1, -1)
 
@@ -35,9 +36,11 @@ MMPRETRAIN: tuple[Rule, ...] = (
     keep("stages.{s}.{b}.depthwise_conv.{p}", "stages.{s}.{b}.dwconv.{p}"),
     keep("stages.{s}.{b}.pointwise_conv{n}.{p}", "stages.{s}.{b}.pwconv{n}.{p}"),
     keep("stages.{s}.{b}.grn.{p}", "stages.{s}.{b}.grn.{p}", _GRN),
-    keep("stages.{key...}", "stages.{key...}"),
+    keep("stages.{s}.{b}.norm.{p}", "stages.{s}.{b}.norm.{p}"),
+    keep("stages.{s}.{b}.gamma", "stages.{s}.{b}.gamma"),
     keep("downsample_layers.{key...}", "downsample_layers.{key...}"),
     keep("norm3.{p}", "norm.{p}"),
+    drop("norm{stage}.{p}", OUTPUT_NORM),
 )
 """mmpretrain/models/backbones/convnext.py: each output stage has a norm of its own, the last one the network's."""
 

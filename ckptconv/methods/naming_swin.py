@@ -8,6 +8,8 @@ from ckptconv.rules import Rule, drop, fuse, keep
 _INDEX = "where in its table a pair of pixels finds its bias: computed anew"
 _MASK = "what shifted windows may not see, for one size of image: computed anew"
 
+OUTPUT_NORM = "the norm of an earlier stage's output: a detector's own starts anew"
+
 SWIN_INDEX: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn.relative_position_index", _INDEX),)
 SWIN_MASK: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn_mask", _MASK),)
 SWIN_COORDINATES: tuple[Rule, ...] = (
@@ -40,9 +42,11 @@ MM_SWIN: tuple[Rule, ...] = (
     keep("stages.{s}.downsample.reduction.{p}", "layers.{s}.downsample.reduction.{p}", regroup(1, _ROWS_FIRST, True)),
     keep("stages.{s}.downsample.norm.{p}", "layers.{s}.downsample.norm.{p}", regroup(0, _ROWS_FIRST, True)),
     keep("norm3.{p}", "norm.{p}"),
+    drop("norm{stage}.{p}", OUTPUT_NORM),
 )
 """mmpretrain/models/backbones/swin_transformer.py: nn.Unfold merges patches, and the last stage's output is normed.
-Masks are in files of mmcls older than the third version of that class."""
+Masks are in files of mmcls older than the third version of that class. mmdet's class has the same names, and a norm for
+each stage that it puts out."""
 
 _UNFOLDED = (
     keep("layers.{s}.downsample.reduction.{p}", "layers.{s}.downsample.reduction.{p}", regroup(1, _ROWS_FIRST, True)),
