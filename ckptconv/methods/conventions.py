@@ -215,6 +215,24 @@ TORCHVISION = Method(
             rules=(drop("fc.{p...}", "the classifier"), keep("{key...}", "{key...}")),
             families=("ResNet",),
         ),
+        Layout(
+            title="ViT",
+            sections=_FLAT,
+            rules=(*naming_vit.TORCHVISION_VIT, drop("heads.{p...}", "the classifier")),
+            families=("ViT",),
+        ),
+        Layout(
+            title="Swin",
+            sections=_FLAT,
+            rules=(*naming_swin.TORCHVISION_SWIN, drop("head.{p}", "the classifier")),
+            families=("Swin",),
+        ),
+        Layout(
+            title="ConvNeXt",
+            sections=_FLAT,
+            rules=(*naming_convnext.TORCHVISION, drop("classifier.2.{p}", "the classifier")),
+            families=("ConvNeXt",),
+        ),
     ),
     pixels=None,
 )

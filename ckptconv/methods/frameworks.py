@@ -179,6 +179,19 @@ LIGHTLY = Method(
             ),
             families=("ViT",),
         ),
+        Layout(  # of MSN, backbone is the target; older examples have no `vit.`
+            title="example: torchvision's ViT",
+            sections=("state_dict",),
+            rules=(
+                *under(("backbone.vit.", "backbone."), naming_vit.TORCHVISION_VIT),
+                drop("backbone.vit.heads.{p...}", "torchvision's classifier, which is never used"),
+                drop("backbone.mask_token", "what stands for hidden patches"),
+                drop("mask_token", "what stands for hidden patches"),
+                drop("decoder.{p...}", "the decoder of MAE or SimMIM"),
+                *_LIGHTLY_REST,
+            ),
+            families=("ViT",),
+        ),
         Layout(
             title="worker: lightly's own ResNet for small images",
             sections=("state_dict",),

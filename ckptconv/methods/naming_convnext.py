@@ -105,3 +105,21 @@ TRANSFORMERS_DINOV3: tuple[Rule, ...] = (
 )
 """transformers/models/dinov3_convnext/modeling_dinov3_convnext.py, as saved and as modules of version 5. Its class for
 backbones has no last norm."""
+
+TORCHVISION: tuple[Rule, ...] = (
+    keep("features.0.{n}.{p}", "downsample_layers.0.{n}.{p}"),
+    *(
+        rule
+        for s in range(4)
+        for rule in (
+            keep(f"features.{2 * s + 1}.{{b}}.layer_scale", f"stages.{s}.{{b}}.gamma", reshape(-1)),
+            keep(f"features.{2 * s + 1}.{{b}}.block.0.{{p}}", f"stages.{s}.{{b}}.dwconv.{{p}}"),
+            keep(f"features.{2 * s + 1}.{{b}}.block.2.{{p}}", f"stages.{s}.{{b}}.norm.{{p}}"),
+            keep(f"features.{2 * s + 1}.{{b}}.block.3.{{p}}", f"stages.{s}.{{b}}.pwconv1.{{p}}"),
+            keep(f"features.{2 * s + 1}.{{b}}.block.5.{{p}}", f"stages.{s}.{{b}}.pwconv2.{{p}}"),
+        )
+    ),
+    *(keep(f"features.{2 * s}.{{n}}.{{p}}", f"downsample_layers.{s}.{{n}}.{{p}}") for s in range(1, 4)),
+    keep("classifier.0.{p}", "norm.{p}"),
+)
+"""torchvision/models/convnext.py: stages and what lies between them take turns, the last norm is the classifier's."""

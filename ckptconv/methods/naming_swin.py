@@ -105,3 +105,23 @@ TRANSFORMERS_SWIN_V2: tuple[Rule, ...] = (
     keep(f"{_HF}attention.self.continuous_position_bias_mlp.{{n}}.{{p}}", f"{_OWN}attn.cpb_mlp.{{n}}.{{p}}"),
 )
 """transformers/models/swinv2/modeling_swinv2.py."""
+
+TORCHVISION_SWIN: tuple[Rule, ...] = (
+    drop("features.{place}.{b}.attn.relative_position_index", _INDEX),
+    keep("features.0.0.{p}", "patch_embed.proj.{p}"),
+    keep("features.0.2.{p}", "patch_embed.norm.{p}"),
+    *(
+        rule
+        for s in range(4)
+        for rule in (
+            keep(f"features.{2 * s + 1}.{{b}}.mlp.0.{{p}}", f"layers.{s}.blocks.{{b}}.mlp.fc1.{{p}}"),
+            keep(f"features.{2 * s + 1}.{{b}}.mlp.3.{{p}}", f"layers.{s}.blocks.{{b}}.mlp.fc2.{{p}}"),
+            keep(f"features.{2 * s + 1}.{{b}}.attn.{{key...}}", f"layers.{s}.blocks.{{b}}.attn.{{key...}}"),
+            keep(f"features.{2 * s + 1}.{{b}}.norm{{n}}.{{p}}", f"layers.{s}.blocks.{{b}}.norm{{n}}.{{p}}"),
+        )
+    ),
+    *(keep(f"features.{2 * s + 2}.{{layer}}.{{p}}", f"layers.{s}.downsample.{{layer}}.{{p}}") for s in range(3)),
+    keep("norm.{p}", "norm.{p}"),
+)
+"""torchvision/models/swin_transformer.py: stages and what merges their patches take turns, in the authors' order of
+columns."""

@@ -139,3 +139,18 @@ TRANSFORMERS_DINOV2: tuple[Rule, ...] = (
     keep("encoder.layer.{i}.mlp.{layer}.{p}", "blocks.{i}.mlp.{layer}.{p}"),
 )
 """transformers/models/dinov2/modeling_dinov2.py, and dinov2_with_registers: as saved, and as modules of version 5."""
+
+_TORCHVISION_BLOCK = "encoder.layers.encoder_layer_{i}"
+TORCHVISION_VIT: tuple[Rule, ...] = (
+    keep("class_token", "cls_token"),
+    keep("conv_proj.{p}", "patch_embed.proj.{p}"),
+    keep("encoder.pos_embedding", "pos_embed"),
+    keep(f"{_TORCHVISION_BLOCK}.ln_{{n}}.{{p}}", "blocks.{i}.norm{n}.{p}"),
+    keep(f"{_TORCHVISION_BLOCK}.self_attention.in_proj_{{p}}", "blocks.{i}.attn.qkv.{p}"),
+    keep(f"{_TORCHVISION_BLOCK}.self_attention.out_proj.{{p}}", "blocks.{i}.attn.proj.{p}"),
+    keep(f"{_TORCHVISION_BLOCK}.mlp.0.{{p}}", "blocks.{i}.mlp.fc1.{p}"),
+    keep(f"{_TORCHVISION_BLOCK}.mlp.3.{{p}}", "blocks.{i}.mlp.fc2.{p}"),
+    keep(f"{_TORCHVISION_BLOCK}.mlp.linear_{{n}}.{{p}}", "blocks.{i}.mlp.fc{n}.{p}"),
+    keep("encoder.ln.{p}", "norm.{p}"),
+)
+"""torchvision/models/vision_transformer.py; older files name the layers of an MLP."""
