@@ -1,4 +1,7 @@
-"""A data set in COCO's layout, small enough for a step of training: grey images with one bright box each."""
+"""A data set in COCO's layout, small enough for a step of training: grey images with one bright box each.
+
+Images of one, three and four channels are PNG, which OpenCV writes with the first three in reverse; others are TIFF.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,34 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 
 SIDE = 64
 
 
-def make(folder: Path, images: int = 4) -> Path:
+def write(path: Path, image: np.ndarray) -> None:
+    """Write an image (H, W, C), whose channels are in the order of the file."""
+    count = image.shape[2]
+    if path.suffix == ".png":
+        cv2.imwrite(str(path), image[..., [0] if count == 1 else [2, 1, 0, *range(3, count)]])
+    else:
+        tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
+
+
+def make(folder: Path, images: int = 4, channels: int = 3) -> Path:
     """Write ``annotations/instances_{train,val}2017.json`` and the images they name."""
     rng = np.random.default_rng(0)
+    suffix = ".png" if channels in (1, 3, 4) else ".tif"
     (folder / "annotations").mkdir(parents=True)
     for part in ("train2017", "val2017"):
         (folder / part).mkdir()
         boxes = [(int(rng.integers(4, 20)), int(rng.integers(4, 20)), 32, 36) for _ in range(images)]
         for i, (x, y, w, h) in enumerate(boxes):
-            image = rng.integers(80, 120, (SIDE, SIDE, 3)).astype(np.uint8)
+            image = rng.integers(80, 120, (SIDE, SIDE, channels)).astype(np.uint8)
             image[y : y + h, x : x + w] = 250
-            cv2.imwrite(str(folder / part / f"{i}.png"), image)
+            write(folder / part / f"{i}{suffix}", image)
         described = {
-            "images": [{"id": i, "file_name": f"{i}.png", "width": SIDE, "height": SIDE} for i in range(images)],
+            "images": [{"id": i, "file_name": f"{i}{suffix}", "width": SIDE, "height": SIDE} for i in range(images)],
             "categories": [{"id": 1, "name": "box"}],
             "annotations": [
                 {

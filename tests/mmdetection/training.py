@@ -18,7 +18,6 @@ SMALL: dict[str, Any] = {
     "test_dataloader": None,
     "test_evaluator": None,
     "test_cfg": None,
-    "train_dataloader.dataset.pipeline.2.scale": (64, 64),
     "train_cfg": {"type": "EpochBasedTrainLoop", "max_epochs": 1},
     "param_scheduler": None,
     "default_hooks.visualization.draw": False,
@@ -38,6 +37,9 @@ def train(config: str, **options: Any) -> Any:
             settings[key] = None
         else:
             settings.merge_from_dict({key: value})
+    for step in settings.train_dataloader.dataset.pipeline:
+        if step["type"] == "Resize":
+            step["scale"] = (64, 64)
     runner = Runner.from_cfg(settings)
     runner.train()
     return runner
