@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 
 from ckptconv import fields, registry
 from ckptconv.backbones.strangers import stranger
-from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError
+from ckptconv.errors import (
+    IncompletePlanError,
+    UnidentifiedError,
+    UnreadableError,
+    UsageError,
+    VerdictError,
+    printable,
+)
 from ckptconv.folding import fold, place, some
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import Options, Plan, explains, make_plan
@@ -127,7 +134,7 @@ def identify(sections: Sections, methods: Iterable[Method], options: Options) ->
 
 
 def _largest(sections: Sections) -> tuple[str, Section]:
-    return max(sections.items(), key=lambda item: len(item[1].tensors))
+    return max(sections.items(), key=lambda item: len(item[1].tensors) + len(item[1].unreadable))
 
 
 def known_stranger(sections: Sections) -> str:
@@ -144,6 +151,8 @@ def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> Unid
         )
     if not ranked or ranked[0][1].backbone is None:
         path, section = _largest(sections)
+        if section.unreadable:
+            raise _unreadable(path, section)
         return UnidentifiedError(
             f"no method explains this file: {place(path)} holds {len(section.tensors)} tensors, "
             f"{some(section.tensors, 3)}",
@@ -157,6 +166,16 @@ def _nothing_fits(ranked: list[tuple[Method, Plan]], sections: Sections) -> Unid
         nearest = "" if plan.misplaced else f"no method explains this file; the nearest is {method.name}:\n"
         return UnidentifiedError(f"{nearest}{error.message}", error.hint)
     raise AssertionError("a plan without problems is complete")
+
+
+def _unreadable(path: str, section: Section) -> UnidentifiedError:
+    """The error for a section of which no network can be made, for its tensors are none that can be read."""
+    whats = dict.fromkeys(f"{printable(name)} is {one.what}" for name, one in section.unreadable.items())
+    return UnidentifiedError(
+        f"{place(path)} holds {len(section.tensors)} tensors and {len(section.unreadable)} entries that cannot be read "
+        f"as plain tensors: {some(whats, 2)}",
+        "\n".join(dict.fromkeys(one.advice for one in section.unreadable.values())),
+    )
 
 
 def _require_tensors(sections: Sections) -> None:

@@ -6,7 +6,7 @@ of them, to speak the target's dialect.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -15,10 +15,12 @@ from ckptconv.errors import printable
 from ckptconv.folding import some
 from ckptconv.ops import Op, OpError, compose
 from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
-from ckptconv.spec import StateSpec, TensorSpec
+from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.wrappers import unwrapped, wrapped
 
-ProblemKind = Literal["unexplained", "missing", "shape", "dtype", "collision", "parts", "backbone", "target", "drop"]
+ProblemKind = Literal[
+    "unexplained", "unreadable", "missing", "shape", "dtype", "collision", "parts", "backbone", "target", "drop"
+]
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a plan is not complete: one source key or one backbone entry, and a sentence about it."""
+    """Why a plan is not complete: one source key or one backbone entry, a sentence about it, and what would help."""
 
     kind: ProblemKind
     key: str
     text: str
+    advice: str = ""
 
 
 @dataclass
@@ -60,6 +63,8 @@ class Draft:
     used: set[int] = field(default_factory=set)
 
 
+_NO_SPEC = TensorSpec((), DTYPES["float32"])  # of what only its name is asked for
+_ACCEPT = " If it is no part of the backbone, accept the loss: --drop '{}'"
 _Way = tuple[Pattern, Rule, int, int]
 
 
@@ -115,6 +120,49 @@ def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequ
             text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
             draft.problems.append(Problem("parts", next(iter(group.values())), text))
     return draft
+
+
+def match_others(
+    rules: Sequence[Rule],
+    section: Section,
+    prefix: str,
+    drops: Sequence[Drop],
+    only_inside: bool,
+    network: Iterable[str],
+) -> Draft:
+    """What becomes of the entries that are no plain tensors: dropped, or problems where they stand for tensors.
+
+    ``only_inside`` says that what lies outside the prefix was given up by the user. ``network`` are names of the
+    backbone: what would become a part of its modules is not offered to be dropped.
+    """
+    draft = Draft()
+    answers = dict(_Asked(rules, dict.fromkeys(section.unreadable, _NO_SPEC), prefix, ()).answers())
+    modules = {name.partition(".")[0] for name in network}
+    for name, kind in section.others.items():
+        what, answer, shown = section.unreadable.get(name), answers.get(name), printable(name)
+        way = answer if isinstance(answer, tuple) else None
+        module = _filled(*way).partition(".")[0] if way else ""
+        accepted = next((d for d in drops if d.source.match(name) is not None), None)
+        if accepted is not None and module in modules:
+            text = f"--drop cannot take {shown}: it belongs to {module}, of which other tensors are kept"
+            draft.problems.append(Problem("drop", name, text, what.advice if what else ""))
+        elif accepted is not None:
+            draft.dropped.append(Dropped(name, accepted.why, accepted))
+        elif isinstance(answer, Dropped) and only_inside:
+            draft.dropped.append(answer)
+        elif way is not None and isinstance(way[0][1], Drop):
+            draft.dropped.append(Dropped(name, way[0][1].why, way[0][1]))
+        elif what is None or not (way or what.certain):
+            draft.dropped.append(Dropped(name, f"not a tensor: {kind}"))
+        else:
+            text = f"{shown} is {what.what}, which cannot be read as a plain tensor"
+            way_out = "" if module in modules else _ACCEPT.format(shown)
+            draft.problems.append(Problem("unreadable", name, text, what.advice + way_out))
+    return draft
+
+
+def _filled(way: _Way, captures: Mapping[str, str]) -> str:
+    return "" if isinstance(way[1], Drop) else way[1].target.fill(captures)
 
 
 def explained(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> bool:

@@ -5,7 +5,7 @@ Pure: it sees names, shapes and element types.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +16,11 @@ from ckptconv.backbones.resizing import Size
 from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
-from ckptconv.matching import Dropped, Move, Problem, explained, match, spoken
+from ckptconv.matching import Dropped, Move, Problem, explained, match, match_others, spoken
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import cast, compose, select_channels
 from ckptconv.rules import Pattern, Rule, drop, keep
-from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
+from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.wrappers import wrapper_of
 
 _ACCEPTED = "accepted by --drop"
@@ -95,10 +95,10 @@ class Plan:
     """Where every tensor of one section goes. Nothing is written unless `complete`.
 
     ``dialect`` is how the target names the network, ``prefix`` what was taken off the names before any rule was asked;
-    ``absent`` are optional entries that nothing fills; ``idle_rules`` counts the rules and ``idle_drops`` lists the
-    user's drops that matched nothing; ``resized`` are the tensors whose places were asked to be others; ``losable`` are
-    the names without which the plan would be complete and the network the same;
-    ``picked`` is None where it keeps its channels.
+    ``tensors`` counts those of the section, ``entries`` all its names; ``absent`` are optional entries that nothing
+    fills; ``idle_rules`` counts the rules and ``idle_drops`` lists the user's drops that matched nothing; ``resized``
+    are the tensors whose places were asked to be others; ``losable`` are the names without which the plan would be
+    complete and the network the same; ``picked`` is None where it keeps its channels.
     """
 
     method: str
@@ -113,6 +113,7 @@ class Plan:
     absent: tuple[str, ...]
     idle_rules: int
     tensors: int
+    entries: int
     prefix: str
     idle_drops: tuple[str, ...]
     resized: tuple[Resized, ...] = ()
@@ -158,6 +159,7 @@ class Plan:
                     f"  … and {len(found) - 3} more like these ({kind}): {some([p.key for p in found[3:]], 3)}"
                 )
         hints = [advice] if advice else []
+        hints += dict.fromkeys(p.advice for p in self.problems if p.advice)
         if self.losable and not key:  # to a stranger no loss makes a place
             others = {s for m in self.moves for s in m.sources} | {d.source for d in self.dropped}
             options = _drop_options(self.losable, others - set(self.losable))
@@ -179,7 +181,7 @@ def _drop_options(keys: Sequence[str], others: Iterable[str]) -> str:
     return " ".join(f"--drop '{p}'" for p in list(patterns)[:4]) + (" …" if len(patterns) > 4 else "")
 
 
-def _prefix(rules: Sequence[Rule], names: StateSpec, options: Options) -> str:
+def _prefix(rules: Sequence[Rule], names: Collection[str], options: Options) -> str:
     """What to take off every name before the rules are asked: the user's prefix, or what wraps all names."""
     wrapper = wrapper_of(names)
     if options.prefix:
@@ -238,14 +240,14 @@ def explains(layout: Layout, section: Section, options: Options) -> bool:
     """
     names = section.tensors
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
-    return explained(layout.rules, names, _prefix(layout.rules, names, options), drops)
+    return explained(layout.rules, names, _prefix(layout.rules, names or section.unreadable, options), drops)
 
 
 def make_plan(method: Method, layout: Layout, path: str, section: Section, options: Options | None = None) -> Plan:
     """The plan of one layout for the section at ``path``, complete or not. Raises UsageError for unusable options."""
     options = options or Options()
     names = section.tensors
-    prefix = _prefix(layout.rules, names, options)
+    prefix = _prefix(layout.rules, names or section.unreadable, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
     draft = match(layout.rules, names, prefix, drops)
     problems = [*losses.forbidden(layout, names, prefix, drops, draft), *draft.problems]
@@ -270,7 +272,9 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
             moves, dropped, problems = said.moves, dropped + said.dropped, said.problems
             if picked is not None:
                 picked = replace(picked, target=spoken_name(dialect, picked.target))
-    dropped += [Dropped(k, f"not a tensor: {kind}") for k, kind in section.others.items()]
+    network = (*(backbone.entries() if backbone else ()), *(move.target for move in draft.moves))
+    others = match_others(layout.rules, section, prefix, drops, bool(options.prefix), network)
+    dropped, problems = dropped + others.dropped, others.problems + problems
     return Plan(
         method=method.name,
         layout=layout.title,
@@ -284,6 +288,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         absent=tuple(absent),
         idle_rules=len(layout.rules) - len(draft.used),
         tensors=len(names),
+        entries=section.entries,
         prefix=prefix,
         idle_drops=tuple(d.source.text for d in drops if all(gone.rule is not d for gone in dropped)),
         losable=losable,

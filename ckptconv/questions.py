@@ -55,7 +55,8 @@ def _fit(found: Method, plan: Plan) -> Fit:
 class Inspection:
     """What a file holds: sections with tensors and other values, what its pickle names; methods, the best fit first.
 
-    ``stranger`` says which network it is, if no target has a place for it.
+    ``unreadable`` says what those of ``others`` are that stand for tensors and cannot be read. ``stranger`` says which
+    network it is, if no target has a place for it.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Inspection:
     size: int
     sections: Mapping[str, Mapping[str, TensorSpec]]
     others: Mapping[str, Mapping[str, str]]
+    unreadable: Mapping[str, Mapping[str, str]]
     named: tuple[str, ...]
     metadata: Mapping[str, str]
     fits: tuple[Fit, ...]
@@ -84,6 +86,9 @@ def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
             size=checkpoint.size,
             sections={path: section.tensors for path, section in sections.items()},
             others={path: section.others for path, section in sections.items()},
+            unreadable={
+                path: {name: one.what for name, one in section.unreadable.items()} for path, section in sections.items()
+            },
             named=checkpoint.named,
             metadata=checkpoint.metadata,
             fits=tuple(fits),
@@ -188,9 +193,9 @@ def explain(
             return Explanation(
                 **about, spec=spec, fate="dropped", target="", rule=str(gone.rule) if gone.rule else "", why=gone.why
             )
-    if key in where.tensors:
-        return Explanation(**about, spec=where.tensors[key], fate="unexplained", target="", rule="", why=problem)
-    near = get_close_matches(key, [*where.tensors], 3)
+    if key in where.tensors or problem:
+        return Explanation(**about, spec=where.tensors.get(key), fate="unexplained", target="", rule="", why=problem)
+    near = get_close_matches(key, [*where.tensors, *where.others], 3)
     raise UsageError(
         f"{place(match.plan.section)} holds no {key}",
         f"Did you mean {' or '.join(near)}?" if near else "See the names: ckptconv inspect FILE.",

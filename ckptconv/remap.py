@@ -12,7 +12,7 @@ from ckptconv.methods.interface import Method
 from ckptconv.planning import Options, Plan
 from ckptconv.rules import Rule
 from ckptconv.sections import find_sections, section_at
-from ckptconv.spec import DTYPES, TensorSpec
+from ckptconv.spec import DTYPES, TensorSpec, Unreadable
 
 
 def spec_of(value: object) -> TensorSpec | None:
@@ -22,6 +22,13 @@ def spec_of(value: object) -> TensorSpec | None:
     if known is None or shape is None:
         return None
     return TensorSpec(tuple(int(n) for n in shape), known)
+
+
+def _look(value: object) -> TensorSpec | Unreadable | None:
+    spec = spec_of(value)
+    if spec is None and getattr(value, "shape", None) is not None and getattr(value, "dtype", None) is not None:
+        return Unreadable(f"a tensor of type {value.dtype}", "Make it float32 first: .float(), .dequantize().")  # type: ignore[attr-defined]
+    return spec
 
 
 def remap_state_dict(
@@ -49,7 +56,7 @@ def remap_state_dict(
         IncompletePlanError: the method leaves a tensor unexplained, missing or of the wrong shape.
         UsageError: an unknown method, section or target.
     """
-    sections = find_sections(state_dict, spec_of)
+    sections = find_sections(state_dict, _look)
     options = Options(fields.listed("drop", drop), strip_prefix, section, target, channels=tuple(channels))
     plan = choose(sections, method, options).plan
     found = section_at(sections, plan.section)

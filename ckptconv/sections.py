@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ckptconv.errors import UnreadableError
-from ckptconv.spec import Section, TensorSpec
+from ckptconv.spec import Section, TensorSpec, Unreadable
 
 BELOW = "..."
 """At the end of a path: everything below it, as one section."""
@@ -20,14 +20,20 @@ _MOST_ALIKE = 4
 _LONGEST_NAME = 1_000  # letters, of a name or a path
 
 
-def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) -> dict[str, Section]:
-    """Every mapping that holds tensors directly, by its dotted path ('' is the top), outermost first.
+Look = Callable[[object], TensorSpec | Unreadable | Mapping[Any, Any] | None]
+"""Says what a value is: a tensor, something that stands for one, a mapping in disguise, or nothing of these."""
 
-    ``spec_of`` gives a tensor's spec and None for anything else. Raises UnreadableError for a tree that contains
-    itself or has no end: pickles can build both.
+NAMELESS = "Give it a name that is text where the file is made."
+
+
+def find_sections(tree: object, look: Look) -> dict[str, Section]:
+    """Every mapping that holds tensors directly, or what stands for tensors, by its dotted path, outermost first.
+
+    The top is ''. Raises UnreadableError for a tree that contains itself or has no end: pickles can build both.
     """
     sections: dict[str, Section] = {}
-    queue: deque[tuple[str, int, object]] = deque([("", 0, tree)])
+    seen = look(tree)
+    queue: deque[tuple[str, int, object]] = deque([("", 0, seen if isinstance(seen, Mapping) else tree)])
     visits = entries = found = 0
     while queue:
         path, depth, node = queue.popleft()
@@ -37,29 +43,36 @@ def find_sections(tree: object, spec_of: Callable[[object], TensorSpec | None]) 
             raise _endless("nests its contents without end")
         tensors: dict[str, TensorSpec] = {}
         others: dict[str, str] = {}
-        named = isinstance(node, Mapping)
+        unreadable: dict[str, Unreadable] = {}
+        stands = False
         for key, value in _items(node):
-            spec = spec_of(value)
-            if spec is not None and isinstance(key, str):
-                tensors[key] = spec
+            seen = look(value)
+            if isinstance(seen, TensorSpec) and isinstance(key, str):
+                tensors[key] = seen
                 found += 1
                 if found > _MOST_TENSORS:
                     raise _endless(f"holds more than {_MOST_TENSORS:,} tensors")
                 if len(key) > _LONGEST_NAME:
                     raise _endless(f"holds a name of {len(key):,} letters")
                 continue
-            if named:
-                others[str(key)] = kind_of(value)
-            if isinstance(value, Mapping | list | tuple) and value:
+            if isinstance(node, Mapping):
+                name = _text(key, node)
+                others[name] = kind_of(value)
+                if isinstance(seen, TensorSpec):
+                    unreadable[name] = Unreadable(f"a tensor whose name is no text but {kind_of(key)}", NAMELESS)
+                elif isinstance(seen, Unreadable):
+                    unreadable[name], stands = seen, True
+            below = seen if isinstance(seen, Mapping) else value
+            if isinstance(below, Mapping | list | tuple) and below:
                 step = str(key) or "''"
-                queue.append((f"{path}.{step}" if path else step, depth + 1, value))
-        if tensors and isinstance(node, Mapping):
+                queue.append((f"{path}.{step}" if path else step, depth + 1, below))
+        if isinstance(node, Mapping) and (tensors or stands):
             alike = 0
             while path in sections:  # {'a.b': …} beside {'a': {'b': …}}
                 path, alike = f"{path}'", alike + 1
                 if alike > _MOST_ALIKE:
                     raise _endless("spells many of its paths alike")
-            sections[path] = Section(tensors, others, node)
+            sections[path] = Section(tensors, others, node, unreadable)
     return sections
 
 
@@ -74,6 +87,7 @@ def section_at(sections: Mapping[str, Section], path: str) -> Section | None:
     root = path.removesuffix(BELOW)
     tensors: dict[str, TensorSpec] = {}
     others: dict[str, str] = {}
+    unreadable: dict[str, Unreadable] = {}
     node: dict[str, Any] = {}
     for at, section in sections.items():
         if root and at != root and not at.startswith(f"{root}."):
@@ -87,8 +101,11 @@ def section_at(sections: Mapping[str, Section], path: str) -> Section | None:
             if spec is not None:
                 tensors[name], node[name] = spec, value
             elif not isinstance(value, Mapping | list | tuple):
-                others[name] = section.others[str(key)]
-    return Section(tensors, others, node) if tensors else None
+                text = _text(key, section.node)
+                others[name] = section.others[text]
+                if text in section.unreadable:
+                    unreadable[name] = section.unreadable[text]
+    return Section(tensors, others, node, unreadable) if tensors or unreadable else None
 
 
 def _endless(what: str) -> UnreadableError:
@@ -99,6 +116,16 @@ def _items(node: object) -> Iterable[tuple[object, object]]:
     if isinstance(node, Mapping):
         return node.items()
     return enumerate(node) if isinstance(node, list | tuple) else ()
+
+
+def _text(key: object, node: Mapping[Any, Any]) -> str:
+    """A key as text that no key of the mapping is which is text itself."""
+    if isinstance(key, str):
+        return key
+    text = str(key) if isinstance(key, int | float | tuple | type(None)) else kind_of(key)
+    while text in node:
+        text += "'"
+    return text
 
 
 def kind_of(value: object) -> str:

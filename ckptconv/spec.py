@@ -93,12 +93,31 @@ StateSpec = Mapping[str, TensorSpec]
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """An entry that stands for a tensor and is none that can be read: what it is, and what to do about it.
+
+    ``certain`` is False for an object of a class unknown here, which holds tensors and may be anything.
+    """
+
+    what: str
+    advice: str
+    certain: bool = True
+
+
+@dataclass(frozen=True)
 class Section:
     """One mapping inside a checkpoint that holds tensors: their specs, and what else it holds by kind ('dict').
 
-    ``node`` is the mapping itself, for whoever reads the tensors; a plan never looks at it.
+    ``node`` is the mapping itself, for whoever reads the tensors; a plan never looks at it. ``unreadable`` are those of
+    ``others`` that stand for tensors.
     """
 
     tensors: StateSpec
     others: Mapping[str, str]
     node: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    unreadable: Mapping[str, Unreadable] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> int:
+        """How many names it has, whatever they hold."""
+        return len(self.tensors) + len(self.others)

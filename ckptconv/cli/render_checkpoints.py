@@ -30,8 +30,11 @@ def receipt(done: Receipt, as_json: bool) -> None:
         render.row("", f"the same names and the same result: {', '.join(done.also)}")
     filled = len(plan.moves)
     wanted = filled + len(plan.absent)
+    beside = plan.entries - plan.tensors
+    others = f" and {render.count(beside, 'other value')}" if beside else ""
     render.row(
-        "backbone", f"{backbone.name}: {filled}/{wanted} tensors for {plan.target}, of {plan.tensors} in the file"
+        "backbone",
+        f"{backbone.name}: {filled}/{wanted} tensors for {plan.target}, of {plan.tensors}{others} in the file",
     )
     if plan.absent:
         render.row("", f"not in the file and not needed: {_folded(plan.absent)}")
@@ -100,6 +103,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
         "backbone": {"name": plan.backbone.name, **plan.backbone.settings()},
         "tensors": {
             "in_section": plan.tensors,
+            "entries": plan.entries,
             "kept": {m.target: list(m.sources) for m in plan.moves},
             "dropped": {d.source: d.why for d in plan.dropped},
             "absent": list(plan.absent),
@@ -129,7 +133,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         render.row("names", f"{', '.join(found.named)} (none of them was imported or called)")
     for path, names in fold(found.sections).items():
         specs = [spec for name in names for spec in found.sections[name].values()]
-        dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs))
+        dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs)) or "nothing that can be read"
         head = f"{place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
         render.row(
             "section",
@@ -161,8 +165,14 @@ def _tensors(found: Inspection, path: str, full: bool) -> None:
         shapes = list(dict.fromkeys(str(specs[n]) for n in names))
         times = f"{len(names)} x " if len(names) > 1 else ""
         render.row("", f"  {line}  {times}{shapes[0]}{' …' if len(shapes) > 1 else ''}")
+    unreadable = found.unreadable[path]
+    for what in dict.fromkeys(unreadable.values()):
+        alike = [name for name, one in unreadable.items() if one == what]
+        for line, names in fold(alike).items() if not full else ((name, [name]) for name in alike):
+            times = f"{len(names)} x " if len(names) > 1 else ""
+            render.row("", f"  {line}  cannot be read: {times}{what}")
     for name, kind in found.others[path].items():
-        if path:
+        if path and name not in unreadable:
             render.row("", f"  {name}  not a tensor: {kind}")
 
 
@@ -178,6 +188,7 @@ def _inspection_data(found: Inspection) -> dict[str, object]:
             path: {
                 "tensors": {n: {"dtype": str(s.dtype), "shape": list(s.shape)} for n, s in specs.items()},
                 "others": dict(found.others[path]),
+                "unreadable": dict(found.unreadable[path]),
             }
             for path, specs in found.sections.items()
         },

@@ -28,9 +28,24 @@ def meanings(pickled: Pickled) -> Mapping[tuple[str, str], Meaning]:
             made.build(state)
         return made
 
+    def named_tuple(name: object, fields: object, *_: object) -> Made:
+        """A class of named tuples; each of them is a mapping of its fields."""
+        if not isinstance(fields, tuple | list) or not all(isinstance(f, str) for f in fields):
+            raise Malformed(f"the fields of the named tuple {name} are no names")
+        pickled.charge(len(fields))
+        names = [key_of(f) for f in fields]
+
+        def stand_in(*values: object) -> dict[str, Any]:
+            if len(values) != len(names):
+                raise Malformed(f"a named tuple of {len(names)} fields holds {len(values)} values")
+            pickled.charge(len(names))
+            return dict(zip(names, values, strict=True))
+
+        return Made(stand_in)
+
     return {
         **pickled.meanings,
-        ("dill._dill", "_create_namedtuple"): _named_tuple,
+        ("dill._dill", "_create_namedtuple"): named_tuple,
         ("dill._dill", "_create_array"): array,
         ("dill._dill", "_import_module"): lambda name, *_: _Module(name),
         ("dill._dill", "_get_attr"): _attribute,
@@ -55,20 +70,8 @@ def _attribute(owner: object, name: object, *_: object) -> object:
     return Call(Global("dill._dill", "_get_attr"), (owner, name))
 
 
-def _named_tuple(name: object, fields: object, *_: object) -> Made:
-    """A class of named tuples; each of them is a mapping of its fields."""
-    if not isinstance(fields, tuple | list) or not all(isinstance(f, str) for f in fields):
-        raise Malformed(f"the fields of the named tuple {name} are no names")
-    names = [key_of(f) for f in fields]
-
-    def stand_in(*values: object) -> dict[str, Any]:
-        if len(values) != len(names):
-            raise Malformed(f"a named tuple of {len(names)} fields holds {len(values)} values")
-        return dict(zip(names, values, strict=True))
-
-    return Made(stand_in)
-
-
 def _mapping(content: object = (), *_: object) -> object:
     """The mapping inside; what is no mapping is nothing that haiku writes."""
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict) and content != ():
+        raise Malformed("a mapping of haiku holds none")
+    return content or {}

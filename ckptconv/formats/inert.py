@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ckptconv.errors import UnreadableError
@@ -26,18 +26,32 @@ class Global:
 
 
 class Call:
-    """A call the pickle wants made. It is not; what would be put into the result is kept."""
+    """A call the pickle wants made. It is not; what would be put into the result is kept.
 
-    __slots__ = ("args", "func", "items", "state")
+    ``items`` are what would be appended to it, ``pairs`` what would be set in it under keys, ``state`` its attributes:
+    a list of them where it was given some more than once.
+    """
 
-    def __init__(self, func: object, args: object) -> None:
-        self.func, self.args = func, args
-        self.state: object = None
+    __slots__ = ("args", "func", "items", "pairs", "state")
+
+    def __init__(self, func: object, args: object, state: object = None) -> None:
+        self.func, self.args, self.state = func, args, state
         self.items: list[object] = []
+        self.pairs: dict[Any, Any] | None = None
 
     @property
     def kind(self) -> str:
         return self.func.kind if isinstance(self.func, Global) else "object"
+
+
+class OrderedItems(dict[Any, Any]):
+    """An ordered dict; ``state`` are the attributes that it was given, such as a state dict's `_metadata`."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, pairs: Iterable[tuple[Any, Any]] = ()) -> None:
+        super().__init__(pairs)
+        self.state: object = None
 
 
 class Blob:
@@ -97,3 +111,12 @@ def key_of(value: Any) -> Any:
         kind = "str" if isinstance(value, Blob) else type(value).__name__
         raise Malformed(f"a dict has a {kind} as its key that no program writes")
     return value
+
+
+def what_is(value: object) -> str:
+    """What a person calls something that a pickle may not change."""
+    kind = getattr(value, "kind", None)
+    return f"a {kind if isinstance(kind, str) else _NAMES.get(type(value).__name__, type(value).__name__)}"
+
+
+_NAMES = {"StoredTensor": "tensor", "StorageRef": "storage", "Made": "class", "NumpyType": "numpy type"}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.source import Place, Source, Transfer
+from ckptconv.formats.stand_ins import Look
 from ckptconv.sections import find_sections, section_at
 from ckptconv.spec import TensorSpec
 
@@ -128,7 +129,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.sections = find_sections(self.tree, _spec_of)
+        self.sections = find_sections(self.tree, Look(_spec_of))
         self._tensors: dict[str, Mapping[str, StoredTensor]] = {}
         self._verified: set[str] = set()
         for path in self.sections:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ckptconv.formats.inert import Blob, Call, Global, Malformed, Meaning, key_of
+from ckptconv.formats.inert import Blob, Call, Global, Malformed, Meaning, OrderedItems, key_of
 from ckptconv.formats.interface import Extent, Storage, StoredTensor
 from ckptconv.formats.source import Source
-from ckptconv.spec import DTYPES, DType, TensorSpec
+from ckptconv.spec import DTYPES, DType, TensorSpec, Unreadable
 
 _BY_STORAGE = {d.storage: d for d in DTYPES.values() if d.storage}
 _BY_NUMPY = {d.numpy[1:]: d for d in DTYPES.values() if d.numpy}
@@ -21,13 +21,15 @@ _OPAQUE = {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2S
 
 _MOST_AXES = 64
 _LONGEST = 1 << 62
-_MOST_PAIRS = 1_000_000
+_MOST_PAIRS = 200_000
 
 
 class StorageRef:
     """What a persistent id of torch stands for: a storage's key, its element type (None: unknown), its size."""
 
     __slots__ = ("dtype", "itemsize", "key", "nbytes")
+    kind = "storage"
+    unreadable = Unreadable("a storage without a shape", "Save the tensor that it belongs to.")
 
     def __init__(self, key: str, dtype: DType | None, numel: int, itemsize: int) -> None:
         self.key, self.dtype, self.itemsize = key, dtype, itemsize
@@ -52,8 +54,12 @@ class Pickled:
             ("torch._utils", "_rebuild_tensor"): self._tensor,
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
             ("torch._utils", "_rebuild_tensor_v3"): self._tensor_v3,
+            ("torch._utils", "_rebuild_device_tensor_from_numpy"): self._from_device,
+            ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): self._from_device,
+            ("torch._utils", "_rebuild_xla_tensor"): self._from_device,
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
             ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
+            ("torch._tensor", "_rebuild_from_type"): self._from_type,
             ("torch._tensor", "_rebuild_from_type_v2"): self._from_type,
             ("torch", "Size"): lambda lengths=(): _lengths(lengths),
             ("_codecs", "encode"): self._encode,
@@ -69,7 +75,12 @@ class Pickled:
         return None if array.source is None else (array.source, array.offset, array.offset + array.nbytes)
 
     def storage(self, pid: object) -> object:
-        """The storage of a persistent id, ('storage', type, key, location, elements[, view])."""
+        """The storage of a persistent id, ('storage', type, key, location, elements[, view]).
+
+        Legacy files also write the class of a module so, with its source: ('module', class, file, source).
+        """
+        if isinstance(pid, tuple) and len(pid) == 4 and pid[0] == "module" and isinstance(pid[1], Global):
+            return pid[1]
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
             raise Malformed("a persistent id is no storage")
         _, kind, key, _, numel = pid[:5]
@@ -113,11 +124,14 @@ class Pickled:
         if rest and isinstance(rest[0], dict) and any(rest[0].values()):
             return Call(Global("torch", "Tensor with pending negation or conjugation"), ())
         known = DTYPES.get(dtype.name) if isinstance(dtype, Global) and dtype.module == "torch" else None
-        return self._view(storage, known, offset, size, stride)
+        return self._view(storage, known, offset, size, stride, dtype)
 
-    def _view(self, storage: object, dtype: DType | None, offset: object, size: object, stride: object) -> object:
+    def _view(
+        self, storage: object, dtype: DType | None, offset: object, size: object, stride: object, name: object = None
+    ) -> object:
         if not isinstance(storage, StorageRef) or dtype is None:
-            return Call(Global("torch", "Tensor of a type unknown here"), ())
+            kind = name.kind if isinstance(name, Global) else ""
+            return Call(Global("torch", "Tensor of a type unknown here"), (kind,))
         shape, strides = _lengths(size), _lengths(stride)
         if len(shape) != len(strides) or not isinstance(offset, int) or not 0 <= offset < _LONGEST:
             raise Malformed("a tensor's shape, strides and offset do not fit together")
@@ -127,17 +141,30 @@ class Pickled:
         """A tensor subclass is the tensor it was made from."""
         meaning = self.meanings.get((func.module, func.name)) if isinstance(func, Global) else None
         if meaning is None or not isinstance(args, tuple):
-            return Call(kind, args)
+            return whole_of(args, state) or Call(kind, args, state)
         return meaning(*args)
 
-    def _ordered_dict(self, pairs: object = (), *_: object) -> dict[Any, Any]:
-        """Empty, or from a list of pairs as Python 2 wrote it."""
-        if not isinstance(pairs, list):
-            return {}
-        self._pairs += len(pairs)
+    def _from_device(self, data: object, dtype: object, *_: object) -> object:
+        """A tensor of a device whose numbers stand as an array or as a tensor of the CPU."""
+        stored = data if isinstance(data, StoredTensor) else getattr(data, "stored", None)
+        if isinstance(stored, StoredTensor) and isinstance(dtype, Global) and dtype.name == stored.spec.dtype.name:
+            return stored
+        return Call(Global("torch._utils", "_rebuild_device_tensor"), (data, dtype))
+
+    def charge(self, entries: int) -> None:
+        """Count entries of dicts that a pickle makes by other ways than one step each."""
+        self._pairs += entries
         if self._pairs > _MOST_PAIRS:
             raise Malformed(f"it makes dicts of more than {_MOST_PAIRS:,} pairs")
-        return {key_of(key): value for key, value in pairs}
+
+    def _ordered_dict(self, pairs: object = (), *_: object) -> OrderedItems:
+        """Empty, or from pairs as Python 2 wrote it."""
+        if isinstance(pairs, dict):
+            pairs = list(pairs.items())
+        if not isinstance(pairs, list | tuple):
+            raise Malformed("an ordered dict is made of what is no pairs")
+        self.charge(len(pairs))
+        return OrderedItems((key_of(key), value) for key, value in pairs)
 
     def _encode(self, text: object, codec: object = "", *rest: object) -> object:
         """Bytes as protocol 2 writes them: text that Latin-1 turns back; a long one stays in the file."""
@@ -163,6 +190,7 @@ class Pickled:
             spec = TensorSpec(tuple(stored.spec.shape[a] for a in moved), stored.spec.dtype)
             stored = StoredTensor(spec, stored.storage, 0, tuple(stored.strides[a] for a in moved))
         array.stored = stored
+        array.unreadable = unreadable_array(kind) if stored is None else None
         return array
 
     def array(self, shape: object, kind: object, fortran: object, data: object) -> StoredTensor | None:
@@ -197,10 +225,11 @@ class Pickled:
 class NumpyType:
     """numpy.dtype('f4', …), and the byte order its state adds."""
 
-    __slots__ = ("big_endian", "dtype")
+    __slots__ = ("big_endian", "dtype", "name")
 
     def __init__(self, code: object = None, *_: object) -> None:
-        name = code if isinstance(code, str) else ""
+        name = code if isinstance(code, str) else code.name if isinstance(code, Global) else ""
+        self.name = name.lstrip("<>|=") or "unknown"
         self.big_endian = name.startswith(">")
         self.dtype = _BY_NUMPY.get(name.lstrip("<>|="))
 
@@ -212,13 +241,14 @@ class NumpyType:
 class PickledArray:
     """A numpy array in a pickle: ``stored`` if it holds numbers, ``objects`` if it holds objects, once it is built."""
 
-    __slots__ = ("_pickled", "objects", "stored")
+    __slots__ = ("_pickled", "objects", "stored", "unreadable")
     kind = "numpy.ndarray"
 
     def __init__(self, pickled: Pickled) -> None:
         self._pickled = pickled
         self.stored: StoredTensor | None = None
         self.objects: list[Any] = []
+        self.unreadable: Unreadable | None = None
 
     def build(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
@@ -226,6 +256,38 @@ class PickledArray:
         _, shape, kind, fortran, data = state
         self.stored = self._pickled.array(shape, kind, fortran, data)
         self.objects = data if isinstance(data, list) else []
+        self.unreadable = unreadable_array(kind) if self.stored is None else None
+
+
+def unreadable_array(kind: object) -> Unreadable | None:
+    """What to say of an array that cannot be read; objects and text are no numbers, and nobody's weights."""
+    if not isinstance(kind, NumpyType):
+        return None
+    certain = not kind.name.startswith(("O", "S", "U", "a", "V", "M", "m"))
+    return Unreadable(
+        f"a numpy array of {kind.name}", "Save it as numbers of a usual type: .astype('float32').", certain
+    )
+
+
+def whole_of(args: object, state: object) -> StoredTensor | None:
+    """The tensor itself where a DTensor's own part is all of it: on a mesh of one rank, or a copy on each.
+
+    ``args`` are those of `torch._utils._rebuild_wrapper_subclass`: class, type, shape, …; ``state`` the attributes.
+    """
+    if not isinstance(args, tuple) or len(args) < 3:
+        return None
+    kind, dtype, shape = args[:3]
+    if not isinstance(kind, Global) or kind.name != "DTensor" or not kind.module.startswith("torch.distributed."):
+        return None
+    parts = state if isinstance(state, tuple) else (state,)  # attributes, and those that have slots
+    held = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
+    own, spec = held.get("_local_tensor"), held.get("_spec")
+    placed = spec.state.get("placements") if isinstance(spec, Call) and isinstance(spec.state, dict) else None
+    if not isinstance(own, StoredTensor) or not isinstance(placed, tuple) or not placed:
+        return None
+    kinds = [one.kind.rpartition(".")[2] if isinstance(one, Call) else "" for one in placed]
+    same = isinstance(dtype, Global) and dtype.name == own.spec.dtype.name and own.spec.shape == _lengths(shape)
+    return own if same and set(kinds) <= {"Shard", "Replicate"} else None
 
 
 def _no_bytes(*args: object) -> object:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.inert import Blob, Call, Global, Made, Malformed, Meaning, key_of
+from ckptconv.formats.inert import Blob, Call, Global, Made, Malformed, Meaning, OrderedItems, key_of, what_is
 from ckptconv.formats.source import Source
 from ckptconv.formats.window import Window
 
@@ -48,6 +48,7 @@ class Unpickler:
         self._source, self._meanings, self._persistent = source, meanings, persistent
         self.named: dict[str, None] = {}
         self._globals: dict[tuple[str, str], Global] = {}
+        self._steps = _MOST_OPCODES
 
     def tell(self) -> int:
         """Where the next pickle starts."""
@@ -79,7 +80,7 @@ class Unpickler:
 
     def _run(self) -> Any:
         stream, stack = self._stream, self._stack
-        for _ in range(_MOST_OPCODES):
+        for done in range(1, self._steps + 1):
             at = stream.at
             if at == len(stream.window):
                 stream.refill(1)
@@ -87,6 +88,7 @@ class Unpickler:
             code = stream.window[at]
             stream.at = at + 1
             if code == _STOP:
+                self._steps -= done  # one budget for all pickles of a file
                 return stack.pop()
             step = _STEPS[code]
             if step is None:
@@ -135,27 +137,30 @@ class Unpickler:
         return self._persistent(pid)
 
     def _put_items(self, holder: Any, items: list[Any]) -> None:
-        if isinstance(holder, dict):
-            for i in range(0, len(items), 2):
-                holder[key_of(items[i])] = items[i + 1]
-        elif isinstance(holder, Call):
-            holder.items.extend(items)
+        if isinstance(holder, Call):
+            holder.pairs = holder = {} if holder.pairs is None else holder.pairs
+        if not isinstance(holder, dict):
+            raise Malformed(f"it sets items in {what_is(holder)}")
+        for i in range(0, len(items), 2):
+            holder[key_of(items[i])] = items[i + 1]
 
     def _extend(self, holder: Any, items: list[Any]) -> None:
-        if isinstance(holder, list):
-            holder.extend(items)
-        elif isinstance(holder, Call):
-            holder.items.extend(items)
+        if isinstance(holder, Call):
+            holder = holder.items
+        if not isinstance(holder, list):
+            raise Malformed(f"it appends to {what_is(holder)}")
+        holder.extend(items)
 
     def _build(self) -> None:
         state = self._stack.pop()
         holder = self._stack[-1]
-        if isinstance(holder, Call):
-            holder.state = state
+        build = getattr(holder, "build", None)
+        if isinstance(holder, Call | OrderedItems):
+            holder.state = state if holder.state is None else [holder.state, state]
+        elif build is not None:
+            build(state)
         else:
-            build = getattr(holder, "build", None)
-            if build is not None:
-                build(state)
+            raise Malformed(f"it gives attributes to {what_is(holder)}")
 
     def _text(self, length: int) -> None:
         if length > _LONGEST_TEXT:
@@ -205,8 +210,11 @@ def _reduce(u: Unpickler, s: Window) -> None:
 
 
 def _newobj_ex(u: Unpickler, s: Window) -> None:
-    u._stack.pop()
-    _reduce(u, s)
+    named, args = u._stack.pop(), u._stack.pop()
+    made = u._call(u._stack[-1], args)
+    if named and not isinstance(made, Call):
+        raise Malformed(f"it makes {what_is(made)} with named arguments")
+    u._stack[-1] = Call(made.func, (made.args, named)) if named and isinstance(made, Call) else made
 
 
 def _stack_global(u: Unpickler, s: Window) -> None:
