@@ -115,6 +115,13 @@ MASKFEAT = Method(
     ),
 )
 
+_FCMAE_REST = (
+    drop("proj.{p}", "the layer between encoder and decoder"),
+    drop("decoder.{key...}", "the decoder"),
+    drop("pred.{p}", "the prediction of pixels"),
+    drop("mask_token", "the mask token"),
+)
+
 FCMAE = Method(
     name="fcmae",
     title="FCMAE of ConvNeXt V2",
@@ -131,12 +138,18 @@ FCMAE = Method(
         Layout(
             title="training checkpoint, sparse",
             sections=("model",),
+            rules=(*under("encoder.", SPARSE), *_FCMAE_REST),
+            families=("ConvNeXt",),
+        ),
+        Layout(  # what remap_checkpoint_keys of utils.py makes of it, and the same with a dense encoder
+            title="training checkpoint, dense",
+            sections=("model",),
             rules=(
-                *under("encoder.", SPARSE),
-                drop("proj.{p}", "the layer between encoder and decoder"),
-                drop("decoder.{key...}", "the decoder"),
-                drop("pred.{p}", "the prediction of pixels"),
-                drop("mask_token", "the mask token"),
+                *_FCMAE_REST,
+                *TRUNK,
+                keep("norm.{p}", "norm.{p}"),
+                *under("encoder.", TRUNK),
+                keep("encoder.norm.{p}", "norm.{p}"),
             ),
             families=("ConvNeXt",),
         ),
