@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -41,6 +42,17 @@ class CkptconvError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def name(self, source: str, destination: str = "DST") -> None:
+        """Put what the user typed in place of SRC and DST, with which commands at the ends of a hint's lines end.
+
+        ``source`` may carry options that belong to every command; both are quoted for a shell.
+        """
+        lines = (
+            re.sub(r" SRC( DST)?$", lambda m: f" {source}{f' {destination}' * bool(m[1])}", line)
+            for line in self.hint.split("\n")
+        )
+        self.hint = "\n".join(lines)
 
 
 class UsageError(CkptconvError):

@@ -165,9 +165,16 @@ def _filled(way: _Way, captures: Mapping[str, str]) -> str:
     return "" if isinstance(way[1], Drop) else way[1].target.fill(captures)
 
 
-def explained(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> bool:
-    """Whether `match` would find no name unexplained. Stops at the first one: most rules fail at once."""
-    return all(answer is not None for _, answer in _Asked(rules, names, prefix, drops).answers())
+def unexplained(
+    rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = (), most: int = 0
+) -> int:
+    """How many names `match` would find unexplained. Stops above ``most``: the rules of most methods fail at once."""
+    left = 0
+    for _, answer in _Asked(rules, names, prefix, drops).answers():
+        left += answer is None
+        if left > most:
+            break
+    return left
 
 
 class _Asked:

@@ -6,15 +6,17 @@ This is the library's public face: `convert`, `plan`, `inspect`, `explain`. The 
 from __future__ import annotations
 
 import json
+import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ckptconv import fields, registry
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.backbones.resizing import Size
-from ckptconv.errors import UsageError
+from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
 from ckptconv.formats.source import Transfer
@@ -25,6 +27,7 @@ from ckptconv.planning import Options, Plan, cast_plan, resize_plan
 from ckptconv.prove import prove
 from ckptconv.provenance import KEY, describe
 from ckptconv.rules import Rule
+from ckptconv.search import Copy, copies
 from ckptconv.sources import Fetching, Found, find
 from ckptconv.spec import DTYPES
 from ckptconv.transform import transform
@@ -45,6 +48,7 @@ class Receipt:
     It does not depend on the output's format. ``proved`` counts the tensors that were read back and found equal.
     ``transfers`` are the files that were fetched, if the source lies elsewhere, ``checksums`` how many of the kept
     storages have a checksum in the file that was verified, ``release`` its name if it was asked for by that.
+    ``copies`` are the other places in the file that hold the same network.
     """
 
     source: str
@@ -65,6 +69,7 @@ class Receipt:
     release: str = ""
     transfers: tuple[Transfer, ...] = ()
     checksums: int = 0
+    copies: tuple[Copy, ...] = ()
 
 
 def options_of(
@@ -84,10 +89,20 @@ def options_of(
 
 
 def wanted_method(selfsup: MethodLike, strip_prefix: str, found: Found) -> MethodLike:
-    """A prefix without a method is the generic method's business, a release its own method's."""
-    if not registry.is_auto(selfsup):
-        return selfsup
-    return "generic" if strip_prefix else found.method or selfsup
+    """A release is its own method's, unless a method or a prefix is asked for."""
+    return found.method or selfsup if registry.is_auto(selfsup) and not strip_prefix else selfsup
+
+
+@contextmanager
+def typed(found: Found, destination: PathLike | None = None, rules: PathLike | None = None) -> Iterator[None]:
+    """Put the names that the user gave into the commands of an error's hint."""
+    try:
+        yield
+    except CkptconvError as error:
+        given = [] if rules is None else ["--rules", shlex.quote(str(rules))]
+        names = " ".join([*given, shlex.quote(found.label)])
+        error.name(names, "DST" if destination is None else shlex.quote(str(destination)))
+        raise
 
 
 def _require_known(selfsup: MethodLike, options: Options) -> None:
@@ -117,7 +132,7 @@ def plan(
     options, size = options_of(drop, strip_prefix, section, target, rules, channels), Size(image_size, patch_size)
     _require_known(selfsup, options)
     found = find(source, fetching or Fetching(), options.methods)
-    with open_checkpoint(found.path) as checkpoint:
+    with typed(found, rules=rules), open_checkpoint(found.path) as checkpoint:
         chosen = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options).plan
     return resize_plan(chosen, size) if size.asked else chosen
 
@@ -183,7 +198,7 @@ def convert(
         cast(DTYPES["float32"], dtype)  # what nobody can do is refused before anything is fetched
     _require_known(selfsup, options)
     found = find(source, fetching or Fetching(), options.methods)
-    with open_checkpoint(found.path) as checkpoint:
+    with typed(found, target, rules), open_checkpoint(found.path) as checkpoint:
         match = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)
         settled = resize_plan(match.plan, asked) if asked.asked else match.plan
         settled = cast_plan(settled, dtype) if dtype else settled
@@ -219,6 +234,7 @@ def convert(
             release=found.release.name if found.release else "",
             transfers=checkpoint.transfers,
             checksums=checksums,
+            copies=copies(checkpoint.sections, match.plan, registry.methods(options.methods).values(), options),
         )
 
 

@@ -9,14 +9,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ckptconv import backbones, fields, losses
+from ckptconv import backbones, fields, losses, matching
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
 from ckptconv.backbones.interface import CANONICAL, Dialect
 from ckptconv.backbones.resizing import Size
 from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.folding import place, some
-from ckptconv.matching import Dropped, Move, Problem, explained, match, match_others, spoken
+from ckptconv.matching import Dropped, Move, Problem, match, match_others, spoken
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import cast, compose, select_channels
 from ckptconv.rules import Pattern, Rule, drop, keep
@@ -136,12 +136,18 @@ class Plan:
         """Whether every name is accounted for, and only the target cannot hold the network."""
         return bool(self.problems) and all(p.kind == "target" for p in self.problems)
 
-    def require_complete(self, advice: str = "") -> Plan:
-        """This plan, or IncompletePlanError that names the keys; ``advice`` goes first in its hint."""
+    def require_complete(self, hint: str = "") -> Plan:
+        """This plan, or IncompletePlanError that names the keys, with a hint."""
         if self.complete:
             return self
+        hint = "\n".join(filter(None, (self.advice, hint)))
+        raise IncompletePlanError(self.refusal, hint or "See what the file holds: ckptconv inspect SRC")
+
+    @property
+    def refusal(self) -> str:
+        """The problems as lines for people: the first few of each kind."""
         if self.misplaced:
-            raise IncompletePlanError("\n".join(p.text for p in self.problems), "Choose another --target.")
+            return "\n".join(p.text for p in self.problems)
         kinds = {
             kind: [p for p in self.problems if p.kind == kind] for kind in dict.fromkeys(p.kind for p in self.problems)
         }
@@ -158,40 +164,32 @@ class Plan:
                 lines.append(
                     f"  … and {len(found) - 3} more like these ({kind}): {some([p.key for p in found[3:]], 3)}"
                 )
-        hints = [advice] if advice else []
-        hints += dict.fromkeys(p.advice for p in self.problems if p.advice)
-        if self.losable and not key:  # to a stranger no loss makes a place
-            others = {s for m in self.moves for s in m.sources} | {d.source for d in self.dropped}
-            options = _drop_options(self.losable, others - set(self.losable))
-            hints.append(f"If these are no part of the backbone, accept the loss: {options}")
-        elif not hints:
-            hints.append("See what the file holds: ckptconv inspect FILE.")
-        raise IncompletePlanError("\n".join(lines), "\n".join(hints))
+        return "\n".join(lines)
+
+    @property
+    def advice(self) -> str:
+        """What its problems say of themselves to do, a line each."""
+        return "\n".join(dict.fromkeys(p.advice for p in self.problems if p.advice))
 
 
-def _drop_options(keys: Sequence[str], others: Iterable[str]) -> str:
-    """The fewest --drop options that take these keys and none of the others."""
-    others = set(others)
-    patterns: dict[str, None] = {}
-    for key in keys:
-        segments = key.split(".")
-        parents = (".".join(segments[:n]) + "." for n in range(1, len(segments)))
-        own = next((p for p in parents if not any(o.startswith(p) for o in others)), None)
-        patterns[f"{own}{{p...}}" if own else key] = None
-    return " ".join(f"--drop '{p}'" for p in list(patterns)[:4]) + (" …" if len(patterns) > 4 else "")
+def behind(names: Iterable[str], prefix: str) -> str | None:
+    """The prefix as names have it: itself, or itself after what wraps all names. None if no name has it."""
+    if not prefix:
+        return ""
+    names = list(names)
+    starts = (prefix, wrapper_of(names) + prefix)
+    return next((start for start in starts if any(name.startswith(start) for name in names)), None)
 
 
 def _prefix(rules: Sequence[Rule], names: Collection[str], options: Options) -> str:
-    """What to take off every name before the rules are asked: the user's prefix, or what wraps all names."""
-    wrapper = wrapper_of(names)
-    if options.prefix:
-        for prefix in (options.prefix, wrapper + options.prefix):
-            if any(n.startswith(prefix) for n in names):
-                return prefix
+    """What to take off every name before the rules are asked: the user's prefix, and what wraps all names behind it."""
+    start = behind(names, options.prefix)
+    if start is None:
         heads = dict.fromkeys(".".join(n.split(".")[:2]) + "." for n in names if n.count(".") > 1)
         raise UsageError(f"no name starts with '{options.prefix}'", f"Prefixes there are: {some(map(repr, heads), 6)}.")
+    wrapper = wrapper_of(name[len(start) :] for name in names if name.startswith(start))
     spelled_out = wrapper and any(s.prefix.startswith(wrapper) for r in rules for s in r.sources)
-    return "" if spelled_out else wrapper
+    return start if spelled_out else start + wrapper
 
 
 def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tuple[list[Problem], list[str]]:
@@ -233,14 +231,15 @@ def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tupl
     return problems, [name for name in empty if backbone.optional(name)]
 
 
-def explains(layout: Layout, section: Section, options: Options) -> bool:
-    """Whether the layout's rules speak of every name of a section: without that, no plan of it is complete.
+def unexplained(layout: Layout, section: Section, options: Options, most: int = 0) -> int:
+    """How many names of a section no rule of the layout explains; more than ``most`` if there are more.
 
-    Cheaper than a plan by far where they do not. Raises UsageError for unusable options.
+    No plan is complete that leaves one, and this is cheaper than a plan. Raises UsageError for unusable options.
     """
     names = section.tensors
+    prefix = _prefix(layout.rules, names or section.unreadable, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
-    return explained(layout.rules, names, _prefix(layout.rules, names or section.unreadable, options), drops)
+    return matching.unexplained(layout.rules, names, prefix, drops, most)
 
 
 def make_plan(method: Method, layout: Layout, path: str, section: Section, options: Options | None = None) -> Plan:

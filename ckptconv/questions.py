@@ -13,9 +13,10 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.source import Transfer
 from ckptconv.identify import explaining, known_stranger, nearest, rank
 from ckptconv.methods.interface import Method, Release
-from ckptconv.pipeline import MethodLike, PathLike, options_of, wanted_method
+from ckptconv.pipeline import MethodLike, PathLike, options_of, typed, wanted_method
 from ckptconv.planning import Plan
 from ckptconv.registry import methods, named, releases
+from ckptconv.search import Copy, Way, copies, ways
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources import Fetching, find
 from ckptconv.spec import Section, TensorSpec
@@ -56,7 +57,8 @@ class Inspection:
     """What a file holds: sections with tensors and other values, what its pickle names; methods, the best fit first.
 
     ``unreadable`` says what those of ``others`` are that stand for tensors and cannot be read. ``stranger`` says which
-    network it is, if no target has a place for it.
+    network it is, if no target has a place for it. ``copies`` are other places with the network of the best fit;
+    ``ways`` lead to networks in other sections and behind prefixes, where nothing fits.
     """
 
     path: str
@@ -70,6 +72,8 @@ class Inspection:
     fits: tuple[Fit, ...]
     stranger: str
     transfers: tuple[Transfer, ...] = ()
+    copies: tuple[Copy, ...] = ()
+    ways: tuple[Way, ...] = ()
 
 
 def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetching | None = None) -> Inspection:
@@ -77,8 +81,10 @@ def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
     options = options_of((), "", None, None, rules)
     found = find(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
-        known = [m for m in methods(options.methods).values() if m.guess]
-        fits = [_fit(m, p) for m, p in rank(checkpoint.sections, known, options)]
+        known = list(methods(options.methods).values())
+        ranked = rank(checkpoint.sections, [m for m in known if m.guess], options)
+        fits = [_fit(m, p) for m, p in ranked]
+        best = ranked[0][1] if fits and fits[0].complete else None
         sections = _as_explained(checkpoint.sections, [fit.section for fit in fits if fit.complete])
         return Inspection(
             path=found.label,
@@ -94,6 +100,8 @@ def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
             fits=tuple(fits),
             stranger=known_stranger(checkpoint.sections),
             transfers=checkpoint.transfers,
+            copies=copies(checkpoint.sections, best, known, options) if best else (),
+            ways=() if best else ways(checkpoint.sections, known, options),
         )
 
 
@@ -125,8 +133,8 @@ def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
     """
     options = options_of((), "", None, None, rules)
     found = find(source, fetching or Fetching(), options.methods)
-    with open_checkpoint(found.path) as checkpoint:
-        known = methods(options.methods).values()
+    with typed(found, rules=rules), open_checkpoint(found.path) as checkpoint:
+        known = list(methods(options.methods).values())
         fits = tuple(_fit(m, p) for m, p in explaining(checkpoint.sections, known, options))
         return Fitting(found.label, checkpoint.format, checkpoint.size, fits, checkpoint.transfers)
 
@@ -167,7 +175,7 @@ def explain(
     """
     options = options_of(drop, strip_prefix, section, target, rules)
     found = find(source, fetching or Fetching(), options.methods)
-    with open_checkpoint(found.path) as checkpoint:
+    with typed(found, rules=rules), open_checkpoint(found.path) as checkpoint:
         match = nearest(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)
         where = section_at(checkpoint.sections, match.plan.section)
     assert where is not None
@@ -196,10 +204,12 @@ def explain(
     if key in where.tensors or problem:
         return Explanation(**about, spec=where.tensors.get(key), fate="unexplained", target="", rule="", why=problem)
     near = get_close_matches(key, [*where.tensors, *where.others], 3)
-    raise UsageError(
+    error = UsageError(
         f"{place(match.plan.section)} holds no {key}",
-        f"Did you mean {' or '.join(near)}?" if near else "See the names: ckptconv inspect FILE.",
+        f"Did you mean {' or '.join(near)}?" if near else "See the names: ckptconv inspect SRC",
     )
+    with typed(found):
+        raise error
 
 
 def known_methods(rules: PathLike | None = None) -> list[Method]:

@@ -23,6 +23,7 @@ from ckptconv.remap import remap_state_dict, spec_of
 from ckptconv.rules import Rule, RuleError, drop, fuse, keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.transform import transform
+from tests import hints
 
 STRIP = (keep("net.{key...}", "{key...}"),)
 TINY = ResNet((2, 2, 2, 2), False, 4, 4, 4, 1, 7, 3)  # a ResNet-18 of 4 channels
@@ -191,7 +192,7 @@ def test_drop_of_a_tensor_that_the_backbone_needs_is_no_way_round_it() -> None:
 def test_an_unused_drop_is_an_error() -> None:
     error = refusal(lambda: remap_state_dict(network("net."), STRIP, drop=["head.{p}"]), UsageError)
     assert error.message.startswith("--drop 'head.{p}' matches no name of ")
-    assert error.hint == "See the names: ckptconv inspect FILE."
+    assert error.hint == "See the names: ckptconv inspect SRC"
     state = {**network("net."), "extra": torch.ones(1)}
     error = refusal(lambda: remap_state_dict(state, STRIP, drop=["extra", "ex{p}"]), UsageError)
     assert error.message.startswith("--drop 'ex{p}' matches no name of ")
@@ -290,7 +291,8 @@ def test_a_refusal_names_three_keys_a_kind_counts_the_others_and_says_what_to_ty
     state["net.bn1.bias"] = torch.ones(4)
     error = refusal(lambda: remap_state_dict(state, STRIP, section=""), IncompletePlanError)
     assert error.hint == (
-        "If these are no part of the backbone, accept the loss: --drop 'scale' --drop 'net.neck.{p...}'"
+        "If these are not part of the backbone, drop them: "
+        "ckptconv convert --section '' --drop scale --drop 'net.neck.{p...}' SRC DST"
     )
 
 
@@ -302,8 +304,8 @@ def test_the_drops_a_refusal_proposes_are_enough_and_take_nothing_else() -> None
         "x": torch.ones(1),
     }
     error = refusal(lambda: remap_state_dict(state, STRIP), IncompletePlanError)
-    proposed = [text for text in error.hint.split("'") if "--drop" not in text and text]
-    out, plan = remap_state_dict(state, STRIP, drop=proposed)
+    (words,) = hints.commands(error.hint)
+    out, plan = remap_state_dict(state, STRIP, drop=hints.asked(words, ())[1].drops)
     assert set(out) == set(network())
     assert {d.source for d in plan.dropped} == set(state) - set(network("net."))
 

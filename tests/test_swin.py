@@ -476,7 +476,7 @@ def test_timms_stages_begin_where_the_authors_end() -> None:
 def test_names_of_timm_are_not_taken_for_the_authors() -> None:
     with pytest.raises(IncompletePlanError) as caught:
         choose(case("timm_swint").sections, "swin", Options())
-    assert caught.value.hint == "The file is explained by timm: --selfsup timm"
+    assert caught.value.hint == "The file is explained by timm: ckptconv convert --selfsup timm SRC DST"
 
 
 def test_of_student_and_teacher_auto_takes_the_teacher() -> None:

@@ -10,6 +10,7 @@ from ckptconv.folding import fold, place
 from ckptconv.mmdetection.networks import network
 from ckptconv.pipeline import Receipt
 from ckptconv.questions import Explanation, Inspection, dropped_by_reason
+from ckptconv.search import Copy, Way
 
 _MOST_LINES = 40
 
@@ -47,6 +48,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
         render.row("channels", f"{plan.picked}{_divided(plan.picked.channels)}: no longer the numbers of the source")
     if plan.picked is not None or channels != 3:
         render.row("pixels", "no mean and std are known of these channels: emit-config takes yours (--mean, --std)")
+    _copies(done.copies)
     for i, one in enumerate(plan.resized):
         render.row("" if i else "resized", f"{one}: no longer the numbers of the source")
     if done.dtype:
@@ -72,6 +74,13 @@ def _divided(channels: Sequence[int]) -> str:
     several = {channel: channels.count(channel) for channel in channels if channels.count(channel) > 1}
     parts = (f"channel {channel} {times} times, divided by {times}" for channel, times in several.items())
     return f" ({'; '.join(parts)})" if several else ""
+
+
+def _copies(copies: Iterable[Copy]) -> None:
+    """Where else the file holds the same network: which of them is wanted, only a person can say."""
+    for i, one in enumerate(copies):
+        how = "".join(f" {option} {shlex.quote(value)}" for option, value in one.way.asked if value) if one.way else ""
+        render.row("" if i else "copies", f"the same network is also {one.where}" + (f":{how}" if how else ""))
 
 
 def _folded(names: Iterable[str]) -> str:
@@ -110,6 +119,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             "picked": {p.target: {"channels": list(p.channels), "of": p.of}} if (p := plan.picked) else {},
             "resized": {r.target: {"from": [r.old, r.old], "to": [r.new, r.new]} for r in plan.resized},
         },
+        "copies": [_copy_data(one) for one in done.copies],
         "dtype": done.dtype,
         "output": {
             "path": done.target,
@@ -121,6 +131,15 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
         },
         "seconds": round(done.seconds, 3),
     }
+
+
+def _copy_data(copy: Copy) -> dict[str, object]:
+    return {"section": copy.path, "behind": copy.behind, "options": _way_data(copy.way) if copy.way else None}
+
+
+def _way_data(way: Way) -> dict[str, object]:
+    """What to ask for, by the names of the options; None for what is not needed."""
+    return {option.removeprefix("--").replace("-", "_"): value for option, value in way.asked}
 
 
 def inspection(found: Inspection, full: bool, as_json: bool) -> None:
@@ -142,13 +161,19 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         if len(names) == 1:
             _tensors(found, path, full)
     complete = [fit for fit in found.fits if fit.complete]
-    networks = [found.stranger] if found.stranger else dict.fromkeys(fit.backbone for fit in complete)
+    known = dict.fromkeys([*(fit.backbone for fit in complete), *(way.network for way in found.ways)])
+    networks = known or [found.stranger] * bool(found.stranger)
     for i, what in enumerate(networks):
         render.row("" if i else "network", what)
     for i, fit in enumerate(complete):
         render.row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
-    if not complete and not found.stranger:
-        render.row("fits", "no method known here; --strip-prefix, --section and --rules may help")
+    _copies(found.copies)
+    for i, way in enumerate(found.ways):
+        asked = "".join(f" {option} {shlex.quote(value)}" for option, value in way.asked if value is not None)
+        command = f"ckptconv convert{asked} {shlex.quote(found.path)} DST"
+        render.row("" if i else "fits", f"a {way.network} stands {way.where}: {command}")
+    if not complete and not found.ways and not found.stranger:
+        render.row("fits", "no method, whatever the section and the prefix; --rules FILE.toml takes rules of your own")
     rest = [fit for fit in found.fits if not fit.complete]
     if rest:
         first = f"leaves {render.count(rest[0].problems, 'problem')}: {rest[0].first}"
@@ -193,6 +218,11 @@ def _inspection_data(found: Inspection) -> dict[str, object]:
             for path, specs in found.sections.items()
         },
         "fits": [vars(fit) for fit in found.fits],
+        "copies": [_copy_data(one) for one in found.copies],
+        "ways": [
+            {"network": way.network, "section": way.path, "behind": way.behind, "options": _way_data(way)}
+            for way in found.ways
+        ],
         "network_without_a_place": found.stranger,
     }
 

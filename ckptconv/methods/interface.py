@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ckptconv import fields
 from ckptconv.backbones import FAMILIES
@@ -88,6 +89,12 @@ class Layout:
                 error = unknown("network family", family, FAMILIES)
                 raise UsageError(f"'families': {error.message}", error.hint)
         fields.keep(self, rules=rules, sections=fields.sections("sections", self.sections), families=families)
+
+    @cached_property
+    def first_segments(self) -> frozenset[str] | None:
+        """The first segments of all names that its rules can match; None if a rule matches any."""
+        firsts = [source.ends[0] for rule in self.rules for source in rule.sources]
+        return None if None in firsts else frozenset(first for first in firsts if first is not None)
 
 
 def _require_reachable(rules: Sequence[Rule]) -> None:

@@ -1,0 +1,304 @@
+"""Which plans a file admits: over its sections, its prefixes, and the layouts of methods.
+
+Pure: it sees names and shapes, and no file. `identify` decides with it, and looks for a way in before it refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from ckptconv.backbones import FAMILIES
+from ckptconv.errors import printable
+from ckptconv.folding import place
+from ckptconv.methods.interface import Layout, Method
+from ckptconv.planning import Options, Plan, behind, make_plan, unexplained
+from ckptconv.rules import Drop, Keep, Pattern, Rule
+from ckptconv.sections import BELOW, section_at
+from ckptconv.spec import Section
+from ckptconv.wrappers import wrapper_of
+
+Sections = Mapping[str, Section]
+_T = TypeVar("_T")
+
+_LEAST = 12  # tensors of the smallest network that is looked for behind a prefix
+_DEEPEST = 8  # segments of a prefix
+_MOST_NAMES = 100_000  # that are looked at on the way: names of real files times their depth
+_MOST_WAYS = 4
+_MOST_NEAR = 10  # incomplete plans made in full
+
+
+class Planner:
+    """Makes plans for one file, each layout's rules once: many methods share the rules of a bare backbone."""
+
+    def __init__(self, sections: Sections, options: Options) -> None:
+        self._sections, self._options = sections, options
+        self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], str], Plan] = {}
+        self._left: dict[tuple[tuple[Rule, ...], str], int] = {}
+        self._found: dict[str, Section | None] = {}
+
+    def _section(self, path: str) -> Section | None:
+        if path not in self._found:
+            self._found[path] = section_at(self._sections, path)
+        return self._found[path]
+
+    def _behind(self, path: str) -> bool:
+        """Whether the section at a path exists and has names behind the prefix that the user gave."""
+        section = self._section(path)
+        return section is not None and behind(section.tensors or section.unreadable, self._options.prefix) is not None
+
+    def places(self, method: Method) -> Iterator[tuple[Layout, str, Section]]:
+        """The method's layouts with the sections of the file that they are for, in order.
+
+        A prefix leads to the section that has it, whether or not the layout looks there.
+        """
+        for layout in method.layouts:
+            wanted: Iterable[str] = layout.sections if self._options.section is None else (self._options.section,)
+            paths = [path for path in wanted if self._behind(path)]
+            if self._options.prefix and self._options.section is None:
+                paths = paths or [path for path in self._sections if self._behind(path)]
+            for path in paths:
+                section = self._section(path)
+                assert section is not None
+                yield layout, path, section
+
+    def _unexplained(self, layout: Layout, path: str, section: Section, most: int) -> int:
+        """How many names no rule of the layout explains; more than ``most`` if there are more."""
+        key = layout.rules, path
+        if self._left.get(key, -1) < 0 or self._left[key] <= most:
+            self._left[key] = unexplained(layout, section, self._options, most)
+        return self._left[key]
+
+    def plan(self, method: Method, layout: Layout, path: str, section: Section) -> Plan:
+        made = self._made.get((layout.rules, layout.families, path))
+        if made is None:
+            made = make_plan(method, layout, path, section, self._options)
+            self._made[layout.rules, layout.families, path] = made
+        return replace(made, method=method.name, layout=layout.title)
+
+    def complete(self, method: Method) -> Plan | None:
+        """The first complete plan of the method; None if there is none."""
+        for layout, path, section in self.places(method):
+            if not self._unexplained(layout, path, section, 0):
+                plan = self.plan(method, layout, path, section)
+                if plan.complete:
+                    return plan
+        return None
+
+    def explaining(self, methods: Iterable[Method]) -> list[tuple[Method, Plan]]:
+        """Every method with a complete plan, those that may be guessed first."""
+        complete = [(m, p) for m in methods if (p := self.complete(m)) is not None]
+        return sorted(complete, key=lambda pair: (not pair[0].guess, badness(pair[1])))
+
+    def best(self, method: Method) -> Plan | None:
+        """The plan of the layout and section that leaves fewest problems; None if the file has no such section."""
+        plans = []
+        for layout, path, section in self.places(method):
+            plans.append(self.plan(method, layout, path, section))
+            if plans[-1].complete:
+                return plans[-1]
+        return min(plans, key=badness, default=None)
+
+    def rank(self, methods: Iterable[Method]) -> list[tuple[Method, Plan]]:
+        """The best plan of each method that is near, best first: complete plans, then those with fewest problems.
+
+        A method is near if its rules explain half of a section's names. Of the methods that leave names unexplained,
+        those that leave fewest are planned in full.
+        """
+        whole: list[tuple[Method, Layout, str, Section]] = []
+        near: list[tuple[int, Method, Layout, str, Section]] = []
+        for method in methods:
+            for layout, path, section in self.places(method):
+                most = len(section.tensors) // 2
+                left = self._unexplained(layout, path, section, most)
+                if not left:
+                    whole.append((method, layout, path, section))
+                elif left <= most:
+                    near.append((left, method, layout, path, section))
+        near.sort(key=lambda one: one[0])
+        best: dict[str, tuple[Method, Plan]] = {}
+        for method, layout, path, section in (*whole, *(one[1:] for one in near[:_MOST_NEAR])):
+            known = best.get(method.name)
+            if known is None or not known[1].complete:
+                plan = self.plan(method, layout, path, section)
+                if known is None or badness(plan) < badness(known[1]):
+                    best[method.name] = method, plan
+        return sorted(best.values(), key=lambda pair: badness(pair[1]))
+
+
+def badness(plan: Plan) -> tuple[bool, int, int]:
+    """How far a plan is from what a person wants: no network is worst, then problems, then rules without a use."""
+    return plan.backbone is None, len(plan.problems), plan.idle_rules
+
+
+@dataclass(frozen=True)
+class Way:
+    """A network in a file, and what to ask for to get it: a method, a section, a prefix; None or '' where not needed.
+
+    ``path`` and ``behind`` say where it is: the section, and what stands before its names there.
+    """
+
+    network: str
+    path: str
+    behind: str
+    method: str | None
+    section: str | None
+    prefix: str
+
+    @property
+    def asked(self) -> tuple[tuple[str, str | None], ...]:
+        """The options of the command line, each with its value, None where it is not needed."""
+        return (("--selfsup", self.method), ("--strip-prefix", self.prefix or None), ("--section", self.section))
+
+    @property
+    def where(self) -> str:
+        """The section and the prefix, for a sentence: "in 'model', behind 'teacher.'"."""
+        if self.behind and self.section is None:
+            return f"behind '{printable(self.behind)}'"
+        inside = f"in {place(self.path)}" if self.path else "at the top level"
+        return inside + (f", behind '{printable(self.behind)}'" if self.behind else "")
+
+
+def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tuple[Way, ...]:
+    """The networks that stand in some section behind some prefix, and that a method explains there, outermost first.
+
+    ``methods`` are asked for what a person may want, in the order of the table. Nothing that ``options`` name is
+    looked for elsewhere, but for the prefix: a wrong one is the question.
+    """
+    found: list[Way] = []
+    seen = 0
+    for path, section in sections.items():
+        if options.section not in (None, path):
+            continue
+        done: list[str] = []
+        for prefix, count in _prefixes(section):
+            seen += count
+            if seen > _MOST_NAMES or len(found) == _MOST_WAYS:
+                return tuple(found)
+            if not any(prefix.startswith(other) for other in done):
+                way = way_to(sections, path, prefix, methods, options)
+                if way is not None:
+                    done.append(prefix)
+                    if way.section is not None or way.prefix or options.prefix:  # else it is what was asked for
+                        found.append(way)
+    return tuple(found)
+
+
+def _prefixes(section: Section) -> Iterator[tuple[str, int]]:
+    """'' and every dotted prefix that enough names have, short ones first, with how many have it."""
+    counts: dict[str, int] = {}
+    for name in section.tensors:
+        segments = name.split(".", _DEEPEST + 1)[:-1][:_DEEPEST]
+        prefix = ""
+        for segment in segments:
+            prefix += f"{segment}."
+            counts[prefix] = counts.get(prefix, 0) + 1
+    yield "", len(section.tensors)
+    yield from sorted(
+        ((p, n) for p, n in counts.items() if n >= _LEAST and p.isprintable()), key=lambda one: one[0].count(".")
+    )
+
+
+def way_to(sections: Sections, path: str, prefix: str, methods: Iterable[Method], options: Options) -> Way | None:
+    """How to get what stands in a section behind a prefix; None if no method explains it."""
+    drops = [Pattern(pattern) for pattern in options.drops]  # of whole names
+    whole = sections[path]
+
+    def inside(entries: Mapping[str, _T]) -> dict[str, _T]:
+        return {
+            name[len(prefix) :]: entry
+            for name, entry in entries.items()
+            if name.startswith(prefix) and all(pattern.match(name) is None for pattern in drops)
+        }
+
+    section = Section(inside(whole.tensors), inside(whole.others), unreadable=inside(whole.unreadable))
+    complete = list(_explaining(section, methods, options))
+    if not complete:
+        return None
+    method, layout, plan = next((one for one in complete if prefix and not one[0].guess), complete[0])
+    agreed = all(plan.same_as(other) for found, _, other in complete if found.guess)
+    needed = None if agreed and (method.guess or prefix) else method.name
+    usual = [at for at in layout.sections if at in sections]
+    if prefix:
+        usual = [at for at in usual if behind(sections[at].tensors, prefix) is not None] or [
+            at for at, section in sections.items() if behind(section.tensors, prefix) is not None
+        ]
+    network = plan.backbone.name if plan.backbone else ""
+    return Way(network, path, prefix, needed, None if usual[:1] == [path] else path, prefix)
+
+
+def _explaining(section: Section, methods: Iterable[Method], options: Options) -> Iterator[tuple[Method, Layout, Plan]]:
+    """Every method with a complete plan for these names, whatever section it looks in; the first layout of each."""
+    names, inside = section.tensors, replace(options, drops=(), prefix="", section=None)
+    wrapper = wrapper_of(names)
+    bare = {name[len(wrapper) :]: spec for name, spec in names.items()} if wrapper else names
+    heads = [{name.partition(".")[0] for name in some} for some in (names, bare)]
+    readable = {family.name for family in FAMILIES.values() if family.read(bare) is not None}
+    plans: dict[tuple[tuple[Rule, ...], tuple[str, ...]], Plan | None] = {}
+    for method in methods:
+        for layout in method.layouts:
+            first = layout.first_segments
+            if first is not None and not any(some <= first for some in heads):
+                continue
+            if _keeps_names(layout) and not readable.intersection(layout.families or FAMILIES):
+                continue
+            key = layout.rules, layout.families
+            if key not in plans:
+                plans[key] = None
+                if not unexplained(layout, section, inside, 0):
+                    plan = make_plan(method, layout, "", section, inside)
+                    plans[key] = plan if plan.complete else None
+            plan_here = plans[key]
+            if plan_here is not None:
+                yield method, layout, plan_here
+                break
+
+
+def _keeps_names(layout: Layout) -> bool:
+    """Whether what the layout keeps has its family's own names already."""
+    return all(
+        isinstance(r, Drop) or (isinstance(r, Keep) and r.op is None and r.source.text == r.target.text)
+        for r in layout.rules
+    )
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The same network once more: its section, what stands before its names there, and how to get it, if known."""
+
+    path: str
+    behind: str
+    way: Way | None
+
+    @property
+    def where(self) -> str:
+        """For a sentence: "at the top level, behind 'module.encoder_k.'"."""
+        return Way("", self.path, self.behind, None, self.path, "").where
+
+
+def copies(sections: Sections, plan: Plan, methods: Iterable[Method], options: Options) -> tuple[Copy, ...]:
+    """Where the file holds the network of a complete plan again: other tensors with the same names and shapes."""
+    assert plan.backbone is not None
+    needed = [move.sources for move in plan.moves if not plan.backbone.optional(move.target)]
+    sources = [name for names in needed for name in names]
+    taken = section_at(sections, plan.section)
+    if taken is None or not sources or plan.section.endswith(BELOW):
+        return ()
+    low, high = min(sources), max(sources)  # what these two share, all names share
+    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    common = low[: low.rfind(".", 0, shared) + 1]
+    shapes = {name[len(common) :]: taken.tensors[name].shape for name in sources}
+    first = next(iter(shapes))
+    found: list[Copy] = []
+    for path, section in sections.items():
+        for name, spec in section.tensors.items():
+            start = name[: -len(first)]
+            if spec.shape != shapes[first] or not name.endswith(first) or (start and start[-1] != "."):
+                continue
+            others = (section.tensors.get(start + rest) for rest in shapes)
+            same = all(o is not None and o.shape == shape for o, shape in zip(others, shapes.values(), strict=True))
+            if same and (path, start) != (plan.section, common):
+                start = "" if start == wrapper_of(section.tensors) else start
+                found.append(Copy(path, start, way_to(sections, path, start, methods, options)))
+    return tuple(found)

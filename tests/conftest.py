@@ -1,0 +1,33 @@
+"""For every test: each command in the hint of a refusal is typed, on the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ckptconv import identify
+from ckptconv.errors import CkptconvError
+from tests import hints
+
+
+@pytest.fixture(autouse=True)
+def _hints_are_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every refusal of the planner that this test causes is recorded, and its hint is tried when the test is over."""
+    decide = identify._decide
+    refused: dict[str, tuple[Any, Any, Any, CkptconvError]] = {}
+
+    def recorded(sections: Any, method: Any, options: Any) -> Any:
+        try:
+            return decide(sections, method, options)
+        except CkptconvError as error:
+            if len(refused) < hints.MOST:
+                refused.setdefault(error.hint, (sections, method, options, error))
+            raise
+
+    monkeypatch.setattr(identify, "_decide", recorded)
+    yield
+    monkeypatch.undo()
+    for sections, method, options, error in refused.values():
+        hints.require_typed(sections, method, options, error)
