@@ -44,28 +44,46 @@ MMPRETRAIN: tuple[Rule, ...] = (
 )
 """mmpretrain/models/backbones/convnext.py: each output stage has a norm of its own, the last one the network's."""
 
-_TIMM_REST: tuple[Rule, ...] = (
-    keep("stem.{n}.{p}", "downsample_layers.0.{n}.{p}"),
-    keep("stages.{s}.downsample.{n}.{p}", "downsample_layers.{s}.{n}.{p}"),
-    keep("stages.{s}.blocks.{b}.gamma", "stages.{s}.{b}.gamma"),
-    keep("stages.{s}.blocks.{b}.norm.{p}", "stages.{s}.{b}.norm.{p}"),
-    keep("stages.{s}.blocks.{b}.conv_dw.{p}", "stages.{s}.{b}.dwconv.{p}"),
-    keep("stages.{s}.blocks.{b}.mlp.fc{n}.bias", "stages.{s}.{b}.pwconv{n}.bias"),
-    keep("head.norm.{p}", "norm.{p}"),
+_TIMM_REST, _TIMM_FLAT = (
+    (
+        keep(f"stem{dot}{{n}}.{{p}}", "downsample_layers.0.{n}.{p}"),
+        keep(f"stages{dot}{{s}}.downsample.{{n}}.{{p}}", "downsample_layers.{s}.{n}.{p}"),
+        keep(f"stages{dot}{{s}}.blocks.{{b}}.gamma", "stages.{s}.{b}.gamma"),
+        keep(f"stages{dot}{{s}}.blocks.{{b}}.norm.{{p}}", "stages.{s}.{b}.norm.{p}"),
+        keep(f"stages{dot}{{s}}.blocks.{{b}}.conv_dw.{{p}}", "stages.{s}.{b}.dwconv.{p}"),
+        keep(f"stages{dot}{{s}}.blocks.{{b}}.mlp.fc{{n}}.bias", "stages.{s}.{b}.pwconv{n}.bias"),
+    )
+    for dot in (".", "_")
 )
-_TIMM_GRN: tuple[Rule, ...] = (
-    keep("stages.{s}.blocks.{b}.mlp.grn.weight", "stages.{s}.{b}.grn.gamma", _GRN),
-    keep("stages.{s}.blocks.{b}.mlp.grn.bias", "stages.{s}.{b}.grn.beta", _GRN),
+_TIMM_NORM = keep("head.norm.{p}", "norm.{p}")
+_TIMM_GRN, _TIMM_FLAT_GRN = (
+    (
+        keep(f"stages{dot}{{s}}.blocks.{{b}}.mlp.grn.weight", "stages.{s}.{b}.grn.gamma", _GRN),
+        keep(f"stages{dot}{{s}}.blocks.{{b}}.mlp.grn.bias", "stages.{s}.{b}.grn.beta", _GRN),
+    )
+    for dot in (".", "_")
 )
 _TIMM_MLP = ("stages.{s}.blocks.{b}.mlp.fc{n}.weight", "stages.{s}.{b}.pwconv{n}.weight")
 
-TIMM_V1: tuple[Rule, ...] = (keep(*_TIMM_MLP), *_TIMM_REST)
+TIMM_V1: tuple[Rule, ...] = (keep(*_TIMM_MLP), *_TIMM_REST, _TIMM_NORM)
 """timm/models/convnext.py: a downsampling layer lies in its stage, the last norm in the head."""
 
 TIMM: tuple[Rule, ...] = (*TIMM_V1, *_TIMM_GRN)
 
-TIMM_CONVOLVED: tuple[Rule, ...] = (keep(*_TIMM_MLP, reshape(0, -1)), *_TIMM_REST, *_TIMM_GRN)
+_EITHER = reshape(0, -1)
+_CONVOLVED: tuple[Rule, ...] = (keep(*_TIMM_MLP, _EITHER), *_TIMM_REST, *_TIMM_GRN)
+
+TIMM_CONVOLVED: tuple[Rule, ...] = (*_CONVOLVED, _TIMM_NORM)
 """The same with conv_mlp=True, as for atto to nano: what is linear elsewhere is a 1x1 convolution."""
+
+TIMM_FEATURES: tuple[Rule, ...] = (
+    keep("stages_{s}.blocks.{b}.mlp.fc{n}.weight", "stages.{s}.{b}.pwconv{n}.weight", _EITHER),
+    *_TIMM_FLAT,
+    *_TIMM_FLAT_GRN,
+    *under("model.", _CONVOLVED),
+)
+"""timm/models/_features.py, features_only=True: modules in a row have an underscore for the dot, FeatureGetterNet puts
+`model.` before all. Neither has the norm of the head; MLPs are linear or 1x1 convolutions."""
 
 _TRANSFORMERS: tuple[Rule, ...] = (
     keep("embeddings.patch_embeddings.{p}", "downsample_layers.0.0.{p}"),

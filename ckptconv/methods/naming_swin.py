@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.ops import concat, regroup
-from ckptconv.rules import Rule, drop, fuse, keep
+from ckptconv.rules import Rule, drop, fuse, keep, under
 
 _INDEX = "where in its table a pair of pixels finds its bias: computed anew"
 _MASK = "what shifted windows may not see, for one size of image: computed anew"
@@ -17,16 +17,25 @@ SWIN_COORDINATES: tuple[Rule, ...] = (
 )
 """The buffers of microsoft/Swin-Transformer, the last of version 2; who computes masks at run time saves none."""
 
-TIMM_SWIN: tuple[Rule, ...] = (
-    *SWIN_INDEX,
-    *SWIN_MASK,
+_TIMM_SWIN: tuple[Rule, ...] = (
     *(keep(f"layers.{s + 1}.downsample.{{key...}}", f"layers.{s}.downsample.{{key...}}") for s in range(3)),
     keep("layers.{s}.blocks.{key...}", "layers.{s}.blocks.{key...}"),
     keep("patch_embed.{key...}", "patch_embed.{key...}"),
-    keep("norm.{p}", "norm.{p}"),
 )
+
+TIMM_SWIN: tuple[Rule, ...] = (*SWIN_INDEX, *SWIN_MASK, *_TIMM_SWIN, keep("norm.{p}", "norm.{p}"))
 """timm/models/swin_transformer.py since 0.9: a stage begins by merging patches, in the authors' order of columns.
 Buffers are saved up to 0.9.2 at least, and no more by 0.9.16."""
+
+TIMM_SWIN_FEATURES: tuple[Rule, ...] = (
+    drop("layers_{s}.blocks.{b}.attn.relative_position_index", _INDEX),
+    drop("layers_{s}.blocks.{b}.attn_mask", _MASK),
+    *(keep(f"layers_{s + 1}.downsample.{{key...}}", f"layers.{s}.downsample.{{key...}}") for s in range(3)),
+    keep("layers_{s}.blocks.{key...}", "layers.{s}.blocks.{key...}"),
+    keep("patch_embed.{key...}", "patch_embed.{key...}"),
+    *under("model.", _TIMM_SWIN),
+)
+"""The same under features_only=True, as timm/models/_features.py names it; see a ConvNeXt's."""
 
 _ROWS_FIRST = (0, 2, 1, 3)
 
