@@ -27,18 +27,26 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """The text with each of its lines printable."""
+    return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
 _LONGEST = 900  # letters of a sentence that quotes a file
 
 
 class CkptconvError(Exception):
-    """Base class. ``message`` is one sentence about the input, ``hint`` what to do about it."""
+    """Base class. ``message`` is one sentence about the input, ``hint`` what to do about it; both are printable.
+
+    Whoever quotes a name in more than one line makes it `printable` there: here a line break in it is one of ours.
+    """
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable_lines(message)
+        self.hint = printable_lines(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -59,6 +67,9 @@ class UsageError(CkptconvError):
     """What was asked for cannot be done with these arguments."""
 
     exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(printable(message), hint)
 
 
 class PluginWarning(UserWarning):

@@ -38,8 +38,7 @@ def find(source: str | Path, fetching: Fetching, methods: Iterable[Method] = ())
     if _ADDRESS.match(source):
         from ckptconv.sources.places import Address
 
-        scheme, _, rest = source.partition("://")
-        address = Address(f"{scheme.lower()}://{rest}", fetching)
+        address = Address(source, fetching)
         return Found(address, str(address))
     if os.sep in source or os.path.exists(source):
         return Found(Path(source), source)

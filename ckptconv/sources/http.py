@@ -7,25 +7,31 @@ RFC 9110, sections 13 and 14. No text of another library's error is shown: it ma
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 import re
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from urllib.parse import urljoin, urlsplit
+from http.client import HTTPException
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from ckptconv._version import __version__
-from ckptconv.errors import UnreadableError
+from ckptconv.errors import EnvironmentMissingError, UnreadableError
+from ckptconv.sources import pace
 from ckptconv.sources.interface import HEAD, RUN, Digest, UnreachableError, changed
+from ckptconv.sources.urls import Url, UrlError, join, parse
 
 _TIMEOUT = (10, 30)
 _TRIES = 5
 _LONGEST_WAIT = 60.0
 _GAIN = 1 << 18
 _BUSY = {408, 429, 500, 502, 503, 504}
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_SENT_ON = {301, 302, 303, 307, 308}
+_HOPS = 20
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+_LONGEST_WORD = 512  # letters of an ETag or a date
 _LOGIN = "If it needs a login, put that into ~/.netrc; or download it with a browser and give the file."
 
 sleep = time.sleep
@@ -34,53 +40,34 @@ sleep = time.sleep
 class _Broken(Exception):
     """An answer that may be better next time: what was wrong, how long its sender asks to wait, how often to try."""
 
-    def __init__(self, what: str, wait: float | None = None, tries: int = _TRIES) -> None:
+    def __init__(
+        self, what: str, wait: float | None = None, tries: int = _TRIES, hint: str = "Try again later."
+    ) -> None:
         super().__init__(what)
-        self.what, self.wait, self.tries = what, wait, tries
+        self.what, self.wait, self.tries, self.hint = what, wait, tries, hint
 
 
-def is_loopback(host: str) -> bool:
+def _required(shown: str, text: str) -> Url:
+    """The address of a text. Refuses one whose answers anybody on the way could change."""
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def require_tls(shown: str, url: str) -> None:
-    """Refuse an address whose answers anybody on the way could change."""
-    parts = urlsplit(url)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        url = parse(text)
+    except UrlError as error:
+        raise UnreadableError(f"{shown} is at an address that {error.what}", error.hint) from None
+    if url.scheme not in ("http", "https"):
+        raise UnreadableError(f"{shown} is not behind https://", "Download it by another way and give the file.")
+    if not url.is_private:
         raise UnreadableError(
             f"{shown} is http without TLS: anybody on the way could change the file",
             "Try https://, or download it by another way and give the file.",
         )
-
-
-class _Session(requests.Session):
-    """Follows redirects, but never to where less is known of the sender."""
-
-    shown = ""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        target: str | None = super().get_redirect_target(resp)
-        if target is None:
-            return None
-        before, after = urlsplit(resp.url), urlsplit(urljoin(resp.url, target))
-        secure = after.scheme == "https" or (after.scheme == before.scheme and is_loopback(after.hostname or ""))
-        if not secure:
-            resp.close()
-            raise UnreadableError(
-                f"{self.shown} sends on from {before.scheme}:// to {after.scheme}://{after.hostname or ''}, "
-                "which is not followed",
-                "Download it by another way and give the file.",
-            )
-        return target
+    return url
 
 
 class HttpFile:
     """A file behind an address. ``shown`` is how messages name it.
 
-    ``state`` names what the address is pinned to, which then stands for what the server calls its state.
+    ``headers`` are for the address's own server, and no other that it sends on to. ``state`` names what the address is
+    pinned to, which then stands for what the server calls its state.
     """
 
     def __init__(
@@ -92,12 +79,10 @@ class HttpFile:
         headers: Mapping[str, str] | None = None,
         state: str = "",
     ) -> None:
-        require_tls(shown, url)
-        self._url, self._shown = url, shown
-        self._session = _Session()
-        self._session.shown = shown
+        self._url, self._shown, self._headers = _required(shown, url), shown, dict(headers or {})
+        self._pace = pace.Pace()
+        self._session = pace.paced_session(self._pace)
         self._session.headers["User-Agent"] = f"ckptconv/{__version__}"
-        self._session.headers.update(headers or {})
         self._session.headers["Accept-Encoding"] = "identity"
         self.published = published
         self.size: int | None = None
@@ -157,10 +142,7 @@ class HttpFile:
         headers = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if self.ranged or not self._known else {}
         if self._known and headers and self._state.startswith('ETag "'):
             headers["If-Range"] = self._state.removeprefix("ETag ")
-        try:
-            response = self._session.get(self._url, headers=headers, stream=True, timeout=_TIMEOUT)
-        except requests.RequestException as error:
-            raise self._failed(error) from None
+        response = self._answer(headers)
         self.requests += 1
         try:
             self._judge(response, start, end)
@@ -168,6 +150,47 @@ class HttpFile:
             response.close()
             raise
         return response
+
+    def _answer(self, headers: Mapping[str, str]) -> requests.Response:
+        """The answer to a request, wherever the address sends on to. Each address is parsed by `urls`, and no other."""
+        url = self._url
+        for _ in range(_HOPS):
+            own = self._headers if url.origin == self._url.origin else {}
+            with self._failing():
+                prepared = self._session.prepare_request(requests.Request("GET", str(url), headers={**own, **headers}))
+                prepared.url = str(url)  # as it was parsed: requests has repaired it
+                settings = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
+                self._pace.begin()
+                response = self._session.send(prepared, timeout=_TIMEOUT, allow_redirects=False, **settings)
+            if response.status_code not in _SENT_ON or "Location" not in response.headers:
+                return response
+            response.close()
+            url = self._next(url, response.headers["Location"])
+        raise UnreadableError(f"{self._shown} is sent on in a circle", "Check the address.")
+
+    def _next(self, url: Url, location: str) -> Url:
+        """Where a redirect leads: never to where less is known of the sender."""
+        start, hint = f"{self._shown} sends on from {url.scheme}://", "Download it by another way and give the file."
+        try:
+            target = join(url, location)
+        except UrlError as error:
+            raise UnreadableError(f"{start} to an address that {error.what}, which is not followed", hint) from None
+        if not target.is_private or (target.scheme, url.scheme) == ("http", "https"):
+            where = f"{target.scheme}://{target.host}"
+            raise UnreadableError(f"{start} to {where}, which is not followed", hint)
+        return target
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What requests and the libraries below it raise is said in our words."""
+        try:
+            yield
+        except requests.RequestException as error:
+            raise self._failed(error) from None
+        except OSError as error:
+            raise self._failed_locally(error) from None
+        except (HTTPError, HTTPException, ValueError, OverflowError):  # of headers that make no sense
+            raise _Broken("its answer is no valid HTTP", tries=2) from None
 
     def _judge(self, response: requests.Response, start: int, end: int | None) -> None:
         status, headers, shown = response.status_code, response.headers, self._shown
@@ -187,11 +210,10 @@ class HttpFile:
             raise UnreadableError(f"{shown} is a web page, not a checkpoint", f"It may be a login page. {_LOGIN}")
         if headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UnreadableError(f"{shown} comes compressed, which nobody asked for", "Download it by another way.")
-        length = headers.get("Content-Length", "")
-        size = int(length) if length.isdecimal() else None
+        size = _number(headers.get("Content-Length", ""))
         if status == 206:
             size = self._part(headers.get("Content-Range", ""), size, start, end)
-        etag, date = headers.get("ETag"), headers.get("Last-Modified")
+        etag, date = _word(headers.get("ETag")), _word(headers.get("Last-Modified"))
         state = f"ETag {etag}" if etag else f"Last-Modified {date}" if date else ""
         if not self._known:
             self.size, self._state, self.ranged, self._known = size, state, status == 206, True
@@ -213,16 +235,18 @@ class HttpFile:
     def _body(self, response: requests.Response, start: int) -> Iterator[bytes]:
         """The bytes of an answer from ``start`` on: one without ranges begins with the first."""
         skip = 0 if response.status_code == 206 else start
-        try:
-            for run in response.iter_content(RUN):
-                self.received += len(run)
-                if skip >= len(run):
-                    skip -= len(run)
-                    continue
-                yield run[skip:] if skip else run
-                skip = 0
-        except requests.RequestException as error:
-            raise self._failed(error) from None
+        runs = response.iter_content(RUN)
+        while True:
+            with self._failing():
+                run = next(runs, None)
+            if run is None:
+                return
+            self.received += len(run)
+            if skip >= len(run):
+                skip -= len(run)
+                continue
+            yield run[skip:] if skip else run
+            skip = 0
 
     def _failed(self, error: requests.RequestException) -> Exception:
         """What is raised for an error of requests; the cause of a broken connection stands deep inside it."""
@@ -231,16 +255,30 @@ class HttpFile:
                 f"{self._shown}: nobody vouches for its server's certificate",
                 "REQUESTS_CA_BUNDLE names the authorities that you trust beside the usual ones.",
             )
-        if isinstance(error, requests.TooManyRedirects):
-            return UnreadableError(f"{self._shown} is sent on in a circle", "Check the address.")
+        if self._pace.too_slow:
+            return _Broken(
+                f"its server sends less than {pace.SLOWEST / 1024:g} KiB a second",
+                tries=2,
+                hint="Try again later, or download it by another way and give the file.",
+            )
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
             return UnreadableError(f"{self._shown} is no address that can be asked", "Check it.")
-        if isinstance(error, requests.Timeout):
-            return _Broken("its server does not answer in time")
+        if self._pace.silent or isinstance(error, requests.Timeout):
+            given = _TIMEOUT[0] if isinstance(error, requests.ConnectTimeout) else _TIMEOUT[1]
+            return _Broken("its server does not answer in time", hint=f"It had {given:g} s each time. Try again later.")
         if isinstance(error, requests.exceptions.ProxyError):
             return _Broken("the proxy does not let it through")
         if "NameResolution" in repr(error):
             return _Broken("there is no network, or no such host", tries=2)
+        return _Broken("the connection breaks")
+
+    def _failed_locally(self, error: OSError) -> Exception:
+        """What is raised for an error of this machine: requests raises such a one for certificates it does not find."""
+        if "certificate" in str(error):
+            return EnvironmentMissingError(
+                "the certificates that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names cannot be read",
+                "Name a file with certificates, or unset the variable.",
+            )
         return _Broken("the connection breaks")
 
     def require_unchanged(self) -> None:
@@ -277,18 +315,28 @@ class _Patience:
             )
         if self._tries >= broken.tries:
             raise UnreachableError(
-                f"{self._shown} cannot be fetched: {broken.what}, {self._tries} times in a row", "Try again later."
+                f"{self._shown} cannot be fetched: {broken.what}, {self._tries} times in a row", broken.hint
             )
         sleep(max(asked, 0.5 * 2 ** (self._tries - 1)))
+
+
+def _number(said: str) -> int | None:
+    """A count of bytes, from a header; None for what is no file's."""
+    return int(said) if re.fullmatch("[0-9]{1,18}", said) else None
+
+
+def _word(said: str | None) -> str | None:
+    """A server's word for a state, if it can be sent back and shown."""
+    return said if said and len(said) <= _LONGEST_WORD and said.isascii() and said.isprintable() else None
 
 
 def _wait(said: str | None) -> float | None:
     """Seconds, from a header that holds them or a date."""
     if said is None:
         return None
-    if said.strip().isdecimal():
+    if re.fullmatch("[0-9]{1,9}", said.strip()):
         return float(said)
     try:
         return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, IndexError):
         return None

@@ -3,65 +3,89 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from urllib.parse import quote, unquote, urlsplit
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from urllib.parse import quote, unquote
 
 from ckptconv.errors import UsageError
 from ckptconv.formats.source import Source
 from ckptconv.sources.interface import Digest, Far, Fetching, UnreachableError
+from ckptconv.sources.urls import Url, UrlError, parse, redacted
 
 SCHEMES = ("https", "http", "hf", "s3", "gs")
 _NAMED_BY_HASH = ("download.openmmlab.com", "download.pytorch.org")
 """Hosts whose files end in the first digits of their SHA-256, as `torch.hub` and OpenMMLab's publisher name them."""
+_STORES = ("hf", "s3", "gs")
+_LONGEST_NAME = 200  # bytes; file systems take 255
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a file is. ``url`` is never shown: it may hold a password or a signature; ``str()`` leaves them out."""
+    """Where a file is. ``url`` is never shown: it may hold a signature; ``str()`` leaves that out.
+
+    In the names of hf://, s3:// and gs://, %XX stands for a letter as it does behind https://.
+    """
 
     url: str = field(repr=False)
     fetching: Fetching
     published: Digest | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in SCHEMES:
+        try:
+            parsed = self.parsed
+        except UrlError as error:
+            raise UsageError(f"the address {redacted(self.url)} {error.what}", error.hint) from None
+        if parsed.scheme not in SCHEMES:
             raise UsageError(
-                f"addresses of the kind {parts.scheme}:// are not known",
+                f"addresses of the kind {parsed.scheme}:// are not known",
                 "SRC is a path, https://, hf://, s3://, gs://, or a name of `ckptconv releases`.",
             )
-        if not parts.netloc or not parts.path.strip("/"):
+        if not parsed.host or not parsed.path.strip("/"):
             raise UsageError(f"{self} names no file", "An address goes on after the host or bucket: …/FILE.")
-        if parts.scheme == "hf" and parts.path.count("/") < 2:
+        if parsed.scheme == "hf" and parsed.path.count("/") < 2:
             raise UsageError(f"{self} names no file", "It is hf://ORGANISATION/REPOSITORY/FILE[@REVISION].")
+        if parsed.scheme in _STORES and "#" in self.url:
+            raise UsageError(f"{self} has a # in it", "Write # itself as %23.")
+        if parsed.scheme in _STORES and not self._stored.isprintable():
+            raise UsageError(f"{self} has a control character in it", "Check it.")
+        if parsed.scheme == "hf" and {".", ".."} & {*self._stored.split("/")}:
+            raise UsageError(f"{self} leads out of its folder", "It is hf://ORGANISATION/REPOSITORY/FILE[@REVISION].")
+
+    @cached_property
+    def parsed(self) -> Url:
+        return parse(self.url)
+
+    @property
+    def _stored(self) -> str:
+        """What a store calls the file: all that stands behind the scheme."""
+        query = f"?{self.parsed.query}" if self.parsed.query else ""
+        return unquote(f"{self.parsed.host}{self.parsed.path}{query}", errors="surrogateescape")
 
     def __str__(self) -> str:
-        parts = urlsplit(self.url)
-        host = parts.netloc.rpartition("@")[2]
-        return f"{parts.scheme}://{host}{parts.path}{'?…' if parts.query else ''}"
+        return self.parsed.shown
 
     @property
     def name(self) -> str:
         """The file's name, fit for a disk."""
-        path = urlsplit(self.url).path
-        if self.url.startswith("hf://"):
+        path = self.parsed.path
+        if self.parsed.scheme == "hf":
             path = path.partition("@")[0]
-        name = re.sub(r"[^\w.+=@-]", "_", unquote(path.rpartition("/")[2]))[-150:]
+        name = re.sub(r"[^\w.+=@-]", "_", unquote(path.rpartition("/")[2]))
+        name = name.encode()[-_LONGEST_NAME:].decode(errors="ignore")
         return name if name.strip(".") else "file"
 
     @property
     def digest(self) -> Digest | None:
         """What was published of the file's content: by its authors, or in its name where that is the rule."""
-        parts = urlsplit(self.url)
-        found = _HASH.search(parts.path) if parts.hostname in _NAMED_BY_HASH else None
+        found = _HASH.search(self.parsed.path) if self.parsed.host in _NAMED_BY_HASH else None
         return self.published or (Digest("sha256", found[1]) if found else None)
 
     def beside(self, name: str) -> Address:
-        parts = urlsplit(self.url)
-        path, at, revision = parts.path.partition("@") if parts.scheme == "hf" else (parts.path, "", "")
-        path = f"{path.rpartition('/')[0]}/{quote(name)}{at}{revision}"
-        return Address(parts._replace(path=path).geturl(), self.fetching)
+        path = self.parsed.path
+        path, at, revision = path.partition("@") if self.parsed.scheme == "hf" else (path, "", "")
+        path = f"{path.rpartition('/')[0]}/{quote(name, errors='surrogateescape')}{at}{revision}"
+        return Address(str(replace(self.parsed, path=path)), self.fetching)
 
     def open(self) -> Source:
         """Parts of it, as they are asked for; or all of it, where that is wanted or its server sends no parts."""
@@ -88,15 +112,15 @@ class Address:
         return source
 
     def _far(self) -> Far:
-        scheme, _, rest = self.url.partition("://")
+        scheme = self.parsed.scheme
         if scheme == "hf":
             from ckptconv.sources import hub
 
-            return hub.connect(rest, str(self), self.digest)
+            return hub.connect(self._stored, str(self), self.digest)
         if scheme in ("s3", "gs"):
             from ckptconv.sources.objects import StoredObject
 
-            return StoredObject(scheme, rest, str(self), self.digest)
+            return StoredObject(scheme, self._stored, str(self), self.digest)
         from ckptconv.sources.http import HttpFile
 
-        return HttpFile(self.url, str(self), self.digest)
+        return HttpFile(str(self.parsed), str(self), self.digest)

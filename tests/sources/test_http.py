@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import socket
 import ssl
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 
 import pytest
@@ -100,6 +102,76 @@ def test_a_slow_server_is_waited_for(naps):
         started = time.monotonic()
         assert take(file, 65536, 200_000) == CONTENT[65536:200_000]
         assert time.monotonic() - started > 0.1
+
+
+@contextmanager
+def dripping(start: bytes, drop: bytes, every: float):
+    """A server that sends a start at once, and then a drop now and then."""
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(start)
+            while drop:
+                time.sleep(every)
+                connection.sendall(drop)
+            time.sleep(every)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=drip, args=(listening.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/f.pth"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+PART = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 65536\r\nContent-Range: bytes 0-65535/100000\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "drop"),
+    [
+        (b"", b"H"),
+        (PART + b"X-A: ", b"a"),
+        (PART + b"\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    ],
+    ids=["status", "header", "body", "chunk's length"],
+)
+def test_a_server_that_sends_a_byte_now_and_then(start, drop, naps, monkeypatch):
+    monkeypatch.setattr("ckptconv.sources.pace.PATIENCE", 0.4)
+    monkeypatch.setattr("ckptconv.sources.http._TIMEOUT", (5, 5))
+    began = time.monotonic()
+    with dripping(start, drop, 0.02) as address, pytest.raises(UnreachableError) as caught:
+        b"".join(HttpFile(address, "shown").read(0, None))
+    assert (
+        caught.value.message == "shown cannot be fetched: its server sends less than 4 KiB a second, 2 times in a row"
+    )
+    assert caught.value.hint == "Try again later, or download it by another way and give the file."
+    assert time.monotonic() - began < 4
+
+
+def test_a_server_that_goes_silent_within_a_body(naps, monkeypatch):
+    monkeypatch.setattr("ckptconv.sources.http._TIMEOUT", (5, 0.1))
+    with dripping(PART + b"\r\n", b"", 2) as address, pytest.raises(UnreachableError) as caught:
+        HttpFile(address, "shown")
+    assert caught.value.message == "shown cannot be fetched: its server does not answer in time, 5 times in a row"
+    assert caught.value.hint == "It had 0.1 s each time. Try again later."
+
+
+def test_a_slow_reader_is_not_taken_for_a_slow_server(naps, monkeypatch):
+    monkeypatch.setattr("ckptconv.sources.pace.PATIENCE", 0.3)
+    with serving(files={"/f.pth": CONTENT}) as server, http_file(server) as file:
+        got = []
+        for number, run in enumerate(file.read(0, 400_000)):
+            got.append(run)
+            time.sleep(0.1 if number < 5 else 0)
+        assert b"".join(got) == CONTENT[:400_000]
+    assert naps == []
 
 
 def test_a_server_that_falls_silent_is_not_waited_for_for_ever(naps, monkeypatch):
@@ -306,7 +378,7 @@ def test_a_proxy_is_used(naps, monkeypatch):
 @pytest.mark.parametrize("status", [404, 500])
 def test_nothing_secret_is_ever_said(status, naps):
     with serving(answers=[(status, {}, b"")] * 9) as server:
-        address = f"{server.url}/f.pth".replace("//", "//me:hush@") + "?X-Amz-Signature=hush#hush"
+        address = f"{server.url}/f.pth?X-Amz-Signature=hush#hush"
         with pytest.raises(CkptconvError) as caught:
             find(address, Fetching()).path.open()
     assert "hush" not in str(caught.value) + repr(find(address, Fetching()))

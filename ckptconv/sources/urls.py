@@ -1,0 +1,154 @@
+"""Reads addresses. What is requested, what the receipt says and what the rule about TLS sees are one `Url`.
+
+Only what every parser reads in one way is an address here: RFC 3986 without user names, in ASCII. Whatever libraries
+repair in different ways (a backslash, a space, a letter outside ASCII) is refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urljoin
+
+LONGEST = 8192
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(.*))?")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
+_OTHER = re.compile(r"[^A-Za-z0-9._~!$&'()*+,;=:@/?#%\[\]-]")
+_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+_ENCODE = "Write such letters of a path as %XX (a space is %20), and those of a host as xn--…."
+
+
+class UrlError(ValueError):
+    """A text that is no address. ``what`` goes on after the address: 'has a space in it'."""
+
+    def __init__(self, what: str, hint: str = "Check it.") -> None:
+        super().__init__(what)
+        self.what, self.hint = what, hint
+
+
+@dataclass(frozen=True)
+class Url:
+    """An address in one spelling. ``host`` is in small letters, or a bucket as it is written; ``port`` None by default.
+
+    ``path`` and ``query`` are as they are sent.
+    """
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    query: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.origin}{self.path}{f'?{self.query}' if self.query else ''}"
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.host}{f':{self.port}' if self.port is not None else ''}"
+
+    @property
+    def shown(self) -> str:
+        """Without the query, which may be a signature."""
+        return f"{self.origin}{self.path}{'?…' if self.query else ''}"
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody on the way can read or change what is sent: by TLS, or because there is no way."""
+        return self.scheme == "https" or (self.scheme == "http" and self.is_loopback)
+
+
+def parse(text: str) -> Url:
+    """The address that a text is. Raises UrlError."""
+    _require_plain(text)
+    found = _SCHEME.match(text)
+    if found is None:
+        raise UrlError("has no scheme", "An address begins with https://.")
+    scheme = found[1].lower()
+    rest, _, _ = text[found.end() :].partition("#")
+    rest, _, query = rest.partition("?")
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        raise UrlError("has a user name or password in it", "Put a login into ~/.netrc, and leave it out here.")
+    if scheme in ("http", "https"):
+        host, port = _host(authority)
+    elif _BUCKET.fullmatch(authority) or not authority:
+        host, port = authority, None
+    else:
+        raise UrlError("has no such host or bucket")
+    return Url(scheme, host, port, _sent(slash + path), _sent(query))
+
+
+def join(base: Url, text: str) -> Url:
+    """The address that a text is, seen from another address (RFC 3986, section 5). Raises UrlError."""
+    _require_plain(text)
+    try:
+        return parse(urljoin(str(base), text))
+    except UrlError:
+        raise
+    except ValueError:  # urljoin, of brackets
+        raise UrlError("is not one") from None
+
+
+def redacted(text: str) -> str:
+    """What may be shown of a text that is perhaps no address: no user, no password, no query."""
+    found = _SCHEME.match(text)
+    if found is None:
+        return text
+    before, at, rest = text[found.end() :].rpartition("@")
+    if at and found[1].lower() not in ("http", "https") and "/" in before:
+        before, at, rest = "", "", text[found.end() :]  # the revision of hf://, or a letter of a key
+    shown, mark, _ = rest.partition("#")[0].partition("?")
+    return f"{found[0]}{'…@' if at else ''}{shown}{'?…' if mark else ''}"
+
+
+def _require_plain(text: str) -> None:
+    if len(text) > LONGEST:
+        raise UrlError(f"is longer than {LONGEST:,} letters")
+    other = _OTHER.search(text)
+    if other is not None:
+        letter = other[0]
+        what = (
+            "a backslash"
+            if letter == "\\"
+            else "a space"
+            if letter == " "
+            else "a control character"
+            if letter < " " or letter == "\x7f"
+            else f"the letter {letter!a}"
+        )
+        raise UrlError(f"has {what} in it", _ENCODE)
+    if _ESCAPE.search(text):
+        raise UrlError("has a % that begins no %XX in it", "Write % itself as %25.")
+
+
+def _host(authority: str) -> tuple[str, int | None]:
+    found = _HOST.fullmatch(authority)
+    if found is None or len(found[1]) > 253:
+        raise UrlError("has no valid host", "A host is a name in ASCII, an IPv4 address, or an IPv6 address in [ ].")
+    host, port = found[1].lower(), found[2]
+    if host.startswith("["):
+        try:
+            host = f"[{ipaddress.IPv6Address(host[1:-1])}]"
+        except ValueError:
+            raise UrlError("has no valid host", "An IPv6 address is eight groups in [ ], without a zone.") from None
+    if port is None:
+        return host, None
+    if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+        raise UrlError("has no valid port", "A port is a number from 1 to 65535.")
+    return host, int(port)
+
+
+def _sent(part: str) -> str:
+    """A part as it is sent: what HTTP libraries would change on the way is changed here."""
+    part = part.replace("[", "%5B").replace("]", "%5D")
+    return re.sub("%[0-9a-fA-F]{2}", lambda m: m[0].upper(), part)
