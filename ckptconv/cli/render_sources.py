@@ -71,13 +71,13 @@ def cache(folder: str, entries: Iterable[Entry], as_json: bool) -> None:
         return
     render.row("cache", folder)
     for entry in entries:
-        checked = f", {entry.published} checked" if entry.hash_checked else ""
+        published = f", published {entry.published}" if entry.published else ""
         there = (
             render.size(entry.size)
             if entry.whole
             else f"{render.size(entry.fetched)} of {render.size(entry.size)}: it broke off"
         )
-        render.row("file", f"{entry.address} ({there}{checked})")
+        render.row("file", f"{entry.address} ({there}{published})")
 
 
 def cleared(folder: str, files: int, count: int, as_json: bool) -> None:

@@ -48,6 +48,13 @@ class Transfer:
     requests: int = 0
 
 
+def _require_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise UnreadableError(f"{path} is a directory", "Give the checkpoint file inside it.")
+    if not stat.S_ISREG(mode):
+        raise UnreadableError(f"{path} is not a regular file", "A checkpoint is read at many places: save it to disk.")
+
+
 class Source:
     """An open regular file. Raises UnreadableError if there is none, or where it ends too early."""
 
@@ -56,23 +63,25 @@ class Source:
 
     transfer: Transfer | None = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, descriptor: int | None = None) -> None:
+        """``descriptor`` is the file's, where it has been opened already."""
         self.path: Path | Place = path
         self.name = path.name
         try:
-            info = path.stat()
-            if stat.S_ISDIR(info.st_mode):
-                raise UnreadableError(f"{path} is a directory", "Give the checkpoint file inside it.")
-            if not stat.S_ISREG(info.st_mode):
-                raise UnreadableError(
-                    f"{path} is not a regular file", "A checkpoint is read at many places: save it to disk."
-                )
-            self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+            if descriptor is None:
+                _require_regular(path, path.stat().st_mode)  # before it is opened: that alone moves some devices
+                descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+            self._fd = descriptor
         except FileNotFoundError:
             raise UnreadableError(f"there is no file {path}", "Check the path.") from None
         except OSError as error:
             raise UnreadableError(f"{path} cannot be opened: {error.strerror}", "Check its permissions.") from None
+        except ValueError:  # of a NUL, or of letters that no name of a file can have
+            raise UnreadableError(f"{path} is not the name of a file", "Check the path.") from None
         opened = os.fstat(self._fd)
+        if not stat.S_ISREG(opened.st_mode):
+            self.close()
+        _require_regular(path, opened.st_mode)
         self.size = opened.st_size
         self._state = (opened.st_size, opened.st_mtime_ns)
         if self.size == 0:

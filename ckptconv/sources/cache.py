@@ -3,36 +3,47 @@
 Each has a folder of its own, named by a digest of its address: the file, and a note of what is known of it. While it
 is fetched, the folder's name ends in `.part`; the last step is one rename. A fetch that broke off goes on where it
 stopped if the file is still the same.
+
+What lies here is input, as a checkpoint is. The cache is used only if nobody else can write to it; links in it are not
+followed, names in notes are plain, and a digest that was checked once is checked again before that is said.
+`safe_folder` opens what this module reads and writes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.formats import is_page
 from ckptconv.formats.source import Source, Transfer
-from ckptconv.sources.interface import Far, Fetching, UnreachableError
+from ckptconv.sources.interface import LONGEST_NAME, Digest, Far, Fetching, UnreachableError
+from ckptconv.sources.safe_folder import SafeFolder, opened
 from ckptconv.sources.spool import room
 
-_NOTE = "ckptconv.json"
+_NOTE = "~note.json"
+"""No file has this name: see `places.Address.name`."""
 _PART = ".part"
-_KEY = 24
+_KEY = re.compile("[0-9a-f]{24}")
+_NAME = re.compile(r"[\w.+=@-]+")
+_UNUSABLE = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS}
+_UNUSABLE |= {errno.ENOTEMPTY}
+_MOST_NOTE = 1 << 16
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the cache: its address without secrets, what its keeper called this state of it, and what was checked.
+    """A file of the cache: its address without secrets, its keeper's word for this state of it, what was published.
 
     ``fetched`` is less than ``size`` where the fetch broke off.
     """
@@ -42,7 +53,6 @@ class Entry:
     size: int
     version: str
     published: str = ""
-    hash_checked: bool = False
     fetched: int = 0
 
     @property
@@ -55,24 +65,25 @@ def usual_folder() -> Path:
     named = os.environ.get("CKPTCONV_CACHE_DIR")
     if named:
         return Path(named)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "ckptconv"
     home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if Path(home).is_absolute() else Path.home() / ".cache") / "ckptconv"
+    if sys.platform != "darwin" and os.path.isabs(home):
+        return Path(home) / "ckptconv"
+    try:
+        return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "ckptconv"
+    except RuntimeError:  # neither HOME nor the list of users says where it is
+        raise EnvironmentMissingError("you have no home folder to keep a cache in", "Name one: --cache-dir.") from None
 
 
 class Cached(Source):
     """A file of the cache. It leaves it if it turns out not to be what it should."""
 
-    def __init__(self, path: Path, entry: Entry) -> None:
-        super().__init__(path)
-        self.transfer = Transfer(
-            entry.address, self.size, entry.version, entry.published, entry.hash_checked, whole=True
-        )
-        self._folder = path.parent
+    def __init__(self, cache: Cache, key: str, descriptor: int, entry: Entry, checked: bool) -> None:
+        super().__init__(cache.folder / key / entry.name, descriptor)
+        self.transfer = Transfer(entry.address, self.size, entry.version, entry.published, checked, whole=True)
+        self._cache, self._key = cache, key
 
     def forget(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._cache.remove(self._key)
 
 
 class Cache:
@@ -83,69 +94,108 @@ class Cache:
 
     def entries(self) -> list[Entry]:
         """What is there, whole files and what of others was fetched, in order of address."""
-        found = (_entry(folder) for folder in (self.folder.iterdir() if self.folder.is_dir() else ()))
+        with self._root() as root:
+            found = [_entry(root, name) for name in _keys(root)] if root else []
         return sorted((entry for entry in found if entry), key=lambda e: (e.address, e.fetched))
 
     def clear(self) -> tuple[int, int]:
-        """Remove everything that is an entry. Returns how many files and bytes there were."""
+        """Remove everything that has an entry's name. Returns how many files and bytes there were."""
         entries = self.entries()
-        for folder in list(self.folder.iterdir()) if entries else ():
-            if _entry(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+        with self._root() as root:
+            if root is not None:
+                for name in _keys(root):
+                    root.remove(name)
         return len(entries), sum(entry.fetched for entry in entries)
 
-    def find(self, url: str, far: Far | None) -> Source | None:
-        """The whole file of an address, if it is here in the state that ``far`` has; in any state if that is None."""
-        folder = self.folder / _key(url)
-        entry = _entry(folder)
-        if entry is None or not entry.whole:
-            return None
-        if far is not None and (far.size not in (None, entry.size) or not far.version or far.version != entry.version):
-            return None
-        if far is not None and far.published and (str(far.published), True) != (entry.published, entry.hash_checked):
-            return None
-        return Cached(folder / entry.name, entry)
+    def remove(self, key: str) -> None:
+        with self._root() as root:
+            if root:
+                root.remove(key)
+
+    def find(self, url: str, far: Far | None, published: Digest | None = None) -> Source | None:
+        """The whole file of an address, if it is here in the state that ``far`` has; in any state if that is None.
+
+        It has the digest that was published, which is computed each time, and leaves the cache if not.
+        """
+        key = _key(url)
+        with self._root() as root:
+            entry = _entry(root, key) if root else None
+            if root is None or entry is None or not entry.whole:
+                return None
+            if far is not None and far.size not in (None, entry.size):
+                return None
+            if far is not None and (not far.version or far.version != entry.version):
+                return None
+            with root.folder(key) as folder:
+                descriptor = folder.open(entry.name, os.O_RDONLY) if folder else None
+            if descriptor is None:
+                return None
+            published = far.published if far is not None else published
+            entry = replace(entry, published=str(published) if published else "")
+            if published is not None and not _digits(descriptor, published).startswith(published.digits):
+                os.close(descriptor)
+                root.remove(key)
+                return None
+            return Cached(self, key, descriptor, entry, published is not None)
 
     def fetch(self, url: str, shown: str, name: str, far: Far, fetching: Fetching) -> Source:
         """Fetch all of a file, or what is missing of it, and check it."""
-        final = self.folder / _key(url)
-        part = final.with_name(final.name + _PART)
+        assert _NAME.fullmatch(name)
+        key = _key(url)
+        part = key + _PART
         while True:
-            with _usable(self.folder), room(f"the cache in {self.folder} (--cache-dir)"):
-                part.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileNotFoundError), open(part / name, "a+b") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                    if not _is_at(file, part / name):
-                        continue  # whoever held it is done, and has moved it
-                    found = self.find(url, far)
-                    if found is not None:
-                        shutil.rmtree(part, ignore_errors=True)
-                        return found
-                    try:
-                        entry = _filled(file, part, shown, name, far, fetching)
-                    except BaseException as error:
-                        refused = isinstance(error, UnreadableError) and not isinstance(error, UnreachableError)
-                        if refused or not (far.ranged and far.version):  # else it goes on next time
-                            shutil.rmtree(part, ignore_errors=True)
-                        raise
-                    shutil.rmtree(final, ignore_errors=True)
-                    os.rename(part, final)
-                    source = Cached(final / name, entry)
-                    assert source.transfer is not None
-                    source.transfer.fetched, source.transfer.requests = far.received, far.requests
-                    return source
+            with (
+                contextlib.suppress(FileNotFoundError),  # another process has moved or removed the folder
+                room(f"the cache in {self.folder} (--cache-dir)"),
+                self._root(create=True) as root,
+                _there(root).folder(part, create=True) as folder,
+                _there(folder).file(name) as file,
+            ):
+                assert root is not None
+                assert folder is not None
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not (root.holds(part, folder) and folder.holds(name, file)):
+                    continue  # whoever held it is done, and has moved it
+                found = self.find(url, far)
+                if found is not None:
+                    root.remove(part)
+                    return found
+                try:
+                    entry = _filled(file, folder, shown, name, far, fetching)
+                except BaseException as error:
+                    refused = isinstance(error, UnreadableError) and not isinstance(error, UnreachableError)
+                    if refused or not (far.ranged and far.version):  # else it goes on next time
+                        root.remove(part)
+                    raise
+                root.rename(part, key)
+                source = Cached(self, key, os.dup(file.fileno()), entry, far.published is not None)
+                assert source.transfer is not None
+                source.transfer.fetched, source.transfer.requests = far.received, far.requests
+                return source
+
+    @contextlib.contextmanager
+    def _root(self, create: bool = False) -> Iterator[SafeFolder | None]:
+        """The cache's folder; None if there is none and it is not to be made."""
+        with _usable(self.folder), opened(self.folder, create) as root:
+            yield root
 
 
-def _filled(file: BinaryIO, part: Path, shown: str, name: str, far: Far, fetching: Fetching) -> Entry:
+def _there(folder: SafeFolder | None) -> SafeFolder:
+    assert folder is not None
+    return folder
+
+
+def _filled(file: BinaryIO, folder: SafeFolder, shown: str, name: str, far: Far, fetching: Fetching) -> Entry:
     """Bring the file to its full length, check it, and put it and its note on the disk."""
     published = str(far.published) if far.published else ""
-    before = _entry(part)
+    before = _noted(folder)
     done = os.fstat(file.fileno()).st_size
-    same = before is not None and (before.version, before.size) == (far.version, far.size)
+    same = before is not None and (before.version, before.size, before.name) == (far.version, far.size, name)
     if not (same and far.ranged and far.version and done <= (far.size or 0)):
         done = 0
         file.truncate(0)
-    _note(part, Entry(shown, name, far.size or 0, far.version, published))
+    file.seek(0, os.SEEK_END)
+    _note(folder, Entry(shown, name, far.size or 0, far.version, published))
     for run in far.read(done, far.size):
         if not done and is_page(run[:512]):
             raise UnreadableError(
@@ -161,62 +211,80 @@ def _filled(file: BinaryIO, part: Path, shown: str, name: str, far: Far, fetchin
         raise UnreadableError(f"{shown} is empty", "Nothing was uploaded there, or it is not the file.")
     far.require_unchanged()
     if far.published is not None:
-        file.seek(0)
-        digest = hashlib.new(far.published.algorithm, usedforsecurity=False)
-        while run := file.read(1 << 20):
-            digest.update(run)
-        if not digest.hexdigest().startswith(far.published.digits):
+        digits = _digits(file.fileno(), far.published)
+        if not digits.startswith(far.published.digits):
             raise UnreadableError(
                 f"{shown} is not the file its authors published: its {far.published.algorithm} is "
-                f"{digest.hexdigest()}, theirs {far.published.digits}",
+                f"{digits}, theirs {far.published.digits}",
                 "Nothing of it was kept. Do not use it; ask them.",
             )
-    entry = Entry(shown, name, done, far.version, published, far.published is not None, done)
-    _note(part, entry)
+    entry = Entry(shown, name, done, far.version, published, done)
+    _note(folder, entry)
     return entry
 
 
-def _note(folder: Path, entry: Entry) -> None:
+def _digits(descriptor: int, published: Digest) -> str:
+    digest = hashlib.new(published.algorithm, usedforsecurity=False)
+    at = 0
+    while run := os.pread(descriptor, 1 << 20, at):
+        digest.update(run)
+        at += len(run)
+    return digest.hexdigest()
+
+
+def _note(folder: SafeFolder, entry: Entry) -> None:
     """Write the note, complete or not at all."""
-    draft = folder / f"{_NOTE}.draft"
-    with open(draft, "w", encoding="utf-8") as file:
-        json.dump(asdict(entry), file)
+    draft = f"{_NOTE}.draft"
+    folder.remove(draft)
+    with folder.file(draft) as file:
+        file.write(json.dumps(asdict(entry)).encode())
         file.flush()
         os.fsync(file.fileno())
-    os.replace(draft, folder / _NOTE)
+    folder.rename(draft, _NOTE)
 
 
-def _entry(folder: Path) -> Entry | None:
+def _keys(root: SafeFolder) -> list[str]:
+    return [name for name in root.names() if _KEY.fullmatch(name.removesuffix(_PART))]
+
+
+def _entry(root: SafeFolder, name: str) -> Entry | None:
     """What a folder's note says, with how much is there; None for a folder that is no entry."""
-    key = folder.name.removesuffix(_PART)
-    if len(key) != _KEY or set(key) - set("0123456789abcdef"):
-        return None
-    try:
-        entry = Entry(**json.loads((folder / _NOTE).read_text(encoding="utf-8")))
-        there = (folder / entry.name).stat().st_size
-    except (OSError, ValueError, TypeError):
-        return None
-    if not folder.name.endswith(_PART) and there != entry.fetched:
+    with root.folder(name) as folder:
+        entry = _noted(folder) if folder else None
+        there = folder.size(entry.name) if folder and entry else None
+    if entry is None or there is None or (not name.endswith(_PART) and there != entry.fetched):
         return None  # somebody has changed it
-    return Entry(**{**asdict(entry), "fetched": there})
+    return replace(entry, fetched=there)
+
+
+def _noted(folder: SafeFolder) -> Entry | None:
+    """A folder's note, if it is one that this module could have written."""
+    said = folder.read(_NOTE, _MOST_NOTE)
+    try:
+        note = json.loads(said or b"")
+    except (ValueError, RecursionError):
+        return None
+    kinds = {field.name: int if field.name in ("size", "fetched") else str for field in fields(Entry)}
+    if not isinstance(note, dict) or note.keys() != kinds.keys():
+        return None
+    if any(type(note[name]) is not kind for name, kind in kinds.items()):
+        return None
+    entry = Entry(**note)
+    plain = _NAME.fullmatch(entry.name) and entry.name.strip(".") and len(entry.name.encode()) <= LONGEST_NAME
+    return entry if plain and 0 <= entry.fetched <= entry.size else None
 
 
 def _key(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:_KEY]
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+    return hashlib.sha256(url.encode()).hexdigest()[:24]
 
 
 @contextlib.contextmanager
 def _usable(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
+        if error.errno not in _UNUSABLE:
+            raise
         raise EnvironmentMissingError(
             f"the cache in {folder} cannot be used: {error.strerror}", "Name another folder: --cache-dir."
         ) from None

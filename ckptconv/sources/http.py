@@ -334,7 +334,7 @@ def _wait(said: str | None) -> float | None:
     """Seconds, from a header that holds them or a date."""
     if said is None:
         return None
-    if re.fullmatch("[0-9]{1,9}", said.strip()):
+    if re.fullmatch("[0-9]{1,18}", said.strip()):
         return float(said)
     try:
         return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())

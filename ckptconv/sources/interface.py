@@ -13,6 +13,8 @@ from ckptconv.errors import UnreadableError
 RUN = 1 << 16
 HEAD = 1 << 16
 """Bytes that come with the first answer: enough to tell what a file is."""
+LONGEST_NAME = 200
+"""Bytes of a name in the cache; file systems take 255."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from urllib.parse import quote, unquote
 
 from ckptconv.errors import UsageError
 from ckptconv.formats.source import Source
-from ckptconv.sources.interface import Digest, Far, Fetching, UnreachableError
+from ckptconv.sources.interface import LONGEST_NAME, Digest, Far, Fetching, UnreachableError
 from ckptconv.sources.urls import Url, UrlError, parse, redacted
 
 SCHEMES = ("https", "http", "hf", "s3", "gs")
 _NAMED_BY_HASH = ("download.openmmlab.com", "download.pytorch.org")
 """Hosts whose files end in the first digits of their SHA-256, as `torch.hub` and OpenMMLab's publisher name them."""
 _STORES = ("hf", "s3", "gs")
-_LONGEST_NAME = 200  # bytes; file systems take 255
 _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
@@ -72,7 +71,7 @@ class Address:
         if self.parsed.scheme == "hf":
             path = path.partition("@")[0]
         name = re.sub(r"[^\w.+=@-]", "_", unquote(path.rpartition("/")[2]))
-        name = name.encode()[-_LONGEST_NAME:].decode(errors="ignore")
+        name = name.encode()[-LONGEST_NAME:].decode(errors="ignore")
         return name if name.strip(".") else "file"
 
     @property
@@ -96,7 +95,7 @@ class Address:
         try:
             far = self._far()
         except UnreachableError:
-            kept = cache.find(self.url, None)
+            kept = cache.find(self.url, None, self.digest)
             if kept is None:
                 raise
             return kept

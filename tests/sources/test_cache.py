@@ -45,7 +45,7 @@ def test_a_whole_file_is_kept_and_not_fetched_again(tmp_path, naps):
         content, transfer = fetched(server, tmp_path)
         assert content == CONTENT
         assert (transfer.whole, transfer.fetched >= len(CONTENT), transfer.version) == (True, True, 'ETag "v1"')
-        assert left(tmp_path) == ["ckptconv.json", "f.pth"]
+        assert left(tmp_path) == ["f.pth", "~note.json"]
         before = server.sent
         for whole in (True, False):  # who asks for parts gets them from the file that is here
             content, transfer = fetched(server, tmp_path, whole=whole)
@@ -221,7 +221,7 @@ def test_a_folder_that_somebody_changed_is_not_believed(tmp_path, naps):
             opened.write(b"more")
         assert fetched(server, tmp_path)[0] == CONTENT
         (tmp_path / "a file of somebody's").write_text("kept")
-        (note,) = tmp_path.rglob("ckptconv.json")
+        (note,) = tmp_path.rglob("~note.json")
         note.write_text("{")
         assert fetched(server, tmp_path)[0] == CONTENT
         Cache(tmp_path).clear()
@@ -238,7 +238,7 @@ def test_two_at_once_fetch_it_once(tmp_path, naps):
             thread.join()
         assert found == [CONTENT] * 3
         assert server.sent < len(CONTENT) * 1.2
-    assert left(tmp_path) == ["ckptconv.json", "f.pth"]
+    assert left(tmp_path) == ["f.pth", "~note.json"]
 
 
 def test_a_folder_that_cannot_be_one(tmp_path, naps):
@@ -262,6 +262,201 @@ def test_the_usual_folder(monkeypatch, tmp_path):
     assert usual_folder() == Path("/home/me/.cache/ckptconv")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert usual_folder() == Path("/home/me/Library/Caches/ckptconv")
+
+
+# -- the cache is input ----------------------------------------------------------------------------------------------
+
+PLANTED = {"address": "x", "name": "f.pth", "size": 20, "version": 'ETag "v1"', "published": "", "fetched": 20}
+MINE = b"the user's own file\n"
+
+
+def planted(cache: Path, url: str, note: object = None, part: bool = False) -> Path:
+    """The folder of an address, with a note in it."""
+    folder = cache / (hashlib.sha256(url.encode()).hexdigest()[:24] + (".part" if part else ""))
+    folder.mkdir(parents=True)
+    if note is not None:
+        (folder / "~note.json").write_bytes(note if isinstance(note, bytes) else json.dumps(note).encode())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../home/thesis.txt",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "~note.json",
+        "a\nb",
+        "a\0b",
+        "x" * 5000,
+        "..\\f.pth",
+    ],
+)
+def test_a_note_names_a_file_of_its_folder_or_nothing(name, tmp_path, naps):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_bytes(MINE)
+    cache, url = tmp_path / "cache", "http://127.0.0.1:1/any.pth"
+    folder = planted(cache, url, {**PLANTED, "name": name})
+    with pytest.raises(UnreadableError, match="cannot be fetched"):
+        Address(url, Fetching(True, cache)).open()
+    assert Cache(cache).entries() == []
+    Cache(cache).clear()
+    assert not folder.exists()
+    assert (tmp_path / "home" / "thesis.txt").read_bytes() == MINE
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *(b"", b"{", b"[]", b"null", b"[" * 50_000, b"\xff", b'{"size": ' + b"9" * 5000 + b"}"),
+        *({**PLANTED, "size": value} for value in (-1, 1.5, True, "20", None, [])),
+        *({**PLANTED, key: value} for key in ("address", "name", "version", "published") for value in (1, None, [])),
+        *({**PLANTED, "fetched": value} for value in (-1, 21, False)),
+        {**PLANTED, "hash_checked": True},
+        {key: value for key, value in PLANTED.items() if key != "version"},
+        {**PLANTED, "address": "x" * (1 << 17)},
+    ],
+)
+def test_a_note_that_nobody_wrote(note, tmp_path, naps):
+    url = "http://127.0.0.1:1/f.pth"
+    (planted(tmp_path, url, note) / "f.pth").write_bytes(MINE)
+    assert Cache(tmp_path).entries() == []
+    with pytest.raises(UnreadableError, match="cannot be fetched"):
+        Address(url, Fetching(True, tmp_path)).open()
+
+
+def test_a_digest_in_a_note_is_not_believed(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        url = f"{server.url}/f.pth"
+        note = {**PLANTED, "size": len(MINE), "fetched": len(MINE), "published": f"md5 {MD5}"}
+        (planted(tmp_path, url, note) / "f.pth").write_bytes(MINE)
+        assert fetched(server, tmp_path, published=Digest("md5", MD5))[0] == CONTENT
+
+
+def test_without_a_network_the_digest_is_checked_all_the_same(tmp_path, naps):
+    url = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
+    note = {**PLANTED, "name": "resnet50-11ad3fa6.pth", "published": "sha256 11ad3fa6"}
+    (planted(tmp_path, url, note) / "resnet50-11ad3fa6.pth").write_bytes(MINE)
+    assert Cache(tmp_path).find(url, None, Digest("sha256", "11ad3fa6")) is None
+
+
+@pytest.mark.parametrize("part", [True, False], ids=["part", "whole"])
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo", "folder", "dangling"])
+def test_what_is_planted_is_neither_written_to_nor_read(kind, part, tmp_path, naps):
+    """Whatever stands where the file, its note and the note's draft will stand."""
+    if part:
+        (tmp_path / "mine").write_bytes(MINE)
+    with serving(files={"/f.pth": CONTENT}, ranged=False) as server:
+        if not part:
+            (tmp_path / "mine").write_bytes(CONTENT)
+        mine = (tmp_path / "mine").read_bytes()
+        folder = planted(tmp_path / "cache", f"{server.url}/f.pth", part=part)
+        for name in ("f.pth", "~note.json", "~note.json.draft"):
+            target = folder / name
+            if kind == "symlink":
+                target.symlink_to(tmp_path / "mine")
+            elif kind == "hard link":
+                target.hardlink_to(tmp_path / "mine")
+            elif kind == "fifo":
+                os.mkfifo(target)
+            elif kind == "folder":
+                (target / "in" / "it").mkdir(parents=True)
+            else:
+                target.symlink_to(tmp_path / "made")
+        assert Cache(tmp_path / "cache").entries() == []
+        assert fetched(server, tmp_path / "cache")[0] == CONTENT
+        assert server.requests
+    assert (tmp_path / "mine").read_bytes() == mine
+    assert not (tmp_path / "made").exists()
+    assert left(tmp_path / "cache") == ["f.pth", "~note.json"]
+
+
+@pytest.mark.parametrize("part", [True, False], ids=["part", "whole"])
+def test_a_folder_that_is_a_link(part, tmp_path, naps):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "f.pth").write_bytes(MINE)
+    with serving(files={"/f.pth": CONTENT}) as server:
+        folder = planted(tmp_path / "cache", f"{server.url}/f.pth", part=part)
+        folder.rmdir()
+        folder.symlink_to(tmp_path / "home")
+        assert fetched(server, tmp_path / "cache")[0] == CONTENT
+        folder.unlink() if folder.is_symlink() else None
+    Cache(tmp_path / "cache").clear()
+    assert (tmp_path / "home" / "f.pth").read_bytes() == MINE
+
+
+def test_clear_follows_no_link(tmp_path):
+    (tmp_path / "home" / "in").mkdir(parents=True)
+    (tmp_path / "home" / "f.pth").write_bytes(MINE)
+    folder = planted(tmp_path / "cache", "https://h/f.pth", PLANTED)
+    (folder / "f.pth").write_bytes(MINE)
+    (folder / "link").symlink_to(tmp_path / "home")
+    (tmp_path / "cache" / ("0" * 24)).symlink_to(tmp_path / "home")
+    assert Cache(tmp_path / "cache").clear() == (1, len(MINE))
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert (tmp_path / "home" / "f.pth").read_bytes() == MINE
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o777, 0o1777, 0o722])
+def test_a_cache_that_others_can_write_to_is_refused_with_the_command_that_helps(mode, tmp_path):
+    cache = tmp_path / "a cache"
+    cache.mkdir()
+    cache.chmod(mode)
+    for words in (["list"], ["clear"]):
+        done = run("cache", *words, "--cache-dir", cache)
+        assert done.returncode == 4
+        assert done.stderr.splitlines() == [
+            f"error: the folder {cache} can be written to by others, who could change what lies in it",
+            f"hint: Take that away from them: chmod go-w '{cache}'",
+        ]
+    subprocess.run(["sh", "-c", done.stderr.partition("them: ")[2]], check=True)
+    assert run("cache", "list", "--cache-dir", cache).returncode == 0
+
+
+def test_a_cache_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(EnvironmentMissingError) as caught:
+        Cache(tmp_path).entries()
+    assert caught.value.message == (f"the folder {tmp_path} belongs to another user, who could change what lies in it")
+    assert caught.value.hint == "Name a folder of your own: --cache-dir."
+
+
+def test_an_entry_that_others_can_write_to_is_none(tmp_path, naps):
+    with serving(files={"/f.pth": CONTENT}) as server:
+        fetched(server, tmp_path)
+        (folder,) = tmp_path.iterdir()
+        folder.chmod(0o777)
+        assert Cache(tmp_path).entries() == []
+        server.sent = 0
+        assert fetched(server, tmp_path)[0] == CONTENT
+        assert server.sent > len(CONTENT)
+
+
+@pytest.mark.parametrize("name", ["ckptconv.json", "~note.json", "~note.json.draft", "..", "a%00b", "%2E%2E%2Ff"])
+def test_a_file_of_any_name_is_kept(name, tmp_path, naps):
+    with serving(files={f"/{name}": CONTENT}) as server:
+        for requests in (2, 0):
+            content, transfer = fetched(server, tmp_path, f"/{name}")
+            assert content == CONTENT
+            assert bool(transfer.requests) is bool(requests)
+
+
+def test_a_list_does_not_wait_for_a_pipe(tmp_path):
+    folder = planted(tmp_path, "https://h/f.pth")
+    os.mkfifo(folder / "~note.json")
+    done = run("cache", "list", "--cache-dir", tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"cache     {tmp_path}\n")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_a_name_that_no_folder_can_have(name, tmp_path):
+    with pytest.raises(EnvironmentMissingError, match="cannot be used"):
+        Cache(tmp_path / name).entries()
+    with pytest.raises(EnvironmentMissingError, match="cannot be used"), serving(files={"/f.pth": CONTENT}) as server:
+        fetched(server, tmp_path / name)
 
 
 # -- killed ----------------------------------------------------------------------------------------------------------
@@ -295,7 +490,7 @@ def test_a_kill_at_any_moment_poisons_nothing(checkpoint, tmp_path):
         assert done.returncode == 0
         assert server.sent < size - entry.fetched + 200_000  # it went on where it was
     assert left(out) == ["r18.pth"]
-    assert left(cache) == ["ckptconv.json", "f.ckpt"]
+    assert left(cache) == ["f.ckpt", "~note.json"]
     (kept,) = cache.rglob("f.ckpt")
     assert kept.read_bytes() == checkpoint.read_bytes()
     assert len(torch.load(out / "r18.pth", weights_only=True)["state_dict"]) == 120
@@ -330,10 +525,10 @@ def test_cache_list_and_clear(tmp_path, naps):
     listed = run("cache", "list", "--cache-dir", tmp_path)
     assert listed.stdout.splitlines() == [
         f"cache     {tmp_path}",
-        f"file      {server.url}/f.pth?… (2.9 MiB, md5 {MD5[:8]} checked)",
+        f"file      {server.url}/f.pth?… (2.9 MiB, published md5 {MD5[:8]})",
     ]
     data = json.loads(run("cache", "list", "--cache-dir", tmp_path, "--json").stdout)
-    assert (data["command"], data["files"][0]["hash_checked"]) == ("cache list", True)
+    assert (data["command"], data["files"][0]["published"]) == ("cache list", f"md5 {MD5[:8]}")
     cleared = run("cache", "clear", "--cache-dir", tmp_path)
     assert cleared.stdout.splitlines() == [f"cache     {tmp_path}", "removed   1 file, 2.9 MiB"]
     assert left(tmp_path) == []
