@@ -35,6 +35,11 @@ def printable_lines(text: str) -> str:
 _LONGEST = 900  # letters of a sentence that quotes a file
 
 
+def shortened(text: str) -> str:
+    """The text, or its beginning and its end."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+
+
 class CkptconvError(Exception):
     """Base class. ``message`` is one sentence about the input, ``hint`` what to do about it; both are printable.
 
@@ -109,10 +114,7 @@ class UnreadableError(CkptconvError):
     exit_code = 3
 
     def __init__(self, message: str, hint: str = "") -> None:
-        shown = printable(message)
-        if len(shown) > _LONGEST:
-            shown = f"{shown[: _LONGEST // 2]} … {shown[-_LONGEST // 2 :]}"
-        super().__init__(shown, hint)
+        super().__init__(shortened(printable(message)), hint)
 
 
 class EnvironmentMissingError(CkptconvError):

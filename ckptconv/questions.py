@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from ckptconv.errors import UsageError
+from ckptconv.errors import UsageError, printable
 from ckptconv.folding import fold, place
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.source import Transfer
@@ -206,7 +206,7 @@ def explain(
     near = get_close_matches(key, [*where.tensors, *where.others], 3)
     error = UsageError(
         f"{place(match.plan.section)} holds no {key}",
-        f"Did you mean {' or '.join(near)}?" if near else "See the names: ckptconv inspect SRC",
+        f"Did you mean {' or '.join(map(printable, near))}?" if near else "See the names: ckptconv inspect SRC",
     )
     with typed(found):
         raise error

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv import ops
-from ckptconv.errors import UsageError
+from ckptconv.errors import UsageError, shortened
 from ckptconv.methods.interface import Layout, Method, Pixels
 from ckptconv.rules import Rule, drop, fuse, keep
+from ckptconv.small_file import read_small
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,21 +33,31 @@ else:
 
 _TOP = {"name": str, "title": str, "paper": str, "repository": str, "sections": list, "rules": list, "pixels": dict}
 _OPS: Mapping[str, Callable[..., ops.Op]] = {"concat": ops.concat, "permute": ops.permute, "reshape": ops.reshape}
-_CALL = re.compile(r"([a-z]+)\(\s*(-?\d+(?:\s*,\s*-?\d+)*)\s*\)")
+_CALL = re.compile(r"([a-z]+)\(([-0-9, ]{1,200})\)")
+_NUMBER = re.compile(r" *(-?[0-9]{1,9}) *")
+_MOST = 1 << 20  # bytes of a rule file
 
 
 def load(path: Path) -> Method:
     """The method a rule file describes. Raises UsageError that names the file and the entry at fault."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_small(path, _MOST).decode())
     except OSError as error:
         raise UsageError(f"the rule file {path} cannot be read: {error.strerror}", "Give a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the rule file {path} is not TOML: {error}", "See `ckptconv methods --help`.") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"the rule file {path} is not TOML: it is not in UTF-8", "Save it as UTF-8.") from None
+    except (ValueError, OverflowError) as error:  # also of numbers that are too long for Python
+        raise UsageError(
+            f"the rule file {path} is not TOML: {shortened(str(error))}", "See `ckptconv methods --help`."
+        ) from None
+    except RecursionError:
+        raise UsageError(f"the rule file {path} nests too deeply", "See `ckptconv methods --help`.") from None
     try:
         return _method(table)
     except UsageError as error:
-        raise UsageError(f"in the rule file {path}: {error.message}", error.hint) from error
+        raise UsageError(f"in the rule file {path}: {shortened(error.message)}", error.hint) from None
+    except RecursionError:
+        raise UsageError(f"the rule file {path} nests too deeply", "See `ckptconv methods --help`.") from None
 
 
 def _method(table: Mapping[str, Any]) -> Method:
@@ -106,6 +117,9 @@ def _rule(entry: Any) -> Rule:
 
 def _op(text: str) -> ops.Op:
     call = _CALL.fullmatch(text.strip())
-    if call is None or call[1] not in _OPS or (call[1] == "concat" and "," in call[2]):
-        raise UsageError(f"there is no op '{text}'", "Ops: concat(axis), permute(axis, …), reshape(length, …).")
-    return _OPS[call[1]](*(int(n) for n in call[2].split(",")))
+    numbers = [_NUMBER.fullmatch(n) for n in call[2].split(",")] if call else []
+    if call is None or call[1] not in _OPS or not all(numbers) or (call[1] == "concat" and len(numbers) > 1):
+        raise UsageError(
+            f"there is no op '{shortened(text)}'", "Ops: concat(axis), permute(axis, …), reshape(length, …)."
+        )
+    return _OPS[call[1]](*(int(n[1]) for n in numbers if n))

@@ -2,53 +2,125 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
+import os
+import select
 import signal
 import sys
-import warnings
-from typing import TextIO
+import traceback
+from pathlib import Path
 
-from ckptconv.errors import CkptconvError, EnvironmentMissingError, PluginWarning
+from ckptconv.errors import CkptconvError, EnvironmentMissingError, UsageError, shortened
 
-_show = warnings.showwarning
+BUG, INTERRUPTED, NOBODY_READS = 70, 130, 141
+"""Exit codes beside those of `ckptconv.errors`: EX_SOFTWARE of sysexits.h, and what a shell says of the signals."""
 
 
 def main() -> None:
     """Entry point of the command `ckptconv`. Exit codes: see `ckptconv.errors`."""
     gc.disable()  # a command makes many small objects and then ends: collecting them costs a tenth of its time
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that an unfinished file is removed
-    from ckptconv.cli.app import app
-
-    warnings.showwarning = _warn
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a letter that the terminal's encoding lacks
     try:
-        app()
-    except CkptconvError as error:
-        _fail(error)
+        try:
+            code = _run()
+        except CkptconvError as error:
+            code = _fail(error)
+        except SystemExit as end:  # which typer and rich make of a broken pipe
+            if end.code != 1 or not _is_broken():
+                raise
+            code = NOBODY_READS
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        _leave_output()
+        code = NOBODY_READS
+    except OSError as error:  # all of an input's errors have been said: this is the output's
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        _leave_output()
+        code = _fail(EnvironmentMissingError(f"the output cannot be written: {error.strerror}", "Free some space."))
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command. Raises CkptconvError, KeyboardInterrupt, or OSError of the output."""
+    try:
+        from ckptconv.cli.app import app
+
+        return app(standalone_mode=False) or 0
+    except (CkptconvError, KeyboardInterrupt, BrokenPipeError):
+        raise
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if not package or package == "ckptconv":
+            return _bug(error)
+        raise EnvironmentMissingError(
+            f"this needs the package {package}, which is missing or broken", "See what is: ckptconv doctor"
+        ) from None
     except MemoryError:
-        _fail(EnvironmentMissingError("this needs more memory than there is", "Close other programs."))
+        raise EnvironmentMissingError("this needs more memory than there is", "Close other programs.") from None
+    except Exception as error:
+        if hasattr(error, "format_message"):  # of the library that parses the command line
+            return _misused(error)
+        if type(error).__name__ == "Abort":
+            raise KeyboardInterrupt from None
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        return _bug(error)
 
 
-def _warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning of this program as its errors are printed, and leave others as they are."""
+def _misused(error: Exception) -> int:
+    """What is wrong with the words of the command line. They are echoed, and may be anything."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+        return 2
+    message = " ".join(error.format_message().split("\n"))  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    command = getattr(context, "command_path", None) or "ckptconv"
+    command = command.replace("python -m ckptconv", "ckptconv")
+    return _fail(UsageError(shortened(message[:1].lower() + message[1:].rstrip(".")), f"See {command} --help."))
+
+
+def _bug(error: Exception) -> int:
+    """Say that something was not foreseen: its kind and place, but not its words, which may hold a secret."""
+    if os.environ.get("CKPTCONV_DEBUG"):
+        traceback.print_exception(error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "ckptconv" in Path(frame.filename).parts]
+    where = own[-1] if own else where
+    found = CkptconvError(
+        f"ckptconv did not foresee this: {type(error).__name__} in {Path(where.filename).name}, line {where.lineno}",
+        "This is a bug. Please report it to the project's issue tracker, with the command and what it prints with "
+        "CKPTCONV_DEBUG=1 before it.",
+    )
+    return _fail(found, BUG)
+
+
+def _fail(error: CkptconvError, code: int | None = None) -> int:
     from ckptconv.cli import render
 
-    if issubclass(category, PluginWarning):
-        text, _, hint = str(message).partition("\n")
-        render.note(f"warning: {text}")
-        render.note(f"hint: {hint}")
-    else:
-        _show(message, category, filename, lineno, file, line)
+    code = error.exit_code if code is None else code
+    render.error(error, code, as_json="--json" in sys.argv)
+    return code
 
 
-def _fail(error: CkptconvError) -> None:
-    from ckptconv.cli import render
+def _is_broken() -> bool:
+    """Whether the output is a pipe that nobody reads any more."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        poll = select.poll()
+        poll.register(1, 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
 
-    render.error(error, as_json="--json" in sys.argv)
-    sys.exit(error.exit_code)
+
+def _leave_output() -> None:
+    """Point the output elsewhere, so that Python's own flush at the end finds nothing to complain about."""
+    if sys.stdout is not None:
+        with open(os.devnull, "w") as nothing:  # noqa: PTH123 (a name, not a path)
+            os.dup2(nothing.fileno(), sys.stdout.fileno())

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TextIO
 
 import typer
@@ -38,7 +38,7 @@ def _color(stream: TextIO | None) -> bool:
 
 
 def row(label: str, text: str, width: int = 9) -> None:
-    head = f"{label:<{width}}"
+    head = f"{printable(label):<{width}}"
     typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {printable(text)}")
 
 
@@ -70,9 +70,9 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def error(problem: CkptconvError, as_json: bool) -> None:
+def error(problem: CkptconvError, code: int, as_json: bool) -> None:
     if as_json:
-        body = {"message": problem.message, "hint": problem.hint, "exit_code": problem.exit_code}
+        body = {"message": problem.message, "hint": problem.hint, "exit_code": code}
         typer.echo(json.dumps({"schema": SCHEMA, "error": body}, indent=2))
         return
     red = _color(sys.stderr)
@@ -119,8 +119,11 @@ def progress(label: str = "", many: int = _MANY_BYTES) -> Iterator[Progress | No
         bar.stop()
 
 
-def table(filled: Table) -> None:
-    """A table as wide as the terminal, or 120 columns where there is none."""
+def table(empty: Table, rows: Iterable[Iterable[str]]) -> None:
+    """A table as wide as the terminal, or 120 columns where there is none. Cells are text: no markup, no escapes."""
     from rich.console import Console
 
-    Console(highlight=False, width=None if is_terminal(sys.stdout) else 120).print(filled)
+    for cells in rows:
+        empty.add_row(*map(printable, cells))
+    width = None if is_terminal(sys.stdout) else 120
+    Console(highlight=False, markup=False, emoji=False, width=width).print(empty)

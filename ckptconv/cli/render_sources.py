@@ -59,10 +59,11 @@ def releases(known: Iterable[tuple[Method, Release]], as_json: bool) -> None:
 
     name = Column("release", no_wrap=True, overflow="ignore")  # whole, for it is what is typed
     filled = Table(name, "method", "backbone", "published", box=None, pad_edge=False, header_style="bold")
-    for method, release in known:
-        digest = f"sha256 {release.sha256}" if release.sha256 else f"md5 {release.md5}" if release.md5 else ""
-        filled.add_row(release.name, method.name, release.backbone, digest)
-    render.table(filled)
+    render.table(filled, ((r.name, method.name, r.backbone, _published(r)) for method, r in known))
+
+
+def _published(release: Release) -> str:
+    return f"sha256 {release.sha256}" if release.sha256 else f"md5 {release.md5}" if release.md5 else ""
 
 
 def cache(folder: str, entries: Iterable[Entry], as_json: bool) -> None:

@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ckptconv.cli import render
+from ckptconv.errors import printable
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.conduct import Watch
@@ -32,12 +33,10 @@ def recipes(known: Iterable[Recipe], as_json: bool) -> None:
 
     name = Column("recipe", no_wrap=True)
     table = Table(name, "box/mask", "published by", box=None, pad_edge=False, header_style="bold")
-    for recipe in known:
-        elsewhere = "" if recipe.digest else "*"
-        table.add_row(
-            f"{recipe.name}{elsewhere}", f"{recipe.box:.1f}/{recipe.mask:.1f}", recipe.source.partition(",")[0]
-        )
-    render.table(table)
+    rows = (
+        (f"{r.name}{'' if r.digest else '*'}", f"{r.box:.1f}/{r.mask:.1f}", r.source.partition(",")[0]) for r in known
+    )
+    render.table(table, rows)
     render.text("* trained by another framework: no run of MMDetection is compared with it\n")
 
 
@@ -99,7 +98,7 @@ def progress() -> Iterator[tuple[Watch, Callable[[str], None]]]:
             live.update(shown.lines(console.width))
 
         def stage(text: str) -> None:
-            live.console.print(text, highlight=False)
+            live.console.print(printable(text), highlight=False, markup=False, emoji=False)
 
         yield watch, stage
 
@@ -147,10 +146,10 @@ class _Shown:
         where = f"epoch {step.get('epoch', 1)}/{self._epochs}  {done}/{self._iterations}" if self._iterations else ""
         head = f"{self._run}  {where}  {self._left(self._iterations - done)}"
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(Text(head, no_wrap=True, overflow="ellipsis"))
+        grid.add_row(Text(printable(head), no_wrap=True, overflow="ellipsis"))
         if self._iterations:
             grid.add_row(ProgressBar(total=self._iterations, completed=done, width=min(width - 2, 60)))
-        grid.add_row(Text(self._evaluating or _told(step), no_wrap=True, overflow="ellipsis"))
+        grid.add_row(Text(printable(self._evaluating or _told(step)), no_wrap=True, overflow="ellipsis"))
         if self._ap:
             grid.add_row(Text(f"AP so far: {self._ap}", no_wrap=True, overflow="ellipsis"))
         return grid

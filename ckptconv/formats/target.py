@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import secrets
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,18 +18,38 @@ from typing import BinaryIO
 from ckptconv.errors import EnvironmentMissingError, UsageError
 
 
+_DRAFT = re.compile(r"\.ckptconv-[0-9a-f]{12}\.partial")
+_MINE = "/proc/self/fd"
+_TIME_TO_LOCK = 2.0  # seconds
+
+
 class Draft:
-    """The unfinished file, beside its place: ``file`` to write to, ``path`` to read back, `commit` to publish."""
+    """The unfinished file: ``file`` to write to, ``path`` to read back, `commit` to publish.
+
+    Where the system can, it has no name until it is complete, so that nothing of it is left whatever happens
+    (`open(2)`, O_TMPFILE). Elsewhere it stands beside its place under a name of its own, and is locked: one that is
+    not is of a process that was killed, and is removed by the next.
+    """
 
     def __init__(self, target: Path, force: bool) -> None:
         self.target = target
         self._force = force
-        self.path = target.with_name(f".ckptconv-{secrets.token_hex(6)}.partial")
+        self._named = target.with_name(f".ckptconv-{secrets.token_hex(6)}.partial")
+        self.path = self._named
         self.file: BinaryIO
-        self._committed = False
+        self._committed = self._has_name = False
 
     def open(self) -> None:
-        self.file = open(self.path, "x+b", buffering=1 << 18)  # noqa: SIM115 (closed by `close`)
+        _remove_stale(self.target.parent)
+        descriptor = _nameless(self.target.parent)
+        if descriptor is not None:
+            self.path = Path(_MINE, str(descriptor))
+        else:
+            descriptor = os.open(self._named, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._has_name = True
+        self.file = open(descriptor, "w+b", buffering=1 << 18)  # noqa: SIM115 (closed by `close`)
+        with contextlib.suppress(OSError):  # not every file system has locks, and there nothing is removed
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     @contextlib.contextmanager
     def syncing(self) -> Iterator[None]:
@@ -52,8 +76,10 @@ class Draft:
         """Put the file in its place. Raises UsageError if something has appeared there meanwhile."""
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(self.path, 0o666 & ~umask)
-        if self._force:
+        os.fchmod(self.file.fileno(), 0o666 & ~umask)
+        if not self._has_name:
+            self._publish_nameless()
+        elif self._force:
             os.replace(self.path, self.target)
         else:
             try:
@@ -74,11 +100,62 @@ class Draft:
             finally:
                 os.close(folder)
 
+    def _publish_nameless(self) -> None:
+        """Give the file its name. A link never replaces: over another file it goes by a name of its own."""
+        try:
+            self._link(self.target)
+        except FileExistsError:
+            if not self._force:
+                raise exists(self.target) from None
+            self._link(self._named)
+            self._has_name = True
+            os.replace(self._named, self.target)
+
+    def _link(self, name: Path) -> None:
+        folder = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:  # with a folder's descriptor Python calls linkat(2), and the link of /proc is followed
+            os.link(self.path, name, src_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)
+
     def close(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # a full disk refuses the last flush, too
             self.file.close()
-        if not self._committed:
-            self.path.unlink(missing_ok=True)
+        if self._has_name and not self._committed:
+            self._named.unlink(missing_ok=True)
+
+
+def _nameless(folder: Path) -> int | None:
+    """A new file without a name in a folder, or None where the system or the file system has no such thing."""
+    if not hasattr(os, "O_TMPFILE") or not os.path.isdir(_MINE):
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL, errno.EPERM):
+            return None
+        raise
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove drafts of this user's that no process has locked."""
+    for name in os.listdir(folder):
+        if not _DRAFT.fullmatch(name):
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                info = os.fstat(descriptor)
+                if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and _is_old(info):
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(folder / name)
+            finally:
+                os.close(descriptor)
+
+
+def _is_old(info: os.stat_result) -> bool:
+    """Whether its maker has had the time to lock it: that is the next thing it does."""
+    return time.time() - info.st_ctime > _TIME_TO_LOCK
 
 
 def exists(target: Path) -> UsageError:
@@ -87,9 +164,11 @@ def exists(target: Path) -> UsageError:
 
 def check_target(target: Path, force: bool, sources: Iterator[Path]) -> Path:
     """Where the file will really stand. Raises UsageError if it may not be written, before any work is done."""
-    real = Path(os.path.realpath(target))
     try:
+        real = Path(os.path.realpath(target))
         real.exists()
+    except ValueError:  # of a NUL, or of letters that no name of a file can have
+        raise UsageError(f"{target} is not the name of a file", "Choose another place.") from None
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error.strerror}", "Choose another place.") from None
     if real.is_dir():
