@@ -161,7 +161,7 @@ LONG = "x" * 5000
 ODD_PATHS = [
     LONG,
     f"{LONG}/y",
-    "a\ud800b",
+    "a\udceeb",
     "\udcff",
     "/dev/null",
     "/dev/tty",

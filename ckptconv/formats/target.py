@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import stat
 import threading
 import time
@@ -17,9 +18,9 @@ from typing import BinaryIO
 
 from ckptconv.errors import EnvironmentMissingError, UsageError
 
-
 _DRAFT = re.compile(r"\.ckptconv-[0-9a-f]{12}\.partial")
 _MINE = "/proc/self/fd"
+_linkat = os.link
 _TIME_TO_LOCK = 2.0  # seconds
 
 
@@ -77,21 +78,8 @@ class Draft:
         umask = os.umask(0)
         os.umask(umask)
         os.fchmod(self.file.fileno(), 0o666 & ~umask)
-        if not self._has_name:
-            self._publish_nameless()
-        elif self._force:
-            os.replace(self.path, self.target)
-        else:
-            try:
-                os.link(self.path, self.target)  # unlike a rename, never replaces
-            except FileExistsError:
-                raise exists(self.target) from None
-            except OSError:  # a file system without hard links
-                if self.target.exists():
-                    raise exists(self.target) from None
-                os.rename(self.path, self.target)
-            else:
-                os.unlink(self.path)
+        if self._has_name or not self._publish_nameless():
+            self._publish_named()
         self._committed = True
         with contextlib.suppress(OSError):  # not every file system can sync a folder
             folder = os.open(self.target.parent, os.O_RDONLY)
@@ -100,23 +88,54 @@ class Draft:
             finally:
                 os.close(folder)
 
-    def _publish_nameless(self) -> None:
-        """Give the file its name. A link never replaces: over another file it goes by a name of its own."""
+    def _publish_named(self) -> None:
+        if self._force:
+            os.replace(self._named, self.target)
+            return
+        try:
+            os.link(self._named, self.target)  # unlike a rename, never replaces
+        except FileExistsError:
+            raise exists(self.target) from None
+        except OSError:  # a file system without hard links
+            if self.target.exists():
+                raise exists(self.target) from None
+            os.rename(self._named, self.target)
+        else:
+            os.unlink(self._named)
+
+    def _publish_nameless(self) -> bool:
+        """Link the file to its place; False where that is taken and to be replaced, and it has a name of its own now.
+
+        A link never replaces: over another file it goes by that name.
+        """
         try:
             self._link(self.target)
         except FileExistsError:
             if not self._force:
                 raise exists(self.target) from None
-            self._link(self._named)
+        except OSError:  # a file system without hard links
             self._has_name = True
-            os.replace(self._named, self.target)
+            self._copy()
+            return False
+        else:
+            return True
+        self._has_name = True
+        self._link(self._named)
+        return False
 
     def _link(self, name: Path) -> None:
         folder = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:  # with a folder's descriptor Python calls linkat(2), and the link of /proc is followed
-            os.link(self.path, name, src_dir_fd=folder, follow_symlinks=True)
+            _linkat(self.path, name, src_dir_fd=folder, follow_symlinks=True)
         finally:
             os.close(folder)
+
+    def _copy(self) -> None:
+        with open(self.path, "rb") as source, open(self._named, "xb") as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)
+            os.fchmod(copy.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
+            copy.flush()
+            os.fsync(copy.fileno())
 
     def close(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # a full disk refuses the last flush, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
@@ -46,9 +47,26 @@ def large(tmp_path_factory) -> Path:
     return hollow.fill("lightly_moco_resnet18_sequential", tmp_path_factory.mktemp("large") / "epoch.ckpt")
 
 
-def start(*args: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "ckptconv", "convert", *map(str, args)]
+NAMED = "import os; del os.O_TMPFILE; from ckptconv.cli import main; main()"
+SCHEMES = ["nameless", "named"] if hasattr(os, "O_TMPFILE") else ["named"]
+
+
+def start(*args: object, named: bool = False) -> subprocess.Popen[bytes]:
+    """A conversion; ``named`` as on a system without files that have no name."""
+    how = ["-c", NAMED] if named and hasattr(os, "O_TMPFILE") else ["-m", "ckptconv"]
+    command = [sys.executable, *how, "convert", *map(str, args)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def writes(process: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Whether the process has an unfinished file in the folder."""
+    if list(folder.glob("*.partial")):
+        return True
+    try:
+        opened = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+    except OSError:  # a file was closed meanwhile, or the process has ended
+        return False
+    return any(link.startswith(f"{folder}/") for link in opened)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -58,30 +76,33 @@ def contents(folder: Path) -> dict[str, bytes]:
 # Interrupted ---------------------------------------------------------------------------------------------------------
 
 
-def test_killed_at_any_moment(large, tmp_path):
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_killed_at_any_moment(scheme, large, tmp_path):
     """kill -9 leaves the old file, the new one, or none where there was none; never a part of one."""
     started = time.perf_counter()
     assert start(large, tmp_path / "whole.pth").wait() == 0
     duration = time.perf_counter() - started
     whole = (tmp_path / "whole.pth").read_bytes()
     rng, unfinished = random.Random(20), 0
-    for i in range(KILLS):
+    for i in range(KILLS if scheme == SCHEMES[0] else KILLS // 3):
         folder = tmp_path / str(i)
         folder.mkdir()
         target = folder / "out.pth"
         replaces = i % 2 == 0
         if replaces:
             target.write_bytes(OLD)
-        process = start(large, target, *(["--force"] if replaces else []))
+        process = start(large, target, *(["--force"] if replaces else []), named=scheme == "named")
         moment = rng.uniform(0, 1.1 * duration)
         time.sleep(moment)
+        writing = writes(process, folder)
         process.kill()
         process.wait()
         found = contents(folder)
         left = found.pop("out.pth", None)
         assert left in (OLD if replaces else None, whole), f"killed after {moment:.3f} s"
         assert all(name.startswith(".") and name.endswith(".partial") for name in found)
-        unfinished += left is not whole and bool(found)
+        assert all(part == whole for part in found.values()) or scheme == "named"
+        unfinished += left != whole and writing
         shutil.rmtree(folder)
     assert unfinished, "no moment fell into the writing: the test has shown nothing"
 
@@ -97,7 +118,7 @@ def test_stopped_while_it_writes(number, replaces, large, tmp_path, out):
         if replaces:
             target.write_bytes(OLD)
         process = start(large, target, *(["--force"] if replaces else []))
-        while process.poll() is None and not list(out.glob("*.partial")):
+        while process.poll() is None and not writes(process, out):
             time.sleep(0.001)
         process.send_signal(number)
         try:
@@ -111,6 +132,41 @@ def test_stopped_while_it_writes(number, replaces, large, tmp_path, out):
         interrupted += code != 0
         target.unlink(missing_ok=True)
     assert interrupted, "it was always done before the signal came: the test has shown nothing"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_a_killed_process_left_is_removed_by_the_next(scheme, source, out, monkeypatch):
+    """But neither what a living one writes, nor what is no draft."""
+    if scheme == "named":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    monkeypatch.setattr("ckptconv.formats.target._TIME_TO_LOCK", 0)
+    dead, living, other = (out / f".ckptconv-{digit * 12}.partial" for digit in ("0", "1", "g"))
+    for path in (dead, living, other):
+        path.write_bytes(OLD)
+    (out / f".ckptconv-{'2' * 12}.partial").symlink_to(source)
+    with living.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert convert(source, out / "out.pth").written
+        assert {*contents(out)} == {living.name, other.name, "out.pth", f".ckptconv-{'2' * 12}.partial"}
+    assert convert(source, out / "out.pth", force=True).written
+    assert {*contents(out)} == {other.name, "out.pth", f".ckptconv-{'2' * 12}.partial"}
+    assert source.is_file()
+
+
+def test_a_draft_is_locked_while_it_is_written(source, out, monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    monkeypatch.setattr("ckptconv.formats.target._TIME_TO_LOCK", 0)
+    seen = []
+
+    def progress(done: int, total: int) -> None:
+        if not seen:
+            seen.extend(out.glob("*.partial"))
+            assert convert(source, out / "other.pth").written
+            assert seen[0].exists()
+
+    assert convert(source, out / "out.pth", progress=progress).written
+    assert {*contents(out)} == {"out.pth", "other.pth"}
+    assert seen
 
 
 # No room -------------------------------------------------------------------------------------------------------------
@@ -330,13 +386,17 @@ def test_a_file_that_appears_meanwhile_stays(suffix, source, out):
     assert contents(out) == {target.name: OLD}
 
 
-def test_where_no_hard_links_can_be_made(source, out, monkeypatch):
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_where_no_hard_links_can_be_made(scheme, source, out, monkeypatch):
     """As on FAT and some network file systems, where the file is renamed to its place."""
 
-    def cannot(*_: object) -> None:
+    def cannot(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("ckptconv.formats.target.os.link", cannot)
+    monkeypatch.setattr("ckptconv.formats.target._linkat", cannot)
+    if scheme == "named":
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     target = out / "out.pth"
     assert convert(source, target).written
     assert list(contents(out)) == ["out.pth"]
