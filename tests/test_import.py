@@ -18,7 +18,7 @@ PACKAGE = Path(ckptconv.__file__).parent
 
 LAYERS = (
     ("errors", "_version"),
-    ("fields", "spec", "folding", "wrappers"),
+    ("fields", "spec", "folding", "small_file", "wrappers"),
     ("sections", "ops", "rules"),
     ("methods", "backbones"),
     ("registry", "rulefile"),
