@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ckptconv import fields, registry
 from ckptconv.backbones import FAMILIES
+from ckptconv.backbones.interface import PARTS
 from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
 from ckptconv.folding import fold, place, some
@@ -316,4 +317,4 @@ def methods_of(method: str | Method | Iterable[Rule], sections: Sections, option
     if not rules or not all(isinstance(r, Keep | Drop | Fuse) for r in rules):
         raise UsageError("the method is no name, no Method and no list of rules", "Make rules with keep, drop, fuse.")
     paths = tuple(path for path in sections if fields.is_section(path)) or ("",)
-    return (Method("rules", "rules given by the caller", (Layout(rules, paths, "as given"),)),)
+    return (Method("rules", "rules given by the caller", (Layout(rules, paths, "as given", without=PARTS),)),)

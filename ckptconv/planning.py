@@ -25,6 +25,7 @@ from ckptconv.wrappers import wrapper_of
 
 _ACCEPTED = "accepted by --drop"
 _MOST_CHANNELS = 512
+_CUT = "unlike in other files of this layout: this one may be cut short"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,11 @@ class Plan:
     picked: Picked | None = None
 
     @property
+    def unusual(self) -> str:
+        """That no published network is as deep as this one; '' if one is, or where there is no network."""
+        return self.backbone.unusual if self.backbone else ""
+
+    @property
     def complete(self) -> bool:
         return not self.problems
 
@@ -192,6 +198,11 @@ def _prefix(rules: Sequence[Rule], names: Collection[str], options: Options) -> 
     return start if spelled_out else start + wrapper
 
 
+def _ways(backbone: Backbone, target: str) -> tuple[str, ...]:
+    """The other targets that hold a network."""
+    return tuple(t for t in FAMILIES[backbone.family].targets if t != target and not backbone.obstacle(t))
+
+
 def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tuple[list[Problem], list[str]]:
     """What is wrong with these moves for this backbone, and which optional entries nothing fills."""
     problems: list[Problem] = []
@@ -224,8 +235,8 @@ def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tupl
     known = for_target in targets
     obstacle = backbone.obstacle(for_target) if known else f"a {backbone.family} can be written for {some(targets)}"
     if obstacle:
-        others = [one for one in reversed(targets) if one != for_target and not backbone.obstacle(one)]
-        way_out = f" (--target {others[0]} writes it all the same)" if known and others else ""
+        ways = _ways(backbone, for_target) if known else ()
+        way_out = f" (--target {' or --target '.join(ways)} writes it all the same)" if ways else ""
         text = f"{backbone.name} has no place in {for_target}: {obstacle}{way_out}"
         problems.append(Problem("target", backbone.name, text))
     return problems, [name for name in empty if backbone.optional(name)]
@@ -264,6 +275,11 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
             backbone, moves, picked = _pick(backbone, moves, options.channels)
         found, absent = _against(backbone, moves, target)
         problems += found
+        problems += [
+            Problem("missing", lack.entry, f"{lack.entry} of {backbone.name}: {lack.what}, {_CUT}")
+            for lack in backbone.lacks
+            if lack.part not in layout.without
+        ]
         losable = losses.losable(backbone, layout, moves, problems)
         if not problems:
             dialect = backbone.dialect(target)

@@ -27,6 +27,7 @@ class Fit:
     """How well a method explains a file: completely, or with how many problems, the first of which is shown.
 
     ``guess`` is False for a method that is found by name only, ``backbone`` the network that is kept, '' for none.
+    ``unusual`` says that no published network of its width is so deep; '' where one is.
     """
 
     method: str
@@ -37,6 +38,7 @@ class Fit:
     first: str
     backbone: str
     guess: bool
+    unusual: str
 
 
 def _fit(found: Method, plan: Plan) -> Fit:
@@ -49,6 +51,7 @@ def _fit(found: Method, plan: Plan) -> Fit:
         first=plan.problems[0].text if plan.problems else "",
         backbone=plan.backbone.name if plan.backbone else "",
         guess=found.guess,
+        unusual=plan.unusual,
     )
 
 

@@ -9,6 +9,7 @@
       {drop = "head.{key...}", why = "the projection head"},
       {fuse = ["q.{p}", "k.{p}", "v.{p}"], to = "qkv.{p}", op = "concat(0)"},
     ]
+    without = ["norm"]  # parts of the network that these files lack and others have
 """
 
 from __future__ import annotations
@@ -31,7 +32,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TOP = {"name": str, "title": str, "paper": str, "repository": str, "sections": list, "rules": list, "pixels": dict}
+_TOP = {
+    "name": str,
+    "title": str,
+    "paper": str,
+    "repository": str,
+    "sections": list,
+    "rules": list,
+    "without": list,
+    "pixels": dict,
+}
 _OPS: Mapping[str, Callable[..., ops.Op]] = {"concat": ops.concat, "permute": ops.permute, "reshape": ops.reshape}
 _CALL = re.compile(r"([a-z]+)\(([-0-9, ]{1,200})\)")
 _NUMBER = re.compile(r" *(-?[0-9]{1,9}) *")
@@ -79,7 +89,7 @@ def _method(table: Mapping[str, Any]) -> Method:
         title=table.get("title", name or "rule file"),
         paper=table.get("paper", ""),
         repository=table.get("repository", ""),
-        layouts=(Layout(rules, sections, "rule file"),),
+        layouts=(Layout(rules, sections, "rule file", without=table.get("without", ())),),
         pixels=_pixels(table["pixels"]) if "pixels" in table else None,
     )
 

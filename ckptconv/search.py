@@ -34,7 +34,7 @@ class Planner:
 
     def __init__(self, sections: Sections, options: Options) -> None:
         self._sections, self._options = sections, options
-        self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], str], Plan] = {}
+        self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], tuple[str, ...], str], Plan] = {}
         self._left: dict[tuple[tuple[Rule, ...], str], int] = {}
         self._found: dict[str, Section | None] = {}
 
@@ -71,10 +71,10 @@ class Planner:
         return self._left[key]
 
     def plan(self, method: Method, layout: Layout, path: str, section: Section) -> Plan:
-        made = self._made.get((layout.rules, layout.families, path))
+        made = self._made.get((layout.rules, layout.families, layout.without, path))
         if made is None:
             made = make_plan(method, layout, path, section, self._options)
-            self._made[layout.rules, layout.families, path] = made
+            self._made[layout.rules, layout.families, layout.without, path] = made
         return replace(made, method=method.name, layout=layout.title)
 
     def complete(self, method: Method) -> Plan | None:
@@ -235,7 +235,7 @@ def _explaining(section: Section, methods: Iterable[Method], options: Options) -
     bare = {name[len(wrapper) :]: spec for name, spec in names.items()} if wrapper else names
     heads = [{name.partition(".")[0] for name in some} for some in (names, bare)]
     readable = {family.name for family in FAMILIES.values() if family.read(bare) is not None}
-    plans: dict[tuple[tuple[Rule, ...], tuple[str, ...]], Plan | None] = {}
+    plans: dict[tuple[tuple[Rule, ...], tuple[str, ...], tuple[str, ...]], Plan | None] = {}
     for method in methods:
         for layout in method.layouts:
             first = layout.first_segments
@@ -243,7 +243,7 @@ def _explaining(section: Section, methods: Iterable[Method], options: Options) -
                 continue
             if _keeps_names(layout) and not readable.intersection(layout.families or FAMILIES):
                 continue
-            key = layout.rules, layout.families
+            key = layout.rules, layout.families, layout.without
             if key not in plans:
                 plans[key] = None
                 if not unexplained(layout, section, inside, 0):

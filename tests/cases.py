@@ -11,7 +11,8 @@ joined to one, ``-> conv.weight 96x1x7x7`` gets another shape, or the same one w
 NAME`` reads another name beside it, of which the case says itself what becomes. Keys of the head: ``source`` (the
 repository and code that wrote it), ``method``, ``also`` (methods that `auto` finds and that give the same plan),
 ``section``, ``backbone``, ``layout`` (the file in `tests/layouts/` that the names were read from), ``prefix`` (what to
-ask for with it), ``target`` (where it is not the family's usual one), ``auto: never`` for what is never guessed, and
+ask for with it), ``target`` (where it is not the family's usual one;
+``none`` for a network that no target holds yet), ``auto: never`` for what is never guessed, and
 ``auto: METHOD`` where `auto` finds a method that takes another copy of the network, from the same section.
 """
 
@@ -45,6 +46,7 @@ class Case:
     prefix: str
     target: str | None
     auto: str
+    held: bool
     tensors: dict[str, TensorSpec]
     others: dict[str, str]
     targets: dict[str, str | None]
@@ -144,7 +146,8 @@ def _read(path: Path) -> Case:
         backbone=head["backbone"],
         layout=head.get("layout", ""),
         prefix=head.get("prefix", ""),
-        target=head.get("target"),
+        target=head.get("target") if head.get("target") != "none" else None,
+        held=head.get("target") != "none",
         auto=head.get("auto", ""),
         tensors=tensors,
         others=others,

@@ -18,7 +18,7 @@ from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
-from ckptconv.identify import choose
+from ckptconv.identify import choose, nearest
 from ckptconv.matching import Move
 from ckptconv.methods.interface import Method
 from ckptconv.ops import OpError
@@ -170,7 +170,8 @@ def written(method: Method, family: str) -> list[Written]:
         targets = next((f.targets for f in FAMILIES.values() if f.name == _family(case.backbone)), ())
         if _family(case.backbone) != family:
             continue
-        plan = choose(case.sections, method, Options(prefix=case.prefix, target=targets[-1])).plan
+        asked = Options(prefix=case.prefix, target=targets[-1])
+        plan = (choose if case.held else nearest)(case.sections, method, asked).plan
         layout = found.setdefault(plan.layout, Written(case.section, plan.backbone, values=case.others))
         for move in plan.moves:
             layout.moves.setdefault(move.target, _written(move, case.tensors, plan.prefix))

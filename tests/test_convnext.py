@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 import ckptconv
+from ckptconv.backbones import interface
 from ckptconv.backbones.convnext import ConvNeXt, read
 from ckptconv.methods.conventions import CONVNEXT
 from ckptconv.planning import Options, Plan, make_plan
@@ -56,7 +58,9 @@ def convnext(
 
 
 def plan_of(names: Mapping[str, TensorSpec], target: str = "official") -> Plan:
-    return make_plan(CONVNEXT, CONVNEXT.layouts[0], "", Section(names, {}), Options(target=target))
+    return make_plan(
+        CONVNEXT, replace(CONVNEXT.layouts[0], without=interface.PARTS), "", Section(names, {}), Options(target=target)
+    )
 
 
 # -- mmpretrain's word -------------------------------------------------------------------------------------------------

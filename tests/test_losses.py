@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import pytest
 
-from ckptconv.backbones import FAMILIES
 from ckptconv.folding import fold
-from ckptconv.identify import choose
+from ckptconv.identify import choose, nearest
 from ckptconv.losses import blocks_of
+from ckptconv.matching import match
 from ckptconv.methods import METHODS
+from ckptconv.methods.interface import Layout
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.cases import Case, cases
@@ -19,8 +20,19 @@ FOREIGN = TensorSpec((5,), DTYPES["float32"])
 BY_NAME = {m.name: m for m in METHODS}
 
 
+UNTOLD = (
+    ("dinov2_vits", "register_tokens"),
+    ("transformers_dinov2_vits", "register_tokens"),
+    ("timm_vit_small_reg4", "_token"),
+    ("dinov3_vit", "storage_tokens"),
+    ("dinov3_vit", "attn.qkv.bias"),
+)
+"""What nobody misses in a file that lost it: the same network is published without registers, timm's without a class
+token (gap), DINOv3's 7B without biases."""
+
+
 def whole(own: Case) -> Plan:
-    return choose(own.sections, own.method, own.options).plan
+    return (choose if own.held else nearest)(own.sections, own.method, own.options).plan
 
 
 def one_of_each_network() -> list[Case]:
@@ -29,19 +41,22 @@ def one_of_each_network() -> list[Case]:
     return list(found.values())
 
 
+def layout_of(own: Case, plan: Plan) -> Layout:
+    (layout,) = (found for found in BY_NAME[own.method].layouts if found.title == plan.layout)
+    return layout
+
+
 def planned(own: Case, tensors: Mapping[str, TensorSpec], plan: Plan, drops: tuple[str, ...] = ()) -> Plan:
     """What the layout that explains a case makes of other tensors."""
-    (layout,) = (found for found in BY_NAME[own.method].layouts if found.title == plan.layout)
     options = Options(drops=drops, prefix=own.prefix, target=own.target)
-    return make_plan(BY_NAME[own.method], layout, own.section, Section(tensors, {}), options)
+    return make_plan(BY_NAME[own.method], layout_of(own, plan), own.section, Section(tensors, {}), options)
 
 
 @pytest.mark.parametrize("own", one_of_each_network(), ids=str)
 def test_a_name_inside_a_block_or_stage_is_neither_offered_nor_dropped(own: Case) -> None:
     plan = whole(own)
     assert plan.backbone is not None
-    plain = choose(own.sections, own.method, Options(prefix=own.prefix, target=_last(plan))).plan  # no dialect
-    blocks = blocks_of(plan.backbone, plain.moves)
+    blocks = blocks_of(plan.backbone, match(layout_of(own, plan).rules, own.tensors, plan.prefix).moves)
     assert len(blocks) > 3
     for block in (blocks[0], blocks[-1]):
         foreign = f"{block}inner_attn_ln.weight"
@@ -54,7 +69,7 @@ def test_a_name_inside_a_block_or_stage_is_neither_offered_nor_dropped(own: Case
         assert problem.text == f"{text}without it the network computes something else"
 
 
-@pytest.mark.parametrize("own", one_of_each_network(), ids=str)
+@pytest.mark.parametrize("own", [own for own in one_of_each_network() if "-50" not in own.backbone], ids=str)
 def test_no_part_of_the_network_is_dropped_but_what_every_network_makes_itself(own: Case) -> None:
     plan = whole(own)
     assert plan.backbone is not None
@@ -63,12 +78,10 @@ def test_no_part_of_the_network_is_dropped_but_what_every_network_makes_itself(o
     for line, names in fold(sources).items():
         if optional.isdisjoint(names):
             refused = planned(own, own.tensors, plan, tuple(names))
-            assert not refused.complete, line
+            assert {p.kind for p in refused.problems} & {"drop", "missing", "parts", "backbone"}, line
             assert refused.losable == ()
             without = {name: spec for name, spec in own.tensors.items() if name not in names}
-            assert planned(own, without, plan).losable == (), line
-
-
-def _last(plan: Plan) -> str:
-    assert plan.backbone is not None
-    return FAMILIES[plan.backbone.family].targets[-1]
+            cut = planned(own, without, plan)
+            assert cut.losable == ()
+            if not any(own.name.startswith(case) and line.endswith(end) for case, end in UNTOLD):
+                assert {p.kind for p in cut.problems} - {"target"}, line

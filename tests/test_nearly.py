@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptconv.backbones.interface import Backbone
+from ckptconv.matching import Problem
 from ckptconv.planning import Plan
 from ckptconv.spec import DTYPES, TensorSpec
 from tests import test_backbones as resnet
@@ -37,6 +38,10 @@ class Family:
     extras: tuple[str, ...]
     parts: frozenset[str] = frozenset()
     unnamed: frozenset[str] = frozenset()
+
+    def problems(self, names: Names) -> list[Problem]:
+        """What is wrong with a file of these names, whatever target may hold the network."""
+        return [problem for problem in self.plan_of(names).problems if problem.kind != "target"]
 
     def draw(self, data: st.DataObject) -> tuple[Names, str, str]:
         """A network's names, one of them, and what the network is called."""
@@ -140,7 +145,7 @@ def test_one_missing_key_is_one_problem_that_names_it(family: Family, data: st.D
     names, key, name = family.draw(data)
     if (name, key) == (vit.DINOV3.name, "cls_token"):
         return  # without positions, nothing else tells of a class token
-    (problem,) = family.plan_of({k: v for k, v in names.items() if k != key}).problems
+    (problem,) = family.problems({k: v for k, v in names.items() if k != key})
     assert (problem.kind, problem.key) == ("missing", key)
     if key not in family.unnamed:
         assert problem.text == f"{key} of {name} ({list(names[key].shape)}): nothing in the file becomes it"
@@ -152,7 +157,7 @@ def test_one_missing_key_is_one_problem_that_names_it(family: Family, data: st.D
 def test_one_extra_key_is_one_problem_that_names_it(family: Family, data: st.DataObject) -> None:
     names, _, name = family.draw(data)
     extra = data.draw(st.sampled_from(family.extras))
-    (problem,) = family.plan_of({**names, extra: TensorSpec((7, 5), DTYPES["float32"])}).problems
+    (problem,) = family.problems({**names, extra: TensorSpec((7, 5), DTYPES["float32"])})
     assert (problem.kind, problem.key) == ("unexplained", extra)
     assert problem.text == f"{extra} (float32 [7, 5]): {name} has no {extra}"
 
@@ -164,7 +169,7 @@ def test_one_wrong_shape_is_one_problem_that_names_it(family: Family, data: st.D
     names, key, name = family.draw(data)
     right = names[key]
     wrong = (right.shape[0] + 1, *right.shape[1:]) if how == "longer" else (*right.shape, 1)
-    (problem,) = family.plan_of({**names, key: TensorSpec(wrong, right.dtype)}).problems
+    (problem,) = family.problems({**names, key: TensorSpec(wrong, right.dtype)})
     assert (problem.kind, problem.key) == ("shape", key)
     assert problem.text == f"{key}: shape {list(wrong)}, but {key} of {name} is {list(right.shape)}"
 
@@ -176,6 +181,6 @@ def test_one_tensor_of_whole_numbers_is_one_problem_that_names_it(
     family: Family, data: st.DataObject, dtype: str
 ) -> None:
     names, key, name = family.draw(data)
-    (problem,) = family.plan_of({**names, key: TensorSpec(names[key].shape, DTYPES[dtype])}).problems
+    (problem,) = family.problems({**names, key: TensorSpec(names[key].shape, DTYPES[dtype])})
     assert (problem.kind, problem.key) == ("dtype", key)
     assert problem.text == f"{key}: {dtype} numbers, but {key} of {name} takes floating ones"

@@ -119,7 +119,7 @@ REFUSED = [
     (
         NAME + RULES + "xyz = 1",
         "there is no entry 'xyz'",
-        "Known: name, title, paper, repository, sections, rules, pixels.",
+        "Known: name, title, paper, repository, sections, rules, without, pixels.",
     ),
     ("name = 3\n" + RULES, "'name' is not a str", HELP),
     (NAME + 'rules = "x"', "'rules' is not a list", HELP),

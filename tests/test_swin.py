@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import ckptconv
+from ckptconv.backbones.interface import PARTS
 from ckptconv.backbones.swin import MMDET, Swin, read, read_unshifted
 from ckptconv.errors import IncompletePlanError, UnidentifiedError
 from ckptconv.identify import choose
@@ -43,7 +44,7 @@ MINI = Swin(16, 32, (2, 2, 2, 1), (2, 4, 8, 16), (3,) * 4)
 
 
 def plan_of(names: Mapping[str, TensorSpec], target: str = "mmdet") -> Plan:
-    return make_plan(SWIN, SWIN.layouts[0], "", Section(names, {}), Options(target=target))
+    return make_plan(SWIN, replace(SWIN.layouts[0], without=PARTS), "", Section(names, {}), Options(target=target))
 
 
 # -- MMDetection's word ------------------------------------------------------------------------------------------------
@@ -275,6 +276,7 @@ def test_settings_are_what_a_config_needs() -> None:
         "patch_norm": True,
         "qkv_bias": True,
         "positions": 0,
+        "final_norm": True,
     }
     assert V2.settings()["window_size"] is None
 
@@ -341,12 +343,16 @@ def test_a_stage_that_was_cut_out_is_missing(stage: int) -> None:
     assert {(p.kind, p.key) for p in plan.problems} == {("missing", key) for key in gone}
 
 
-def test_the_norm_before_the_classifier_may_be_absent_and_is_named() -> None:
+def test_a_swin_without_its_last_norm_is_another_member_that_a_layout_must_know() -> None:
     names = {k: v for k, v in NEAR[TINY.name].items() if not k.startswith("norm.")}
     plan = plan_of(names)
     assert plan.complete
-    assert plan.absent == ("norm.weight", "norm.bias")
-    assert len(plan.moves) == len(names)
+    assert plan.backbone == replace(read(NEAR[TINY.name]), norm=False)
+    (problem,) = make_plan(SWIN, SWIN.layouts[0], "", Section(names, {})).problems
+    assert problem.text == (
+        f"norm.weight of {TINY.name}: no norm follows its last block, unlike in other files of this layout: this one "
+        "may be cut short"
+    )
 
 
 # -- networks that MMDetection has no place for ------------------------------------------------------------------------

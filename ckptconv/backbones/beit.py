@@ -12,9 +12,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
+from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
 from ckptconv.backbones.resizing import KERNEL, POSITIONS, Change, Places, Size
+from ckptconv.backbones.sizes import BEIT, unusual
 from ckptconv.backbones.vit import VITDET_FRESH, folded
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import apart
@@ -54,6 +55,21 @@ class Beit:
     def name(self) -> str:
         size = _SIZES.get((self.dim, self.depth), f"{self.dim}x{self.depth}")
         return f"BEiT-{size}/{self.patch}{channels_said(self.in_channels)}"
+
+    @property
+    def lacks(self) -> tuple[Lack, ...]:
+        placed = self.absolute or self.shared or self.own
+        lacks = (
+            (placed, Lack("positions", "pos_embed", "it has positions neither of patches nor between them")),
+            (self.layer_scale, Lack("layer_scale", "blocks.0.gamma_1", "it has no layer scale")),
+            (self.qv_bias, Lack("qkv_bias", "blocks.0.attn.q_bias", NO_BIAS)),
+            (self.norm, Lack("norm", "norm.weight", NO_NORM)),
+        )
+        return tuple(lack for there, lack in lacks if not there)
+
+    @property
+    def unusual(self) -> str:
+        return unusual(self.name, f"BEiT of width {self.dim}", self.depth, BEIT.get(self.dim, ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         dim, hidden, tokens = self.dim, self.hidden, self.grid**2 + 1
@@ -117,10 +133,7 @@ class Beit:
             return ""
         if target == "vitdet":
             if self.shared or self.own:
-                return (
-                    "its attention has biases of relative positions, which MMDetection's ViTDet has not in this form: "
-                    "--target mmpretrain has them"
-                )
+                return "its attention has biases of relative positions, which MMDetection's ViTDet has not in this form"
             return "" if self.absolute else "nothing tells the places of its patches"
         if self.shared and self.own:
             return "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other"

@@ -8,20 +8,31 @@ from collections.abc import Mapping
 from ckptconv.backbones.votes import most_common
 from ckptconv.spec import StateSpec
 
+NO_BIAS = "its queries, keys and values have no bias"
+NO_NORM = "no norm follows its last block"
+
+
+def depth_of(seen: Mapping[str, int]) -> int:
+    """How many blocks a network has whose blocks have so many tensors, by their numbers: those in a gap count, too.
+
+    A single tensor is no block, and a number far from all others is not believed.
+    """
+    numbers = [int(n) for n, count in seen.items() if count > 1 and n.isascii() and n.isdigit() and len(n) < 5]
+    most = max(numbers, default=-1) + 1
+    return most if most <= 2 * len(numbers) else len(numbers)
+
 
 def blocks_of(state: StateSpec) -> tuple[int, dict[str, list[tuple[int, ...]]]]:
     """How many blocks there are, and the shapes of each part of a block over all of them."""
     parts: dict[str, list[tuple[int, ...]]] = {}
-    seen: Counter[int] = Counter()
+    seen: Counter[str] = Counter()
     for name, spec in state.items():
         head, _, rest = name.partition(".")
         index, _, part = rest.partition(".")
         if head == "blocks" and part and index.isascii() and index.isdigit() and len(index) < 5:
-            seen[int(index)] += 1
+            seen[index] += 1
             parts.setdefault(part, []).append(spec.shape)
-    whole = [index for index, count in seen.items() if count > 1]
-    most = max(whole, default=-1) + 1
-    return (most if most <= 2 * len(whole) else len(whole)), parts
+    return depth_of(seen), parts
 
 
 def lengths(parts: Mapping[str, list[tuple[int, ...]]], part: str, axis: int) -> list[int]:

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
+from ckptconv.backbones.blocks import NO_NORM, depth_of
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.sizes import CONVNEXT, unusual
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import reshape
 from ckptconv.rules import keep
@@ -66,6 +68,20 @@ class ConvNeXt:
         widths = "" if arch else f", {'-'.join(map(str, self.dims))} channels"
         scaled = "" if self.layer_scale != self.grn else f", with{'out' * (not self.grn)} layer scale"  # V2 has none
         return f"ConvNeXt{' V2' * self.grn}-{size}{widths}{scaled}{channels_said(self.in_channels)}"
+
+    @property
+    def lacks(self) -> tuple[Lack, ...]:
+        scaled = self.layer_scale or self.grn  # V2 has the one and not the other
+        lacks = (
+            (scaled, Lack("layer_scale", "stages.0.0.gamma", "it has no layer scale")),
+            (self.final_norm, Lack("norm", "norm.weight", NO_NORM)),
+        )
+        return tuple(lack for there, lack in lacks if not there)
+
+    @property
+    def unusual(self) -> str:
+        width = self.dims[0]
+        return unusual(self.name, f"ConvNeXt of width {width}", self.depths, CONVNEXT.get(width, ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -168,7 +184,7 @@ def read(state: StateSpec) -> ConvNeXt | None:
                 votes[int(stage)].append(spec.shape[0])
     if not parts["dwconv.weight"] or not parts["pwconv1.weight"]:
         return None
-    one, two, three, four = (sum(n > 1 for n in blocks.values()) for blocks in seen)
+    one, two, three, four = map(depth_of, seen)
     widths = [most_common(found) for found in votes]
     depths, dims = _whole((one, two, three, four), (widths[0], widths[1], widths[2], widths[3]))
     blocks = one + two + three + four

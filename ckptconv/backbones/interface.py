@@ -32,6 +32,19 @@ def channels_said(count: int) -> str:
     return "" if count == 3 else f", images of {count} channel{'s' * (count != 1)}"
 
 
+@dataclass(frozen=True)
+class Lack:
+    """A part that the networks of a family usually have and this one lacks: its entry, and a sentence about it."""
+
+    part: str
+    entry: str
+    what: str
+
+
+PARTS = ("class_token", "layer_scale", "norm", "patch_norm", "positions", "qkv_bias", "stages")
+"""What a network may lack, and a layout may say so: without it, a file that lacks one is a part of a file."""
+
+
 class Backbone(Protocol):
     """A network of a family, read back from shapes."""
 
@@ -45,6 +58,14 @@ class Backbone(Protocol):
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         """Every canonical name with its shape, in the network's own order."""
+
+    @property
+    def lacks(self) -> tuple[Lack, ...]:
+        """The parts that its family usually has and it has not."""
+
+    @property
+    def unusual(self) -> str:
+        """That no published network of its family and width is so deep; '' if one is."""
 
     def optional(self, name: str) -> bool:
         """Whether the network starts well without this entry."""

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
+from ckptconv.backbones.blocks import depth_of
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.sizes import resnets, unusual
 from ckptconv.backbones.votes import most_common
 from ckptconv.spec import StateSpec
 
@@ -59,6 +61,15 @@ class ResNet:
         elif self.planes != 64:
             name += f", width x{self.planes / 64:g}"
         return name + channels_said(self.in_channels)
+
+    @property
+    def lacks(self) -> tuple[Lack, ...]:
+        return ()
+
+    @property
+    def unusual(self) -> str:
+        kind = f"ResNet of {'bottleneck' if self.bottleneck else 'basic'} blocks"
+        return unusual(self.name, kind, self.blocks, resnets(self.bottleneck))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -181,7 +192,7 @@ def read(state: StateSpec) -> ResNet | None:
     )
     if not (planes and inner and per_group):
         return None
-    blocks = _whole(bottleneck, tuple(sum(n > 1 for n in seen.values()) for seen in blocks_seen))
+    blocks = _whole(bottleneck, tuple(map(depth_of, blocks_seen)))
     return ResNet(
         blocks=blocks,
         bottleneck=bottleneck,

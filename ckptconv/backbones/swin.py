@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
 
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
+from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
 from ckptconv.backbones.resizing import KERNEL
+from ckptconv.backbones.sizes import SWIN, unusual
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import regroup
 from ckptconv.rules import drop, keep
@@ -27,6 +29,7 @@ _SIZES: Mapping[tuple[int, tuple[int, ...]], str] = {
     (128, (2, 2, 18, 2)): "B",
     (192, (2, 2, 18, 2)): "L",
 }
+_STAGES = 4
 _BIAS_MLP = 512  # channels inside version 2's network for position biases, whatever the size
 
 ROWS_FIRST = (0, 2, 1, 3)
@@ -54,6 +57,7 @@ class Swin:
     positions: int = 0
     version: int = 1
     shifted: bool = True
+    norm: bool = True
 
     @property
     def family(self) -> str:
@@ -71,6 +75,22 @@ class Swin:
         elif sizes:
             name += f", window {self.windows[0]}"
         return name + channels_said(self.in_channels)
+
+    @property
+    def lacks(self) -> tuple[Lack, ...]:
+        stages, biased = len(self.depths), "qkv.bias" if self.version == 1 else "q_bias"
+        lacks = (
+            (stages >= _STAGES, Lack("stages", f"layers.{stages}", f"it has {stages} of {_STAGES} stages")),
+            (self.patch_norm, Lack("patch_norm", "patch_embed.norm.weight", "no norm follows its patches")),
+            (self.qkv_bias, Lack("qkv_bias", f"layers.0.blocks.0.attn.{biased}", NO_BIAS)),
+            (self.norm, Lack("norm", "norm.weight", NO_NORM)),
+        )
+        return tuple(lack for there, lack in lacks if not there)
+
+    @property
+    def unusual(self) -> str:
+        known = SWIN.get(self.width, ())
+        return unusual(self.name, f"{self.family} of width {self.width}", self.depths, known)
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -108,12 +128,12 @@ class Swin:
             if stage < last:
                 layer(f"layers.{stage}.downsample.reduction", 2 * width, 4 * width, bias=False)
                 layer(f"layers.{stage}.downsample.norm", (2 if self.version == 2 else 4) * width)
-        layer("norm", self.width << last)
+        if self.norm:
+            layer("norm", self.width << last)
         return entries
 
-    def optional(self, name: str) -> bool:
-        """The norm before a classifier: detectors norm what each stage gives."""
-        return name in ("norm.weight", "norm.bias")
+    def optional(self, name: str) -> bool:  # noqa: ARG002 - a part is there as a whole or not at all
+        return False
 
     def settings(self) -> Mapping[str, object]:
         return {
@@ -130,6 +150,7 @@ class Swin:
             "patch_norm": self.patch_norm,
             "qkv_bias": self.qkv_bias,
             "positions": self.positions,
+            "final_norm": self.norm,
         }
 
     def obstacle(self, target: str) -> str:
@@ -227,7 +248,7 @@ def read(state: StateSpec) -> Swin | None:
     if not width or not said(("attn.qkv.weight",), 0, 0):
         return None
     inner = [*said(("mlp.fc1.weight", "mlp.fc1.bias"), 0, 0), *said(("mlp.fc2.weight",), 1, 2)]
-    depths = [sum(n > 1 for n in seen.values()) for seen in blocks]
+    depths = [depth_of(seen) for seen in blocks]
     stages = max([s + 1 for s, n in enumerate(depths) if n] + [s + 2 for s, n in merges.items() if n > 1], default=1)
     tables = said(("attn.relative_position_bias_table",), 1, 0)
     scales = said(("attn.logit_scale",), 0, 3)
@@ -257,6 +278,7 @@ def read(state: StateSpec) -> Swin | None:
         qkv_bias=bool(names & ({"attn.q_bias", "attn.v_bias"} if version == 2 else {"attn.qkv.bias"})),
         positions=positions.shape[1] if positions is not None and len(positions.shape) > 1 else 0,
         version=version,
+        norm=any(name.startswith("norm.") for name in state),
     )
 
 

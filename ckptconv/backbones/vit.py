@@ -15,9 +15,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ckptconv.backbones.blocks import blocks_of, lengths, patch_of, width_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, channels_said
+from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
 from ckptconv.backbones.resizing import KERNEL, POSITIONS, Change, Places, Size
+from ckptconv.backbones.sizes import VIT, unusual
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import scale
 from ckptconv.rules import Rule, drop, keep
@@ -102,6 +103,19 @@ class VisionTransformer:
             parts.append("RoPE")
         return ", ".join(parts) + channels_said(self.in_channels)
 
+    @property
+    def lacks(self) -> tuple[Lack, ...]:
+        lacks = (
+            (self.cls, Lack("class_token", "cls_token", "it has no class token")),
+            (self.qkv_bias, Lack("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
+            (self.norm, Lack("norm", "norm.weight", NO_NORM)),
+        )
+        return tuple(lack for there, lack in lacks if not there)
+
+    @property
+    def unusual(self) -> str:
+        return unusual(self.name, f"ViT of width {self.dim}", self.depth, VIT.get(self.dim, ()))
+
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         dim, hidden = self.dim, self.hidden
         entries: dict[str, tuple[int, ...]] = {}
@@ -165,8 +179,8 @@ class VisionTransformer:
         }
 
     def obstacle(self, target: str) -> str:
-        if target not in _CLASSES:
-            return ""
+        if target == "timm":
+            return self._unlike_timm()
         theirs = _CLASSES[target]
         if self.periods:
             return (
@@ -182,17 +196,30 @@ class VisionTransformer:
             return f"its {self.positions} positions are no square grid, as {theirs} wants them"
         if target == "vitdet":
             if self.swiglu:
-                return f"its MLPs are gated (SwiGLU), and {theirs}'s are not: --target mmpretrain has such MLPs"
+                return f"its MLPs are gated (SwiGLU), and {theirs}'s are not"
             if self.slots > 1:
                 return f"its pos_embed has {self.slots} places before the patches, and {theirs} knows one or none"
             return ""
         if self.slots != self.cls:
             return (
                 f"its pos_embed has {self.slots or 'no'} place{'s' * (self.slots != 1)} before the patches, and "
-                f"{theirs} has one for each class token: --target vitdet needs no class token"
+                f"{theirs} has one for each class token"
             )
         if self.swiglu and self.hidden % 8:
             return f"its gated MLPs are {self.hidden} wide, and {theirs}'s only come in multiples of 8"
+        return ""
+
+    def _unlike_timm(self) -> str:
+        """Why timm 1.0.31 loads no such network from the names of its VisionTransformer; '' if it does."""
+        if self.periods:
+            return f"timm's class for rotations of positions (RoPE), Eva, {_OTHER_NAMES}"
+        if self.swiglu:
+            return f"timm's class for gated MLPs (SwiGLUPacked) {_OTHER_NAMES}"
+        if self.slots not in (0, self.cls + self.registers):
+            return (
+                f"timm's class has {self.cls + self.registers} places in pos_embed before the patches, or none: this "
+                f"network has {self.slots}, and the way to write it is not there yet"
+            )
         return ""
 
     def dialect(self, target: str) -> Dialect:
@@ -210,6 +237,7 @@ class VisionTransformer:
         )
 
 
+_OTHER_NAMES = "loads this network under other names, which are not written yet"
 _CLASSES = {"vitdet": "MMDetection's ViTDet", "mmpretrain": "MMPretrain's VisionTransformer"}
 
 _MMPRETRAIN: tuple[Rule, ...] = (

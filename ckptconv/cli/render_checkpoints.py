@@ -37,6 +37,8 @@ def receipt(done: Receipt, as_json: bool) -> None:
         "backbone",
         f"{backbone.name}: {filled}/{wanted} tensors for {plan.target}, of {plan.tensors}{others} in the file",
     )
+    if plan.unusual:
+        render.row("unusual", plan.unusual)
     if plan.absent:
         render.row("", f"not in the file and not needed: {_folded(plan.absent)}")
     for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
@@ -109,7 +111,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
         "layout": plan.layout,
         "section": plan.section,
         "target": plan.target,
-        "backbone": {"name": plan.backbone.name, **plan.backbone.settings()},
+        "backbone": {"name": plan.backbone.name, "unusual": plan.unusual or None, **plan.backbone.settings()},
         "tensors": {
             "in_section": plan.tensors,
             "entries": plan.entries,
@@ -167,6 +169,8 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         render.row("" if i else "network", what)
     for i, fit in enumerate(complete):
         render.row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
+    for unusual in dict.fromkeys(fit.unusual for fit in complete if fit.unusual):
+        render.row("unusual", unusual)
     _copies(found.copies)
     for i, way in enumerate(found.ways):
         asked = "".join(f" {option} {shlex.quote(value)}" for option, value in way.asked if value is not None)

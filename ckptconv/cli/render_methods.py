@@ -97,6 +97,8 @@ def fitting(found: Fitting, as_json: bool) -> None:
     for i, fit in enumerate(found.fits):
         name = fit.method if fit.guess else f"{fit.method}*"
         render.row("" if i else "fits", f"{name}: {fit.backbone}, from {place(fit.section)} ({fit.layout})")
+    for unusual in dict.fromkeys(fit.unusual for fit in found.fits if fit.unusual):
+        render.row("unusual", unusual)
     if not all(fit.guess for fit in found.fits):
         render.text(_NEVER_GUESSED)
 

@@ -20,6 +20,7 @@ _PRETRAINED = (
         sections=("model", "module"),
         rules=(_MASK, drop("lm_head.{p}", "the head that predicts"), keep("{key...}", "{key...}")),
         families=("BEiT",),
+        without=("layer_scale",),
     ),
 )
 

@@ -32,12 +32,19 @@ TIMM = Method(
     aliases=("pytorch-image-models",),
     repository="huggingface/pytorch-image-models",
     layouts=(
-        Layout(title="bare ViT", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ViT",)),
+        Layout(
+            title="bare ViT",
+            sections=_FLAT,
+            rules=(keep("{key...}", "{key...}"),),
+            families=("ViT",),
+            without=("class_token",),
+        ),
         Layout(
             title="ViT with a classifier",
             sections=_FLAT,
             rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
             families=("ViT",),
+            without=("class_token",),
         ),
         Layout(  # older versions have the authors' names
             title="Swin, since version 0.9",
@@ -114,6 +121,7 @@ TRANSFORMERS = Method(
         ),
         Layout(
             title="ViT, MAE, MSN or I-JEPA",
+            without=("class_token",),
             sections=("", "state_dict"),
             rules=(
                 *under(("", "vit."), naming_vit.TRANSFORMERS_VIT),
@@ -135,6 +143,7 @@ TRANSFORMERS = Method(
         ),
         Layout(
             title="BEiT or data2vec",
+            without=("norm",),
             sections=("", "state_dict"),
             rules=(*_BEIT, *under(("", "beit.", "data2vec_vision."), (keep("layernorm.{p}", "norm.{p}"),))),
             families=("BEiT",),
@@ -191,6 +200,7 @@ TRANSFORMERS = Method(
         ),
         Layout(
             title="DINOv3's ConvNeXt",
+            without=("norm",),
             sections=("", "state_dict"),
             rules=naming_convnext.TRANSFORMERS_DINOV3,
             families=("ConvNeXt",),
@@ -247,6 +257,7 @@ TORCHVISION = Method(
         ),
         Layout(
             title="ConvNeXt",
+            without=("norm",),
             sections=_FLAT,
             rules=(*naming_convnext.TORCHVISION, drop("classifier.2.{p}", "the classifier")),
             families=("ConvNeXt",),

@@ -57,6 +57,7 @@ MMSELFSUP = Method(
             sections=("state_dict", ""),
             rules=(*under(("backbone.", ""), naming_convnext.MMPRETRAIN), *_MM_REST),
             families=("ConvNeXt",),
+            without=("norm",),
         ),
         Layout(
             title="training checkpoint, Swin",
@@ -68,6 +69,7 @@ MMSELFSUP = Method(
                 drop("head.{key...}", "the head: a classifier"),
             ),
             families=("Swin",),
+            without=("norm",),
         ),
         Layout(
             title="training checkpoint of a MixMIM",

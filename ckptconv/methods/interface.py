@@ -9,6 +9,7 @@ from functools import cached_property
 
 from ckptconv import fields
 from ckptconv.backbones import FAMILIES
+from ckptconv.backbones.interface import PARTS
 from ckptconv.errors import UsageError, unknown
 from ckptconv.rules import Drop, Fuse, Keep, Rule
 
@@ -72,12 +73,14 @@ class Layout:
     Rules speak of names without wrappers: what DistributedDataParallel or torch.compile put before every name of a
     section, and what compiling or checkpointing put into single names, is taken off before they are asked.
     ``families`` are the networks it is known for, where bare names would otherwise speak for any; () is all of them.
+    ``without`` are parts that its networks may lack where most of a family have them; see `PARTS` of the backbones.
     """
 
     rules: tuple[Rule, ...]
     sections: tuple[str, ...]
     title: str = "checkpoint"
     families: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rules: tuple[Rule, ...] = fields.items("rules", self.rules, (Keep, Drop, Fuse), "rules", False, _RULES)
@@ -88,7 +91,11 @@ class Layout:
             if family not in FAMILIES:
                 error = unknown("network family", family, FAMILIES)
                 raise UsageError(f"'families': {error.message}", error.hint)
-        fields.keep(self, rules=rules, sections=fields.sections("sections", self.sections), families=families)
+        without = fields.texts("without", self.without)
+        for part in without:
+            fields.choice("without", part, PARTS)
+        sections = fields.sections("sections", self.sections)
+        fields.keep(self, rules=rules, sections=sections, families=families, without=without)
 
     @cached_property
     def first_segments(self) -> frozenset[str] | None:

@@ -29,6 +29,7 @@ SPARK = Method(
                 drop("norm_black", "a black image, for pictures"),
             ),
             families=("ResNet", "ConvNeXt"),
+            without=("norm",),
         ),
         Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
         Layout(
@@ -36,6 +37,7 @@ SPARK = Method(
             sections=("",),
             rules=TRUNK,
             families=("ConvNeXt",),
+            without=("norm",),
         ),  # "official style" in README.md: no last norm
     ),
     pixels=IMAGENET,
@@ -102,6 +104,7 @@ MASKFEAT = Method(
                 *_ENCODER,
             ),
             families=("ViT",),
+            without=("norm",),
         ),
     ),
     pixels=IMAGENET,
@@ -134,6 +137,7 @@ FCMAE = Method(
             sections=("model",),
             rules=TRUNK,
             families=("ConvNeXt",),
+            without=("norm",),
         ),
         Layout(
             title="training checkpoint, sparse",
@@ -152,6 +156,7 @@ FCMAE = Method(
                 keep("encoder.norm.{p}", "norm.{p}"),
             ),
             families=("ConvNeXt",),
+            without=("norm",),
         ),
     ),
     pixels=IMAGENET,

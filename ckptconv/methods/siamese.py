@@ -175,7 +175,11 @@ VICREGL = Method(
         ),
         _BARE,
         Layout(
-            title="released ConvNeXt", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ConvNeXt",)
+            title="released ConvNeXt",
+            sections=("",),
+            rules=(keep("{key...}", "{key...}"),),
+            families=("ConvNeXt",),
+            without=("layer_scale",),
         ),
     ),
     pixels=IMAGENET,
