@@ -4,8 +4,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What tests/pretrain.py imports, apart from everything else: torchvision's wheels are for CUDA.
 PRETRAIN := mmpretrain torchvision einops importlib_metadata markdown mat4py model-index ordered-set zipp
+# What `make test-lowest` runs: what needs no torch, of the command line and below it.
+LOWEST := tests/test_cli.py tests/formats/test_target.py tests/sources/test_addresses.py
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-lowest lint bench clean
 
 .venv/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -27,6 +29,19 @@ demo: .venv/.core
 test: .venv/.test
 	$(BIN)/python -m pytest
 
+# The lowest versions that pyproject.toml allows of what the core needs, and the newest of what that needs in turn.
+.lowest/.made: pyproject.toml constraints.txt
+	test -x .lowest/bin/python || $(PYTHON) -m venv .lowest
+	.lowest/bin/python -m pip --disable-pip-version-check install -q uv
+	.lowest/bin/uv pip install -q --python .lowest --upgrade --resolution lowest-direct --only-binary :all: -r pyproject.toml
+	.lowest/bin/uv pip install -q --python .lowest -c constraints.txt pytest hypothesis
+	touch $@
+
+# Old versions warn of what they are to lose: their warnings are shown, and no errors.
+test-lowest: .lowest/.made
+	.lowest/bin/uv pip list --python .lowest
+	PYTHONPATH=$(CURDIR) .lowest/bin/python -m pytest -W default -m 'not torch and not mmdet' $(LOWEST)
+
 lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -36,4 +51,4 @@ bench: .venv/.test
 	$(BIN)/python -m benchmarks.speed
 
 clean:
-	rm -rf .venv .demo .cache
+	rm -rf .venv .lowest .demo .cache
