@@ -17,7 +17,7 @@ from typing import Any
 
 import ckptconv
 from benchmarks import files, machine, table
-from benchmarks.measure import Command, once, ratios, summary
+from benchmarks.measure import Command, Run, once, ratios, summary
 from ckptconv.errors import CkptconvError
 from tests.sources.server import Server, serving
 
@@ -53,7 +53,9 @@ def measure(title: str, layout: str, folder: Path, server: Server, runs: int) ->
         Command("ckptconv convert ADDRESS DST.pth", tuple(convert), folder, folder / "DST.pth"),
         Command("download ADDRESS", (sys.executable, "-c", DOWNLOAD, address, "DST"), folder, folder / "DST"),
     )
-    ours, peers, sent = [], [], [0, 0]
+    ours: list[Run] = []
+    peers: list[Run] = []
+    sent = [0, 0]
     for _ in range(runs):
         for i, (command, found) in enumerate(zip(commands, (ours, peers), strict=True)):
             server.sent = 0

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from ckptconv.backbones.interface import CANONICAL
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.formats.torch_writer import pickled
 from ckptconv.spec import DTYPES, TensorSpec
@@ -25,24 +26,24 @@ def layout(name: str, path: Path) -> None:
     hollow.fill(name, path)
 
 
-def mostly_dropped(path: Path) -> None:
-    """A MoCo checkpoint of `SIZE` bytes whose query encoder takes the share `KEPT` of it; the queue fills the rest."""
-    encoder = _resnet50(SIZE * KEPT)
+def mostly_dropped(path: Path, size: int = SIZE) -> None:
+    """A MoCo checkpoint of ``size`` bytes whose query encoder takes the share `KEPT`; the queue fills the rest."""
+    encoder = _resnet50(size * KEPT)
     specs = [(f"module.encoder_{which}.{name}", spec) for which in "qk" for name, spec in encoder]
-    rest = SIZE - sum(spec.nbytes for _, spec in specs)
+    rest = size - sum(spec.nbytes for _, spec in specs)
     queue = [("module.queue", (128, rest // 512), "float32"), ("module.queue_ptr", (1,), "int64")]
     _write(path, specs + [(name, TensorSpec(shape, DTYPES[dtype])) for name, shape, dtype in queue])
 
 
-def kept_whole(path: Path) -> None:
-    """A bare ResNet-50 in torchvision's names, so wide that it takes `SIZE` bytes."""
-    _write(path, _resnet50(SIZE))
+def kept_whole(path: Path, size: int = SIZE) -> None:
+    """A bare ResNet-50 in torchvision's names, so wide that it takes about ``size`` bytes."""
+    _write(path, _resnet50(size))
 
 
 def _resnet50(size: float) -> Specs:
     """The ResNet-50 whose width, in steps of 16 channels, brings it nearest to ``size`` bytes."""
     return min(
-        (_entries(width) for width in range(64, 1024, 16)), key=lambda e: abs(sum(s.nbytes for _, s in e) - size)
+        (_entries(width) for width in range(16, 1024, 16)), key=lambda e: abs(sum(s.nbytes for _, s in e) - size)
     )
 
 
@@ -56,7 +57,7 @@ def _write(path: Path, specs: Specs) -> None:
     rng = random.Random(0)
     block = memoryview(struct.pack(f"<{_BLOCK // 4}f", *(rng.gauss(0, 0.05) for _ in range(_BLOCK // 4))))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("archive/data.pkl", pickled(specs, {}))
+        archive.writestr("archive/data.pkl", pickled(specs, {}, CANONICAL.section))
         for key, (_, spec) in enumerate(specs):
             with archive.open(f"archive/data/{key}", "w", force_zip64=True) as record:
                 for run in _runs(spec.nbytes):

@@ -68,7 +68,8 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
         work: [sys.executable, "-m", launch.WORKER, str(work)],
         theirs: [sys.executable, str(script), str(config), "--work-dir", str(theirs)],
     }
-    ours, peers = [], []
+    ours: list[float] = []
+    peers: list[float] = []
     for i in range(rounds):
         for place, found, settings in ((work, ours, surroundings(1)), (theirs, peers, os.environ)):
             found.append(median(_train(place, commands[place], settings)))

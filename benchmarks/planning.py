@@ -10,20 +10,23 @@ import argparse
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from statistics import median
 from timeit import repeat
+from typing import Any
 
 from benchmarks import machine
 from ckptconv.errors import CkptconvError, VerdictError
 from ckptconv.formats import open_checkpoint
 from ckptconv.identify import choose
 from ckptconv.methods import METHODS
-from ckptconv.remap import Options
+from ckptconv.planning import Options
+from ckptconv.spec import Section
 from tests import hollow
-from tests.cases import cases
+from tests.cases import Case, cases
 
 SCHEMA = 1
 RESULT = Path(__file__).parent / "results" / "planning.json"
@@ -36,52 +39,51 @@ NOTES = {
 _TIMES = 15
 
 
-def of_cases() -> list[dict[str, object]]:
-    """One row a case."""
-    rows = []
-    for case in cases():
+def of_cases(some: Iterable[Case] | None = None) -> list[dict[str, Any]]:
+    """One row a case: of all of them, or of some."""
+    rows: list[dict[str, Any]] = []
+    for case in cases() if some is None else some:
         sections = case.sections
         rows.append(
             {
                 "case": case.name,
                 "tensors": len(case.tensors),
-                "named_ms": _ms(lambda c=case, s=sections: _asked(s, c.method, c.options), min),
-                "auto_ms": _ms(lambda c=case, s=sections: _asked(s, "auto", c.unasked), min),
+                "named_ms": _ms(partial(_asked, sections, case.method, case.options), min),
+                "auto_ms": _ms(partial(_asked, sections, "auto", case.unasked), min),
             }
         )
     return rows
 
 
-def times(path: Path) -> list[dict[str, object]]:
+def times(path: Path, layouts: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """One row a layout, in ms: to open it, to find its method in the whole table, and to plan with that method named.
 
     ``method`` and the last time are None for a layout that no method explains by itself. Layouts are filled at
-    ``path``, one after another.
+    ``path``, one after another: all of them, or those that are named.
     """
-    rows = []
-    for name in hollow.names():
+    rows: list[dict[str, Any]] = []
+    for name in hollow.names() if layouts is None else layouts:
         hollow.fill(name, path)
         with open_checkpoint(path) as checkpoint:
             sections, options = checkpoint.sections, Options()
-            try:
+            method: str | None = None
+            with contextlib.suppress(VerdictError):
                 method = choose(sections, "auto", options).method.name
-            except VerdictError:
-                method = None
             rows.append(
                 {
                     "layout": name,
                     "tensors": sum(len(s.tensors) for s in sections.values()),
                     "method": method,
                     "open_ms": _ms(lambda: open_checkpoint(path).close()),
-                    "auto_ms": _ms(lambda s=sections, o=options: _asked(s, "auto", o)),
-                    "named_ms": _ms(lambda s=sections, o=options, m=method: _asked(s, m, o)) if method else None,
+                    "auto_ms": _ms(partial(_asked, sections, "auto", options)),
+                    "named_ms": _ms(partial(_asked, sections, method, options)) if method else None,
                 }
             )
         path.unlink()
     return rows
 
 
-def _asked(sections: object, method: str, options: Options) -> None:
+def _asked(sections: Mapping[str, Section], method: str, options: Options) -> None:
     with contextlib.suppress(CkptconvError):
         choose(sections, method, options)
 
@@ -90,7 +92,7 @@ def _ms(work: Callable[[], None], of: Callable[[list[float]], float] = median) -
     return round(1000 * of(repeat(work, number=1, repeat=_TIMES)), 2)
 
 
-def table(result: dict) -> str:
+def table(result: Mapping[str, Any]) -> str:
     """The slowest rows, and the goals."""
     lines = [f"{'case':<36}{'tensors':>8}{'named, ms':>11}{'auto, ms':>11}"]
     slowest = sorted(result["cases"], key=lambda row: -row["auto_ms"])[:8]
@@ -105,7 +107,7 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=RESULT, help="the result")
     parser.add_argument("--dir", type=Path, default=None, help="where layouts are made, and removed")
     parser.add_argument("--date", default=datetime.now(timezone.utc).date().isoformat(), help="default: today, UTC")

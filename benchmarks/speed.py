@@ -13,12 +13,13 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from benchmarks import files, machine, planning, table
 from benchmarks.measure import Command, in_turn, ratios, summary
@@ -205,7 +206,7 @@ def measure(case: Case, folder: Path, quick: bool) -> Iterator[dict[str, object]
     (folder / "SRC").unlink(missing_ok=True)
 
 
-def judged(goal: Goal, row: dict) -> dict[str, object]:
+def judged(goal: Goal, row: Mapping[str, Any]) -> dict[str, object]:
     """A goal with the value that was found; ``met`` is None where there is none."""
     found = row.get(goal.of, {}).get(goal.measure)
     value = found["median"] if isinstance(found, dict) else found

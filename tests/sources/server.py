@@ -69,7 +69,8 @@ class _Counted:
             wait = self._server.free - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        return self._raw.write(data)
+        written: int = self._raw.write(data)
+        return written
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._raw, name)
