@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What tests/pretrain.py imports, apart from everything else: torchvision's wheels are for CUDA.
-PRETRAIN := mmpretrain torchvision einops importlib_metadata markdown mat4py model-index ordered-set zipp
+PRETRAIN := mmpretrain timm torchvision einops importlib_metadata markdown mat4py model-index ordered-set zipp
 # What `make test-lowest` runs: what needs no torch, of the command line and below it.
 LOWEST := tests/test_cli.py tests/formats/test_target.py tests/sources/test_addresses.py
 
@@ -19,14 +19,18 @@ LOWEST := tests/test_cli.py tests/formats/test_target.py tests/sources/test_addr
 	$(PIP) install -q -c constraints.txt torch numpy setuptools wheel ninja psutil
 	MMCV_WITH_OPS=1 $(PIP) install -q -c constraints.txt --no-build-isolation mmcv
 	$(PIP) install -q -c constraints.txt -e '.[mmdet,test]'
-	$(PIP) install -q -c constraints.txt --no-deps --upgrade --target .venv/pretrain $(PRETRAIN)
 	$(BIN)/ckptconv doctor
+	touch $@
+
+# A folder of its own: this file's list may change where the rest is there already.
+.venv/.pretrain: .venv/.core Makefile constraints.txt
+	$(PIP) install -q -c constraints.txt --no-deps --upgrade --target .venv/pretrain $(PRETRAIN)
 	touch $@
 
 demo: .venv/.core
 	$(BIN)/python -m tests.demo
 
-test: .venv/.test
+test: .venv/.test .venv/.pretrain
 	$(BIN)/python -m pytest
 
 # The lowest versions that pyproject.toml allows of what the core needs, and the newest of what that needs in turn.

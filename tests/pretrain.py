@@ -1,13 +1,14 @@
-"""mmpretrain for the tests alone: the real `VisionTransformer`, `BEiTViT` and `ConvNeXt` that detectors are built with.
+"""mmpretrain, timm and torchvision for the tests alone: the real classes that networks are built with.
 
-mmpretrain imports torchvision, whose wheels hold operators compiled for CUDA; beside a CPU torch they do not load, and
-`import torchvision` raises. Were it in the virtual environment, mmengine's report of the environment would raise, too.
-So `make` puts both into a folder of their own, which is on the path while they are imported and no longer. Good for
-names, shapes and forward passes, which need none of those operators; never for users.
+mmpretrain and timm import torchvision, whose wheels hold operators compiled for CUDA; beside a CPU torch they do not
+load, and `import torchvision` raises. Were it in the virtual environment, mmengine's report of the environment would
+raise, too. So `make` puts them into a folder of their own, which is on the path while they are imported and no longer.
+Good for names, shapes and forward passes, which need none of those operators; never for users.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 from functools import cache
@@ -22,19 +23,23 @@ _schemas = []  # a schema is gone when its library is
 
 
 @cache
-def models() -> ModuleType:
-    """`mmpretrain.models`. Raises ImportError where `make test` has not installed it."""
+def module(name: str) -> ModuleType:
+    """A module of the folder, such as `timm`. Raises ImportError where `make test` has not installed it."""
     import torch
 
-    if torch.version.cuda is None:
+    if torch.version.cuda is None and not _schemas:
         _schemas.append(torch.library.Library("torchvision", "DEF"))
-        for name in _UNASKED:
-            _schemas[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for operator in _UNASKED:
+            _schemas[0].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     sys.path.append(str(FOLDER))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import mmpretrain.models
+            return importlib.import_module(name)
     finally:
         sys.path.remove(str(FOLDER))
-    return mmpretrain.models
+
+
+def models() -> ModuleType:
+    """`mmpretrain.models`."""
+    return module("mmpretrain.models")

@@ -1,4 +1,4 @@
-"""mmpretrain is there for the tests, and leaves nothing behind that users would not have."""
+"""mmpretrain and timm are there for the tests, and leave nothing behind that users would not have."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def test_mmengine_still_reports_the_environment() -> None:
 def test_other_processes_do_not_find_it() -> None:
     pretrain.models()
     assert str(pretrain.FOLDER) not in sys.path
-    found = "import importlib.util as u; print([m for m in ('mmpretrain', 'torchvision') if u.find_spec(m)])"
+    found = "import importlib.util as u; print([m for m in ('mmpretrain', 'timm', 'torchvision') if u.find_spec(m)])"
     asked = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "[]"

@@ -122,13 +122,8 @@ class ResNet:
         }
 
     def obstacle(self, target: str) -> str:
-        if target == "torchvision" and self.in_channels != 3:
-            return (
-                f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}, and torchvision's ResNet "
-                "always takes 3"
-            )
-        if target != "mmdet":
-            return ""
+        if target == "torchvision":
+            return self._unlike_torchvision()
         if self.stem_kernel != 7:
             return (
                 f"its stem is {self.stem_kernel}x{self.stem_kernel}, made for small images; MMDetection's ResNet has a "
@@ -140,6 +135,20 @@ class ResNet:
             return "MMDetection's ResNet has no wider inner convolutions without groups (torchvision's wide_resnet)"
         if self.groups > 1 and not self.bottleneck:
             return "MMDetection's ResNeXt has bottleneck blocks only"
+        return ""
+
+    def _unlike_torchvision(self) -> str:
+        """Why torchvision's class cannot be it. A stem of 3x3 can: users put it in the place of ``conv1``."""
+        if self.in_channels != 3:
+            return (
+                f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}, and torchvision's ResNet "
+                "always takes 3"
+            )
+        if (self.stem_channels, self.planes) != (64, 64):
+            return (
+                f"its stem has {self.stem_channels} channels and its first stage {self.planes}, and torchvision's "
+                "ResNet always has 64"
+            )
         return ""
 
     def dialect(self, target: str) -> Dialect:  # noqa: ARG002 - both targets take torchvision's names
