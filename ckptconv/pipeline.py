@@ -34,6 +34,32 @@ from ckptconv.transform import transform
 from ckptconv.witness import Witness
 
 FORMATS = ("torch", "safetensors")
+_NOT_WRITTEN = {
+    ".onnx": "an ONNX model",
+    ".h5": "an HDF5 file",
+    ".hdf5": "an HDF5 file",
+    ".keras": "a Keras model",
+    ".npz": "a numpy archive",
+    ".npy": "a numpy array",
+    ".tflite": "a TensorFlow Lite model",
+    ".pb": "a TensorFlow graph",
+    ".msgpack": "a Flax checkpoint",
+    ".gguf": "a GGUF file",
+    ".engine": "a TensorRT engine",
+    ".trt": "a TensorRT engine",
+    ".mlmodel": "a Core ML model",
+    ".mlpackage": "a Core ML model",
+    ".py": "a Python file",
+    ".json": "a JSON file",
+    ".toml": "a TOML file",
+    ".yaml": "a YAML file",
+    ".yml": "a YAML file",
+    ".csv": "a table",
+    ".txt": "a text",
+    ".zip": "a zip archive",
+    ".gz": "a compressed file",
+}
+"""Suffixes of what is not written, and what has them."""
 
 PathLike = str | Path
 MethodLike = str | Method | Iterable[Rule]
@@ -192,6 +218,8 @@ def convert(
     started = time.perf_counter()
     options, asked = options_of(drop, strip_prefix, section, for_target, rules, channels), Size(image_size, patch_size)
     kind = format or ("safetensors" if Path(target).suffix == ".safetensors" else "torch")
+    if format is None:
+        _require_fitting_name(Path(target))
     if kind not in FORMATS:
         raise UsageError(f"there is no format '{kind}'", f"Formats: {', '.join(FORMATS)}.")
     if dtype:
@@ -235,6 +263,16 @@ def convert(
             transfers=checkpoint.transfers,
             checksums=checksums,
             copies=copies(checkpoint.sections, match.plan, registry.methods(options.methods).values(), options),
+        )
+
+
+def _require_fitting_name(target: Path) -> None:
+    """Raises UsageError for a name by which other programs would take the file for what it is not."""
+    kind = _NOT_WRITTEN.get(target.suffix.lower())
+    if kind is not None:
+        raise UsageError(
+            f"{target} has the name of {kind}, and ckptconv writes torch and safetensors files",
+            f"Give a name that ends in .pth or .safetensors, such as {target.with_suffix('.pth')}.",
         )
 
 

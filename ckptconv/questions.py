@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from ckptconv.errors import UsageError, printable
+from ckptconv.errors import UsageError, VerdictError, printable
 from ckptconv.folding import fold, place
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.source import Transfer
@@ -15,7 +15,7 @@ from ckptconv.identify import explaining, known_stranger, nearest, rank
 from ckptconv.methods.interface import Method, Release
 from ckptconv.pipeline import MethodLike, PathLike, options_of, typed, wanted_method
 from ckptconv.planning import Plan
-from ckptconv.registry import methods, named, releases
+from ckptconv.registry import folded, methods, named, releases
 from ckptconv.search import Copy, Way, copies, ways
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources import Fetching, find
@@ -221,14 +221,28 @@ def known_methods(rules: PathLike | None = None) -> list[Method]:
 
 
 def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tuple[Method, Release]]:
-    """Every release with its method, or those whose name, method or network a shell pattern or a part of one fits."""
+    """Every release with its method, or those that a shell pattern fits, or a part of a name, method or network.
+
+    Raises VerdictError, with the nearest names, if there is none.
+    """
     own = options_of((), "", None, None, rules).methods
-    wanted = pattern.lower() if set(pattern) & set("*?[") else f"*{pattern.lower()}*"
-    return [
-        (one, release)
-        for one, release in releases(own).values()
-        if any(fnmatchcase(text.lower(), wanted) for text in (release.name, one.name, release.backbone))
-    ]
+    glob = bool(set(pattern) & set("*?["))
+    wanted = pattern.lower() if glob else f"*{folded(pattern)}*"
+    every = list(releases(own).values())
+
+    def fits(*names: str) -> bool:
+        return any(fnmatchcase(text, wanted) for text in map(str.lower if glob else folded, names))
+
+    found = [(one, file) for one, file in every if fits(file.name, one.name, file.backbone)]
+    found = found or [(one, file) for one, file in every if fits(*one.aliases)]
+    if not found:
+        words = {word for one, release in every for word in (release.name, one.name, *one.aliases)}
+        near = get_close_matches(pattern.lower(), sorted(words), 3)
+        raise VerdictError(
+            f"no release fits '{printable(pattern)}'",
+            f"Did you mean {' or '.join(near)}?" if near else "See all of them: ckptconv releases",
+        )
+    return found
 
 
 def known_method(name: str, rules: PathLike | None = None) -> tuple[Method, ...]:

@@ -333,6 +333,61 @@ def test_closed_outputs_are_no_error(lightly, tmp_path, command):
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("pattern", ["MoCo-v1", "moco_v1", "mocov1", "*MOCO_V1*", "moco v1"])
+def test_releases_are_found_as_people_type_them(pattern):
+    done = ckptconv("releases", pattern, "--json")
+    assert [release["name"] for release in json.loads(done.stdout)["releases"]] == ["moco_v1_200ep"]
+
+
+def test_releases_are_found_by_an_alias_of_their_method_where_no_name_fits():
+    named = json.loads(ckptconv("releases", "sela", "--json").stdout)["releases"]
+    assert {release["name"] for release in named} == {"selav2_400ep", "selav2_400ep_2x224"}
+    named = json.loads(ckptconv("releases", "transformer-ssl", "--json").stdout)["releases"]
+    assert {release["name"] for release in named} == {"moby_swin_t_300ep_pretrained", "moby_deit_small_300ep_pretrained"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [("nothing_like", "See all of them: ckptconv releases"), ("barlowtwinz", "Did you mean barlowtwins or barlowtwins_hub or barlow?")],
+)
+def test_a_release_that_there_is_not_is_said_to_be_none(pattern, hint):
+    done = ckptconv("releases", pattern)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: no release fits '{pattern}'\nhint: {hint}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("o.onnx", "an ONNX model"), ("o.H5", "an HDF5 file"), ("o.npz", "a numpy archive")],
+)
+def test_a_name_of_another_kind_of_file_is_refused_before_anything_is_read(tmp_path, name, kind):
+    done = ckptconv("convert", tmp_path / "absent.pth", tmp_path / name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: {tmp_path / name} has the name of {kind}, and ckptconv writes torch and safetensors files\n"
+        f"hint: Give a name that ends in .pth or .safetensors, such as {tmp_path / 'o.pth'}.\n"
+    )
+    assert (
+        "there is no file" in ckptconv("convert", tmp_path / "absent.pth", tmp_path / name, "--format", "torch").stderr
+    )
+
+
+@pytest.mark.parametrize("repository", ["facebook/dino-vitb16", "timm/vit_base_patch16_224.dino"])
+def test_a_repository_of_the_hub_is_no_path_and_is_told_how_it_is_written(repository):
+    done = ckptconv("inspect", repository)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        f"error: there is no file {repository}\n"
+        f"hint: A file of that repository of the Hugging Face Hub is written hf://{repository}/FILE, "
+        f"such as hf://{repository}/model.safetensors\n"
+    )
+
+
+def test_a_missing_path_is_no_repository(tmp_path):
+    for path in ("runs/last.pth", f"{tmp_path}/model"):
+        assert "hf://" not in ckptconv("inspect", path).stderr
+
+
 def test_names_of_releases_are_whole_on_a_narrow_terminal():
     shown = in_a_terminal("releases", "vicregl", COLUMNS="60", NO_COLOR="1")
     named = [release.name for _, release in registry.releases().values() if "vicregl" in release.name]

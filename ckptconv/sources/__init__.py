@@ -18,6 +18,8 @@ from ckptconv.formats.source import Place
 from ckptconv.methods.interface import Method, Release
 from ckptconv.sources.interface import Digest, Fetching
 
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".safetensors", ".bin", ".pkl", ".torch", ".pyth", ".npy", ".npz", ".json")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -41,6 +43,7 @@ def find(source: str | Path, fetching: Fetching, methods: Iterable[Method] = ())
         address = Address(source, fetching)
         return Found(address, str(address))
     if os.sep in source or os.path.exists(source):
+        _require_no_repository(source)
         return Found(Path(source), source)
     known = registry.releases(methods)
     if source in known:
@@ -58,6 +61,18 @@ def find(source: str | Path, fetching: Fetching, methods: Iterable[Method] = ())
             f"there is no file {source}, and no release of that name", f"Did you mean {' or '.join(near)}?"
         )
     return Found(Path(source), source)
+
+
+def _require_no_repository(source: str) -> None:
+    """Raises UnreadableError for what is no file here, and looks like a repository of the Hugging Face Hub."""
+    if not _REPOSITORY.fullmatch(source) or Path(source).suffix in _SUFFIXES:
+        return
+    if not os.path.exists(source) and not os.path.isdir(os.path.dirname(source)):
+        raise UnreadableError(
+            f"there is no file {source}",
+            f"A file of that repository of the Hugging Face Hub is written hf://{source}/FILE, "
+            f"such as hf://{source}/model.safetensors",
+        )
 
 
 __all__ = ["Digest", "Fetching", "Found", "find"]
