@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from ckptconv.errors import UsageError, VerdictError, printable
+from ckptconv.fields import folded
 from ckptconv.folding import fold, place
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.source import Transfer
@@ -15,7 +16,7 @@ from ckptconv.identify import explaining, known_stranger, nearest, rank
 from ckptconv.methods.interface import Method, Release
 from ckptconv.pipeline import MethodLike, PathLike, options_of, typed, wanted_method
 from ckptconv.planning import Plan
-from ckptconv.registry import folded, methods, named, releases
+from ckptconv.registry import methods, named, releases
 from ckptconv.search import Copy, Way, copies, ways
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources import Fetching, find

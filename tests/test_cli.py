@@ -343,12 +343,18 @@ def test_releases_are_found_by_an_alias_of_their_method_where_no_name_fits():
     named = json.loads(ckptconv("releases", "sela", "--json").stdout)["releases"]
     assert {release["name"] for release in named} == {"selav2_400ep", "selav2_400ep_2x224"}
     named = json.loads(ckptconv("releases", "transformer-ssl", "--json").stdout)["releases"]
-    assert {release["name"] for release in named} == {"moby_swin_t_300ep_pretrained", "moby_deit_small_300ep_pretrained"}
+    assert {release["name"] for release in named} == {
+        "moby_swin_t_300ep_pretrained",
+        "moby_deit_small_300ep_pretrained",
+    }
 
 
 @pytest.mark.parametrize(
     ("pattern", "hint"),
-    [("nothing_like", "See all of them: ckptconv releases"), ("barlowtwinz", "Did you mean barlowtwins or barlowtwins_hub or barlow?")],
+    [
+        ("nothing_like", "See all of them: ckptconv releases"),
+        ("barlowtwinz", "Did you mean barlowtwins or barlowtwins_hub or barlow?"),
+    ],
 )
 def test_a_release_that_there_is_not_is_said_to_be_none(pattern, hint):
     done = ckptconv("releases", pattern)

@@ -10,9 +10,13 @@ import select
 import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
+from typing import TextIO
 
-from ckptconv.errors import CkptconvError, EnvironmentMissingError, UsageError, shortened
+from ckptconv.errors import CkptconvError, EnvironmentMissingError, PluginWarning, UsageError, shortened
+
+_show = warnings.showwarning
 
 BUG, INTERRUPTED, NOBODY_READS = 70, 130, 141
 """Exit codes beside those of `ckptconv.errors`: EX_SOFTWARE of sysexits.h, and what a shell says of the signals."""
@@ -25,6 +29,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a letter that the terminal's encoding lacks
+    warnings.showwarning = _warn
     try:
         try:
             code = _run()
@@ -100,6 +105,25 @@ def _bug(error: Exception) -> int:
         "CKPTCONV_DEBUG=1 before it.",
     )
     return _fail(found, BUG)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning of this program as its errors are printed, and leave others as they are."""
+    from ckptconv.cli import render
+
+    if issubclass(category, PluginWarning):
+        text, _, hint = str(message).partition("\n")
+        render.note(f"warning: {text}")
+        render.note(f"hint: {hint}")
+    else:
+        _show(message, category, filename, lineno, file, line)
 
 
 def _fail(error: CkptconvError, code: int | None = None) -> int:

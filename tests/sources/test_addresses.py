@@ -26,7 +26,9 @@ def address(text: str) -> Address:
     return found
 
 
-@pytest.mark.parametrize("text", ["some.pth", "./moco_v2_800ep", "a/folder/moco_v2_800ep", "/a/b.pth", "C:name", "a:b/c"])
+@pytest.mark.parametrize(
+    "text", ["some.pth", "./moco_v2_800ep", "a/folder/moco_v2_800ep", "/a/b.pth", "C:name", "a:b/c"]
+)
 def test_a_path_is_a_path(text):
     assert find(text, FETCHING).path == Path(text)
     assert find(Path(text), FETCHING).path == Path(text)
