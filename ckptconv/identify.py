@@ -254,6 +254,10 @@ def _named(sections: Sections, methods: Sequence[Method], options: Options) -> M
     wanted, plan = min(plans, key=lambda pair: badness(pair[1]), default=(methods[0], None))
     if plan is not None and plan.complete:
         return Match(wanted, plan, named=True)
+    for method, layout in ((m, layout) for m in methods for layout in m.converted):
+        converted = planner.complete(replace(method, layouts=(layout,)))
+        if converted is not None:
+            return Match(method, converted, named=True)
     if plan is not None and plan.misplaced:
         plan.require_complete(_other_target(plan, options, wanted.name))
     hint = "" if plan is not None and plan.advice else _instead(wanted, plan, sections, options)

@@ -16,7 +16,7 @@ from ckptconv.folding import some
 from ckptconv.ops import Op, OpError, compose
 from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
-from ckptconv.wrappers import unwrapped, wrapped
+from ckptconv.wrappers import COUNTERS, unwrapped, wrapped
 
 ProblemKind = Literal[
     "unexplained", "unreadable", "missing", "shape", "dtype", "collision", "parts", "backbone", "target", "drop"
@@ -205,7 +205,7 @@ class _Asked:
             if accepted is not None:
                 yield key, Dropped(key, accepted.why, accepted)
             elif not key.startswith(self._prefix):
-                yield key, Dropped(key, f"outside the prefix '{self._prefix}'")
+                yield key, Dropped(key, COUNTERS.get(key.rpartition(".")[2], f"outside the prefix '{self._prefix}'"))
             else:
                 name = key[len(self._prefix) :]
                 yield key, self._way(self._bare.get(name, name) if wrapped(name) else name)

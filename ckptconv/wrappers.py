@@ -17,12 +17,20 @@ checkpointing (torch/distributed/algorithms/_checkpoint/checkpoint_wrapper.py). 
 other segments it tells one copy of a network from another."""
 
 
+COUNTERS = {
+    "n_averaged": "how many networks were averaged",  # torch/optim/swa_utils.py, AveragedModel
+    "steps": "how many networks were averaged",  # mmengine/model/averaged_model.py
+}
+"""Names beside a wrapped network that are no part of it, and what they are."""
+
+
 def wrapper_of(names: Iterable[str]) -> str:
-    """The wrappers that every name starts with, such as 'module.'; '' if none."""
+    """The wrappers that every name starts with, such as 'module.'; '' if none. `COUNTERS` stand beside them."""
     names = list(names)
     wrapper = ""
     while names:
-        found = next((w for w in OUTER if all(n.startswith(wrapper + w) for n in names)), None)
+        inside = [n for n in names if n.removeprefix(wrapper) not in COUNTERS]
+        found = next((w for w in OUTER if inside and all(n.startswith(wrapper + w) for n in inside)), None)
         if found is None:
             break
         wrapper += found

@@ -71,6 +71,45 @@ def test_of_student_and_teacher_auto_takes_the_teacher_and_a_person_can_have_the
     assert found(both, "dino-student") == ("dino-student", "student")
 
 
+CONVERTED = [
+    ("torchvision_vissl_converted_r50", "vissl"),
+    ("detectron2_moco_r50", "vissl"),
+    ("detectron2_moco_r50", "moco"),
+    ("detectron2_moco_r50", "pixpro"),
+    ("detectron2_moco_r50", "solo-learn"),
+    ("detectron2_resim_r50", "resim"),
+    ("detectron2_soco_r50", "soco"),
+    ("mmselfsup_mocov2_r50", "soco"),
+    ("timm_vit_tiny", "mocov3"),
+    ("timm_vit_tiny", "mmselfsup"),
+    ("torchvision_r18", "mmselfsup"),
+    ("torchvision_r18_children", "lightly"),
+    ("torchvision_r18_fc", "timm"),
+]
+
+
+@pytest.mark.parametrize(("name", "method"), CONVERTED)
+def test_a_method_that_is_named_reads_what_its_own_repository_converts_to(name: str, method: str) -> None:
+    of = case(name)
+    own = choose(of.sections, of.method, of.options)
+    match = choose(of.sections, method, of.options)
+    assert (match.method.name, match.named, match.plan.layout) == (method, True, own.plan.layout)
+    assert match.plan.same_as(own.plan)
+    auto = choose(of.sections, "auto", of.unasked)
+    assert method not in (auto.method.name, *auto.also)
+
+
+def test_what_a_repository_converts_to_is_a_layout_of_another_method() -> None:
+    owned = {layout for method in METHODS for layout in method.layouts}
+    for method in METHODS:
+        assert set(method.converted) <= owned - set(method.layouts)
+
+
+def test_a_file_of_neither_kind_is_refused_by_the_method_s_own_layouts() -> None:
+    error = refusal(lambda: choose(case("simsiam_r50").sections, "moco", AUTO), IncompletePlanError)
+    assert "simsiam" in error.hint
+
+
 def test_dino_student_is_never_guessed() -> None:
     student = case("dino_r50_student").sections
     error = refusal(lambda: choose(student, "auto", AUTO), UnidentifiedError)

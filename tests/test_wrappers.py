@@ -110,3 +110,17 @@ def test_what_a_rule_reads_beside_its_tensor_is_found_in_a_wrapped_block() -> No
         target: tuple(names[name] for name in sources) for target, sources in own.kept.items()
     }
     assert any(len(m.sources) > 1 and "_checkpoint_wrapped_module" in m.sources[1] for m in plan.moves)
+
+
+@pytest.mark.parametrize(
+    ("names", "wrapper"),
+    [
+        (["n_averaged", "module.conv1.weight"], "module."),
+        (["module.conv1.weight", "steps"], "module."),
+        (["module.n_averaged", "module.module.conv1.weight"], "module.module."),
+        (["n_averaged"], ""),
+        (["n_averaged", "module.conv1.weight", "conv1.weight"], ""),
+    ],
+)
+def test_a_counter_beside_a_wrapped_network_does_not_hide_the_wrapper(names: list[str], wrapper: str) -> None:
+    assert wrapper_of(names) == wrapper

@@ -26,6 +26,17 @@ CONVNEXT = Method(
 
 _TIMM_HEAD = drop("head.fc.{p}", "the classifier")
 
+_RESNETS = (
+    Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
+    Layout(
+        title="network with a classifier",
+        sections=_FLAT,
+        rules=(drop("fc.{p...}", "the classifier"), keep("{key...}", "{key...}")),
+        families=("ResNet",),
+    ),
+)
+"""torchvision's names, which timm's ResNets have, too."""
+
 TIMM = Method(
     name="timm",
     title="timm's names",
@@ -84,6 +95,7 @@ TIMM = Method(
         ),
     ),
     pixels=None,
+    converted=_RESNETS,
 )
 
 
@@ -236,11 +248,11 @@ TORCHVISION = Method(
     title="torchvision's names",
     repository="pytorch/vision",
     layouts=(
-        Layout(title="bare backbone", sections=_FLAT, rules=(keep("{key...}", "{key...}"),), families=("ResNet",)),
+        *_RESNETS,
         Layout(
-            title="network with a classifier",
+            title="numbered children: nn.Sequential(*resnet.children())",
             sections=_FLAT,
-            rules=(drop("fc.{p...}", "the classifier"), keep("{key...}", "{key...}")),
+            rules=(*naming.NUMBERED, drop("9.{p}", "the classifier")),
             families=("ResNet",),
         ),
         Layout(

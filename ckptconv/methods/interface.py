@@ -125,6 +125,8 @@ class Method:
     ``guess`` is False for what only a person can want, such as DINO's student: reachable by name, never by `auto`.
     ``pixels`` is None where nobody states what the network was fed. ``heads`` and ``eps`` are what no
     tensor tells: attention heads, and the epsilon of layer norms, where they are not the family's usual ones.
+    ``converted`` are layouts of other methods that this one's own repository converts its files to. They are tried
+    where the method is named and its own layouts do not fit: `auto` calls such a file by whose names it has.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Method:
     heads: int | None = None
     eps: float | None = None
     aliases: tuple[str, ...] = ()
+    converted: tuple[Layout, ...] = ()
 
     def __post_init__(self) -> None:
         fields.name("name", self.name)
@@ -154,6 +157,7 @@ class Method:
             raise fields.refused("repository", "OWNER/NAME on GitHub", self.repository)
         layouts = fields.items("layouts", self.layouts, Layout, "Layout", empty=False)
         fields.once("layouts", [layout.title for layout in layouts])
+        converted = fields.items("converted", self.converted, Layout, "Layout")
         releases = fields.items("releases", self.releases, Release, "Release")
         fields.once("releases", [release.name for release in releases])
         if self.pixels is not None and not isinstance(self.pixels, Pixels):
@@ -161,4 +165,6 @@ class Method:
         fields.flag("guess", self.guess)
         heads = None if self.heads is None else fields.whole("heads", self.heads, 1)
         eps = None if self.eps is None else fields.number("eps", self.eps)
-        fields.keep(self, layouts=layouts, releases=releases, heads=heads, eps=eps, aliases=aliases)
+        fields.keep(
+            self, layouts=layouts, releases=releases, heads=heads, eps=eps, aliases=aliases, converted=converted
+        )
