@@ -45,6 +45,7 @@ _TOP = {
 _OPS: Mapping[str, Callable[..., ops.Op]] = {"concat": ops.concat, "permute": ops.permute, "reshape": ops.reshape}
 _CALL = re.compile(r"([a-z]+)\(([-0-9, ]{1,200})\)")
 _NUMBER = re.compile(r" *(-?[0-9]{1,9}) *")
+_HELP = "See `ckptconv methods --help`."
 _MOST = 1 << 20  # bytes of a rule file
 
 
@@ -57,17 +58,15 @@ def load(path: Path) -> Method:
     except UnicodeDecodeError:
         raise UsageError(f"the rule file {path} is not TOML: it is not in UTF-8", "Save it as UTF-8.") from None
     except (ValueError, OverflowError) as error:  # also of numbers that are too long for Python
-        raise UsageError(
-            f"the rule file {path} is not TOML: {shortened(str(error))}", "See `ckptconv methods --help`."
-        ) from None
+        raise UsageError(f"the rule file {path} is not TOML: {shortened(str(error))}", _HELP) from None
     except RecursionError:
-        raise UsageError(f"the rule file {path} nests too deeply", "See `ckptconv methods --help`.") from None
+        raise UsageError(f"the rule file {path} nests too deeply", _HELP) from None
     try:
         return _method(table)
     except UsageError as error:
         raise UsageError(f"in the rule file {path}: {shortened(error.message)}", error.hint) from None
     except RecursionError:
-        raise UsageError(f"the rule file {path} nests too deeply", "See `ckptconv methods --help`.") from None
+        raise UsageError(f"the rule file {path} nests too deeply", _HELP) from None
 
 
 def _method(table: Mapping[str, Any]) -> Method:

@@ -8,6 +8,11 @@ import stat
 from pathlib import Path
 
 
+def is_file(path: Path | str) -> bool:
+    """Whether there is a regular file; not for what cannot be the name of one, either."""
+    return os.path.isfile(path)  # noqa: PTH113 (that of pathlib raises where a name is too long)
+
+
 def read_small(path: Path, most: int) -> bytes:
     """All of a regular file of at most ``most`` bytes. Raises OSError, whose ``strerror`` says why it is none."""
     try:

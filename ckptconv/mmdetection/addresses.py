@@ -24,6 +24,7 @@ from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.source import Transfer
 from ckptconv.mmdetection.pretrained import conversion, more_than_tensors, raw_method
 from ckptconv.mmdetection.reasons import Finding
+from ckptconv.small_file import is_file
 from ckptconv.sources import Fetching, find
 
 _COMPARED = "check compares with a file or with an https:// address."
@@ -57,7 +58,7 @@ def hold(checkpoint: str, module: str, fetching: Fetching) -> Held:
             assert isinstance(path, Path)
             return Held(checkpoint, address.label, path, opened.transfers)
     path = Path(checkpoint).expanduser()
-    if not mark and path.is_file():
+    if not mark and is_file(path):
         return Held(checkpoint, checkpoint, path)
     raise _not_there(checkpoint, scheme if mark else "", module)
 

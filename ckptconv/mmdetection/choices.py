@@ -12,6 +12,7 @@ from typing import Any
 
 from ckptconv.errors import UsageError, unknown
 from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
+from ckptconv.small_file import is_file
 
 STYLES = ("inherit", "flat")
 _SYNCED = (
@@ -131,7 +132,7 @@ def class_names(text: str) -> tuple[str, ...]:
     """Class names from ``a,b,c``, or from a file with one on each line. Raises UsageError for an empty list."""
     lines: Iterable[str] = text.split(",")
     with contextlib.suppress(OSError, ValueError):  # a list of names may be too long for a path
-        if Path(text).is_file():
+        if is_file(text):
             lines = _lines_of(Path(text))
     names = tuple(name for line in lines if (name := re.sub(r"\s+", " ", line).strip()))
     if not names:

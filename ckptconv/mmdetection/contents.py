@@ -21,6 +21,7 @@ from ckptconv.formats.inert import Blob, Call, Global
 from ckptconv.formats.interface import Checkpoint, StoredTensor
 from ckptconv.formats.pickled import NumpyType, PickledArray
 from ckptconv.mmdetection.tensors import tensor
+from ckptconv.small_file import is_file
 from ckptconv.spec import TensorSpec
 
 
@@ -34,7 +35,7 @@ def load(filename: str, map_location: Any = None) -> Any:
     Raises FileNotFoundError as mmengine does, and UnreadableError for a file that is broken or unsafe.
     """
     path = Path(os.path.expanduser(filename))  # noqa: PTH111 (as mmengine does; Path.expanduser fails without a home)
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"{filename} can not be found.")
     with open_checkpoint(path) as checkpoint:
         return _Maker(checkpoint, map_location).make(checkpoint.tree)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError
+from ckptconv.small_file import is_file
 
 _DOCTOR = "See what is missing and how to mend it: ckptconv doctor"
 _RUN_IT = "It is Python code: run it to see more."
@@ -29,7 +30,7 @@ def locate(base: str) -> Path:
     package, mark, inside = base.partition("::")
     if not mark:
         path = Path(base).resolve()
-        if not path.is_file():
+        if not is_file(path):
             raise UsageError(
                 f"there is no config {base}", "Give a file, or one of MMDetection's own: mmdet::FOLDER/FILE"
             )
@@ -42,7 +43,7 @@ def locate(base: str) -> Path:
         raise EnvironmentMissingError(f"{base} cannot be found: {package} is not installed", _DOCTOR)
     home = Path(found.origin).parent
     for configs in (home / ".mim" / "configs", home.parent / "configs"):  # a wheel, a clone
-        if (configs / inside).is_file():
+        if is_file(configs / inside):
             return configs / inside
     known = [
         str(p.relative_to(c)) for c in (home / ".mim" / "configs", home.parent / "configs") for p in c.rglob("*.py")
@@ -69,7 +70,7 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
     shown = shown or str(path)
     with _needs_mmdetection():
         from mmengine.config import Config
-    if not path.is_file():
+    if not is_file(path):
         raise UsageError(f"there is no config {path}", "Check the path; ckptconv emit-config writes one.")
     try:
         with quiet():

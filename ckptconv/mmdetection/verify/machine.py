@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ckptconv.errors import EnvironmentMissingError, UsageError
 from ckptconv.mmdetection.verify.plan import Plan
 from ckptconv.mmdetection.verify.recipes import length
+from ckptconv.small_file import is_file
 
 _COCO = "COCO 2017 is at https://cocodataset.org/#download; it goes below the data root as it is unpacked."
 
@@ -36,5 +36,5 @@ def require_machine(made: Plan, gpus_there: int) -> None:
         )
     if lacks:
         raise UsageError(f"the data set is not there: {lacks}", f"{_COCO}\nElsewhere: --data-root DIR")
-    if request.detector is not None and not Path(request.detector).is_file():
+    if request.detector is not None and not is_file(request.detector):
         raise UsageError(f"there is no detector {request.detector}", "Give a checkpoint that mmengine saved.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ckptconv.errors import UsageError, unknown
+from ckptconv.small_file import is_file
 
 TIERS: Mapping[str, str] = {
     "load": "the detector starts from its checkpoint; nothing is trained",
@@ -110,4 +110,4 @@ def expectations(text: str) -> dict[str, float]:
 
 def is_config(target: str) -> bool:
     """Whether a target names a config rather than a recipe."""
-    return "::" in target or target.endswith(".py") or "/" in target or Path(target).is_file()
+    return "::" in target or target.endswith(".py") or "/" in target or is_file(target)
