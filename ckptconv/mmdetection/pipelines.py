@@ -89,13 +89,26 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
                     f"its pipeline has {kind}, which images of {channels} channels do not go through",
                     "Give a base without it: --base takes any config.",
                 )
-    return {
-        path: [new for step in found[path] for new in _replaced(step, channels, mean, std)] for path in sorted(loads)
+    changed = {
+        path: [new for step in steps for new in _replaced(step, channels, mean, std)] for path, steps in found.items()
     }
+    return {path: steps for path, steps in changed.items() if steps != found[path]}
 
 
 def _replaced(step: Any, channels: int, mean: Sequence[float], std: Sequence[float]) -> list[Any]:
-    return loading(channels, mean, std, step.get("backend_args")) if _is(step, LOAD) else [step]
+    return loading(channels, mean, std, step.get("backend_args")) if _is(step, LOAD) else [_filled(step)]
+
+
+def _filled(node: Any) -> Any:
+    """A step whose `Pad`, at any depth, fills with zeros where it has a number for each of three channels."""
+    if isinstance(node, list | tuple):
+        return type(node)(_filled(child) for child in node)
+    if not isinstance(node, Mapping):
+        return node
+    fill = node.get("pad_val")
+    if _is(node, "Pad") and isinstance(fill, Mapping) and isinstance(fill.get("img"), list | tuple):
+        return {**node, "pad_val": {**fill, "img": 0}}
+    return {key: _filled(child) for key, child in node.items()}
 
 
 def _is(step: Any, kind: str) -> bool:

@@ -260,6 +260,23 @@ def test_what_is_written_for_colours_is_refused(step: str, count: int) -> None:
         adapted({"train_dataloader": {"dataset": {"pipeline": [{"type": "Mine"}]}}}, count, [0.0], [1.0])
 
 
+SCALES = {"type": "RandomResize", "scale": [(1333, 640), (1333, 800)]}  # mmcv wants tuples
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_padding_with_a_colour_becomes_padding_with_zeros(count: int) -> None:
+    pad = {"type": "Pad", "size": (8, 8), "pad_val": {"img": (114, 114, 114)}}  # of configs/common/lsj-100e
+    own = {"train_dataloader": {"dataset": {"pipeline": [{"type": "LoadImageFromFile"}, SCALES, pad]}}, "other": [pad]}
+    ((path, steps),) = adapted(own, count, [0.0] * count, [1.0] * count).items()
+    assert path == "train_dataloader.dataset.pipeline"
+    assert steps[-2:] == [SCALES, {**pad, "pad_val": {"img": 0}}]
+    image = np.ones((4, 4, count) if count > 1 else (4, 4), np.float32)
+    init_default_scope("mmdet")
+    padded = Compose(steps[-1:])({"img": image, "img_shape": (4, 4)})["img"]
+    assert padded.shape[:2] == (8, 8)
+    assert padded.sum() == image.sum()
+
+
 def test_drawn_images_have_three_channels(here: Path) -> None:
     written(file_of(r18(4)), mean="0", std="1")
     with pytest.raises(UsageError) as caught:
