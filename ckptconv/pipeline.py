@@ -75,6 +75,7 @@ class Receipt:
     ``transfers`` are the files that were fetched, if the source lies elsewhere, ``checksums`` how many of the kept
     storages have a checksum in the file that was verified, ``release`` its name if it was asked for by that.
     ``copies`` are the other places in the file that hold the same network.
+    ``dangerous`` are the names that the file would have had called where it is unpickled; none was.
     """
 
     source: str
@@ -96,6 +97,7 @@ class Receipt:
     transfers: tuple[Transfer, ...] = ()
     checksums: int = 0
     copies: tuple[Copy, ...] = ()
+    dangerous: tuple[str, ...] = ()
 
 
 def options_of(
@@ -263,6 +265,7 @@ def convert(
             transfers=checkpoint.transfers,
             checksums=checksums,
             copies=copies(checkpoint.sections, match.plan, registry.methods(options.methods).values(), options),
+            dangerous=checkpoint.dangerous,
         )
 
 
@@ -309,11 +312,12 @@ def _write(
             progress(done, total)
 
     with Witness(pieces) as witness, drafting(target, force) as draft:
+        text = json.dumps(said, separators=(",", ":"))
         if kind == "safetensors":
-            texts = {"format": "pt", KEY: json.dumps(said, separators=(",", ":"))}
+            texts = {"format": "pt", KEY: text}
             safetensors_writer.write(draft.file, safetensors_writer.in_order(pieces), texts, seen)
         else:
-            torch_writer.write(draft.file, pieces, {KEY: said}, seen, settled.dialect.section)
+            torch_writer.write(draft.file, pieces, {KEY: text}, seen, settled.dialect.section)
         with draft.syncing():
             proved = prove(draft.path, pieces, "" if kind == "safetensors" else settled.dialect.section)
         fingerprint = witness.fingerprint()

@@ -1,6 +1,7 @@
 """What a converted file says of itself: from which method, network and pixels it came. Written by `pipeline`.
 
-In a torch file it stands at ``meta.ckptconv``, in safetensors as JSON under ``__metadata__.ckptconv``.
+It is JSON: in a torch file the text at ``meta.ckptconv``, in safetensors at ``__metadata__.ckptconv``. Before,
+torch files held it as a dictionary, whose floats torch 1.13 refuses under ``weights_only``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from ckptconv._version import __version__
 from ckptconv.errors import UsageError
 from ckptconv.fields import is_name
+from ckptconv.formats.inert import Blob
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.source import Transfer
 from ckptconv.identify import Match
@@ -20,6 +22,7 @@ from ckptconv.methods.interface import Pixels
 from ckptconv.planning import Plan
 
 KEY = "ckptconv"
+_LONGEST = 1 << 20
 
 
 def describe(
@@ -102,15 +105,15 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    text = checkpoint.metadata.get(KEY)
-    if text is not None:
+    meta = checkpoint.tree.get("meta") if isinstance(checkpoint.tree, Mapping) else None
+    said: Any = checkpoint.metadata.get(KEY) or (meta.get(KEY) if isinstance(meta, Mapping) else None)
+    if isinstance(said, Blob) and said.kind == "str" and said.length <= _LONGEST:
+        said = said.read(checkpoint.sources[0])
+    if isinstance(said, str):
         try:
-            said = json.loads(text)
+            said = json.loads(said)
         except (ValueError, RecursionError):
             return {}
-    else:
-        meta = checkpoint.tree.get("meta") if isinstance(checkpoint.tree, Mapping) else None
-        said = meta.get(KEY) if isinstance(meta, Mapping) else None
     return said if isinstance(said, Mapping) else {}
 
 

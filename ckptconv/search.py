@@ -27,6 +27,7 @@ _DEEPEST = 8  # segments of a prefix
 _MOST_NAMES = 100_000  # that are looked at on the way: names of real files times their depth
 _MOST_WAYS = 4
 _MOST_NEAR = 10  # incomplete plans made in full
+_MOST_PLANNED = 6_000  # names of a section; student, teacher and heads of the largest ViTs have 2,000
 
 
 class Planner:
@@ -40,7 +41,8 @@ class Planner:
 
     def _section(self, path: str) -> Section | None:
         if path not in self._found:
-            self._found[path] = section_at(self._sections, path)
+            found = section_at(self._sections, path)
+            self._found[path] = found if found is None or found.entries <= _MOST_PLANNED else None
         return self._found[path]
 
     def _behind(self, path: str) -> bool:
@@ -166,6 +168,7 @@ def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tup
     ``methods`` are asked for what a person may want, in the order of the table. Nothing that ``options`` name is
     looked for elsewhere, but for the prefix: a wrong one is the question.
     """
+    sections = {path: section for path, section in sections.items() if section.entries <= _MOST_PLANNED}
     found: list[Way] = []
     seen = 0
     for path, section in sections.items():

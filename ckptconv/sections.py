@@ -15,6 +15,7 @@ BELOW = "..."
 _MOST_CONTAINERS = 50_000
 _MOST_ENTRIES = 1_500_000
 _MOST_TENSORS = 50_000
+_MOST_LETTERS = 5_000_000
 _DEEPEST = 24
 _MOST_ALIKE = 4
 _LONGEST_NAME = 1_000  # letters, of a name or a path
@@ -34,7 +35,7 @@ def find_sections(tree: object, look: Look) -> dict[str, Section]:
     sections: dict[str, Section] = {}
     seen = look(tree)
     queue: deque[tuple[str, int, object]] = deque([("", 0, seen if isinstance(seen, Mapping) else tree)])
-    visits = entries = found = 0
+    visits = entries = found = letters = 0
     while queue:
         path, depth, node = queue.popleft()
         visits += 1
@@ -50,8 +51,11 @@ def find_sections(tree: object, look: Look) -> dict[str, Section]:
             if isinstance(seen, TensorSpec) and isinstance(key, str):
                 tensors[key] = seen
                 found += 1
+                letters += len(key)
                 if found > _MOST_TENSORS:
                     raise _endless(f"holds more than {_MOST_TENSORS:,} tensors")
+                if letters > _MOST_LETTERS:
+                    raise _endless(f"holds names of more than {_MOST_LETTERS:,} letters")
                 if len(key) > _LONGEST_NAME:
                     raise _endless(f"holds a name of {len(key):,} letters")
                 continue

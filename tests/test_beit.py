@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -286,7 +287,7 @@ def test_pixels_of_beit_are_said_where_the_method_is_named(tmp_path: Path) -> No
     torch.save({"model": numbers(TOY)}, tmp_path / "source.pth")
     for method, found, pixels in (("beit", "beit", [127.5] * 3), ("auto", "beit-names", None)):
         receipt = ckptconv.convert(tmp_path / "source.pth", tmp_path / "beit.pth", method, force=True)
-        said = torch.load(tmp_path / "beit.pth", weights_only=True)["meta"]["ckptconv"]
+        said = json.loads(torch.load(tmp_path / "beit.pth", weights_only=True)["meta"]["ckptconv"])
         assert receipt.method.name == found
         assert (said["pixels"] and said["pixels"]["mean"]) == pixels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickletools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ckptconv.planning import Options, Plan
 from ckptconv.rules import Rule
 from tests import hollow
 from tests.cases import FOLDER, Case, cases
+from tests.formats.test_torch_files import records
+from tests.formats.test_writers import TORCH_1_13
 
 CASES = cases()
 REAL = [c for c in CASES if c.layout]
@@ -222,6 +225,8 @@ def test_a_torch_file_holds_the_backbone_bit_for_bit(real: RealFile, how: str, t
     convert(real, target, how)
     loaded = torch.load(target, weights_only=True)
     assert_equal_to_the_source(loaded["state_dict"], real)
+    (pickled,) = [data for name, data in records(target).items() if name.endswith("/data.pkl")]
+    assert {op.name for op, *_ in pickletools.genops(pickled)} <= TORCH_1_13
     target.unlink()
 
 

@@ -127,7 +127,7 @@ def converted(network: Backbone, folder: Path, **said: Any) -> tuple[dict[str, A
     saved(network, folder / "raw.pth")
     receipt = ckptconv.convert(folder / "raw.pth", folder / "out.pth", RULES, force=True, **said)
     content = torch.load(folder / "out.pth", weights_only=True)
-    return content[receipt.plan.dialect.section], content["meta"]["ckptconv"], receipt
+    return content[receipt.plan.dialect.section], json.loads(content["meta"]["ckptconv"]), receipt
 
 
 @each_member
@@ -194,7 +194,7 @@ def test_a_method_that_was_fed_colours_says_nothing_of_other_channels(tmp_path: 
         tensors = saved(replace(MEMBERS["ResNet"], in_channels=count), tmp_path / "raw.pth")
         torch.save({"state_dict": {f"module.encoder_q.{k}": v for k, v in tensors.items()}}, tmp_path / "moco.pth")
         ckptconv.convert(tmp_path / "moco.pth", tmp_path / "out.pth", "moco", channels=channels, force=True)
-        said = torch.load(tmp_path / "out.pth", weights_only=True)["meta"]["ckptconv"]
+        said = json.loads(torch.load(tmp_path / "out.pth", weights_only=True)["meta"]["ckptconv"])
         assert (said["pixels"] is not None) == known
 
 

@@ -150,7 +150,7 @@ def converted(network: Backbone, folder: Path, target: str, **said: Any) -> tupl
     rules = [keep("{key...}", "{key...}")]
     receipt = ckptconv.convert(folder / "raw.pth", folder / "vit.pth", rules, for_target=target, force=True, **said)
     content = torch.load(folder / "vit.pth", weights_only=True)
-    return {**content[receipt.plan.dialect.section], "said": content["meta"]["ckptconv"]}, receipt
+    return {**content[receipt.plan.dialect.section], "said": json.loads(content["meta"]["ckptconv"])}, receipt
 
 
 NETWORKS = {

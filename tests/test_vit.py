@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -569,6 +570,6 @@ def test_moco_v3s_heads_are_said_and_not_guessed(tmp_path: Path) -> None:
     ):
         torch.save(content, tmp_path / "vit.pth")
         ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", method, force=True)
-        said = torch.load(tmp_path / "out.pth", weights_only=True)["meta"]["ckptconv"]
+        said = json.loads(torch.load(tmp_path / "out.pth", weights_only=True)["meta"]["ckptconv"])
         assert said["backbone"]["heads"] == heads
         assert said["backbone"]["name"] == "ViT-S/8"

@@ -16,6 +16,11 @@ _MOST_LINES = 40
 
 
 def receipt(done: Receipt, as_json: bool) -> None:
+    if done.dangerous:
+        render.note(
+            f"warning: unpickling {done.source} would have called {', '.join(done.dangerous)}. Nothing was run here; "
+            "do not give this file to torch.load(weights_only=False)."
+        )
     if as_json:
         render.dump("convert", _receipt_data(done))
         return
@@ -101,6 +106,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             "release": done.release or None,
             "fetched": [vars(transfer) for transfer in done.transfers],
             "checksums": done.checksums,
+            "would_have_called": list(done.dangerous),
         },
         "method": {
             "name": done.method.name,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptconv.errors import UnreadableError
+from ckptconv.formats.calls import is_dangerous
 from ckptconv.formats.source import Place, Source, Transfer
 from ckptconv.formats.stand_ins import Look
 from ckptconv.sections import find_sections, section_at
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHUNK = 1 << 18  # fits a core's cache; larger writes are slower, too
-_UNFOLDED = 1 << 30  # bytes that a view may unfold to, whatever its storage, before it is called a bomb
+_UNFOLDED = 64 << 20  # bytes that views may unfold to, whatever their storages, before they are called a bomb
+_MOST_COPIES = 8  # views of one storage in one section: a module is listed under each name that it has
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ def split(data: bytes) -> Iterator[bytes]:
 class Checkpoint:
     """An opened file: the sections it holds, and a way to the bytes of each tensor.
 
-    ``named`` lists the globals its pickle names, none of which was imported or called. ``locate`` finds a storage,
-    ``extent`` says where that will look, without looking.
+    ``named`` lists the globals its pickle names, ``called`` those of them that it would have called and that describe
+    no tensor; none was imported or called. ``locate`` finds a storage, ``extent`` says where that will look, without
+    looking.
     """
 
     path: Path | Place
@@ -127,18 +130,23 @@ class Checkpoint:
     extent: Callable[[str], Extent | None]
     named: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    called: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.sections = find_sections(self.tree, Look(_spec_of))
         self._tensors: dict[str, Mapping[str, StoredTensor]] = {}
         self._verified: set[str] = set()
         for path in self.sections:
-            for name, tensor in self.tensors(path).items():
-                self.require_sound(name, tensor)
+            self.tensors(path)
 
     @property
     def size(self) -> int:
         return sum(source.size for source in self.sources)
+
+    @property
+    def dangerous(self) -> tuple[str, ...]:
+        """What the file would have run where it is unpickled: calls that reach beyond the objects it describes."""
+        return tuple(name for name in self.called if is_dangerous(name))
 
     @property
     def transfers(self) -> tuple[Transfer, ...]:
@@ -151,7 +159,11 @@ class Checkpoint:
             section = section_at(self.sections, path)
             if section is None:
                 raise KeyError(path)
-            self._tensors[path] = {k: t for k in section.tensors if (t := tensor_of(section.node[k])) is not None}
+            found = {k: t for k in section.tensors if (t := tensor_of(section.node[k])) is not None}
+            for name, tensor in found.items():
+                self.require_sound(name, tensor)
+            self._require_bounded(found.values())
+            self._tensors[path] = found
         return self._tensors[path]
 
     def fetch(self, tensors: Iterable[StoredTensor]) -> None:
@@ -179,6 +191,16 @@ class Checkpoint:
         if tensor.spec.nbytes > max(_UNFOLDED, 2 * self.size):
             raise UnreadableError(
                 f"{self.path}: {name} unfolds {tensor.extent * itemsize:,} bytes into {tensor.spec.nbytes:,}",
+                "The file was made to fill memory; get it again from its source.",
+            )
+
+    def _require_bounded(self, tensors: Collection[StoredTensor]) -> None:
+        """Refuse a section whose tensors, unfolded, are far more than the storages behind them."""
+        held = sum(self.nbytes_of(key) for key in {tensor.storage for tensor in tensors})
+        unfolded = sum(tensor.spec.nbytes for tensor in tensors)
+        if unfolded > _MOST_COPIES * held + _UNFOLDED:
+            raise UnreadableError(
+                f"{self.path}: its tensors unfold {held:,} bytes into {unfolded:,}",
                 "The file was made to fill memory; get it again from its source.",
             )
 

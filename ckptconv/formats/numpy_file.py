@@ -36,6 +36,7 @@ def read_pickle(source: Source, start: int = 0, name: str = "numpy pickle") -> C
         lambda key: pickled.arrays[key].nbytes,
         pickled.extent,
         tuple(unpickler.named),
+        called=tuple(unpickler.called),
     )
 
 

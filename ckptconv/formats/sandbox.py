@@ -47,6 +47,7 @@ class Unpickler:
         self._stream = Window(source, start, end)
         self._source, self._meanings, self._persistent = source, meanings, persistent
         self.named: dict[str, None] = {}
+        self.called: dict[str, None] = {}
         self._globals: dict[tuple[str, str], Global] = {}
         self._steps = _MOST_OPCODES
 
@@ -127,6 +128,7 @@ class Unpickler:
             meaning = self._meanings.get((func.module, func.name))
             if meaning is not None:
                 return meaning(*args)
+            self.called[func.kind] = None
         elif isinstance(func, Made) and isinstance(args, tuple):
             return func.stand_in(*args)
         return Call(func, args)

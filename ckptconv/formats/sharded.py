@@ -75,4 +75,5 @@ def _joined(source: Source, weights: dict[str, str], numbers: dict[str, int], sh
         nbytes_of=nbytes_of,
         extent=extent,
         named=tuple(dict.fromkeys(name for s in shards for name in s.named)),
+        called=tuple(dict.fromkeys(name for s in shards for name in s.called)),
     )

@@ -79,7 +79,17 @@ def read_zip(source: Source) -> Checkpoint:
     def extent(key: str) -> Extent | None:
         return pickled.extent(key) if key in pickled.arrays else (source, *directory.extent(record_of(key)))
 
-    return Checkpoint(source.path, "torch zip", (source,), tree, locate, nbytes_of, extent, tuple(unpickler.named))
+    return Checkpoint(
+        source.path,
+        "torch zip",
+        (source,),
+        tree,
+        locate,
+        nbytes_of,
+        extent,
+        tuple(unpickler.named),
+        called=tuple(unpickler.called),
+    )
 
 
 def _no_checkpoint(source: Source, names: list[str]) -> UnreadableError:
@@ -149,7 +159,17 @@ def read_legacy(source: Source) -> Checkpoint:
         found = storages.get(key)
         return (source, found.offset - 8, found.offset + found.nbytes) if found else pickled.extent(key)
 
-    return Checkpoint(source.path, "torch legacy", (source,), tree, locate, nbytes_of, extent, tuple(unpickler.named))
+    return Checkpoint(
+        source.path,
+        "torch legacy",
+        (source,),
+        tree,
+        locate,
+        nbytes_of,
+        extent,
+        tuple(unpickler.named),
+        called=tuple(unpickler.called),
+    )
 
 
 def _require_count(source: Source, key: str, ref: StorageRef, storage: Storage) -> None:

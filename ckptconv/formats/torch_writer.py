@@ -1,7 +1,8 @@
 """Writes the zip format of torch.save, byte for byte the same for the same input.
 
-The pickle names nothing but OrderedDict, `_rebuild_tensor_v2` (or `_v3`) and storage classes, so that every torch
-since 1.13 loads it under `weights_only=True`. Records are stored, aligned to 64 bytes as torch does for mmap.
+The pickle has no opcode and names nothing that torch 1.13 does not take under `weights_only=True` (its
+`torch/_weights_only_unpickler.py`): OrderedDict, `_rebuild_tensor_v2` and storage classes; for types that only newer
+torch has, `_rebuild_tensor_v3`. Records are stored, aligned to 64 bytes as torch does for mmap.
 Sources: `torch/serialization.py`, `caffe2/serialize/inline_container.cc`; opcodes: `Lib/pickletools.py`.
 """
 
@@ -38,15 +39,13 @@ def _integer(value: int) -> bytes:
 
 
 def _plain(value: object) -> bytes:
-    """A value of plain types as pickle opcodes."""
+    """A value of plain types as pickle opcodes. Floats are none: torch 1.13's unpickler does not know their opcode."""
     if value is None:
         return b"N"
     if isinstance(value, bool):
         return b"\x88" if value else b"\x89"
     if isinstance(value, int):
         return _integer(value)
-    if isinstance(value, float):
-        return b"G" + struct.pack(">d", value)
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, list | tuple):
