@@ -82,7 +82,11 @@ def _largest(sections: Sections) -> tuple[str, Section]:
 
 def known_stranger(sections: Sections) -> str:
     """What network a file holds, if it is one that no target has a place for; '' else."""
-    return stranger(_largest(sections)[1].tensors)[1] if sections else ""
+    if not sections:
+        return ""
+    section = _largest(sections)[1]
+    shapes = {name: spec.shape for name, spec in section.tensors.items()}
+    return stranger({**shapes, **dict.fromkeys(section.others)})[1]
 
 
 # -- refusals, and the commands in their hints -------------------------------------------------------------------------

@@ -161,8 +161,11 @@ class Plan:
         lines = [
             f"the rules of {self.method} do not account for {place(self.section)}: {count} problem{'s' * (count != 1)}"
         ]
-        names = (*(p.key for p in self.problems), *(s for m in self.moves for s in m.sources))
-        key, what = stranger(names)
+        named = [p.key for p in self.problems if p.kind not in ("missing", "target")]
+        shapes: dict[str, tuple[int, ...] | None] = dict.fromkeys((*named, *(gone.source for gone in self.dropped)))
+        for move in self.moves:
+            shapes |= dict.fromkeys(move.sources) if move.op else {move.sources[0]: move.spec.shape}
+        key, what = stranger(shapes)
         lines += [f"  {printable(key)}: this is {what}"] if key else []
         for kind, found in kinds.items():
             lines.extend(f"  {p.text}" for p in found[:3])
