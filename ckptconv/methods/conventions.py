@@ -77,18 +77,21 @@ TIMM = Method(
         ),
         Layout(
             title="feature maps of a ConvNeXt (features_only)",
+            without=("norm",),
             sections=_FLAT,
             rules=naming_convnext.TIMM_FEATURES,
             families=("ConvNeXt",),
         ),
         Layout(
             title="feature maps of a Swin (features_only)",
+            without=("norm",),
             sections=_FLAT,
             rules=naming_swin.TIMM_SWIN_FEATURES,
             families=("Swin",),
         ),
         Layout(  # FeatureGetterNet, which takes the last norm off, or FeatureHookNet
             title="feature maps of a ViT or ResNet (features_only)",
+            without=("norm",),
             sections=_FLAT,
             rules=(keep("model.{key...}", "{key...}"), keep("body.{key...}", "{key...}")),
             families=("ViT", "ResNet"),

@@ -141,6 +141,7 @@ FCMAE = Method(
         ),
         Layout(
             title="training checkpoint, sparse",
+            without=("norm",),
             sections=("model",),
             rules=(*under("encoder.", SPARSE), *_FCMAE_REST),
             families=("ConvNeXt",),
@@ -156,7 +157,6 @@ FCMAE = Method(
                 keep("encoder.norm.{p}", "norm.{p}"),
             ),
             families=("ConvNeXt",),
-            without=("norm",),
         ),
     ),
     pixels=IMAGENET,
