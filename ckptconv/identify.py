@@ -96,9 +96,9 @@ def _convert(options: Options, method: str | None = None, way: Way | None = None
     """The command that converts, with all that was asked for already and what is given here. See `errors.typed`."""
     way = way or Way("", "", "", None, options.section, options.prefix)
     method = method if method in registry.methods(options.methods) else None  # a caller's own has no name to type
-    words = list(replace(way, method=method, section=way.section or options.section).asked)
+    words = list(replace(way, method=method, section=way.section or options.section, target=None).asked)
     words += [("--drop", pattern) for pattern in (*options.drops, *drops)]
-    words += [("--channels", ",".join(map(str, options.channels)) or None), ("--target", options.target)]
+    words += [("--channels", ",".join(map(str, options.channels)) or None), ("--target", way.target or options.target)]
     asked = "".join(f" {option} {shlex.quote(value)}" for option, value in words if value is not None)
     return f"ckptconv convert{asked} SRC DST"
 
@@ -106,7 +106,8 @@ def _convert(options: Options, method: str | None = None, way: Way | None = None
 def _way_in(found: Iterable[Way], options: Options, method: str | None = None) -> list[str]:
     """A line for each network that stands somewhere else in the file, with its command."""
     return [
-        f"{_article(way.network)} stands {way.where}: {_convert(options, way.method or method, way)}" for way in found
+        f"{_article(way.network)} stands {way.where}: {way.obstacle or _convert(options, way.method or method, way)}"
+        for way in found
     ]
 
 

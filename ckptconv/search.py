@@ -138,7 +138,8 @@ def badness(plan: Plan) -> tuple[bool, int, int]:
 class Way:
     """A network in a file, and what to ask for to get it: a method, a section, a prefix; None or '' where not needed.
 
-    ``path`` and ``behind`` say where it is: the section, and what stands before its names there.
+    ``path`` and ``behind`` say where it is: the section, and what stands before its names there. ``target`` is named
+    where the usual one cannot hold the network; ``obstacle`` says why where none can.
     """
 
     network: str
@@ -147,11 +148,15 @@ class Way:
     method: str | None
     section: str | None
     prefix: str
+    target: str | None = None
+    obstacle: str = ""
 
     @property
     def asked(self) -> tuple[tuple[str, str | None], ...]:
         """The options of the command line, each with its value, None where it is not needed."""
-        return (("--selfsup", self.method), ("--strip-prefix", self.prefix or None), ("--section", self.section))
+        taken_off = self.prefix or None
+        words = (("--selfsup", self.method), ("--strip-prefix", taken_off), ("--section", self.section))
+        return (*words, ("--target", self.target))
 
     @property
     def where(self) -> str:
@@ -175,12 +180,12 @@ def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tup
         if options.section not in (None, path):
             continue
         done: list[str] = []
-        for prefix, count in _prefixes(section):
-            seen += count
+        for prefix, names in _prefixes(section):
+            seen += len(names)
             if seen > _MOST_NAMES or len(found) == _MOST_WAYS:
                 return tuple(found)
             if not any(prefix.startswith(other) for other in done):
-                way = way_to(sections, path, prefix, methods, options)
+                way = way_to(sections, path, prefix, methods, options, names)
                 if way is not None:
                     done.append(prefix)
                     if way.section is not None or way.prefix or options.prefix:  # else it is what was asked for
@@ -188,35 +193,53 @@ def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tup
     return tuple(found)
 
 
-def _prefixes(section: Section) -> Iterator[tuple[str, int]]:
-    """'' and every dotted prefix that enough names have, short ones first, with how many have it."""
-    counts: dict[str, int] = {}
+def _prefixes(section: Section) -> Iterator[tuple[str, Sequence[str]]]:
+    """'' and every dotted prefix that enough names have, short ones first, with these names."""
+    having: dict[str, list[str]] = {}
     for name in section.tensors:
         segments = name.split(".", _DEEPEST + 1)[:-1][:_DEEPEST]
         prefix = ""
         for segment in segments:
             prefix += f"{segment}."
-            counts[prefix] = counts.get(prefix, 0) + 1
-    yield "", len(section.tensors)
-    yield from sorted(
-        ((p, n) for p, n in counts.items() if n >= _LEAST and p.isprintable()), key=lambda one: one[0].count(".")
-    )
+            having.setdefault(prefix, []).append(name)
+    yield "", list(section.tensors)
+    enough = [(p, names) for p, names in having.items() if len(names) >= _LEAST and p.isprintable()]
+    yield from sorted(enough, key=lambda one: one[0].count("."))
 
 
-def way_to(sections: Sections, path: str, prefix: str, methods: Iterable[Method], options: Options) -> Way | None:
-    """How to get what stands in a section behind a prefix; None if no method explains it."""
+def way_to(
+    sections: Sections,
+    path: str,
+    prefix: str,
+    methods: Iterable[Method],
+    options: Options,
+    names: Sequence[str] | None = None,
+) -> Way | None:
+    """How to get what stands in a section behind a prefix; None if no method explains it.
+
+    ``names`` are those of the tensors that have the prefix, where they are known.
+    """
     drops = [Pattern(pattern) for pattern in options.drops]  # of whole names
     whole = sections[path]
 
-    def inside(entries: Mapping[str, _T]) -> dict[str, _T]:
+    def inside(entries: Mapping[str, _T], names: Iterable[str]) -> dict[str, _T]:
         return {
-            name[len(prefix) :]: entry
-            for name, entry in entries.items()
+            name[len(prefix) :]: entries[name]
+            for name in names
             if name.startswith(prefix) and all(pattern.match(name) is None for pattern in drops)
         }
 
-    section = Section(inside(whole.tensors), inside(whole.others), unreadable=inside(whole.unreadable))
+    section = Section(
+        inside(whole.tensors, whole.tensors if names is None else names),
+        inside(whole.others, whole.others),
+        unreadable=inside(whole.unreadable, whole.unreadable),
+    )
     complete = list(_explaining(section, methods, options))
+    target, obstacle = None, ""
+    if complete and not any(plan.complete for _, _, plan in complete):
+        target, obstacle = _place(complete[0][2])
+    else:
+        complete = [one for one in complete if one[2].complete]
     if not complete:
         return None
     method, layout, plan = next((one for one in complete if prefix and not one[0].guess), complete[0])
@@ -228,11 +251,21 @@ def way_to(sections: Sections, path: str, prefix: str, methods: Iterable[Method]
             at for at, section in sections.items() if behind(section.tensors, prefix) is not None
         ]
     network = plan.backbone.name if plan.backbone else ""
-    return Way(network, path, prefix, needed, None if usual[:1] == [path] else path, prefix)
+    return Way(network, path, prefix, needed, None if usual[:1] == [path] else path, prefix, target, obstacle)
+
+
+def _place(plan: Plan) -> tuple[str | None, str]:
+    """The first target that holds the network of a plan, or why the one that was asked for does not."""
+    assert plan.backbone is not None
+    targets = [t for t in FAMILIES[plan.backbone.family].targets if not plan.backbone.obstacle(t)]
+    return (targets[0], "") if targets else (None, plan.problems[0].text)
 
 
 def _explaining(section: Section, methods: Iterable[Method], options: Options) -> Iterator[tuple[Method, Layout, Plan]]:
-    """Every method with a complete plan for these names, whatever section it looks in; the first layout of each."""
+    """Every method that explains these names, whatever section it looks in, with its first plan that is complete.
+
+    Or with one that only the target stands against.
+    """
     names, inside = section.tensors, replace(options, drops=(), prefix="", section=None)
     wrapper = wrapper_of(names)
     bare = {name[len(wrapper) :]: spec for name, spec in names.items()} if wrapper else names
@@ -251,7 +284,7 @@ def _explaining(section: Section, methods: Iterable[Method], options: Options) -
                 plans[key] = None
                 if not unexplained(layout, section, inside, 0):
                     plan = make_plan(method, layout, "", section, inside)
-                    plans[key] = plan if plan.complete else None
+                    plans[key] = plan if plan.complete or plan.misplaced else None
             plan_here = plans[key]
             if plan_here is not None:
                 yield method, layout, plan_here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -17,7 +18,8 @@ from tests import hints
 from tests.cases import Case, case, cases
 
 AUTO = Options()
-OTHER = {"unknown_head.0.weight": TensorSpec((7, 5), DTYPES["float32"])}
+FLOAT = DTYPES["float32"]
+OTHER = {"unknown_head.0.weight": TensorSpec((7, 5), FLOAT)}
 
 
 def bare(of: Case) -> Section:
@@ -43,7 +45,7 @@ def one_of_each_network() -> list[Case]:
     """A case for each network and naming that `auto` finds, the first of each layout."""
     found: dict[tuple[str, str], Case] = {}
     for of in cases():
-        if of.guessed and not of.prefix and of.target is None and not of.section.endswith("..."):
+        if of.guessed and of.held and not of.prefix and of.target is None and not of.section.endswith("..."):
             found.setdefault((of.method, of.backbone), of)
     return list(found.values())
 
@@ -77,7 +79,7 @@ def test_a_prefix_leads_to_the_section_that_has_it() -> None:
 
 def test_of_two_sections_that_have_the_prefix_the_later_one_is_named() -> None:
     network = behind("teacher.", bare(case("torchvision_r18")))
-    first = {"teacher.conv1.weight": TensorSpec((1,), DTYPES["float32"])}
+    first = {"teacher.conv1.weight": TensorSpec((1,), FLOAT)}
     sections = {"a": Section(first, {}), "b": network}
     assert refused(sections).hint == (
         "A ResNet-18 stands in 'b', behind 'teacher.': ckptconv convert --strip-prefix teacher. --section b SRC DST"
@@ -98,7 +100,7 @@ def test_a_prefix_that_does_not_exist_is_refused_with_those_that_help() -> None:
     assert isinstance(error, UsageError)
     assert error.message == "no name starts with 'net.teacher.'"
     assert error.hint == "A ResNet-18 stands behind 'teacher.': ckptconv convert --strip-prefix teacher. SRC DST"
-    nothing = {"net": Section({f"a.b.{i}": TensorSpec((1,), DTYPES["float32"]) for i in range(3)}, {})}
+    nothing = {"net": Section({f"a.b.{i}": TensorSpec((1,), FLOAT) for i in range(3)}, {})}
     assert refused(nothing, Options(prefix="x.")).hint == "Prefixes there are: 'a.b.'."
 
 
@@ -109,12 +111,27 @@ def test_a_method_that_looks_elsewhere_is_told_where() -> None:
 
 
 def test_what_was_asked_for_stays_in_the_command() -> None:
-    extra = {"teacher.extra": TensorSpec((1,), DTYPES["float32"]), **OTHER}
+    extra = {"teacher.extra": TensorSpec((1,), FLOAT), **OTHER}
     sections = {"net": behind("teacher.", bare(case("torchvision_r18")), extra)}
     error = refused(sections, Options(drops=("teacher.extra",), target="torchvision"))
     assert error.hint == (
         "A ResNet-18 stands behind 'teacher.': "
         "ckptconv convert --strip-prefix teacher. --drop teacher.extra --target torchvision SRC DST"
+    )
+
+
+def test_a_network_that_no_target_holds_is_named_behind_a_prefix_too() -> None:
+    error = refused({"run": behind("model.net.", bare(case("dinov2_vits14_reg")))})
+    assert re.match(r"A ViT-S/14, 4 registers stands behind 'model\.net\.': .* registers", error.hint)
+    assert "ckptconv convert" not in error.hint
+
+
+def test_a_network_that_another_target_holds_is_offered_for_that() -> None:
+    small = Section({**bare(case("torchvision_r18")).tensors, "conv1.weight": TensorSpec((64, 3, 3, 3), FLOAT)}, {})
+    error = refused({"run": behind("model.net.", small)})
+    assert error.hint == (
+        "A ResNet-18 stands behind 'model.net.': "
+        "ckptconv convert --strip-prefix model.net. --target torchvision SRC DST"
     )
 
 
@@ -206,7 +223,7 @@ def test_a_refusal_makes_few_plans(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Planner, "plan", counted)
     names = {
-        f"a{i}.b{j}.c{k}.d.{p}": TensorSpec((1,), DTYPES["float32"])
+        f"a{i}.b{j}.c{k}.d.{p}": TensorSpec((1,), FLOAT)
         for i in range(20)
         for j in range(20)
         for k in range(20)

@@ -180,7 +180,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
     _copies(found.copies)
     for i, way in enumerate(found.ways):
         asked = "".join(f" {option} {shlex.quote(value)}" for option, value in way.asked if value is not None)
-        command = f"ckptconv convert{asked} {shlex.quote(found.path)} DST"
+        command = way.obstacle or f"ckptconv convert{asked} {shlex.quote(found.path)} DST"
         render.row("" if i else "fits", f"a {way.network} stands {way.where}: {command}")
     if not complete and not found.ways and not found.stranger:
         render.row("fits", "no method, whatever the section and the prefix; --rules FILE.toml takes rules of your own")
