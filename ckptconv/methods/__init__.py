@@ -13,6 +13,7 @@ from ckptconv.methods import (
     conventions,
     frameworks,
     haiku,
+    lightly_train,
     masked,
     siamese,
     simclr,
@@ -25,6 +26,7 @@ from ckptconv.methods.interface import CLIP, HALF, IMAGENET, UNIT, Layout, Metho
 _FAMILIES = (
     conventions,
     frameworks,
+    lightly_train,
     swin,
     vissl,
     contrastive,

@@ -124,7 +124,7 @@ TRANSFORMERS_DINOV3: tuple[Rule, ...] = (
 """transformers/models/dinov3_convnext/modeling_dinov3_convnext.py, as saved and as modules of version 5. Its class for
 backbones has no last norm."""
 
-TORCHVISION: tuple[Rule, ...] = (
+TORCHVISION_FEATURES: tuple[Rule, ...] = (
     keep("features.0.{n}.{p}", "downsample_layers.0.{n}.{p}"),
     *(
         rule
@@ -138,6 +138,6 @@ TORCHVISION: tuple[Rule, ...] = (
         )
     ),
     *(keep(f"features.{2 * s}.{{n}}.{{p}}", f"downsample_layers.{s}.{{n}}.{{p}}") for s in range(1, 4)),
-    keep("classifier.0.{p}", "norm.{p}"),
 )
+TORCHVISION: tuple[Rule, ...] = (*TORCHVISION_FEATURES, keep("classifier.0.{p}", "norm.{p}"))
 """torchvision/models/convnext.py: stages and what lies between them take turns, the last norm is the classifier's."""

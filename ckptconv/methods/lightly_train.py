@@ -1,0 +1,100 @@
+"""lightly-train's checkpoints and exports: a network lies in a wrapper, and that in an embedding model.
+
+Source: lightly-ai/lightly-train `_models/` (`embedding_model.py` and a wrapper for each library, which keeps its
+network as `_model`, and of torchvision's the layers before the pooling as `_features`) and `_methods/`. What it exports
+as `part="model"` has its library's own names.
+"""
+
+from __future__ import annotations
+
+from ckptconv.methods import naming_convnext
+from ckptconv.methods.interface import Layout, Method
+from ckptconv.rules import drop, keep, under
+
+_PLACES = ("state_dict", "")
+_DINOV2 = (
+    drop("_model.mask_token", "what stands for hidden patches"),
+    keep("_model.register_tokens", "reg_token"),
+    keep("_model.{key...}", "{key...}"),
+)
+_NETWORK = (  # torchvision's ResNet; timm's ResNet or ViT; a DINOv2
+    keep("_features.{key...}", "{key...}"),
+    drop("_model.head.{p}", "timm's classifier, which is never used"),
+    drop("_model.fc.{p}", "timm's classifier, which is never used"),
+    *_DINOV2,
+)
+_CONVNEXT = (  # torchvision's without its last norm, DINOv3's or timm's
+    *(rule.under("_") for rule in naming_convnext.TORCHVISION_FEATURES),
+    drop("_model.head.fc.{p}", "timm's classifier, which is never used"),
+    drop("_model.norms.3.{p}", "the last norm again: the same tensor under its other name"),
+    keep("_model.norm.{p}", "norm.{p}"),
+    *under("_model.", (*naming_convnext.TIMM_V1, *naming_convnext.TRUNK)),
+)
+_RESNETS_AND_VITS = (
+    *under("wrapped_model.", _NETWORK),
+    *(rule.under("{copy}.wrapped_model.") for rule in _NETWORK),
+    *under("teacher_embedding_model_wrapper.", _DINOV2),
+    keep("query_encoder.embedding_model.wrapped_model._features.{key...}", "{key...}"),
+)
+_CONVNEXTS = (
+    *under("wrapped_model.", _CONVNEXT),
+    *(rule.under("{copy}.wrapped_model.") for rule in _CONVNEXT),
+)
+_STUDENT_LAST = (
+    drop("student_embedding_model.{key...}", "the student, whose average is the teacher"),
+    drop("student_embedding_model_wrapper.{key...}", "the student, whose average is the teacher"),
+    drop("embedding_model_momentum.{key...}", "the momentum copy"),
+    drop("key_encoder.{key...}", "the key encoder: a momentum copy"),
+)
+_REST = (
+    drop("embed_head.{p}", "the layer that makes embeddings"),
+    drop("projection_head.{p...}", "the projection head"),
+    drop("projection_head_momentum.{p...}", "the projection head's momentum copy"),
+    drop("prediction_head.{p...}", "the prediction head"),
+    drop("query_encoder.{part}_projection_head.{p...}", "a projection head"),
+    drop("{part}_head.{p...}", "a head of teacher or student"),
+    drop("criterion.{p...}", "what the loss keeps between steps"),
+    drop("{part}_criterion.{p...}", "what a part of the loss keeps between steps"),
+    drop("{part}_loss.center", "the centre of the teacher's outputs"),
+    drop("memory_bank.{p}", "the negatives"),
+)
+_DISTILLED = (
+    drop("student_projection_head.{p...}", "the student's projection head"),
+    drop("student_projection_head_{part}.{p...}", "a projection head of the student"),
+    drop("teacher_queue", "earlier features of the teacher"),
+)
+
+LIGHTLY_TRAIN = Method(
+    name="lightly-train",
+    title="lightly-train's checkpoints, and its exports of embedding models",
+    repository="lightly-ai/lightly-train",
+    layouts=(
+        Layout(
+            title="checkpoint, or exported embedding model",
+            sections=_PLACES,
+            rules=(*_STUDENT_LAST, *_REST, *_RESNETS_AND_VITS),
+            families=("ResNet", "ViT"),
+        ),
+        Layout(
+            title="checkpoint, or exported embedding model, of a ConvNeXt",
+            sections=_PLACES,
+            rules=(*_STUDENT_LAST, *_REST, *_CONVNEXTS),
+            families=("ConvNeXt",),
+            without=("norm",),
+        ),
+        Layout(
+            title="checkpoint of a distillation: the student",
+            sections=_PLACES,
+            rules=(*_DISTILLED, *_RESNETS_AND_VITS),
+            families=("ResNet", "ViT"),
+        ),
+        Layout(
+            title="checkpoint of a distillation: the student, a ConvNeXt",
+            sections=_PLACES,
+            rules=(*_DISTILLED, *_CONVNEXTS),
+            families=("ConvNeXt",),
+            without=("norm",),
+        ),
+    ),
+    pixels=None,
+)
