@@ -23,7 +23,7 @@ LAYERS = (
     ("methods", "backbones"),
     ("registry", "rulefile"),
     ("matching", "losses"),
-    ("planning", "identify"),
+    ("planning", "search", "identify"),
     ("remap", "formats"),
     ("sources",),
     ("transform", "prove", "witness", "provenance"),

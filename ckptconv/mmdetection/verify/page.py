@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ckptconv.errors import printable
 from ckptconv.mmdetection.verify import curves, drawing
 from ckptconv.mmdetection.verify.measure import NAMES
 from ckptconv.mmdetection.verify.report import Report
@@ -42,7 +43,7 @@ def write(made: Report, folder: Path, seen: tuple[Path, Path, Path] | None) -> N
 
 
 def page(made: Report, seen: tuple[Path, Path, Path] | None) -> str:
-    """The page's text. Whatever comes from a file or a user is escaped."""
+    """The page's text. What comes from a file or a user is escaped, as HTML and for terminals."""
     verdict, runs = made["verdict"], made["runs"]
     expected = (made["expected"] or {}).get("ap", {})
     reasons = "".join(f"<p>{escape(reason)}.</p>" for reason in verdict["reasons"])
@@ -67,11 +68,12 @@ def page(made: Report, seen: tuple[Path, Path, Path] | None) -> str:
     parts += ["<h2>What was measured</h2>", _facts(made)]
     body = "\n".join(parts)
     title = escape(f"{made['target']}: {verdict['status']}")
-    return (
+    text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _table(runs: Iterable[Mapping[str, Any]]) -> str:

@@ -28,6 +28,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ckptconv.errors import printable
 from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.verify.events import curve
 from ckptconv.mmdetection.verify.folder import EVENTS, RESULT, write_whole
@@ -147,7 +148,7 @@ def markdown(reports: Sequence[Report]) -> str:
         verdict = made["verdict"]
         notes.append(f"{made['target']}, tier {made['tier']} ({made['claim']}): **{verdict['status']}**.")
         notes += [f"  {reason}." for reason in verdict["reasons"]]
-    return "\n".join([*lines, "", *notes]) + "\n"
+    return "\n".join(map(printable, [*lines, "", *notes])) + "\n"
 
 
 def _cells(made: Report, group: str) -> list[str]:

@@ -181,6 +181,13 @@ def test_the_table_has_the_columns_of_mmdetection(tmp_path):
     assert row == "| moco | ResNet-18 | caffe | smoke | 2.0 | 2.5 (A100) | 38.0 | 34.0 | target.py |  |"
 
 
+def test_what_could_steer_a_terminal_is_written_as_escapes(tmp_path):
+    found = reported(tmp_path) | {"target": "a\x1b[2J\r\u202e.py"}
+    shown = markdown([found])
+    assert all(c == "\n" or c.isprintable() for c in shown)
+    assert "a\\x1b[2J\\r\\u202e.py" in shown
+
+
 def test_a_training_on_the_users_data_has_a_schedule(tmp_path):
     assert rows(markdown([reported(tmp_path, training=None)]))[0][3] == "12 epochs"
 
