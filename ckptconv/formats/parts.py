@@ -21,7 +21,7 @@ _ZERO = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt
 _SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".npy", ".torch", ".tar", ".index.json")
 _MOST_FILES = 10_000
 _MOST_INDEXES = 16
-_LONGEST_INDEX = 16 << 20
+_LONGEST_INDEX = 4 << 20
 
 
 def require_whole(path: Path | Place) -> None:

@@ -22,6 +22,8 @@ from ckptconv.formats.window import Window
 
 _LONGEST_INT = 1 << 10
 _MOST_OPCODES = 1_000_000
+_MOST_GLOBALS = 10_000
+_MOST_DIGITS = 1_000_000  # of integers written as text, whose cost grows with the square of their length
 _LONGEST_TEXT = 1 << 30
 _BIG = 1 << 12
 _MARK = object()
@@ -48,6 +50,7 @@ class Unpickler:
         self._source, self._meanings, self._persistent = source, meanings, persistent
         self.named: dict[str, None] = {}
         self.called: dict[str, None] = {}
+        self._digits = 0
         self._globals: dict[tuple[str, str], Global] = {}
         self._steps = _MOST_OPCODES
 
@@ -119,6 +122,8 @@ class Unpickler:
             raise Malformed("a global's name is no text")
         found = self._globals.get((module, name))
         if found is None:
+            if len(self._globals) == _MOST_GLOBALS:
+                raise Malformed(f"it names more than {_MOST_GLOBALS:,} things")
             found = self._globals[module, name] = Global(module, name)
             self.named[found.kind] = None
         return found
@@ -185,7 +190,10 @@ class Unpickler:
         self._push(int.from_bytes(self._stream.take(length), "little", signed=True))
 
 
-def _int_line(text: bytes) -> int | bool:
+def _int_line(u: Unpickler, text: bytes) -> int | bool:
+    u._digits += len(text)
+    if u._digits > _MOST_DIGITS:
+        raise Malformed(f"its integers have more than {_MOST_DIGITS:,} digits")
     return {b"00": False, b"01": True}[text] if text in (b"00", b"01") else int(text)
 
 
@@ -332,8 +340,8 @@ _DISPATCH: Mapping[bytes, Step] = {
     b"K": lambda u, s: u._push(_u1(s)),
     b"M": lambda u, s: u._push(_u2(s)),
     b"J": lambda u, s: u._push(_i4(s)),
-    b"I": lambda u, s: u._push(_int_line(s.line())),
-    b"L": lambda u, s: u._push(int(s.line().rstrip(b"L"))),
+    b"I": lambda u, s: u._push(_int_line(u, s.line())),
+    b"L": lambda u, s: u._push(int(_int_line(u, s.line().rstrip(b"L")))),
     b"\x8a": lambda u, s: u._integer(_u1(s)),
     b"\x8b": lambda u, s: u._integer(_i4(s)),
     b"F": lambda u, s: u._push(float(s.line())),

@@ -10,15 +10,20 @@ from pathlib import Path
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.interface import Checkpoint, Extent, Storage, StoredTensor
-from ckptconv.formats.safetensors_file import MOST_HEADER, parse_json
+from ckptconv.formats.safetensors_file import parse_json
 from ckptconv.formats.source import Place, Source
 
 _MOST_SHARDS = 500
+_LONGEST_INDEX = 4 << 20
 
 
 def read_index(source: Source, open_shard: Callable[[Path | Place], Checkpoint]) -> Checkpoint:
     """Open an index and all its shards; ``open_shard`` opens one by its content. Closes them again if one fails."""
-    weights = parse_json(source, source.read(0, min(source.size, MOST_HEADER))).get("weight_map")
+    if source.size > _LONGEST_INDEX:
+        raise UnreadableError(
+            f"{source.path} is JSON of {source.size:,} bytes, and no index of shards", "An index is a small file."
+        )
+    weights = parse_json(source, source.read(0, source.size)).get("weight_map")
     if not isinstance(weights, dict) or not weights or not all(isinstance(f, str) for f in weights.values()):
         raise UnreadableError(f"{source.path} is JSON, but no index of shards", "An index has a 'weight_map'.")
     names = list(dict.fromkeys(weights.values()))

@@ -49,6 +49,23 @@ def test_what_a_pickle_makes_of_few_bytes_is_counted(make: object, tmp_path: Pat
         open_checkpoint(tmp_path / "m.pkl")
 
 
+def test_names_and_digits_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "m.pkl"
+    path.write_bytes(b"\x80\x02" + b"".join(b"cm%d\nx\n0" % i for i in range(10_001)) + b"}.")
+    with pytest.raises(UnreadableError, match="it names more than 10,000 things"):
+        open_checkpoint(path)
+    path.write_bytes(b"\x80\x02" + (b"L" + b"9" * 4000 + b"L\n0") * 251 + b"N.")
+    with pytest.raises(UnreadableError, match="its integers have more than 1,000,000 digits"):
+        open_checkpoint(path)
+
+
+def test_an_index_is_a_small_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.index.json"
+    path.write_text("{" + " " * (4 << 20))
+    with pytest.raises(UnreadableError, match="is JSON of 4,194,305 bytes, and no index of shards"):
+        open_checkpoint(path)
+
+
 def test_all_pickles_of_a_file_share_their_steps(tmp_path: Path) -> None:
     path = tmp_path / "m.pth"
     torch.save({"w": torch.zeros(1)}, path, _use_new_zipfile_serialization=False)
