@@ -14,10 +14,11 @@ _FILES = "https://github.com/addf400/files/releases/download/"  # the blobs of o
 _SIZES = (("base", "BEiT-B/16"), ("large", "BEiT-L/16"))
 
 _MASK = drop("mask_token", "what stands for hidden patches")
+_PLACES = ("model", "module", "state_dict", "")
 _PRETRAINED = (
     Layout(
         title="pre-trained network",
-        sections=("model", "module"),
+        sections=_PLACES,
         rules=(_MASK, drop("lm_head.{p}", "the head that predicts"), keep("{key...}", "{key...}")),
         families=("BEiT",),
         without=("layer_scale",),
@@ -28,7 +29,20 @@ BEIT_NAMES = Method(
     name="beit-names",
     title="BEiT's names, which do not tell the pixels: see beit, beit-1k, data2vec and eva",
     repository="microsoft/unilm",
-    layouts=_PRETRAINED,
+    layouts=(
+        *_PRETRAINED,
+        Layout(  # beit/modeling_finetune.py, and timm's: with mean pooling the last norm is one of what is pooled
+            title="network with a classifier",
+            sections=_PLACES,
+            rules=(
+                drop("head.{p}", "the classifier"),
+                drop("fc_norm.{p}", "the norm of what is pooled"),
+                keep("{key...}", "{key...}"),
+            ),
+            families=("BEiT",),
+            without=("layer_scale", "norm"),
+        ),
+    ),
     pixels=None,
 )
 
@@ -73,7 +87,7 @@ BEITV2 = Method(
     layouts=(
         Layout(  # what cls_pt_layers are blocks of is the pretext task alone: beit2/modeling_pretrain.py
             title="pre-trained network with its layers for the class token",
-            sections=("model", "module"),
+            sections=_PLACES,
             rules=(
                 _MASK,
                 drop("lm_head.{p}", "the head that predicts"),
