@@ -389,6 +389,19 @@ def test_a_repository_of_the_hub_is_no_path_and_is_told_how_it_is_written(reposi
     )
 
 
+def test_bare_names_are_announced_as_those_of_all_who_publish_such_files(tmp_path):
+    file = hollow.fill("mae_vitb16_released", tmp_path / "mae.pth")
+    lines = ckptconv("convert", file, tmp_path / "o.pth", "--dry-run").stdout.splitlines()
+    assert lines[1:3] == [
+        "method    mae or timm: bare ViT (found by its names)",
+        "          their files have the same names, which do not tell what the network was fed",
+    ]
+    told = json.loads(ckptconv("convert", file, tmp_path / "o.pth", "--dry-run", "--json").stdout)["method"]
+    assert (told["name"], told["also"]) == ("timm", ["mae"])
+    lines = ckptconv("convert", file, tmp_path / "o.pth", "--dry-run", "--selfsup", "MAE").stdout.splitlines()
+    assert lines[1] == "method    mae: MAE, released backbone (as asked)"
+
+
 def test_a_missing_path_is_no_repository(tmp_path):
     for path in ("runs/last.pth", f"{tmp_path}/model"):
         assert "hf://" not in ckptconv("inspect", path).stderr

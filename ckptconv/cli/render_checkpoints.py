@@ -31,9 +31,13 @@ def receipt(done: Receipt, as_json: bool) -> None:
     render_sources.fetched(done.transfers, done.checksums)
     own = done.release in [release.name for release in done.method.releases]
     how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
-    render.row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
-    if done.also:
-        render.row("", f"the same names and the same result: {', '.join(done.also)}")
+    if done.also and not done.method.paper:  # a naming convention, and methods that are published in it
+        render.row("method", f"{' or '.join((*done.also, done.method.name))}: {plan.layout} ({how})")
+        render.row("", "their files have the same names, which do not tell what the network was fed")
+    else:
+        render.row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
+        if done.also:
+            render.row("", f"the same names and the same result: {', '.join(done.also)}")
     filled = len(plan.moves)
     wanted = filled + len(plan.absent)
     beside = plan.entries - plan.tensors
