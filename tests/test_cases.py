@@ -96,7 +96,7 @@ def test_auto_finds_the_method_and_names_those_that_agree(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.instead], ids=str)
 def test_auto_takes_the_other_copy_where_there_are_two(case: Case) -> None:
-    match = choose(case.sections, "auto", case.unasked)
+    match = chosen(case, "auto", case.unasked)
     assert {match.method.name, *match.also} == {case.instead}
     assert takes_another_copy(match.plan, case)
 
