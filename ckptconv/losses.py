@@ -49,7 +49,10 @@ def inside(key: str, blocks: Iterable[str]) -> str:
 
 
 def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[Drop], draft: Draft) -> list[Problem]:
-    """A problem for each name that the user's drops take from the network. ``draft`` is what they leave."""
+    """A problem for each name that the user's drops take from the network. ``draft`` is what they leave.
+
+    A second name of what is kept may go.
+    """
     gone = [dropped.source for dropped in draft.dropped if any(dropped.rule is drop for drop in drops)]
     network = backbones.read({m.target: m.spec for m in draft.moves}, layout.families) if gone else None
     if network is None:
@@ -59,12 +62,14 @@ def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[D
     whole = backbones.read({m.target: m.spec for m in undropped}, layout.families) or network
     entries = {name for name in whole.entries() if name not in filled and not whole.optional(name)}
     own = {source: m.target for m in undropped if m.target in entries for source in m.sources}
+    alone = match(layout.rules, {key: names[key] for key in gone}, prefix).moves
+    again = {source for m in (*undropped, *alone) if m.target in filled for source in m.sources}
     problems = []
     for key in gone:
         block = inside(key, blocks)
         if key in own:
             text = f"this is {own[key]} of {whole.name}: {_OTHERWISE}"
-        elif block:
+        elif block and key not in again:
             text = f"it lies in {printable(block[:-1])}, of which other tensors are kept: {_OTHERWISE}"
         else:
             continue

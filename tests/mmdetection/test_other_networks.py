@@ -208,13 +208,13 @@ def test_vitdet_is_told_of_positions_that_were_resized() -> None:
 
 
 def test_what_was_written_for_another_target_is_refused() -> None:
-    """Also where no config could hold the network: rotary positions have no grid."""
-    rotary = replace(VIT, positions=0, slots=0, periods=16)
-    torch.save({"model": {n: torch.rand(shape) * 0.1 for n, shape in rotary.entries().items()}}, "raw.pth")
-    ckptconv.convert("raw.pth", "rope.pth", [keep("{key...}", "{key...}")], for_target="timm")
+    """Also where no config could hold the network: its positions have no grid."""
+    oblong = replace(VIT, positions=200)
+    torch.save({"model": {n: torch.rand(shape) * 0.1 for n, shape in oblong.entries().items()}}, "raw.pth")
+    ckptconv.convert("raw.pth", "oblong.pth", [keep("{key...}", "{key...}")], for_target="timm")
     with pytest.raises(UsageError) as caught:
-        emitted("rope.pth")
-    assert caught.value.message == "rope.pth was written for timm, not for MMDetection"
+        emitted("oblong.pth")
+    assert caught.value.message == "oblong.pth was written for timm, not for MMDetection"
     assert caught.value.hint == "Convert it again from its source, without --target."
 
 
