@@ -17,6 +17,7 @@ from ckptconv.backbones.interface import PARTS
 from ckptconv.backbones.strangers import stranger
 from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
 from ckptconv.folding import fold, place, some
+from ckptconv.methods.conventions import GENERIC
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import Options, Plan, behind
 from ckptconv.rules import Drop, Fuse, Keep, Rule
@@ -240,7 +241,7 @@ def _auto(sections: Sections, options: Options) -> Match:
     known = registry.methods(options.methods)
     if not options.prefix:
         return identify(sections, [m for m in known.values() if m.guess], options)
-    planner, generic = Planner(sections, options), known["generic"]
+    planner, generic = Planner(sections, options), known[GENERIC.name]
     plan = planner.complete(generic)
     if plan is not None:
         return Match(generic, plan, named=True)

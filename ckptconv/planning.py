@@ -190,13 +190,14 @@ def behind(names: Iterable[str], prefix: str) -> str | None:
     return next((start for start in starts if any(name.startswith(start) for name in names)), None)
 
 
-def _prefix(rules: Sequence[Rule], names: Collection[str], options: Options) -> str:
+def _prefix(rules: Sequence[Rule], section: Section, options: Options) -> str:
     """What to take off every name before the rules are asked: the user's prefix, and what wraps all names behind it."""
+    names: Collection[str] = section.tensors or section.unreadable
     start = behind(names, options.prefix)
     if start is None:
         heads = dict.fromkeys(".".join(n.split(".")[:2]) + "." for n in names if n.count(".") > 1)
         raise UsageError(f"no name starts with '{options.prefix}'", f"Prefixes there are: {some(map(repr, heads), 6)}.")
-    wrapper = wrapper_of(name[len(start) :] for name in names if name.startswith(start))
+    wrapper = wrapper_of(n[len(start) :] for n in names if n.startswith(start)) if start else section.wrapper
     spelled_out = wrapper and any(s.prefix.startswith(wrapper) for r in rules for s in r.sources)
     return start if spelled_out else start + wrapper
 
@@ -251,7 +252,7 @@ def unexplained(layout: Layout, section: Section, options: Options, most: int = 
     No plan is complete that leaves one, and this is cheaper than a plan. Raises UsageError for unusable options.
     """
     names = section.tensors
-    prefix = _prefix(layout.rules, names or section.unreadable, options)
+    prefix = _prefix(layout.rules, section, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
     return matching.unexplained(layout.rules, names, prefix, drops, most)
 
@@ -260,7 +261,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     """The plan of one layout for the section at ``path``, complete or not. Raises UsageError for unusable options."""
     options = options or Options()
     names = section.tensors
-    prefix = _prefix(layout.rules, names or section.unreadable, options)
+    prefix = _prefix(layout.rules, section, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
     draft = match(layout.rules, names, prefix, drops)
     problems = [*losses.forbidden(layout, names, prefix, drops, draft), *draft.problems]

@@ -5,8 +5,10 @@ Pure: it sees names and shapes, and no file. `identify` decides with it, and loo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 from ckptconv.backbones import FAMILIES
@@ -14,10 +16,10 @@ from ckptconv.errors import printable
 from ckptconv.folding import place
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import Options, Plan, behind, make_plan, unexplained
-from ckptconv.rules import Drop, Keep, Pattern, Rule
+from ckptconv.rules import Pattern
 from ckptconv.sections import BELOW, section_at
-from ckptconv.spec import Section
-from ckptconv.wrappers import wrapper_of
+from ckptconv.spec import Section, StateSpec
+from ckptconv.wrappers import COUNTERS, wrapped, wrapper_of
 
 Sections = Mapping[str, Section]
 _T = TypeVar("_T")
@@ -30,13 +32,42 @@ _MOST_NEAR = 10  # incomplete plans made in full
 _MOST_PLANNED = 6_000  # names of a section; student, teacher and heads of the largest ViTs have 2,000
 
 
+class _Glance:
+    """What a quick look at names says of a layout: all that it rules out makes no complete plan."""
+
+    def __init__(self, names: StateSpec) -> None:
+        wrapper = wrapper_of(names)
+        self._bare = {name[len(wrapper) :]: spec for name, spec in names.items()} if wrapper else names
+        self._heads = [Counter(name.partition(".")[0] for name in some) for some in (names, self._bare)]
+        self._sure = not wrapped("\n".join(self._bare))  # else a rule sees other names than these
+
+    @cached_property
+    def _readable(self) -> set[str]:
+        return {family.name for family in FAMILIES.values() if family.read(self._bare) is not None}
+
+    def unexplained(self, layout: Layout) -> int:
+        """How many names the layout leaves unexplained at least: those that start as none of its rules does."""
+        first = layout.first_segments
+        if first is None or not self._sure:
+            return 0
+        known = {*first, *COUNTERS}
+        return min(sum(n for head, n in heads.items() if head not in known) for heads in self._heads)
+
+    def rules_out(self, layout: Layout) -> bool:
+        """Whether no plan of the layout is complete."""
+        if self.unexplained(layout):
+            return True
+        return self._sure and layout.keeps_names and self._readable.isdisjoint(layout.families or FAMILIES)
+
+
 class Planner:
     """Makes plans for one file, each layout's rules once: many methods share the rules of a bare backbone."""
 
     def __init__(self, sections: Sections, options: Options) -> None:
         self._sections, self._options = sections, options
-        self._made: dict[tuple[tuple[Rule, ...], tuple[str, ...], tuple[str, ...], str], Plan] = {}
-        self._left: dict[tuple[tuple[Rule, ...], str], int] = {}
+        self._made: dict[tuple[int, str], Plan] = {}
+        self._left: dict[tuple[int, str], int] = {}
+        self._glances: dict[str, _Glance] = {}
         self._found: dict[str, Section | None] = {}
 
     def _section(self, path: str) -> Section | None:
@@ -67,22 +98,33 @@ class Planner:
 
     def _unexplained(self, layout: Layout, path: str, section: Section, most: int) -> int:
         """How many names no rule of the layout explains; more than ``most`` if there are more."""
-        key = layout.rules, path
+        key = layout.number, path
         if self._left.get(key, -1) < 0 or self._left[key] <= most:
             self._left[key] = unexplained(layout, section, self._options, most)
         return self._left[key]
 
+    def _glance(self, path: str, section: Section) -> _Glance | None:
+        """A quick look at what the rules will see of a section; None where the user drops some of it."""
+        if self._options.drops:
+            return None
+        if path not in self._glances:
+            start = behind(section.tensors, self._options.prefix) or ""
+            names = {n[len(start) :]: s for n, s in section.tensors.items() if n.startswith(start)}
+            self._glances[path] = _Glance(names)
+        return self._glances[path]
+
     def plan(self, method: Method, layout: Layout, path: str, section: Section) -> Plan:
-        made = self._made.get((layout.rules, layout.families, layout.without, path))
+        made = self._made.get((layout.number, path))
         if made is None:
             made = make_plan(method, layout, path, section, self._options)
-            self._made[layout.rules, layout.families, layout.without, path] = made
+            self._made[layout.number, path] = made
         return replace(made, method=method.name, layout=layout.title)
 
     def complete(self, method: Method) -> Plan | None:
         """The first complete plan of the method; None if there is none."""
         for layout, path, section in self.places(method):
-            if not self._unexplained(layout, path, section, 0):
+            glance = self._glance(path, section)
+            if (glance is None or not glance.rules_out(layout)) and not self._unexplained(layout, path, section, 0):
                 plan = self.plan(method, layout, path, section)
                 if plan.complete:
                     return plan
@@ -112,8 +154,12 @@ class Planner:
         near: list[tuple[int, Method, Layout, str, Section]] = []
         for method in methods:
             for layout, path, section in self.places(method):
-                most = len(section.tensors) // 2
+                most, glance = len(section.tensors) // 2, self._glance(path, section)
+                if glance is not None and glance.unexplained(layout) > most:
+                    continue
                 left = self._unexplained(layout, path, section, most)
+                if not left and glance is not None and glance.rules_out(layout):
+                    continue  # whatever it keeps is no network
                 if not left:
                     whole.append((method, layout, path, section))
                 elif left <= most:
@@ -243,6 +289,8 @@ def way_to(
     if not complete:
         return None
     method, layout, plan = next((one for one in complete if prefix and not one[0].guess), complete[0])
+    if options.drops and Planner(sections, replace(options, prefix=prefix, section=path)).complete(method) is None:
+        return None  # what is dropped is a part of it
     agreed = all(plan.same_as(other) for found, _, other in complete if found.guess)
     needed = None if agreed and (method.guess or prefix) else method.name
     usual = [at for at in layout.sections if at in sections]
@@ -267,19 +315,12 @@ def _explaining(section: Section, methods: Iterable[Method], options: Options) -
     Or with one that only the target stands against.
     """
     names, inside = section.tensors, replace(options, drops=(), prefix="", section=None)
-    wrapper = wrapper_of(names)
-    bare = {name[len(wrapper) :]: spec for name, spec in names.items()} if wrapper else names
-    heads = [{name.partition(".")[0] for name in some} for some in (names, bare)]
-    readable = {family.name for family in FAMILIES.values() if family.read(bare) is not None}
-    plans: dict[tuple[tuple[Rule, ...], tuple[str, ...], tuple[str, ...]], Plan | None] = {}
+    glance, plans = _Glance(names), dict[int, Plan | None]()
     for method in methods:
         for layout in method.layouts:
-            first = layout.first_segments
-            if first is not None and not any(some <= first for some in heads):
+            if glance.rules_out(layout):
                 continue
-            if _keeps_names(layout) and not readable.intersection(layout.families or FAMILIES):
-                continue
-            key = layout.rules, layout.families, layout.without
+            key = layout.number
             if key not in plans:
                 plans[key] = None
                 if not unexplained(layout, section, inside, 0):
@@ -289,14 +330,6 @@ def _explaining(section: Section, methods: Iterable[Method], options: Options) -
             if plan_here is not None:
                 yield method, layout, plan_here
                 break
-
-
-def _keeps_names(layout: Layout) -> bool:
-    """Whether what the layout keeps has its family's own names already."""
-    return all(
-        isinstance(r, Drop) or (isinstance(r, Keep) and r.op is None and r.source.text == r.target.text)
-        for r in layout.rules
-    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
+
+from ckptconv.wrappers import wrapper_of
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,11 @@ class Section:
     others: Mapping[str, str]
     node: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     unreadable: Mapping[str, Unreadable] = field(default_factory=dict)
+
+    @cached_property
+    def wrapper(self) -> str:
+        """What wraps the network: the segments that every name starts with."""
+        return wrapper_of(self.tensors or self.unreadable)
 
     @property
     def entries(self) -> int:

@@ -15,6 +15,7 @@ from ckptconv.rules import Drop, Fuse, Keep, Rule
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _CAPTURED = re.compile(r"\{\w+")
+_NUMBERS: dict[object, int] = {}
 _RESERVED = ("auto",)
 """What asks for a method where its name is expected."""
 _RULES = "Rules are made with keep, drop and fuse; a star puts those of under(…) into the list."
@@ -96,6 +97,19 @@ class Layout:
             fields.choice("without", part, PARTS)
         sections = fields.sections("sections", self.sections)
         fields.keep(self, rules=rules, sections=sections, families=families, without=without)
+
+    @cached_property
+    def number(self) -> int:
+        """The same for two layouts that make the same plans, whatever they are called and wherever they look."""
+        return _NUMBERS.setdefault((self.rules, self.families, self.without), len(_NUMBERS))
+
+    @cached_property
+    def keeps_names(self) -> bool:
+        """Whether what it keeps has its family's own names already."""
+        return all(
+            isinstance(r, Drop) or (isinstance(r, Keep) and r.op is None and r.source.text == r.target.text)
+            for r in self.rules
+        )
 
     @cached_property
     def first_segments(self) -> frozenset[str] | None:
