@@ -219,7 +219,7 @@ def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tup
     ``methods`` are asked for what a person may want, in the order of the table. Nothing that ``options`` name is
     looked for elsewhere, but for the prefix: a wrong one is the question.
     """
-    sections = {path: section for path, section in sections.items() if section.entries <= _MOST_PLANNED}
+    sections = {path: s for path, s in sections.items() if len(s.tensors) >= _LEAST and s.entries <= _MOST_PLANNED}
     found: list[Way] = []
     seen = 0
     for path, section in sections.items():
