@@ -219,11 +219,10 @@ def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tup
     ``methods`` are asked for what a person may want, in the order of the table. Nothing that ``options`` name is
     looked for elsewhere, but for the prefix: a wrong one is the question.
     """
-    sections = {path: s for path, s in sections.items() if len(s.tensors) >= _LEAST and s.entries <= _MOST_PLANNED}
     found: list[Way] = []
     seen = 0
     for path, section in sections.items():
-        if options.section not in (None, path):
+        if options.section not in (None, path) or not _LEAST <= section.entries <= _MOST_PLANNED:
             continue
         done: list[str] = []
         for prefix, names in _prefixes(section):
