@@ -131,7 +131,7 @@ def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
 
 def test_targets() -> None:
     assert {name: family.targets for name, family in FAMILIES.items()} == {
-        "ResNet": ("mmdet", "torchvision"),
+        "ResNet": ("mmdet", "torchvision", "official"),
         "Swin": ("mmdet", "official"),
         "MixMIM": ("mmdet", "official"),
         "ViT": ("vitdet", "mmpretrain", "timm"),
@@ -235,7 +235,9 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
     assert member.obstacle("torchvision") == ""
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    assert problem.text == (f"{member.name} has no place in mmdet: {why} (--target torchvision writes it all the same)")
+    assert problem.text == (
+        f"{member.name} has no place in mmdet: {why} (--target torchvision or --target official writes it all the same)"
+    )
     assert plan_of(state(member.entries()), "torchvision").complete
 
 
@@ -245,3 +247,15 @@ def test_a_bottleneck_wider_inside_is_truly_no_mmdet_resnet() -> None:
     assert wide["layer1.0.conv2.weight"] == (128, 128, 3, 3)
     for arguments in ({}, {"base_channels": 128}, {"base_channels": 128, "stem_channels": 128}):
         assert dict(mmdet_state("ResNet", depth=50, **arguments)) != dict(wide)
+
+
+def test_torchvisions_class_has_one_width_and_takes_colours() -> None:
+    """What it does not load is written in the same names for the class that its authors trained: official."""
+    wide, grey = resnet(200, 128), replace(resnet(50), in_channels=1)
+    assert wide.obstacle("torchvision") == (
+        "its stem has 128 channels and its first stage 128, and torchvision's ResNet always has 64"
+    )
+    assert grey.obstacle("torchvision") == "its stem takes 1 channel, and torchvision's ResNet always takes 3"
+    for member in (wide, grey):
+        assert plan_of(state(member.entries()), "official").complete
+        assert not plan_of(state(member.entries()), "torchvision").complete

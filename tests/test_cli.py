@@ -145,7 +145,12 @@ def test_dtype_rounds_floating_tensors_as_torch_does(lightly, tmp_path, name):
         (["--section", "teacher"], 2, "there is no section 'teacher'", "Sections: 'state_dict'"),
         (["--drop", "nothing.{p}"], 2, "--drop 'nothing.{p}' matches no name", "ckptconv inspect"),
         (["--drop", "{p"], 2, "the pattern '{p' has a stray brace", "{x} or {x...}"),
-        (["--selfsup", "lightning"], 2, "there is no method 'lightning'", "Did you mean lightning-bolts or lightly-train or lightly?"),
+        (
+            ["--selfsup", "lightning"],
+            2,
+            "there is no method 'lightning'",
+            "Did you mean lightning-bolts or lightly-train or lightly?",
+        ),
         (["--selfsup", "moco"], 1, "the rules of moco do not account for", "--selfsup lightly"),
         (
             ["--strip-prefix", "encoder."],

@@ -234,8 +234,8 @@ def test_a_prefix_that_ends_inside_a_segment_is_refused_and_not_tried() -> None:
 
 
 def test_targets() -> None:
-    wide = ResNet((2, 2, 2, 2), False, 4, 4, 4, 1, 3, 3)
-    state = {name: torch.ones(shape) for name, shape in wide.entries().items()}
+    small_stem = ResNet((2, 2, 2, 2), False, 64, 64, 64, 1, 3, 3)
+    state = {name: torch.ones(shape) for name, shape in small_stem.entries().items()}
     error = refusal(lambda: remap_state_dict(state), UnidentifiedError)
     assert "its stem is 3x3, made for small images" in error.message
     assert set(remap_state_dict(state, target="torchvision")[0]) == set(state)

@@ -124,6 +124,8 @@ class ResNet:
     def obstacle(self, target: str) -> str:
         if target == "torchvision":
             return self._unlike_torchvision()
+        if target != "mmdet":
+            return ""
         if self.stem_kernel != 7:
             return (
                 f"its stem is {self.stem_kernel}x{self.stem_kernel}, made for small images; MMDetection's ResNet has a "
@@ -217,7 +219,7 @@ def read(state: StateSpec) -> ResNet | None:
 FAMILY = Family(
     name="ResNet",
     read=read,
-    targets=("mmdet", "torchvision"),
+    targets=("mmdet", "torchvision", "official"),
     stem="conv1.weight",
     blocks=(r"layer\d\.", r"layer\d\.\d+\."),
 )
