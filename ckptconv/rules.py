@@ -66,7 +66,7 @@ class Pattern:
                     f"in the pattern '{self.text}', {{{name}...}} is not a whole segment",
                     "Write it between dots: 'encoder.{rest...}'.",
                 )
-        if any(len(_CAPTURE.findall(segment)) > 1 for segment in _CAPTURE.sub(r"{\1}", self.text).split(".")):
+        if any(name and "." not in before for before, name, _ in pieces[1:]):
             raise RuleError(
                 f"the pattern '{self.text}' has two captures in one segment",
                 "Put a dot between them: names are cut there.",
@@ -170,7 +170,8 @@ class Keep:
 
     def __post_init__(self) -> None:
         _check_kind("source", self.source, Pattern)
-        fields.keep(self, by=fields.items("by", self.by, Template, "Template"))
+        if self.by:
+            fields.keep(self, by=fields.items("by", self.by, Template, "Template"))
         for name in (self.target, *self.by):
             _check_target(name, [self.source])
         if self.op is not None:
@@ -297,7 +298,7 @@ def _check_target(target: Template, sources: Sequence[Pattern]) -> None:
 
 def keep(source: str, target: str, op: Op | None = None, by: Sequence[str] = ()) -> Keep:
     """A tensor that is kept under another name, changed by ``op`` if one is given, which may read others as well."""
-    return Keep(Pattern(source), Template(target), op, tuple(map(Template, fields.texts("by", by))))
+    return Keep(Pattern(source), Template(target), op, tuple(map(Template, fields.texts("by", by))) if by else ())
 
 
 def drop(source: str, why: str) -> Drop:

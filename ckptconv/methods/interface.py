@@ -122,7 +122,7 @@ def _require_reachable(rules: Sequence[Rule]) -> None:
     """Refuses a rule for the very names that one before it takes, whatever their captures are called."""
     seen: set[str] = set()
     for source in (source.text for rule in rules for source in rule.sources):
-        names = _CAPTURED.sub("{", source)
+        names = _CAPTURED.sub("{", source) if "{" in source else source
         if names in seen:
             raise UsageError(
                 f"'rules' has two rules for '{source}'", "The first takes every name. Leave out the other."
