@@ -118,7 +118,7 @@ def _article(noun: str) -> str:
 
 def _other_target(plan: Plan, options: Options, method: str | None) -> str:
     """The command for the first target that can hold the network of a plan; '' if none can."""
-    if plan.backbone is None:
+    if plan.backbone is None or plan.backbone.partial:
         return ""
     targets = [t for t in FAMILIES[plan.backbone.family].targets if not plan.backbone.obstacle(t)]
     if not targets:

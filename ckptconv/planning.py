@@ -5,7 +5,7 @@ Pure: it sees names, shapes and element types.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -207,6 +207,16 @@ def _ways(backbone: Backbone, target: str) -> tuple[str, ...]:
     return tuple(t for t in FAMILIES[backbone.family].targets if t != target and not backbone.obstacle(t))
 
 
+def _lacking(backbone: Backbone, layout: Layout) -> Iterator[Problem]:
+    """What a whole network would have: parts that the layout's files have, or any where nobody trains such a depth."""
+    for lack in backbone.lacks:
+        start = f"{lack.entry} of {backbone.name}: {lack.what}"
+        if lack.part not in layout.without:
+            yield Problem("missing", lack.entry, f"{start}, {_CUT}")
+        elif lack.part in ("norm", "stages") and backbone.partial:
+            yield Problem("missing", lack.entry, f"{start}, and it is no whole network. {backbone.unusual}")
+
+
 def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tuple[list[Problem], list[str]]:
     """What is wrong with these moves for this backbone, and which optional entries nothing fills."""
     problems: list[Problem] = []
@@ -239,8 +249,9 @@ def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tupl
     known = for_target in targets
     obstacle = backbone.obstacle(for_target) if known else f"a {backbone.family} can be written for {some(targets)}"
     if obstacle:
-        ways = _ways(backbone, for_target) if known else ()
+        ways = _ways(backbone, for_target) if known and not backbone.partial else ()
         way_out = f" (--target {' or --target '.join(ways)} writes it all the same)" if ways else ""
+        way_out += f". {backbone.unusual}" if backbone.partial else ""
         text = f"{backbone.name} has no place in {for_target}: {obstacle}{way_out}"
         problems.append(Problem("target", backbone.name, text))
     return problems, [name for name in empty if backbone.optional(name)]
@@ -279,11 +290,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
             backbone, moves, picked = _pick(backbone, moves, options.channels)
         found, absent = _against(backbone, moves, target)
         problems += found
-        problems += [
-            Problem("missing", lack.entry, f"{lack.entry} of {backbone.name}: {lack.what}, {_CUT}")
-            for lack in backbone.lacks
-            if lack.part not in layout.without
-        ]
+        problems += _lacking(backbone, layout)
         losable = losses.losable(backbone, layout, moves, problems)
         if not problems:
             dialect = backbone.dialect(target)

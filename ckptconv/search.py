@@ -319,6 +319,8 @@ def _explaining(section: Section, methods: Iterable[Method], options: Options) -
         for layout in method.layouts:
             if glance.rules_out(layout):
                 continue
+            if layout.first_segments is None and "norm" in layout.without:  # it takes any name: here a norm is missed
+                continue
             key = layout.number
             if key not in plans:
                 plans[key] = None

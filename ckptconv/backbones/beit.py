@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
 from ckptconv.backbones.resizing import KERNEL, POSITIONS, Change, Places, Size
-from ckptconv.backbones.sizes import BEIT, unusual
+from ckptconv.backbones.sizes import BEIT, partial, unusual
 from ckptconv.backbones.vit import VITDET_FRESH, folded
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import apart
@@ -70,6 +70,10 @@ class Beit:
     @property
     def unusual(self) -> str:
         return unusual(self.name, f"BEiT of width {self.dim}", self.depth, BEIT.get(self.dim, ()))
+
+    @property
+    def partial(self) -> bool:
+        return partial(self.depth, BEIT.get(self.dim, ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         dim, hidden, tokens = self.dim, self.hidden, self.grid**2 + 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ckptconv.backbones.blocks import NO_NORM, depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
-from ckptconv.backbones.sizes import CONVNEXT, unusual
+from ckptconv.backbones.sizes import CONVNEXT, partial, unusual
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import reshape
 from ckptconv.rules import keep
@@ -82,6 +82,10 @@ class ConvNeXt:
     def unusual(self) -> str:
         width = self.dims[0]
         return unusual(self.name, f"ConvNeXt of width {width}", self.depths, CONVNEXT.get(width, ()))
+
+    @property
+    def partial(self) -> bool:
+        return partial(self.depths, CONVNEXT.get(self.dims[0], ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}

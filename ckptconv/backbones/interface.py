@@ -67,6 +67,10 @@ class Backbone(Protocol):
     def unusual(self) -> str:
         """That no published network of its family and width is so deep; '' if one is."""
 
+    @property
+    def partial(self) -> bool:
+        """Whether networks of its family and width are published, and none of its depth."""
+
     def optional(self, name: str) -> bool:
         """Whether the network starts well without this entry."""
 

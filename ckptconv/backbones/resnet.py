@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ckptconv.backbones.blocks import depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
-from ckptconv.backbones.sizes import resnets, unusual
+from ckptconv.backbones.sizes import partial, resnets, unusual
 from ckptconv.backbones.votes import most_common
 from ckptconv.spec import StateSpec
 
@@ -70,6 +70,10 @@ class ResNet:
     def unusual(self) -> str:
         kind = f"ResNet of {'bottleneck' if self.bottleneck else 'basic'} blocks"
         return unusual(self.name, kind, self.blocks, resnets(self.bottleneck))
+
+    @property
+    def partial(self) -> bool:
+        return partial(self.blocks, resnets(self.bottleneck))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}

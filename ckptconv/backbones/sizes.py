@@ -88,5 +88,10 @@ def unusual(name: str, kind: str, depth: Depth, known: Sequence[Depth]) -> str:
     return f"{name}: {said}; if the file was cut, this is a part of it"
 
 
+def partial(depth: Depth, known: Sequence[Depth]) -> bool:
+    """Whether networks of this kind are published, and none of this depth."""
+    return bool(known) and depth not in known
+
+
 def _said(depth: Depth) -> str:
     return str(depth) if isinstance(depth, int) else "-".join(map(str, depth))

@@ -17,7 +17,7 @@ from math import isqrt
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
 from ckptconv.backbones.resizing import KERNEL
-from ckptconv.backbones.sizes import SWIN, unusual
+from ckptconv.backbones.sizes import SWIN, partial, unusual
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import regroup
 from ckptconv.rules import drop, keep
@@ -91,6 +91,10 @@ class Swin:
     def unusual(self) -> str:
         known = SWIN.get(self.width, ())
         return unusual(self.name, f"{self.family} of width {self.width}", self.depths, known)
+
+    @property
+    def partial(self) -> bool:
+        return partial(self.depths, SWIN.get(self.width, ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
 from ckptconv.backbones.resizing import KERNEL, POSITIONS, Change, Places, Size
-from ckptconv.backbones.sizes import VIT, unusual
+from ckptconv.backbones.sizes import VIT, partial, unusual
 from ckptconv.backbones.votes import most_common
 from ckptconv.ops import scale
 from ckptconv.rules import Rule, drop, keep
@@ -107,7 +107,7 @@ class VisionTransformer:
     def lacks(self) -> tuple[Lack, ...]:
         lacks = (
             (self.cls, Lack("class_token", "cls_token", "it has no class token")),
-            (self.qkv_bias, Lack("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
+            (self.qkv_bias or bool(self.periods), Lack("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
             (self.norm, Lack("norm", "norm.weight", NO_NORM)),
         )
         return tuple(lack for there, lack in lacks if not there)
@@ -115,6 +115,10 @@ class VisionTransformer:
     @property
     def unusual(self) -> str:
         return unusual(self.name, f"ViT of width {self.dim}", self.depth, VIT.get(self.dim, ()))
+
+    @property
+    def partial(self) -> bool:
+        return partial(self.depth, VIT.get(self.dim, ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         dim, hidden = self.dim, self.hidden

@@ -200,13 +200,12 @@ DINOV3 = Method(
     paper="https://arxiv.org/abs/2508.10104",
     repository="facebookresearch/dinov3",
     layouts=(
-        Layout(title="released ViT", sections=("",), rules=_DINOV3, families=("ViT",), without=("qkv_bias",)),
+        Layout(title="released ViT", sections=("",), rules=_DINOV3, families=("ViT",)),
         Layout(
             title="training checkpoint of a ViT, teacher",
             sections=("teacher",),
             rules=(*under("backbone.", _DINOV3), *_HEADS),
             families=("ViT",),
-            without=("qkv_bias",),  # as in 7B
         ),
         Layout(title="released ConvNeXt", sections=("",), rules=_DINOV3_CONVNEXT, families=("ConvNeXt",)),
         Layout(
