@@ -6,6 +6,7 @@ way, and libFuzzer's options go after it. Any exception but the project's own en
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -21,8 +22,8 @@ with atheris.instrument_imports(include=["ckptconv", "tomllib"]):
     from ckptconv.formats import open_checkpoint
     from ckptconv.identify import choose
     from ckptconv.planning import Options
-    from ckptconv.sources import find
     from ckptconv.sources.interface import Fetching
+    from ckptconv.sources.places import Address
 
 _MOST_BYTES = 1 << 20  # read of the tensors of one file
 _FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
@@ -49,11 +50,14 @@ def rules(path: Path) -> None:
 
 
 def addresses(path: Path) -> None:
-    """Understand what a user typed as SRC. Nothing is fetched."""
-    found = find(os.fsdecode(path.read_bytes()), Fetching())
-    if not isinstance(found.path, Path):
-        assert found.label.isprintable()
-        assert found.path.name.isprintable()
+    """Understand an address. Nothing is fetched."""
+    text = os.fsdecode(path.read_bytes())
+    for url in (text, f"https://{text}", f"hf://a/{text}"):
+        with contextlib.suppress(CkptconvError):
+            address = Address(url, Fetching())
+            assert str(address).isprintable()
+            assert address.name.isprintable()
+            assert "@" not in str(address).removeprefix("https://").partition("/")[0]
 
 
 _TARGETS: dict[str, Callable[[Path], None]] = {"readers": readers, "rules": rules, "addresses": addresses}
