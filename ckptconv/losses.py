@@ -83,7 +83,7 @@ def losable(backbone: Backbone, layout: Layout, moves: Sequence[Move], problems:
     ``moves`` are those of the canonical names, ``problems`` all that the plan has.
     """
     keys = {problem.key: None for problem in problems if problem.kind == "unexplained"}
-    if len(keys) != len(problems):
+    if not keys or len(keys) != len(problems):
         return ()
     stay = [move for move in moves if not keys.keys() & set(move.sources)]
     blocks = blocks_of(backbone, stay)

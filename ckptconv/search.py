@@ -14,6 +14,7 @@ from typing import TypeVar
 from ckptconv.backbones import FAMILIES
 from ckptconv.errors import printable
 from ckptconv.folding import place
+from ckptconv.methods.conventions import GENERIC
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import Options, Plan, behind, make_plan, unexplained
 from ckptconv.rules import Pattern
@@ -279,26 +280,28 @@ def way_to(
         inside(whole.others, whole.others),
         unreadable=inside(whole.unreadable, whole.unreadable),
     )
-    complete = list(_explaining(section, methods, options))
-    target, obstacle = None, ""
-    if complete and not any(plan.complete for _, _, plan in complete):
-        target, obstacle = _place(complete[0][2])
-    else:
-        complete = [one for one in complete if one[2].complete]
-    if not complete:
+    found: list[tuple[Method, Layout, Plan]] = []
+    for one in _explaining(section, sorted(methods, key=lambda m: m.name != GENERIC.name), options):
+        found.append(one)
+        if prefix and one[0].name == GENERIC.name and one[2].complete:
+            break  # what a prefix alone asks for
+    found = [one for one in found if one[2].complete] or found
+    if not found:
         return None
-    method, layout, plan = next((one for one in complete if prefix and not one[0].guess), complete[0])
+    usual = [one for one in found if prefix and one[0].name == GENERIC.name]
+    usual = usual or [one for one in found if one[0].guess]
+    method, layout, plan = (usual or found)[0]
+    target, obstacle = (None, "") if plan.complete else _place(plan)
     if options.drops and Planner(sections, replace(options, prefix=prefix, section=path)).complete(method) is None:
         return None  # what is dropped is a part of it
-    agreed = all(plan.same_as(other) for found, _, other in complete if found.guess)
-    needed = None if agreed and (method.guess or prefix) else method.name
-    usual = [at for at in layout.sections if at in sections]
+    needed = None if usual and all(plan.same_as(other) for _, _, other in usual) else method.name
+    looked = [at for at in layout.sections if at in sections]
     if prefix:
-        usual = [at for at in usual if behind(sections[at].tensors, prefix) is not None] or [
+        looked = [at for at in looked if behind(sections[at].tensors, prefix) is not None] or [
             at for at, section in sections.items() if behind(section.tensors, prefix) is not None
         ]
     network = plan.backbone.name if plan.backbone else ""
-    return Way(network, path, prefix, needed, None if usual[:1] == [path] else path, prefix, target, obstacle)
+    return Way(network, path, prefix, needed, None if looked[:1] == [path] else path, prefix, target, obstacle)
 
 
 def _place(plan: Plan) -> tuple[str | None, str]:
