@@ -38,7 +38,7 @@ MEMBERS = {"shared table": PRETRAINED, "L": LARGE, "own tables": FINETUNED, "no 
 
 
 def plan_of(names: Mapping[str, TensorSpec], target: str = "official") -> Plan:
-    (layout,) = BEIT_NAMES.layouts
+    layout = BEIT_NAMES.layouts[0]
     return make_plan(BEIT_NAMES, replace(layout, without=PARTS), "", Section(names, {}), Options(target=target))
 
 

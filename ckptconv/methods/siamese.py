@@ -173,6 +173,7 @@ VICREGL = Method(
                 drop("classifier.{p}", "the classifier that watches the training"),
             ),
             families=("ResNet", "ConvNeXt"),
+            without=("layer_scale",),
         ),
         _BARE,
         Layout(
