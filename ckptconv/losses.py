@@ -63,7 +63,7 @@ def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[D
     entries = {name for name in whole.entries() if name not in filled and not whole.optional(name)}
     own = {source: m.target for m in undropped if m.target in entries for source in m.sources}
     alone = match(layout.rules, {key: names[key] for key in gone}, prefix).moves
-    again = {source for m in (*undropped, *alone) if m.target in filled for source in m.sources}
+    again = {m.sources[0] for m in (*undropped, *alone) if m.target in filled}
     problems = []
     for key in gone:
         block = inside(key, blocks)
