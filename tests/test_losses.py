@@ -23,12 +23,16 @@ BY_NAME = {m.name: m for m in METHODS}
 UNTOLD = (
     ("dinov2_vits", "register_tokens"),
     ("transformers_dinov2_vits", "register_tokens"),
+    ("lightly_train_dinov2_vits14", "register_tokens"),
+    ("transformers_data2vec_vits16_classifier_unpooled", "position_embeddings"),
+    ("vicregl_convnext_t_full", "gamma"),
     ("timm_vit_small_reg4", "_token"),
     ("dinov3_vit", "storage_tokens"),
     ("dinov3_vit", "attn.qkv.bias"),
 )
 """What nobody misses in a file that lost it: the same network is published without registers, timm's without a class
-token (gap), DINOv3's 7B without biases."""
+token (gap), DINOv3's 7B without biases, data2vec without positions of patches beside those between them, VICRegL's
+ConvNeXts without layer scale."""
 
 
 def whole(own: Case) -> Plan:
