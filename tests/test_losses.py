@@ -25,13 +25,14 @@ UNTOLD = (
     ("transformers_dinov2_vits", "register_tokens"),
     ("lightly_train_dinov2_vits14", "register_tokens"),
     ("transformers_data2vec_vits16_classifier_unpooled", "position_embeddings"),
+    ("transformers_data2vec_vits16_classifier_unpooled", "relative_position_bias_table"),
     ("vicregl_convnext_t_full", "gamma"),
     ("timm_vit_small_reg4", "_token"),
     ("dinov3_vit", "storage_tokens"),
     ("dinov3_vit", "attn.qkv.bias"),
 )
 """What nobody misses in a file that lost it: the same network is published without registers, timm's without a class
-token (gap), DINOv3's 7B without biases, data2vec without positions of patches beside those between them, VICRegL's
+token (gap), DINOv3's 7B without biases, BEiTs with positions of patches or between them, VICRegL's
 ConvNeXts without layer scale."""
 
 
