@@ -320,9 +320,7 @@ def _explaining(section: Section, methods: Iterable[Method], options: Options) -
     glance, plans = _Glance(names), dict[int, Plan | None]()
     for method in methods:
         for layout in method.layouts:
-            if glance.rules_out(layout):
-                continue
-            if layout.first_segments is None and "norm" in layout.without:  # it takes any name: here a norm is missed
+            if glance.rules_out(layout) or _only_section_tells(layout):
                 continue
             key = layout.number
             if key not in plans:
@@ -334,6 +332,12 @@ def _explaining(section: Section, methods: Iterable[Method], options: Options) -
             if plan_here is not None:
                 yield method, layout, plan_here
                 break
+
+
+def _only_section_tells(layout: Layout) -> bool:
+    """Whether half a network of another method would look like one of the layout, but for its section."""
+    takes_all = layout.first_segments is None and layout.keeps_names
+    return takes_all and "norm" in layout.without and "" not in layout.sections
 
 
 @dataclass(frozen=True)
