@@ -38,7 +38,7 @@ class _Glance:
 
     def __init__(self, names: StateSpec) -> None:
         wrapper = wrapper_of(names)
-        self._bare = {name[len(wrapper) :]: spec for name, spec in names.items()} if wrapper else names
+        self._bare = {name.removeprefix(wrapper): spec for name, spec in names.items()} if wrapper else names
         self._heads = [Counter(name.partition(".")[0] for name in some) for some in (names, self._bare)]
         self._sure = not wrapped("\n".join(self._bare))  # else a rule sees other names than these
 
