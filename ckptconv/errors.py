@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -30,6 +31,23 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """The text with each of its lines printable."""
     return text if text.isprintable() else "\n".join(map(printable, text.split("\n")))
+
+
+def shell_word(text: str) -> str:
+    """The text as one printable word of a shell's command line: `bash`, `zsh` and POSIX 2024 read $'…' with escapes."""
+    if text.isprintable():
+        return shlex.quote(text)
+    try:
+        text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half of a pair, which no command line can hold
+        return shlex.quote(printable(text))
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def _escaped(letter: str) -> str:
+    if letter.isprintable():
+        return f"\\{letter}" if letter in "\\'" else letter
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode(errors="surrogateescape"))
 
 
 _LONGEST = 900  # letters of a sentence that quotes a file
@@ -59,7 +77,7 @@ class CkptconvError(Exception):
     def name(self, source: str, destination: str = "DST") -> None:
         """Put what the user typed in place of SRC and DST, with which commands at the ends of a hint's lines end.
 
-        ``source`` may carry options that belong to every command; both are quoted for a shell.
+        ``source`` may carry options that belong to every command; both are words of a shell.
         """
         lines = (
             re.sub(r" SRC( DST)?$", lambda m: f" {source}{f' {destination}' * bool(m[1])}", line)

@@ -7,7 +7,6 @@ the command that converts what stands there, or else the nearest method with wha
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ from ckptconv import fields, registry
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.interface import PARTS
 from ckptconv.backbones.strangers import stranger
-from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
+from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable, shell_word
 from ckptconv.folding import fold, place, some
 from ckptconv.methods.conventions import GENERIC
 from ckptconv.methods.interface import Layout, Method
@@ -100,7 +99,7 @@ def _convert(options: Options, method: str | None = None, way: Way | None = None
     words = list(replace(way, method=method, section=way.section or options.section, target=None).asked)
     words += [("--drop", pattern) for pattern in (*options.drops, *drops)]
     words += [("--channels", ",".join(map(str, options.channels)) or None), ("--target", way.target or options.target)]
-    asked = "".join(f" {option} {shlex.quote(value)}" for option, value in words if value is not None)
+    asked = "".join(f" {option} {shell_word(value)}" for option, value in words if value is not None)
     return f"ckptconv convert{asked} SRC DST"
 
 
@@ -131,7 +130,7 @@ def _drops(method: Method, plan: Plan, sections: Sections, options: Options) -> 
     others = {s for m in plan.moves for s in m.sources} | {d.source for d in plan.dropped}
     patterns = _patterns(plan.losable, others - set(plan.losable))
     options = replace(options, drops=tuple(d for d in options.drops if d not in plan.idle_drops))
-    if not 0 < len(patterns) <= _MOST_DROPS or not all(p.isprintable() for p in patterns):
+    if not 0 < len(patterns) <= _MOST_DROPS:
         return ""
     try:
         done = Planner(sections, replace(options, drops=(*options.drops, *patterns))).complete(method)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from ckptconv.errors import printable
+from ckptconv.errors import UsageError, printable, shell_word
 from ckptconv.folding import some
 from ckptconv.ops import Op, OpError, compose
 from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
@@ -64,7 +64,6 @@ class Draft:
 
 
 _NO_SPEC = TensorSpec((), DTYPES["float32"])  # of what only its name is asked for
-_ACCEPT = " If it is no part of the backbone, accept the loss: --drop '{}'"
 _Way = tuple[Pattern, Rule, int, int]
 
 
@@ -156,9 +155,18 @@ def match_others(
             draft.dropped.append(Dropped(name, f"not a tensor: {kind}"))
         else:
             text = f"{shown} is {what.what}, which cannot be read as a plain tensor"
-            way_out = "" if module in modules else _ACCEPT.format(shown)
+            way_out = "" if module in modules else _acceptance(name)
             draft.problems.append(Problem("unreadable", name, text, what.advice + way_out))
     return draft
+
+
+def _acceptance(name: str) -> str:
+    """How to give up an entry that cannot be read; '' for a name that no pattern matches."""
+    try:
+        matched = Pattern(name).match(name) is not None
+    except UsageError:
+        matched = False
+    return f" If it is no part of the backbone, accept the loss: --drop {shell_word(name)}" if matched else ""
 
 
 def _filled(way: _Way, captures: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ This is the library's public face: `convert`, `plan`, `inspect`, `explain`. The 
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from pathlib import Path
 from ckptconv import fields, registry
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.backbones.resizing import Size
-from ckptconv.errors import CkptconvError, UsageError
+from ckptconv.errors import CkptconvError, UsageError, shell_word
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
 from ckptconv.formats.source import Transfer
@@ -127,9 +126,9 @@ def typed(found: Found, destination: PathLike | None = None, rules: PathLike | N
     try:
         yield
     except CkptconvError as error:
-        given = [] if rules is None else ["--rules", shlex.quote(str(rules))]
-        names = " ".join([*given, shlex.quote(found.label)])
-        error.name(names, "DST" if destination is None else shlex.quote(str(destination)))
+        given = [] if rules is None else ["--rules", shell_word(str(rules))]
+        names = " ".join([*given, shell_word(found.label)])
+        error.name(names, "DST" if destination is None else shell_word(str(destination)))
         raise
 
 

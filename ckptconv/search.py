@@ -5,6 +5,7 @@ Pure: it sees names and shapes, and no file. `identify` decides with it, and loo
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ _LEAST = 12  # tensors of the smallest network that is looked for behind a prefi
 _DEEPEST = 8  # segments of a prefix
 _MOST_NAMES = 100_000  # that are looked at on the way: names of real files times their depth
 _MOST_WAYS = 4
+_NUMBER = re.compile("[0-9]+")
 _MOST_NEAR = 10  # incomplete plans made in full
 _MOST_PLANNED = 6_000  # names of a section; student, teacher and heads of the largest ViTs have 2,000
 
@@ -249,7 +251,7 @@ def _prefixes(section: Section) -> Iterator[tuple[str, Sequence[str]]]:
             prefix += f"{segment}."
             having.setdefault(prefix, []).append(name)
     yield "", list(section.tensors)
-    enough = [(p, names) for p, names in having.items() if len(names) >= _LEAST and p.isprintable()]
+    enough = [(p, names) for p, names in having.items() if len(names) >= _LEAST]
     yield from sorted(enough, key=lambda one: one[0].count("."))
 
 
@@ -354,6 +356,13 @@ class Copy:
         return Way("", self.path, self.behind, None, self.path, "").where
 
 
+def _goes_on(section: Section, start: str, names: Iterable[str]) -> bool:
+    """Whether more names behind a prefix differ in their numbers alone from these: blocks of a larger network."""
+    kinds = {_NUMBER.sub("*", start + name) for name in names}
+    more = section.tensors.keys() - {start + name for name in names}
+    return any(name.startswith(start) and _NUMBER.sub("*", name) in kinds for name in more)
+
+
 def copies(sections: Sections, plan: Plan, methods: Iterable[Method], options: Options) -> tuple[Copy, ...]:
     """Where the file holds the network of a complete plan again: other tensors with the same names and shapes."""
     assert plan.backbone is not None
@@ -377,5 +386,8 @@ def copies(sections: Sections, plan: Plan, methods: Iterable[Method], options: O
             same = all(o is not None and o.shape == shape for o, shape in zip(others, shapes.values(), strict=True))
             if same and (path, start) != (plan.section, common):
                 start = "" if start == wrapper_of(section.tensors) else start
-                found.append(Copy(path, start, way_to(sections, path, start, methods, options)))
+                way = way_to(sections, path, start, methods, options)
+                larger = _goes_on(section, start, shapes) if way is None else way.network != plan.backbone.name
+                if not larger:
+                    found.append(Copy(path, start, way))
     return tuple(found)

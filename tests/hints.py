@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,15 @@ _COMMAND = re.compile(r"ckptconv (?:convert|inspect)\b.*$", re.M)
 
 def commands(hint: str) -> list[list[str]]:
     """The words of each command of a hint, without the program's name."""
-    return [shlex.split(found)[1:] for found in _COMMAND.findall(hint)]
+    return [_split(found)[1:] for found in _COMMAND.findall(hint)]
+
+
+def _split(command: str) -> list[str]:
+    """The words that a shell makes of a command."""
+    if "$'" not in command:
+        return shlex.split(command)
+    said = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True).stdout
+    return said.decode(errors="surrogateescape").split("\0")[:-1]
 
 
 def asked(words: Iterable[str], methods: tuple[Method, ...]) -> tuple[str, Options]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError
+from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError, shell_word
 from ckptconv.identify import choose
 from ckptconv.methods import METHODS
 from ckptconv.planning import Options
@@ -17,9 +17,11 @@ from ckptconv.search import Copy, Planner, Way, copies, ways
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests import hints
 from tests.cases import Case, case, cases
+from tests.test_backbones import resnet
 
 AUTO = Options()
 FLOAT = DTYPES["float32"]
+FLAT = TensorSpec((7,), FLOAT)
 OTHER = {"unknown_head.0.weight": TensorSpec((7, 5), FLOAT)}
 
 
@@ -217,6 +219,46 @@ def test_another_network_and_an_optimizer_are_no_copies() -> None:
     small, large = bare(case("torchvision_r18")), bare(case("dino_r50_backbone"))
     assert found({"state_dict": small, "other": large}) == ()
     assert found(case("simsiam_r50").sections) == ()
+
+
+@pytest.mark.parametrize("others", [{}, {"head.extra.weight": TensorSpec((7, 5), FLOAT)}])
+def test_a_larger_network_is_no_copy_of_a_smaller_one(others: dict[str, TensorSpec]) -> None:
+    """A ResNet-34 has all names of a ResNet-18, with the same shapes."""
+    small, large = ({n: TensorSpec(s, FLOAT) for n, s in resnet(depth).entries().items()} for depth in (18, 34))
+    beside = {f"student.{n}": s for n, s in small.items()} | {f"teacher.{n}": s for n, s in large.items()} | others
+    options = Options(prefix="student.")
+    for sections in ({"": Section(beside, {})}, {"": Section(beside, {}), "ema": Section(large | others, {})}):
+        assert copies(sections, choose(sections, "auto", options).plan, METHODS, options) == ()
+    twice = {"model": Section(small, {}), "ema": Section(small | others, {})}
+    assert [copy.path for copy in found(twice, "torchvision")] == ["ema"]
+
+
+ODD = ["a\nb", "a\tb\r", "\x1b[31mred", "\u202eabc", "a\u2028b", "it's $(id)\x07", "-x\\\n", "net...\x7f", "\udcff"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_hints_work_whatever_letters_a_name_has(odd: str) -> None:
+    network = bare(case("torchvision_r18"))
+    for sections in (
+        {f"a.{odd}": network},
+        {"state_dict": behind(f"{odd}.", network)},
+        {"": behind("", network, {odd: FLAT})},
+    ):
+        error = refused(sections)
+        assert hints.commands(error.hint), error
+        assert "\n" not in error.hint
+        assert error.hint.isprintable()
+        hints.require_typed(sections, "auto", AUTO, error)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_hints_work_whatever_a_file_is_called(odd: str) -> None:
+    error = UsageError(
+        "it is no checkpoint", "Convert it: ckptconv convert SRC DST\nSee the names: ckptconv inspect SRC"
+    )
+    error.name(shell_word(odd), shell_word(odd))
+    assert [line.isprintable() for line in error.hint.split("\n")] == [True, True]
+    assert hints.commands(error.hint) == [["convert", odd, odd], ["inspect", odd]]
 
 
 # -- the cost, in plans and not in seconds ----------------------------------------------------------------------------

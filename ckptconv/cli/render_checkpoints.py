@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 
 from ckptconv.cli import render, render_sources
+from ckptconv.errors import shell_word
 from ckptconv.folding import fold, place
 from ckptconv.mmdetection.networks import network
 from ckptconv.pipeline import Receipt
@@ -77,7 +77,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     if detected is not None:
         base, out = (f" --base {detected.base}", "detector.py") if detected.base else ("", "mask_rcnn.py")
         asked = " --mean 0 --std 1" if plan.picked is not None or channels != 3 else ""
-        render.row("next", f"ckptconv emit-config {shlex.quote(done.target)}{base}{asked} -o {out}")
+        render.row("next", f"ckptconv emit-config {shell_word(done.target)}{base}{asked} -o {out}")
 
 
 def _divided(channels: Sequence[int]) -> str:
@@ -90,7 +90,7 @@ def _divided(channels: Sequence[int]) -> str:
 def _copies(copies: Iterable[Copy]) -> None:
     """Where else the file holds the same network: which of them is wanted, only a person can say."""
     for i, one in enumerate(copies):
-        how = "".join(f" {option} {shlex.quote(value)}" for option, value in one.way.asked if value) if one.way else ""
+        how = "".join(f" {option} {shell_word(value)}" for option, value in one.way.asked if value) if one.way else ""
         render.row("" if i else "copies", f"the same network is also {one.where}" + (f":{how}" if how else ""))
 
 
@@ -183,8 +183,8 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         render.row("unusual", unusual)
     _copies(found.copies)
     for i, way in enumerate(found.ways):
-        asked = "".join(f" {option} {shlex.quote(value)}" for option, value in way.asked if value is not None)
-        command = way.obstacle or f"ckptconv convert{asked} {shlex.quote(found.path)} DST"
+        asked = "".join(f" {option} {shell_word(value)}" for option, value in way.asked if value is not None)
+        command = way.obstacle or f"ckptconv convert{asked} {shell_word(found.path)} DST"
         render.row("" if i else "fits", f"a {way.network} stands {way.where}: {command}")
     if not complete and not found.ways and not found.stranger:
         render.row("fits", "no method, whatever the section and the prefix; --rules FILE.toml takes rules of your own")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckptconv.cli import render, render_sources
+from ckptconv.errors import shell_word
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.check import Checked
@@ -51,7 +51,7 @@ def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
     rate = f", learning rate {emitted.lr:g}" if emitted.lr is not None else ""
     render.row("training", f"{emitted.images} images a step{rate}")
     render.row("wrote", str(out))
-    render.row("next", f"ckptconv check {shlex.quote(str(out))}")
+    render.row("next", f"ckptconv check {shell_word(str(out))}")
 
 
 def _config_data(emitted: Emitted) -> Mapping[str, object]:

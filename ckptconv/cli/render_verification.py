@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ckptconv.cli import render
-from ckptconv.errors import printable
+from ckptconv.errors import printable, shell_word
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.conduct import Watch
@@ -201,5 +200,5 @@ def verdict(found: Report, folder: str, as_json: bool) -> None:
     render.row("rule", judged["rule"])
     if judged["needed"]:
         render.row("decided", f"by about {judged['needed']} seeds: --seeds {judged['needed']}")
-    render.row("report", f"{shlex.quote(folder)}/report.html")
+    render.row("report", f"{shell_word(folder)}/report.html")
     render.row("verdict", judged["status"])

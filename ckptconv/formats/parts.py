@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from ckptconv.errors import UnreadableError, printable
+from ckptconv.errors import UnreadableError, shell_word
 from ckptconv.formats.source import Place
 
 _SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,6})-of-(?P<count>\d{2,6})(?P<suffix>(?:\.\w+)+)")
@@ -49,7 +48,7 @@ def _one_of(path: Path | Place, what: str, index: Path | Place | str) -> Unreada
     if isinstance(index, str):
         return UnreadableError(f"{path} is {what}", f"Get the others and their index, {index}, and give the index.")
     return UnreadableError(
-        f"{path} is {what}", f"Give the index, which names them all: ckptconv convert {shlex.quote(str(index))} DST"
+        f"{path} is {what}", f"Give the index, which names them all: ckptconv convert {shell_word(str(index))} DST"
     )
 
 
@@ -84,7 +83,7 @@ def _join(folder: Path) -> str:
     target = f"{folder.resolve().name or 'whole'}.pth"
     return (
         "Join it into one file, where torch is: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
-        f"{shlex.quote(str(folder))} {shlex.quote(target)}"
+        f"{shell_word(str(folder))} {shell_word(target)}"
     )
 
 
@@ -101,5 +100,5 @@ def _folder(path: Path) -> UnreadableError:
     if not shown:
         return UnreadableError(f"{path} is a directory", "Give the checkpoint file inside it.")
     more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-    given = ", ".join(shlex.quote(printable(str(path / name))) for name in shown[:5])
+    given = ", ".join(shell_word(str(path / name)) for name in shown[:5])
     return UnreadableError(f"{path} is a directory", f"Give a file inside it: {given}{more}.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from ckptconv import registry
-from ckptconv.errors import UsageError
+from ckptconv.errors import UsageError, shell_word
 from ckptconv.folding import some
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
@@ -120,7 +119,7 @@ def problems(held: Held) -> Iterator[Finding]:
         yield Finding(
             f"a training would start from another file: torch.hub keeps downloads by their names alone, and has "
             f"{theirs}, which is not what {held.shown} has",
-            (f"rm {shlex.quote(str(theirs))}",),
+            (f"rm {shell_word(str(theirs))}",),
         )
 
 

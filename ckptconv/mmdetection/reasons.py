@@ -6,12 +6,12 @@ FIELD reports are mmdetection #5284, #9521, #6943 (names), dinov3 #112 (re-initi
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ckptconv import backbones
+from ckptconv.errors import shell_word
 from ckptconv.folding import fold, some
 from ckptconv.methods.interface import Method, Pixels
 from ckptconv.mmdetection.comparison import Comparison, under
@@ -173,7 +173,7 @@ def _missing(e: Evidence) -> Finding:
         )
     return Finding(
         f"{_count(missing)} not in {e.checkpoint} and start from random numbers: {_few(missing)}",
-        (f"ckptconv inspect {shlex.quote(e.checkpoint)}",),
+        (f"ckptconv inspect {shell_word(e.checkpoint)}",),
     )
 
 
@@ -239,7 +239,7 @@ def _ways(e: Evidence) -> Iterator[str]:
         command, target = conversion(e.checkpoint, e.method)
         yield f"{command}, then {_line(e, target)}"
     elif not found:
-        yield f"ckptconv inspect {shlex.quote(e.checkpoint)}, to see what it is"
+        yield f"ckptconv inspect {shell_word(e.checkpoint)}, to see what it is"
     for prefix in found[:1]:
         yield _line(e, e.checkpoint, prefix)
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ckptconv.errors import EnvironmentMissingError
+from ckptconv.errors import EnvironmentMissingError, shell_word
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -53,7 +52,7 @@ def _require_own(path: Path, info: os.stat_result) -> None:
     if info.st_mode & _OTHERS:
         raise EnvironmentMissingError(
             f"the folder {path} can be written to by others, who could change what lies in it",
-            f"Take that away from them: chmod go-w {shlex.quote(str(path))}",
+            f"Take that away from them: chmod go-w {shell_word(str(path))}",
         )
 
 

@@ -142,7 +142,7 @@ def test_one_that_no_rule_explains_is_dropped_by_name_only(sort: str, name: obje
     with pytest.raises(UnidentifiedError) as caught:
         convert(path, tmp_path / "out.pth")
     assert f"  {name} is {what}" in caught.value.message
-    assert f"accept the loss: --drop '{name}'" in caught.value.hint
+    assert f"accept the loss: --drop {name}" in caught.value.hint
     receipt = convert(path, tmp_path / "out.pth", drop=[str(name)])
     assert {d.source: d.why for d in receipt.plan.dropped}[str(name)] == "accepted by --drop"
     assert receipt.plan.entries == receipt.plan.tensors + 1

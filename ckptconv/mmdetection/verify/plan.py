@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ckptconv.backbones.resnet import RESNET50
-from ckptconv.errors import UnreadableError, UsageError, unknown
+from ckptconv.errors import UnreadableError, UsageError, shell_word, unknown
 from ckptconv.mmdetection import config as emitting
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.choices import Choices
@@ -88,7 +87,7 @@ class Plan:
         """The exact commands of the runs, as they can be typed once the folder is there."""
         for run in self.runs:
             words = self.launch.command(run.folder, "python")
-            yield " ".join(word if word.startswith(MEETING) else shlex.quote(word) for word in words)
+            yield " ".join(word if word.startswith(MEETING) else shell_word(word) for word in words)
 
 
 def plan(request: Request, gpus_there: int) -> Plan:
