@@ -168,7 +168,7 @@ class Plan:
         key, what = stranger(shapes)
         lines += [f"  {printable(key)}: this is {what}"] if key else []
         for kind, found in kinds.items():
-            lines.extend(f"  {p.text}" for p in found[:3])
+            lines.extend(f"  {p.text}" for p in found[:3] if not (key and p.text.endswith(_CUT)))
             if len(found) > 3:
                 lines.append(
                     f"  … and {len(found) - 3} more like these ({kind}): {some([p.key for p in found[3:]], 3)}"

@@ -61,6 +61,13 @@ MARKS = (
         "a ResNet with squeeze and excitation (SE-ResNet), which MMDetection does not have: plain ResNets can be used",
         (r"(^|\.)layer[1-4]\.\d+\.(se|se_module)\.",),
     ),
+    # timm/models/resnet.py, stem_type 'deep'; ResNeSt's and SE-ResNets' stems are such, too
+    Mark(
+        "a ResNet with a stem of three convolutions (ResNet-C or -D, timm's resnet50d), which no target here has: "
+        "plain ResNets can be used",
+        (r"(^|\.)conv1\.[03]\.weight$", r"(^|\.)layer1\.0\.conv1\.weight$"),
+        lacks=(r"(^|\.)layer[1-4]\.\d+\.(se|se_module)\.", r"(^|\.)layer[1-4]\.\d+\.conv2\.\w+\."),
+    ),
     # vissl/models/trunks/alexnet_*.py
     Mark(
         "an AlexNet (of VISSL's zoo), which MMDetection does not have: its ResNets can be used",
@@ -147,6 +154,11 @@ MARKS = (
     Mark(
         "a HiViT (iTPN's), which MMDetection does not have: MAE's ViTs can be used",
         (r"(^|\.)blocks\.\d+\.reduction\.weight$",),
+    ),
+    # torchvision/models/swin_transformer.py, swin_v2_*
+    Mark(
+        "a Swin V2 in torchvision's names, which MMDetection does not have: plain Swins can be used",
+        (r"(^|\.)features\.\d+\.\d+\.attn\.logit_scale$", r"(^|\.)features\.\d+\.\d+\.attn\.cpb_mlp\.0\."),
     ),
     # Xiyue-Wang/TransPath ctran.py, ConvStem
     Mark(

@@ -2,7 +2,7 @@
 
 Source: lightly-ai/lightly-train `_models/` (`embedding_model.py` and a wrapper for each library, which keeps its
 network as `_model`, and of torchvision's the layers before the pooling as `_features`) and `_methods/`. What it exports
-as `part="model"` has its library's own names.
+as `part="model"` has its library's own names; as `part="wrapped_model"`, those of the wrapper.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ _CONVNEXT = (  # torchvision's without its last norm, DINOv3's or timm's
     *under("_model.", (*naming_convnext.TIMM_V1, *naming_convnext.TRUNK)),
 )
 _RESNETS_AND_VITS = (
+    *_NETWORK,
     *under("wrapped_model.", _NETWORK),
     *(rule.under("{copy}.wrapped_model.") for rule in _NETWORK),
     *under("teacher_embedding_model_wrapper.", _DINOV2),
     keep("query_encoder.embedding_model.wrapped_model._features.{key...}", "{key...}"),
 )
 _CONVNEXTS = (
+    *_CONVNEXT,
     *under("wrapped_model.", _CONVNEXT),
     *(rule.under("{copy}.wrapped_model.") for rule in _CONVNEXT),
 )
@@ -66,17 +68,17 @@ _DISTILLED = (
 
 LIGHTLY_TRAIN = Method(
     name="lightly-train",
-    title="lightly-train's checkpoints, and its exports of embedding models",
+    title="lightly-train's checkpoints, and its exports of wrapped and embedding models",
     repository="lightly-ai/lightly-train",
     layouts=(
         Layout(
-            title="checkpoint, or exported embedding model",
+            title="checkpoint, or exported wrapped or embedding model",
             sections=_PLACES,
             rules=(*_STUDENT_LAST, *_REST, *_RESNETS_AND_VITS),
             families=("ResNet", "ViT"),
         ),
         Layout(
-            title="checkpoint, or exported embedding model, of a ConvNeXt",
+            title="checkpoint, or exported wrapped or embedding model, of a ConvNeXt",
             sections=_PLACES,
             rules=(*_STUDENT_LAST, *_REST, *_CONVNEXTS),
             families=("ConvNeXt",),
