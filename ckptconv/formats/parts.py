@@ -2,7 +2,7 @@
 
 Sources of the names: `huggingface_hub/serialization/_base.py` and transformers' `save_pretrained`
 (NAME-0000N-of-0000M), DeepSpeed's `runtime/engine.py` (`_get_zero_ckpt_name`), torch's
-`distributed/checkpoint/filesystem.py` (`.metadata`, `.distcp`).
+`distributed/checkpoint/filesystem.py` (`.metadata`, `.distcp`) and `_hf_utils.py` (shard-0000N-model-….safetensors).
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ckptconv.errors import UnreadableError, shell_word
+from ckptconv.formats.distributed_metadata import METADATA
 from ckptconv.formats.source import Place
+from ckptconv.small_file import is_file
 
 _SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,6})-of-(?P<count>\d{2,6})(?P<suffix>(?:\.\w+)+)")
 _ZERO = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt")
+_RANK = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".npy", ".torch", ".tar", ".index.json")
+_WANTED = f"Get the file {METADATA} too, which says what the others hold"
 _MOST_FILES = 10_000
 _MOST_INDEXES = 16
 _LONGEST_INDEX = 4 << 20
@@ -26,7 +30,15 @@ _LONGEST_INDEX = 4 << 20
 def require_whole(path: Path | Place) -> None:
     """Raise UnreadableError for a folder, and for a file whose name or whose neighbours say that it is a part."""
     if isinstance(path, Path) and path.is_dir():
+        if is_file(path / METADATA):
+            return
         raise _folder(path)
+    if _RANK.fullmatch(path.name):
+        raise UnreadableError(
+            f"{path} is one process's part of what torch.distributed.checkpoint's HuggingFaceStorageWriter saved",
+            "Save it with enable_consolidation=True, or join the parts: "
+            "torch.distributed.checkpoint._consolidate_hf_safetensors.consolidate_safetensors_files.",
+        )
     shard = _SHARD.fullmatch(path.name)
     if shard and int(shard["count"]) > 1:
         raise _one_of(path, f"one of {int(shard['count']):,} files that hold the network together", _index(path, shard))
@@ -35,10 +47,12 @@ def require_whole(path: Path | Place) -> None:
             f"{path} is one process's part of a DeepSpeed training",
             "Join the parts with the script that DeepSpeed put beside them: python zero_to_fp32.py FOLDER OUTPUT.",
         )
+    if path.name.endswith(".distcp") or (path.name == METADATA and not isinstance(path, Path)):
+        raise _distributed(path)
     if not isinstance(path, Path):
         return
-    if path.suffix == ".distcp" or (path.name == ".metadata" and path.parent.is_dir()):
-        raise UnreadableError(f"{path} is a part of a folder of torch.distributed.checkpoint", _join(path.parent))
+    if path.name == METADATA and is_file(path):
+        raise _distributed(path)
     index = next(_indexes_of(path), None)
     if index is not None:
         raise _one_of(path, "one of several files that hold the network together", index)
@@ -79,12 +93,13 @@ def _indexes_of(path: Path) -> Iterator[Path]:
             yield index
 
 
-def _join(folder: Path) -> str:
-    target = f"{folder.resolve().name or 'whole'}.pth"
-    return (
-        "Join it into one file, where torch is: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
-        f"{shell_word(str(folder))} {shell_word(target)}"
-    )
+def _distributed(path: Path | Place) -> UnreadableError:
+    message = f"{path} is a part of a folder of torch.distributed.checkpoint"
+    if not isinstance(path, Path):
+        return UnreadableError(message, "Download the folder with all its files, and give the folder.")
+    if is_file(path.parent / METADATA):
+        return UnreadableError(message, f"Give the folder: ckptconv convert {shell_word(str(path.parent))} DST")
+    return UnreadableError(message, f"{_WANTED}, and give the folder.")
 
 
 def _folder(path: Path) -> UnreadableError:
@@ -92,8 +107,8 @@ def _folder(path: Path) -> UnreadableError:
         names = sorted(entry.name for entry, _ in zip(path.iterdir(), range(_MOST_FILES), strict=False))
     except OSError as error:
         return UnreadableError(f"{path} is a directory that cannot be read: {error.strerror}", "Check its permissions.")
-    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
-        return UnreadableError(f"{path} is a folder of torch.distributed.checkpoint", _join(path))
+    if any(name.endswith(".distcp") for name in names):
+        return UnreadableError(f"{path} is a folder of torch.distributed.checkpoint without {METADATA}", f"{_WANTED}.")
     files = [name for name in names if name.endswith(_SUFFIXES)]
     indexes = [name for name in files if name.endswith(".index.json")]
     shown = indexes or files

@@ -61,7 +61,7 @@ class Pickled:
             ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
             ("torch._tensor", "_rebuild_from_type"): self._from_type,
             ("torch._tensor", "_rebuild_from_type_v2"): self._from_type,
-            ("torch", "Size"): lambda lengths=(): _lengths(lengths),
+            ("torch", "Size"): lambda lengths=(): lengths_of(lengths),
             ("_codecs", "encode"): self._encode,
             ("numpy", "dtype"): lambda *args: NumpyType(*args),
             ("__builtin__", "bytes"): _no_bytes,
@@ -132,7 +132,7 @@ class Pickled:
         if not isinstance(storage, StorageRef) or dtype is None:
             kind = name.kind if isinstance(name, Global) else ""
             return Call(Global("torch", "Tensor of a type unknown here"), (kind,))
-        shape, strides = _lengths(size), _lengths(stride)
+        shape, strides = lengths_of(size), lengths_of(stride)
         if len(shape) != len(strides) or not isinstance(offset, int) or not 0 <= offset < _LONGEST:
             raise Malformed("a tensor's shape, strides and offset do not fit together")
         return StoredTensor(TensorSpec(shape, dtype), storage.key, offset, strides)
@@ -184,7 +184,7 @@ class Pickled:
         array = PickledArray(self)
         stored = self.array(shape, kind, order == "F", data)
         if stored is not None and axes is not None:
-            moved = _lengths(axes)
+            moved = lengths_of(axes)
             if sorted(moved) != list(range(len(stored.spec.shape))):
                 raise Malformed("an array's axes are not in order")
             spec = TensorSpec(tuple(stored.spec.shape[a] for a in moved), stored.spec.dtype)
@@ -197,7 +197,7 @@ class Pickled:
         """A numpy array as a stored tensor; None if its elements are objects or text."""
         if not isinstance(kind, NumpyType) or kind.dtype is None:
             return None
-        lengths, dtype = _lengths(shape), kind.dtype
+        lengths, dtype = lengths_of(shape), kind.dtype
         spec = TensorSpec(lengths, dtype)
         if isinstance(data, Blob) and data.text:
             length = spec.nbytes if spec.nbytes <= data.length <= 2 * spec.nbytes else data.length
@@ -286,7 +286,7 @@ def whole_of(args: object, state: object) -> StoredTensor | None:
     if not isinstance(own, StoredTensor) or not isinstance(placed, tuple) or not placed:
         return None
     kinds = [one.kind.rpartition(".")[2] if isinstance(one, Call) else "" for one in placed]
-    same = isinstance(dtype, Global) and dtype.name == own.spec.dtype.name and own.spec.shape == _lengths(shape)
+    same = isinstance(dtype, Global) and dtype.name == own.spec.dtype.name and own.spec.shape == lengths_of(shape)
     return own if same and set(kinds) <= {"Shard", "Replicate"} else None
 
 
@@ -295,7 +295,7 @@ def _no_bytes(*args: object) -> object:
     return Call(Global("builtins", "bytes"), args) if args else b""
 
 
-def _lengths(value: object) -> tuple[int, ...]:
+def lengths_of(value: object) -> tuple[int, ...]:
     if (
         not isinstance(value, tuple | list)
         or len(value) > _MOST_AXES

@@ -45,6 +45,7 @@ class Unpickler:
         end: int,
         meanings: Mapping[tuple[str, str], Meaning],
         persistent: Meaning | None = None,
+        most_steps: int = _MOST_OPCODES,
     ) -> None:
         self._stream = Window(source, start, end)
         self._source, self._meanings, self._persistent = source, meanings, persistent
@@ -52,7 +53,7 @@ class Unpickler:
         self.called: dict[str, None] = {}
         self._digits = 0
         self._globals: dict[tuple[str, str], Global] = {}
-        self._steps = _MOST_OPCODES
+        self._most = self._steps = most_steps
 
     def tell(self) -> int:
         """Where the next pickle starts."""
@@ -98,7 +99,7 @@ class Unpickler:
             if step is None:
                 raise Malformed(f"there is no opcode {bytes([code])!r}")
             step(self, stream)
-        raise Malformed(f"it has more than {_MOST_OPCODES:,} steps")
+        raise Malformed(f"it has more than {self._most:,} steps")
 
     # What the opcodes share -------------------------------------------------------------------------------------
 

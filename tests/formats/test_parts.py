@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 from ckptconv.cli import main
 from ckptconv.errors import UnreadableError
-from ckptconv.formats import open_checkpoint
+from ckptconv.formats import Place, Source, open_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def refused(path: Path) -> UnreadableError:
+def refused(path: Path | Place) -> UnreadableError:
     with pytest.raises(UnreadableError) as caught, open_checkpoint(path):
         pass
     assert caught.value.exit_code == 3
@@ -86,20 +86,60 @@ def test_a_part_of_a_deepspeed_training_is_named(name: str, tmp_path: Path) -> N
     assert error.hint.endswith("python zero_to_fp32.py FOLDER OUTPUT.")
 
 
-def test_a_folder_of_torch_distributed_checkpoint_is_named_with_the_command(tmp_path: Path) -> None:
-    folder = tmp_path / "dcp"
+def test_a_part_of_a_folder_of_torch_distributed_checkpoint_is_named_with_the_command(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
     dcp.save({"model": {"w": torch.zeros(2)}}, storage_writer=dcp.FileSystemWriter(folder), no_dist=True)
-    command = (
-        "Join it into one file, where torch is: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
-        f"{folder} dcp.pth"
-    )
-    error = refused(folder)
-    assert error.message == f"{folder} is a folder of torch.distributed.checkpoint"
-    assert error.hint == command
     for part in (".metadata", "__0_0.distcp"):
         error = refused(folder / part)
         assert error.message == f"{folder / part} is a part of a folder of torch.distributed.checkpoint"
-        assert error.hint == command
+        assert error.hint == f"Give the folder: ckptconv convert '{folder}' DST"
+    (folder / ".metadata").unlink()
+    error = refused(folder)
+    assert error.message == f"{folder} is a folder of torch.distributed.checkpoint without .metadata"
+    assert error.hint == "Get the file .metadata too, which says what the others hold."
+    error = refused(folder / "__0_0.distcp")
+    assert error.hint == "Get the file .metadata too, which says what the others hold, and give the folder."
+
+
+def test_a_part_of_such_a_folder_at_an_address_is_named() -> None:
+    class Elsewhere:
+        """An address: it is refused for its name, and never opened."""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __str__(self) -> str:
+            return f"hf://someone/runs/dcp/{self.name}"
+
+        def open(self) -> Source:
+            raise AssertionError
+
+        def beside(self, name: str) -> Place:
+            raise AssertionError
+
+    for name in (".metadata", "__3_0.distcp"):
+        error = refused(Elsewhere(name))
+        assert error.message == f"hf://someone/runs/dcp/{name} is a part of a folder of torch.distributed.checkpoint"
+        assert error.hint == "Download the folder with all its files, and give the folder."
+
+
+@pytest.mark.parametrize("count", ["00001", "00003"])
+def test_one_process_s_part_of_a_distributed_safetensors_file_is_named(count: str, tmp_path: Path) -> None:
+    folder = tmp_path / "hf"
+    dcp.save(
+        {"w": torch.zeros(2)},
+        storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True),
+        no_dist=True,
+    )
+    (file,) = folder.glob("*.safetensors")
+    file = file.rename(folder / f"shard-00001-model-00001-of-{count}.safetensors")
+    error = refused(file)
+    writer = "torch.distributed.checkpoint's HuggingFaceStorageWriter"
+    assert error.message == f"{file} is one process's part of what {writer} saved"
+    assert error.hint == (
+        "Save it with enable_consolidation=True, or join the parts: "
+        "torch.distributed.checkpoint._consolidate_hf_safetensors.consolidate_safetensors_files."
+    )
 
 
 def test_a_folder_says_which_files_could_be_given(tmp_path: Path) -> None:

@@ -1,0 +1,282 @@
+"""Reads a folder of torch.distributed.checkpoint: `.metadata` says which file holds which part of a tensor, and where.
+
+Sources of the layout, all of torch's `distributed/checkpoint`: `metadata.py` (what `.metadata` pickles),
+`filesystem.py` (`_write_item`: each part and each other value is a file of torch.save inside a `.distcp` file).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+from ckptconv.errors import UnreadableError, printable, shell_word
+from ckptconv.formats.distributed_metadata import METADATA, Record, fields_of, first_of, load, nested
+from ckptconv.formats.inert import Call, Global, Malformed
+from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor, tensor_of
+from ckptconv.formats.joined import Joined, Stretch, joined_crc
+from ckptconv.formats.pickled import lengths_of
+from ckptconv.formats.source import Source
+from ckptconv.formats.torch_file import read_zip
+from ckptconv.sections import kind_of
+from ckptconv.spec import DTYPES, TensorSpec, Unreadable
+
+_MOST_FILES = 512  # they are open all at once, and many systems allow a process 1,024
+_MOST_PARTS = 200_000
+_LONGEST_VALUE = 1 << 16
+_MOST_VALUES = 8 << 20
+
+
+def join_command(folder: Path) -> str:
+    """How torch makes one file of a folder, as a hint."""
+    target = f"{folder.resolve().name or 'whole'}.pth"
+    return (
+        "Join it into one file, where torch is: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+        f"{shell_word(str(folder))} {shell_word(target)}"
+    )
+
+
+def read_folder(folder: Path) -> Checkpoint:
+    """Open a folder that has a `.metadata`; none of its tensors is read. Closes its files if it is refused."""
+    files = {METADATA: Source(folder / METADATA)}
+    try:
+        return _Folder(folder, files).checkpoint()
+    except BaseException as error:
+        for source in files.values():
+            source.close()
+        if isinstance(error, Malformed):
+            raise UnreadableError(
+                f"{folder / METADATA} is malformed: {error}",
+                "The folder is damaged or was made to mislead; get it again from its source.",
+            ) from None
+        raise
+
+
+class _Value:
+    """A value that is no tensor: what it is called, and what to say where it holds tensors."""
+
+    __slots__ = ("kind", "unreadable")
+
+    def __init__(self, kind: str, unreadable: Unreadable | None = None) -> None:
+        self.kind, self.unreadable = kind, unreadable
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a tensor: its first element's place in the tensor, its shape, and the file of torch.save it is in."""
+
+    first: int
+    spec: TensorSpec
+    stretch: Stretch
+
+
+class _Folder:
+    """What `.metadata` says of one folder, and the files that it names. ``files`` holds every one that was opened."""
+
+    def __init__(self, folder: Path, files: dict[str, Source]) -> None:
+        self._folder, self._files = folder, files
+        self._metadata, self._named, self._called = load(files[METADATA])
+        self._stretches = self._found()
+        self._parts: dict[str, tuple[_Part, ...]] = {}
+        self._sizes: dict[str, int] = {}
+        self._plain: dict[str, Storage] = {}
+        self._last: tuple[str, Storage] | None = None
+        self._used: set[tuple[str, tuple[int, ...] | None]] = set()
+        self._looked_into = self._listed = 0
+
+    def checkpoint(self) -> Checkpoint:
+        described = self._metadata.get("state_dict_metadata")
+        if not isinstance(described, dict) or not all(isinstance(name, str) for name in described):
+            raise Malformed("it lists no tensors by their names")
+        values = {name: self._entry(name, one) for name, one in described.items()}
+        self._require_apart()
+        count = len(self._files) - 1
+        return Checkpoint(
+            path=self._folder,
+            format=f"torch distributed, {count} file{'s' if count != 1 else ''}",
+            sources=tuple(self._files.values()),
+            tree=nested(values, self._metadata.get("planner_data")),
+            locate=self._locate,
+            nbytes_of=self._sizes.__getitem__,
+            extent=lambda _: None,  # all files are here
+            named=tuple(self._named),
+            called=tuple(self._called),
+        )
+
+    # What .metadata says ----------------------------------------------------------------------------------------
+
+    def _found(self) -> dict[tuple[str, tuple[int, ...] | None], Stretch]:
+        """Where each part stands, by the name of its tensor and its first element's place along each axis."""
+        data = self._metadata.get("storage_data")
+        if not isinstance(data, dict):
+            raise Malformed("it says of no file what it holds")
+        found: dict[tuple[str, tuple[int, ...] | None], Stretch] = {}
+        for index, info in data.items():
+            key, at = fields_of(index, "MetadataIndex"), fields_of(info, "_StorageInfo")
+            name, place = key.get("fqn"), key.get("offset")
+            offset, length = at.get("offset"), at.get("length")
+            if not isinstance(name, str) or type(offset) is not int or type(length) is not int:
+                raise Malformed("a part has no name, no offset or no length")
+            if at.get("transform_descriptors"):
+                raise UnreadableError(
+                    f"{self._folder} is compressed or encrypted by an extension of torch.distributed.checkpoint",
+                    "Load it with the extension that it was saved with, and save it again without one.",
+                )
+            source = self._file(at.get("relative_path"))
+            if offset < 0 or length < 0 or offset + length > source.size:
+                raise Malformed(f"{printable(name)} lies outside of {source.name}")
+            spot = (name, None if place is None else lengths_of(place))
+            if spot in found:
+                raise Malformed(f"{printable(name)} has two places for one part")
+            found[spot] = (source, offset, length)
+        return found
+
+    def _require_apart(self) -> None:
+        """Refuse parts that share bytes: a few of them would unfold to any number."""
+        taken: dict[Source, list[tuple[int, int]]] = {}
+        for source, offset, length in self._stretches.values():
+            taken.setdefault(source, []).append((offset, offset + length))
+        for source, ranges in taken.items():
+            ranges.sort()
+            if any(first[1] > second[0] for first, second in pairwise(ranges)):
+                raise Malformed(f"two of its parts lie on top of each other in {source.name}")
+
+    def _file(self, name: object) -> Source:
+        if not isinstance(name, str) or name in ("", ".", "..", METADATA) or not name.isprintable():
+            raise Malformed("it names a file that is none")
+        if "/" in name or "\\" in name:
+            raise Malformed(f"it names a file outside its folder: {name}")
+        if name not in self._files:
+            if len(self._files) > _MOST_FILES:
+                raise UnreadableError(
+                    f"{self._folder} consists of more than {_MOST_FILES:,} files", join_command(self._folder)
+                )
+            self._files[name] = Source(self._folder / name)
+        return self._files[name]
+
+    def _entry(self, name: str, described: object) -> StoredTensor | _Value:
+        if isinstance(described, Record) and described.kind == "BytesStorageMetadata":
+            return self._value(self._stretch(name, None))
+        fields = fields_of(described, "TensorStorageMetadata")
+        properties, chunks = fields.get("properties"), fields.get("chunks")
+        state = properties.state if isinstance(properties, Record) else None
+        dtype = state[0] if isinstance(state, tuple) and state else None
+        if not isinstance(dtype, Global) or not isinstance(chunks, list):
+            raise Malformed(f"{printable(name)} has no type or no parts")
+        known = DTYPES.get(dtype.name) if dtype.module == "torch" else None
+        if known is None:
+            what = f"a tensor of type {printable(dtype.kind)}"
+            return _Value("tensor", Unreadable(what, "Save it as float32 or another usual type: .float()."))
+        spec = TensorSpec(lengths_of(fields.get("size")), known)
+        parts = sorted((self._part(name, spec, chunk) for chunk in chunks), key=lambda part: part.first)
+        parts = [part for part in parts if part.spec.numel]
+        ends = [0, *accumulate(part.spec.numel for part in parts)]
+        if [part.first for part in parts] != ends[:-1] or ends[-1] != spec.numel:
+            what = "a tensor whose parts are not rows that follow each other"
+            return _Value("tensor", Unreadable(what, join_command(self._folder)))
+        self._parts[name], self._sizes[name] = tuple(parts), spec.nbytes
+        return StoredTensor(spec, name, 0, spec.strides)
+
+    def _part(self, name: str, whole: TensorSpec, chunk: object) -> _Part:
+        fields = fields_of(chunk, "ChunkStorageMetadata")
+        offsets, sizes = lengths_of(fields.get("offsets")), lengths_of(fields.get("sizes"))
+        spec = TensorSpec(sizes, whole.dtype)
+        if len(offsets) != len(whole.shape) or len(sizes) != len(whole.shape):
+            raise Malformed(f"a part of {printable(name)} has other axes than the whole")
+        self._listed += 1
+        if self._listed > _MOST_PARTS:
+            raise Malformed(f"it lists more than {_MOST_PARTS:,} parts")
+        if not spec.numel:  # of a process that has no rows; several such parts have one place
+            return _Part(0, spec, (self._files[METADATA], 0, 0))
+        source, offset, length = stretch = self._stretch(name, offsets)
+        if spec.nbytes > length:
+            raise Malformed(f"a part of {printable(name)} is {spec.nbytes:,} bytes in a file of {length:,}")
+        if source.read(offset, min(4, length)) != b"PK\3\4":
+            raise UnreadableError(
+                f"{self._folder} is of torch.distributed.checkpoint, and its tensors are not as torch.save writes them",
+                "It was saved as safetensors, which torch does not read from such a folder: "
+                "save it again with FileSystemWriter(FOLDER).",
+            )
+        return _Part(first_of(whole, offsets, sizes), spec, stretch)
+
+    def _stretch(self, name: str, place: tuple[int, ...] | None) -> Stretch:
+        stretch = self._stretches.get((name, place))
+        if stretch is None:
+            raise Malformed(f"it does not say where {printable(name)} is")
+        if (name, place) in self._used:
+            raise Malformed(f"it lists one part of {printable(name)} twice")
+        self._used.add((name, place))
+        return stretch
+
+    # What the other files hold ----------------------------------------------------------------------------------
+
+    def _value(self, stretch: Stretch) -> _Value:
+        """A value of another kind. Short ones are looked into: a tensor in a tuple or an object is saved so."""
+        source, offset, length = stretch
+        self._looked_into += length
+        if length > _LONGEST_VALUE or self._looked_into > _MOST_VALUES:
+            what = "an object that was not looked into"
+            return _Value("object", Unreadable(what, join_command(self._folder), certain=False))
+        if source.read(offset, min(4, length)) != b"PK\3\4":
+            return _Value("bytes")
+        opened = read_zip(Joined([stretch]))
+        self._named |= dict.fromkeys(opened.named)
+        self._called |= dict.fromkeys(opened.called)
+        kind = kind_of(opened.tree)
+        if not _holds_tensors(opened.tree):
+            return _Value(kind)
+        certain = tensor_of(opened.tree) is not None
+        what = f"a {kind} that holds tensors" if not certain else "a tensor that was saved as an object"
+        return _Value(kind, Unreadable(what, join_command(self._folder), certain))
+
+    def _locate(self, key: str) -> Storage:
+        if key in self._plain:
+            return self._plain[key]
+        if self._last is None or self._last[0] != key:  # one that has to be put together is kept until the next one
+            storage = self._storage(key)
+            if storage.inline is None:
+                self._plain[key] = storage
+                return storage
+            self._last = key, storage
+        return self._last[1]
+
+    def _storage(self, key: str) -> Storage:
+        """The tensor's bytes: stretches of files where they stand there in order, else put together here."""
+        opened = [self._opened(key, part) for part in self._parts[key]]
+        stretches: list[Stretch] = []
+        crc = 0
+        for part, tensor in opened:
+            place, own = part.place(tensor), part.checksum(tensor)
+            if place is None or own is None:
+                data = b"".join(part.array(tensor).tobytes() for part, tensor in opened)
+                return Storage(self._sizes[key], inline=data)
+            stretches.append((*place, tensor.spec.nbytes))
+            crc = joined_crc(crc, own, tensor.spec.nbytes)
+        return Storage(self._sizes[key], Joined(stretches), crc=crc) if opened else Storage(0, inline=b"")
+
+    def _opened(self, name: str, part: _Part) -> tuple[Checkpoint, StoredTensor]:
+        opened = read_zip(Joined([part.stretch]))
+        tensor = opened.tree
+        if opened.called or not isinstance(tensor, StoredTensor) or tensor.spec != part.spec:
+            raise UnreadableError(
+                f"{opened.path}: what stands at byte {part.stretch[1]:,} is not the {part.spec} of {printable(name)}",
+                "The folder is damaged or was made to mislead; get it again from its source.",
+            )
+        opened.require_sound(name, tensor)
+        return opened, tensor
+
+
+def _holds_tensors(tree: object) -> bool:
+    """Whether a tensor is anywhere in what a short pickle describes."""
+    queue, seen = [tree], set[int]()
+    while queue:
+        one = queue.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if tensor_of(one) is not None:
+            return True
+        queue += one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple) else []
+        queue += [one.args, one.state, one.items, one.pairs] if isinstance(one, Call) else []
+    return False

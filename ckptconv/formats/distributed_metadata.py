@@ -1,0 +1,120 @@
+"""What `.metadata` of torch.distributed.checkpoint says: records of a few classes, and the paths of values.
+
+Sources: torch's `distributed/checkpoint/metadata.py` and `filesystem.py` (the classes), `_nested_dict.py` and
+`_traverse.py` (the paths in `planner_data`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from ckptconv.errors import printable
+from ckptconv.formats.inert import Malformed, Meaning
+from ckptconv.formats.pickled import Pickled
+from ckptconv.formats.sandbox import Unpickler
+from ckptconv.formats.source import Source
+from ckptconv.spec import TensorSpec
+
+METADATA = ".metadata"
+_MODULE = "torch.distributed.checkpoint.metadata"
+_CLASSES = (
+    (_MODULE, "Metadata"),
+    (_MODULE, "TensorStorageMetadata"),
+    (_MODULE, "BytesStorageMetadata"),
+    (_MODULE, "ChunkStorageMetadata"),
+    (_MODULE, "TensorProperties"),
+    (_MODULE, "MetadataIndex"),
+    (_MODULE, "StorageMeta"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+)
+_CONSTANTS = ((_MODULE, "_MEM_FORMAT_ENCODING"), ("torch.serialization", "_get_layout"))
+_MOST_STEPS = 4_000_000  # of `.metadata`, which takes about 75 for each part of a tensor
+_DEEPEST_PATH = 20
+_MOST_GAPS = 100  # in a list: an empty dict in it is not saved
+
+
+class Record:
+    """An object of one of torch's classes that describe the folder: its class, and the attributes that it was given."""
+
+    __slots__ = ("kind", "state")
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.state: object = None
+
+    def build(self, state: object) -> None:
+        if self.state is not None:
+            raise Malformed(f"a {self.kind} is described twice")
+        self.state = state
+
+
+def load(source: Source) -> tuple[Mapping[str, Any], dict[str, None], dict[str, None]]:
+    """The attributes of the record that the file pickles, and the globals that it names and calls."""
+    meanings: dict[tuple[str, str], Meaning] = {
+        **Pickled(source).meanings,
+        **{(module, name): partial(_record, name) for module, name in _CLASSES},
+        **dict.fromkeys(_CONSTANTS, lambda *_: None),
+    }
+    unpickler = Unpickler(source, 0, source.size, meanings, most_steps=_MOST_STEPS)
+    fields = fields_of(unpickler.load(), "Metadata")
+    if unpickler.tell() != source.size:
+        raise Malformed(f"{source.size - unpickler.tell():,} bytes stand behind its pickle")
+    return fields, unpickler.named, unpickler.called
+
+
+def _record(kind: str, *args: object) -> Record:
+    if args:
+        raise Malformed(f"a {kind} is not described as torch does")
+    return Record(kind)
+
+
+def fields_of(value: object, kind: str) -> Mapping[str, Any]:
+    """The attributes of a record of one kind."""
+    if not isinstance(value, Record) or value.kind != kind or not isinstance(value.state, dict):
+        raise Malformed(f"it has no {kind} where one belongs")
+    return value.state
+
+
+def first_of(whole: TensorSpec, offsets: tuple[int, ...], sizes: tuple[int, ...]) -> int:
+    """Where in the tensor the first element of a block stands; -1 if the block is no run of elements, or outside."""
+    if any(at + size > length for at, size, length in zip(offsets, sizes, whole.shape, strict=True)):
+        return -1
+    cut = next((axis for axis, size in enumerate(sizes) if size != 1), len(sizes))
+    if sizes[cut + 1 :] != whole.shape[cut + 1 :]:
+        return -1
+    return sum(at * stride for at, stride in zip(offsets, whole.strides, strict=True))
+
+
+def nested(values: Mapping[str, object], paths: object) -> object:
+    """The values under the paths that they had when they were saved: keys of dicts, and places in lists."""
+    tree: dict[str | int, object] = {}
+    for name, value in values.items():
+        path = paths.get(name, (name,)) if isinstance(paths, dict) else (name,)
+        if not isinstance(path, tuple) or not 0 < len(path) <= _DEEPEST_PATH or not {*map(type, path)} <= {str, int}:
+            raise Malformed(f"the path of {printable(name)} is none")
+        at = tree
+        for step in path[:-1]:
+            below = at.setdefault(step, _Branch())
+            if not isinstance(below, _Branch):
+                raise Malformed(f"{printable(name)} lies inside of another value")
+            at = below
+        if path[-1] in at:
+            raise Malformed(f"{printable(name)} has the place of another value")
+        at[path[-1]] = value
+    return _with_lists(tree)
+
+
+class _Branch(dict[str | int, object]):
+    """A dict or list on the way to a value."""
+
+
+def _with_lists(node: dict[str | int, object]) -> object:
+    values = {k: _with_lists(v) if isinstance(v, _Branch) else v for k, v in node.items()}
+    if all(type(key) is str for key in values):
+        return values
+    places = [key for key in values if type(key) is int]
+    if len(places) != len(values) or min(places) < 0 or max(places) >= len(values) + _MOST_GAPS:
+        raise Malformed("a list in it has places that are none")
+    return [values.get(place) for place in range(max(places) + 1)]

@@ -1,0 +1,78 @@
+"""Stretches of open files as one file, and the checksum of what is joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ckptconv.errors import UnreadableError
+from ckptconv.formats.source import Source
+
+Stretch = tuple[Source, int, int]
+"""A file, an offset in it, and a count of bytes."""
+
+_POLYNOMIAL = 0xEDB88320  # CRC-32, bits reversed: the highest bit is the coefficient of 1
+_ONE, _X = 1 << 31, 1 << 30
+
+
+class Joined(Source):
+    """Stretches one after another. The files stay their openers': they are not closed here, nor watched for changes."""
+
+    def __init__(self, stretches: Sequence[Stretch]) -> None:
+        self._stretches = tuple(stretches)
+        self.path, self.name = stretches[0][0].path, stretches[0][0].name
+        self.size = sum(length for _, _, length in stretches)
+
+    def _within(self, offset: int, length: int) -> Iterator[tuple[Source, int, int, int]]:
+        """File, offset there, length and place in the result of each stretch of a range."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise self.truncated()
+        start = 0
+        for source, at, size in self._stretches:
+            first, last = max(offset, start), min(offset + length, start + size)
+            if first < last:
+                yield source, at + first - start, last - first, first - offset
+            start += size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return b"".join(source.read(at, count) for source, at, count, _ in self._within(offset, length))
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        for source, at, count, to in self._within(offset, len(buffer)):
+            source.read_into(buffer[to : to + count], at)
+
+    def copy_to(self, target: int, at: int, offset: int, length: int) -> bool:
+        found = self._within(offset, length)
+        return all(source.copy_to(target, at + to, start, count) for source, start, count, to in found)
+
+    def truncated(self) -> UnreadableError:
+        return UnreadableError(
+            f"{self.path}: a part of {self.size:,} bytes ends before its contents do",
+            "The file is damaged: get it again from its source.",
+        )
+
+    def require_unchanged(self) -> None:
+        """Its files are watched where they were opened."""
+
+    def close(self) -> None:
+        """Its files are closed where they were opened."""
+
+
+def joined_crc(first: int, second: int, length: int) -> int:
+    """The CRC-32 of two runs of bytes together, the second one ``length`` bytes long, from those of each."""
+    power, factor, bits = _X, _ONE, 8 * length
+    while bits:
+        if bits & 1:
+            factor = _product(factor, power)
+        power = _product(power, power)
+        bits >>= 1
+    return _product(first, factor) ^ second
+
+
+def _product(a: int, b: int) -> int:
+    """Of two polynomials over two elements, modulo the checksum's."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return product
