@@ -7,6 +7,7 @@ Sources of the names: `huggingface_hub/serialization/_base.py` and transformers'
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ _LONGEST_INDEX = 4 << 20
 
 def require_whole(path: Path | Place) -> None:
     """Raise UnreadableError for a folder, and for a file whose name or whose neighbours say that it is a part."""
+    with contextlib.suppress(OSError):  # whoever opens it says what is wrong with it
+        _require_whole(path)
+
+
+def _require_whole(path: Path | Place) -> None:
     if isinstance(path, Path) and path.is_dir():
         if is_file(path / METADATA):
             return

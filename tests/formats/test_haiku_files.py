@@ -95,7 +95,7 @@ def test_a_resnet_200_is_read_and_has_no_place_in_mmdetection(tmp_path: Path) ->
     assert "ResNet-200, width x0.0625 has no place in mmdet: MMDetection's ResNet has the depths 18" in str(
         caught.value
     )
-    plan = ckptconv.plan(path, target="torchvision")
+    plan = ckptconv.plan(path, target="official")
     assert "layer3.35.conv3.weight" in {move.target for move in plan.moves}
     assert plan.backbone is not None
     assert len(plan.moves) == sum(not plan.backbone.optional(name) for name in plan.backbone.entries())
