@@ -121,10 +121,10 @@ def items(
     return tuple(value)
 
 
-def listed(field: str, value: Iterable[str]) -> tuple[str, ...]:
-    """What any iterable of texts gives, as a tuple. A single text is refused: it would be read as its letters."""
+def listed(field: str, value: Iterable[_T], what: str = "texts") -> tuple[_T, ...]:
+    """What any iterable gives, as a tuple. A single text is refused: it would be read as its letters."""
     if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
-        raise refused(field, "a list of texts", value, _single(value))
+        raise refused(field, f"a list of {what}", value, _single(value))
     return tuple(value)
 
 

@@ -112,7 +112,8 @@ def options_of(
         from ckptconv import rulefile  # most runs need no TOML parser
 
         own = (rulefile.load(Path(rules)),)
-    return Options(fields.listed("drop", drop), strip_prefix, section, target, own, tuple(channels))
+    bands = fields.listed("channels", channels, "whole numbers")
+    return Options(fields.listed("drop", drop), strip_prefix, section, target, own, bands)
 
 
 def wanted_method(selfsup: MethodLike, strip_prefix: str, found: Found) -> MethodLike:

@@ -14,17 +14,54 @@ from ckptconv.rules import Rule
 from ckptconv.sections import find_sections, section_at
 from ckptconv.spec import DTYPES, TensorSpec, Unreadable
 
+_EMPTY = "It holds no numbers: load the network's weights first."
+
 
 def spec_of(value: object) -> TensorSpec | None:
     """Shape and element type of a torch tensor or numpy array; None for anything else."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     known = DTYPES.get(str(dtype).removeprefix("torch."))
-    if known is None or shape is None:
+    if known is None or not isinstance(shape, tuple):
         return None
     return TensorSpec(tuple(int(n) for n in shape), known)
 
 
+def _special(value: Any) -> Unreadable | None:
+    """Why a tensor in memory does not hold all its numbers as a plain one does; None for a plain one.
+
+    Nothing is imported: the answers follow from its attributes (`torch/_tensor.py`, `torch/distributed/tensor/_api.py`,
+    `torch/nn/parameter.py`, `numpy/ma/core.py`).
+    """
+    kind = type(value)
+    if not hasattr(kind, "dtype"):
+        return None
+    own = any("__torch_dispatch__" in vars(one) and one.__module__ != "torch" for one in kind.__mro__)
+    layout = getattr(value, "layout", "torch.strided")
+    reasons = (
+        (
+            hasattr(kind, "full_tensor"),
+            "one rank's part of a tensor",
+            "Gather it first, on every rank: .full_tensor().",
+        ),
+        (
+            hasattr(kind, "local_shards"),
+            "one rank's shard of a tensor",
+            "Gather the state dict first: full_state_dict.",
+        ),
+        (kind.__name__.startswith("Uninitialized"), "a parameter without a shape yet", _EMPTY),
+        (getattr(value, "is_nested", False), "a nested tensor", "Give its parts, or .to_padded_tensor(0.0)."),
+        (own, f"a tensor of the class {kind.__name__}", "Make a plain tensor of it first."),
+        (getattr(value, "is_meta", False), "a tensor on the device 'meta'", _EMPTY),
+        (str(layout) != "torch.strided", f"a tensor of the layout {layout}", "Make it dense first: .to_dense()."),
+        (hasattr(kind, "filled"), "a masked array", "Give its numbers: .filled(0.0)."),
+    )
+    return next((Unreadable(what, advice) for holds, what, advice in reasons if holds), None)
+
+
 def _look(value: object) -> TensorSpec | Unreadable | None:
+    special = _special(value)
+    if special is not None:
+        return special
     spec = spec_of(value)
     if spec is None and getattr(value, "shape", None) is not None and getattr(value, "dtype", None) is not None:
         return Unreadable(f"a tensor of type {value.dtype}", "Make it float32 first: .float(), .dequantize().")  # type: ignore[attr-defined]
@@ -57,7 +94,8 @@ def remap_state_dict(
         UsageError: an unknown method, section or target.
     """
     sections = find_sections(state_dict, _look)
-    options = Options(fields.listed("drop", drop), strip_prefix, section, target, channels=tuple(channels))
+    bands = fields.listed("channels", channels, "whole numbers")
+    options = Options(fields.listed("drop", drop), strip_prefix, section, target, channels=bands)
     plan = choose(sections, method, options).plan
     found = section_at(sections, plan.section)
     values = found.node if found else {}

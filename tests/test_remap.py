@@ -162,6 +162,50 @@ def test_no_tensors_by_name(nothing: Any) -> None:
     assert str(error) == "the file holds no tensors by name\nA state dict maps names to tensors."
 
 
+def of_no_plain_numbers() -> dict[str, Callable[[], Any]]:
+    kernel = torch.ones(64, 3, 7, 7)
+
+    def distributed() -> Any:
+        from torch.distributed.tensor import DTensor  # its constructor needs the processes that hold the other parts
+
+        return torch.Tensor._make_wrapper_subclass(DTensor, kernel.shape)
+
+    def fake() -> Any:
+        from torch._subclasses import FakeTensorMode
+
+        return FakeTensorMode().from_tensor(kernel)
+
+    return {
+        "a tensor of the layout torch.sparse_coo": kernel.to_sparse,
+        "a tensor of the layout torch._mkldnn": kernel.to_mkldnn,
+        "a tensor on the device 'meta'": lambda: kernel.to("meta"),
+        "a tensor of the class FakeTensor": fake,
+        "one rank's part of a tensor": distributed,
+        "a parameter without a shape yet": torch.nn.parameter.UninitializedParameter,
+        "a nested tensor": lambda: torch.nested.nested_tensor([torch.ones(2)]),
+        "a masked array": lambda: np.ma.masked_equal(kernel.numpy(), 5),
+        "a tensor of type torch.qint8": lambda: torch.quantize_per_tensor(kernel, 0.1, 0, torch.qint8),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor", "ignore:.*nested tensors")
+@pytest.mark.parametrize("what", of_no_plain_numbers())
+def test_a_tensor_that_does_not_hold_its_numbers_is_refused(what: str) -> None:
+    """As in files: a plan with such a tensor would be complete, and the network start from nothing."""
+    state = {**network(), "conv1.weight": of_no_plain_numbers()[what]()}
+    error = refusal(lambda: remap_state_dict(state, "torchvision"), IncompletePlanError)
+    assert f"  conv1.weight is {what}, which cannot be read as a plain tensor" in error.message
+
+
+def test_subclasses_of_tensors_that_hold_their_numbers_are_plain() -> None:
+    class Own(torch.Tensor):
+        pass
+
+    state = network()
+    for own in (state["conv1.weight"].as_subclass(Own), torch.nn.Parameter(state["conv1.weight"])):
+        assert remap_state_dict({**state, "conv1.weight": own}, "torchvision")[0]["conv1.weight"] is own
+
+
 # -- what a user may add ----------------------------------------------------------------------------------------------
 
 
@@ -175,6 +219,12 @@ def test_drop_accepts_a_loss_by_name_and_the_plan_says_so() -> None:
         ("extra.weight", "accepted by --drop"),
         ("extra.bias", "accepted by --drop"),
     }
+
+
+@pytest.mark.parametrize("channels", [None, 3, "321"])
+def test_channels_are_a_list(channels: Any) -> None:
+    error = refusal(lambda: remap_state_dict(network(), channels=channels), UsageError)
+    assert error.message == f"'channels' must be a list of whole numbers, not {channels!r}"
 
 
 def test_drop_goes_before_the_rules_and_by_the_whole_name() -> None:
