@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.source import Source
@@ -59,13 +60,19 @@ class Joined(Source):
 
 def joined_crc(first: int, second: int, length: int) -> int:
     """The CRC-32 of two runs of bytes together, the second one ``length`` bytes long, from those of each."""
+    return _product(first, _shift(length)) ^ second
+
+
+@lru_cache(256)  # parts of one tensor have the same length
+def _shift(length: int) -> int:
+    """What a checksum is multiplied by for so many bytes behind it."""
     power, factor, bits = _X, _ONE, 8 * length
     while bits:
         if bits & 1:
             factor = _product(factor, power)
         power = _product(power, power)
         bits >>= 1
-    return _product(first, factor) ^ second
+    return factor
 
 
 def _product(a: int, b: int) -> int:

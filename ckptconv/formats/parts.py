@@ -21,6 +21,7 @@ from ckptconv.small_file import is_file
 _SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,6})-of-(?P<count>\d{2,6})(?P<suffix>(?:\.\w+)+)")
 _ZERO = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt")
 _RANK = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+_RANKS_OWN = re.compile(r"__\d+\.metadata")
 _SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".npy", ".torch", ".tar", ".index.json")
 _WANTED = f"Get the file {METADATA} too, which says what the others hold"
 _MOST_FILES = 10_000
@@ -113,6 +114,11 @@ def _folder(path: Path) -> UnreadableError:
         names = sorted(entry.name for entry, _ in zip(path.iterdir(), range(_MOST_FILES), strict=False))
     except OSError as error:
         return UnreadableError(f"{path} is a directory that cannot be read: {error.strerror}", "Check its permissions.")
+    if any(_RANKS_OWN.fullmatch(name) for name in names):
+        return UnreadableError(
+            f"{path} is a folder of torch.distributed.checkpoint in which each process described only its own part",
+            "Load it where it was saved, and save it again without use_collectives=False.",
+        )
     if any(name.endswith(".distcp") for name in names):
         return UnreadableError(f"{path} is a folder of torch.distributed.checkpoint without {METADATA}", f"{_WANTED}.")
     files = [name for name in names if name.endswith(_SUFFIXES)]

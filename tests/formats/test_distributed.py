@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata, ChunkSto
 
 from ckptconv import convert
 from ckptconv.cli import main
-from ckptconv.errors import UnreadableError
+from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.formats import distributed as reader
 from ckptconv.formats import distributed_metadata, open_checkpoint
 from ckptconv.formats.joined import Joined, joined_crc
@@ -493,6 +493,29 @@ def test_damage_is_found_in_whole_tensors_and_in_joined_ones(alone: Path, togeth
         data[spot] ^= 1
         inside.write_bytes(data)
         assert "the checksum of storage " in refused(folder, section).message
+
+
+@pytest.mark.parametrize("name", [".metadata", "__0_0.distcp", "__1_0.distcp"])
+def test_a_change_of_any_file_while_it_is_read_is_seen(name: str, together: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dcp"
+    shutil.copytree(together, folder)
+    with open_checkpoint(folder) as checkpoint:
+        checkpoint.require_unchanged()
+        os.utime(folder / name, (1, 1))
+        with pytest.raises(UnreadableError) as caught:
+            checkpoint.require_unchanged()
+    assert caught.value.message == f"{folder / name} changed while it was being read"
+
+
+def test_no_file_of_the_folder_is_written_over(tmp_path: Path) -> None:
+    state = torch.load(hollow.fill("lightly_moco_resnet18_sequential", tmp_path / "epoch.ckpt"), weights_only=False)
+    folder = save(state, tmp_path / "dcp")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for file in folder.iterdir():
+        with pytest.raises(UsageError) as caught:
+            convert(folder, file, format="torch", force=True)
+        assert caught.value.message == f"{file} is the input itself"
+    assert before == {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("cut", [1, 1000])

@@ -101,6 +101,18 @@ def test_a_part_of_a_folder_of_torch_distributed_checkpoint_is_named_with_the_co
     assert error.hint == "Get the file .metadata too, which says what the others hold, and give the folder."
 
 
+def test_a_folder_without_a_common_metadata_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "dcp"
+    writer = dcp.FileSystemWriter(folder)
+    dcp.save({"w": torch.zeros(2)}, storage_writer=writer, no_dist=True, use_collectives=False)
+    assert {file.name for file in folder.iterdir()} == {"__0.metadata", "__0_0.distcp"}
+    error = refused(folder)
+    assert error.message == (
+        f"{folder} is a folder of torch.distributed.checkpoint in which each process described only its own part"
+    )
+    assert error.hint == "Load it where it was saved, and save it again without use_collectives=False."
+
+
 def test_a_part_of_such_a_folder_at_an_address_is_named() -> None:
     class Elsewhere:
         """An address: it is refused for its name, and never opened."""
