@@ -19,7 +19,7 @@ from ckptconv.folding import place, some
 from ckptconv.matching import Dropped, Move, Problem, match, match_others, spoken
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import cast, compose, select_channels
-from ckptconv.rules import Pattern, Rule, drop, keep
+from ckptconv.rules import Drop, Pattern, Rule, drop, keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.wrappers import wrapper_of
 
@@ -207,11 +207,12 @@ def _ways(backbone: Backbone, target: str) -> tuple[str, ...]:
     return tuple(t for t in FAMILIES[backbone.family].targets if t != target and not backbone.obstacle(t))
 
 
-def _lacking(backbone: Backbone, layout: Layout) -> Iterator[Problem]:
+def _lacking(backbone: Backbone, layout: Layout, dropped: Iterable[Dropped]) -> Iterator[Problem]:
     """What a whole network would have: parts that the layout's files have, or any where nobody trains such a depth."""
+    without = {*layout.without, *(d.rule.instead for d in dropped if isinstance(d.rule, Drop))}
     for lack in backbone.lacks:
         start = f"{lack.entry} of {backbone.name}: {lack.what}"
-        if lack.part not in layout.without:
+        if lack.part not in without:
             yield Problem("missing", lack.entry, f"{start}, {_CUT}")
         elif lack.part in ("norm", "stages") and backbone.partial:
             yield Problem("missing", lack.entry, f"{start}, and it is no whole network. {backbone.unusual}")
@@ -290,7 +291,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
             backbone, moves, picked = _pick(backbone, moves, options.channels)
         found, absent = _against(backbone, moves, target)
         problems += found
-        problems += _lacking(backbone, layout)
+        problems += _lacking(backbone, layout, dropped)
         losable = losses.losable(backbone, layout, moves, problems)
         if not problems:
             dialect = backbone.dialect(target)

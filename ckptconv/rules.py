@@ -218,14 +218,19 @@ class Keep:
 
 @dataclass(frozen=True)
 class Drop:
-    """A source tensor that is no part of the backbone, and why."""
+    """A source tensor that is no part of the backbone, and why.
+
+    ``instead`` is the part of a network that its files have this in place of, such as "norm"; '' for none.
+    """
 
     source: Pattern
     why: str
+    instead: str = ""
 
     def __post_init__(self) -> None:
         _check_kind("source", self.source, Pattern)
         _check_text("the reason of a drop", self.why)
+        _check_text("what a drop is instead of", self.instead)
         if not self.why.strip():
             raise RuleError(f"'{self.source}' is dropped without a reason", "Say why: drop(pattern, why).")
 
@@ -234,7 +239,7 @@ class Drop:
         return (self.source,)
 
     def under(self, prefix: str) -> Drop:
-        return Drop(self.source.under(prefix), self.why)
+        return Drop(self.source.under(prefix), self.why, self.instead)
 
     def __str__(self) -> str:
         return f"drop {self.source} ({self.why})"
@@ -301,9 +306,9 @@ def keep(source: str, target: str, op: Op | None = None, by: Sequence[str] = ())
     return Keep(Pattern(source), Template(target), op, tuple(map(Template, fields.texts("by", by))) if by else ())
 
 
-def drop(source: str, why: str) -> Drop:
+def drop(source: str, why: str, instead: str = "") -> Drop:
     """A tensor that is left out, and the reason a person will read. Raises RuleError without a reason."""
-    return Drop(Pattern(source), why)
+    return Drop(Pattern(source), why, instead)
 
 
 def fuse(sources: Sequence[str], target: str, op: Op) -> Fuse:

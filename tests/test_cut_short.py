@@ -164,6 +164,17 @@ def test_a_layout_without_a_norm_takes_whole_networks_alone() -> None:
     ) in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "name", ["mmpretrain_vit_tiny_pooled", "mmpretrain_beit_vitb16_pooled", "timm_vit_tiny_pooled"]
+)
+def test_a_norm_of_what_is_pooled_is_there_in_place_of_the_last_norm(name: str) -> None:
+    own = case(name)
+    cut = {n: s for n, s in own.tensors.items() if "fc_norm." not in n and not n.startswith(("backbone.ln2.", "ln2."))}
+    assert choose(own.sections, own.method, Options()).plan.complete
+    with pytest.raises(VerdictError, match="no norm follows its last block"):
+        choose({own.section: Section(cut, {})}, own.method, Options())
+
+
 def test_rules_of_a_callers_own_say_nothing_of_parts() -> None:
     rules = [keep("{key...}", "{key...}")]
     assert choose(left(replace(VIT, norm=False), lambda _: True), rules, Options()).plan.complete

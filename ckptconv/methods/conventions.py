@@ -53,7 +53,11 @@ TIMM = Method(
         Layout(
             title="ViT with a classifier",
             sections=_FLAT,
-            rules=(drop("head.{p}", "the classifier"), keep("{key...}", "{key...}")),
+            rules=(
+                drop("head.{p}", "the classifier"),
+                drop("fc_norm.{p}", "the norm of what is pooled", instead="norm"),
+                keep("{key...}", "{key...}"),
+            ),
             families=("ViT",),
             without=("class_token",),
         ),

@@ -95,6 +95,9 @@ class Layout:
         without = fields.texts("without", self.without)
         for part in without:
             fields.choice("without", part, PARTS)
+        for rule in rules:
+            if isinstance(rule, Drop) and rule.instead:
+                fields.choice("instead", rule.instead, PARTS)
         sections = fields.sections("sections", self.sections)
         fields.keep(self, rules=rules, sections=sections, families=families, without=without)
 

@@ -17,6 +17,7 @@ MMPRETRAIN_VIT: tuple[Rule, ...] = (
     keep("layers.{i}.ffn.layers.1.{p}", "blocks.{i}.mlp.fc2.{p}"),
     keep("layers.{i}.ffn.{gate}.{p}", "blocks.{i}.mlp.{gate}.{p}"),
     keep("ln1.{p}", "norm.{p}"),
+    drop("ln2.{p}", "the norm of what is pooled", instead="norm"),
     keep("cls_token", "cls_token"),
     keep("pos_embed", "pos_embed"),
 )
