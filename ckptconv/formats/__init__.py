@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats import distributed, numpy_file, safetensors_file, sharded, torch_file
+from ckptconv.formats import numpy_file, safetensors_file, sharded, torch_file
 from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
 from ckptconv.formats.parts import require_whole
 from ckptconv.formats.source import Place, Source
@@ -29,7 +30,9 @@ _STRANGERS: tuple[tuple[bytes, str, str], ...] = (
 def open_checkpoint(path: Path | Place) -> Checkpoint:
     """Open a checkpoint of any known format. Raises UnreadableError if it is none, is broken or is not safe."""
     require_whole(path)
-    if isinstance(path, Path) and path.is_dir():
+    if isinstance(path, Path) and os.path.isdir(path):  # which is False for a path that is too long
+        from ckptconv.formats import distributed  # few sources are folders
+
         return distributed.read_folder(path)
     return _opened(path, _shard)
 
