@@ -35,6 +35,27 @@ def blocks_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def parts_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
+    """What starts the names of one block or stage, or of one layer outside of them: nothing else has such names."""
+    blocks = blocks_of(backbone, moves)
+    names = (source.rpartition(".") for move in moves for source in move.sources)
+    layers = {f"{layer}.": None for layer, _, last in names if layer and last in ("weight", "bias")}
+    return (*blocks, *(layer for layer in layers if not inside(layer, blocks)))
+
+
+def _joins_tokens(key: str, names: StateSpec, backbone: Backbone, moves: Sequence[Move]) -> bool:
+    """Whether a tensor is as wide as the tokens and stands beside theirs: registers, prompts, positions, or a norm.
+
+    What stands for hidden patches is used in pre-training alone.
+    """
+    width, shape = backbone.settings().get("embed_dim"), names[key].shape
+    own = {source.rpartition(".")[0] for m in moves if len(m.spec.shape) == 3 for source in m.sources}
+    parent, _, last = key.rpartition(".")
+    if shape == (width,) and parent and parent.rpartition(".")[0] in own:
+        return all(spec.shape == shape for name, spec in names.items() if name.startswith(f"{parent}."))
+    return parent in own and len(shape) > 2 and shape[0] == 1 and width in shape and "mask" not in last
+
+
 def _starts(name: str) -> Iterator[str]:
     """Its first segment with a dot, its first two, and so on; never all of them."""
     dot = name.find(".")
@@ -57,7 +78,7 @@ def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[D
     network = backbones.read({m.target: m.spec for m in draft.moves}, layout.families) if gone else None
     if network is None:
         return []
-    blocks, filled = blocks_of(network, draft.moves), {m.target for m in draft.moves}
+    blocks, filled = parts_of(network, draft.moves), {m.target for m in draft.moves}
     undropped = match(layout.rules, names, prefix).moves
     whole = backbones.read({m.target: m.spec for m in undropped}, layout.families) or network
     entries = {name for name in whole.entries() if name not in filled and not whole.optional(name)}
@@ -77,15 +98,19 @@ def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[D
     return problems
 
 
-def losable(backbone: Backbone, layout: Layout, moves: Sequence[Move], problems: Sequence[Problem]) -> tuple[str, ...]:
+def losable(
+    backbone: Backbone, layout: Layout, names: StateSpec, moves: Sequence[Move], problems: Sequence[Problem]
+) -> tuple[str, ...]:
     """The names whose loss makes a plan complete; () where no drop does, or where one would take a part of the network.
 
-    ``moves`` are those of the canonical names, ``problems`` all that the plan has.
+    ``names`` are the section's, ``moves`` those of the canonical names, ``problems`` all that the plan has.
     """
     keys = {problem.key: None for problem in problems if problem.kind == "unexplained"}
     if not keys or len(keys) != len(problems):
         return ()
     stay = [move for move in moves if not keys.keys() & set(move.sources)]
-    blocks = blocks_of(backbone, stay)
+    blocks = parts_of(backbone, stay)
+    if any(key in names and _joins_tokens(key, names, backbone, stay) for key in keys):
+        return ()
     same = backbones.read({m.target: m.spec for m in stay}, layout.families) == backbone
     return tuple(keys) if same and not any(inside(key, blocks) for key in keys) else ()

@@ -292,7 +292,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         found, absent = _against(backbone, moves, target)
         problems += found
         problems += _lacking(backbone, layout, dropped)
-        losable = losses.losable(backbone, layout, moves, problems)
+        losable = losses.losable(backbone, layout, names, moves, problems)
         if not problems:
             dialect = backbone.dialect(target)
             said = spoken(moves, dialect.rules)

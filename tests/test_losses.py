@@ -14,7 +14,7 @@ from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Layout
 from ckptconv.planning import Options, Plan, make_plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
-from tests.cases import Case, cases
+from tests.cases import Case, case, cases
 
 FOREIGN = TensorSpec((5,), DTYPES["float32"])
 BY_NAME = {m.name: m for m in METHODS}
@@ -90,3 +90,44 @@ def test_no_part_of_the_network_is_dropped_but_what_every_network_makes_itself(o
             assert cut.losable == ()
             if not any(own.name.startswith(case) and line.endswith(end) for case, end in UNTOLD):
                 assert {p.kind for p in cut.problems} - {"target"}, line
+
+
+LAYERS = {  # a name in a layer outside of the blocks, by the case
+    "torchvision_r18": ("conv1", "weight_mask"),
+    "moco_v2_r50": ("module.encoder_q.bn1", "weight_extra"),
+    "timm_vit_tiny": ("patch_embed.proj", "lora_A.default.weight"),
+    "timm_swint": ("patch_embed.norm", "scale"),
+}
+
+
+@pytest.mark.parametrize("which", LAYERS)
+def test_a_name_inside_a_layer_is_neither_offered_nor_dropped(which: str) -> None:
+    own, (layer, rest) = case(which), LAYERS[which]
+    foreign = f"{layer}.{rest}"
+    plan, tensors = whole(own), {**own.tensors, foreign: FOREIGN}
+    assert planned(own, tensors, plan).losable == ()
+    (problem,) = [p for p in planned(own, tensors, plan, (foreign,)).problems if p.kind == "drop"]
+    assert problem.text.startswith(f"--drop cannot take {foreign}: it lies in {layer}, of which other tensors are kept")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "offered"),
+    [
+        ("register_tokens", (1, 4, 192), False),
+        ("dist_token", (1, 1, 192), False),
+        ("pos_embed_win", (1, 192, 8, 8), False),
+        ("temporal_embed", (1, 8, 192), False),
+        ("norm_pre.weight", (192,), False),
+        ("projector.bias", (7,), True),
+        ("mask_token", (1, 1, 192), True),
+        ("decoder_pos_embed", (1, 197, 128), True),
+        ("predictor.pos_embed", (1, 196, 192), True),
+        ("projector.weight", (7, 192), True),
+    ],
+)
+def test_what_joins_the_tokens_is_not_offered_to_be_dropped(name: str, shape: tuple[int, ...], offered: bool) -> None:
+    """A ViT without its registers or its second positions is another network; who knows better may drop them."""
+    own = case("timm_vit_tiny")
+    plan, tensors = whole(own), {**own.tensors, name: TensorSpec(shape, DTYPES["float32"])}
+    assert planned(own, tensors, plan).losable == ((name,) if offered else ())
+    assert planned(own, tensors, plan, (name,)).complete
