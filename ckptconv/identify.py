@@ -96,7 +96,8 @@ def _convert(options: Options, method: str | None = None, way: Way | None = None
     """The command that converts, with all that was asked for already and what is given here. See `errors.typed`."""
     way = way or Way("", "", "", None, options.section, options.prefix)
     method = method if method in registry.methods(options.methods) else None  # a caller's own has no name to type
-    words = list(replace(way, method=method, section=way.section or options.section, target=None).asked)
+    section = options.section if way.section is None else way.section  # '' is the top level
+    words = list(replace(way, method=method, section=section, target=None).asked)
     words += [("--drop", pattern) for pattern in (*options.drops, *drops)]
     words += [("--channels", ",".join(map(str, options.channels)) or None), ("--target", way.target or options.target)]
     asked = "".join(f" {option} {shell_word(value)}" for option, value in words if value is not None)
@@ -160,9 +161,12 @@ def _nothing_fits(planner: Planner, sections: Sections, methods: Sequence[Method
     near, hint = None, ""
     if ranked and ranked[0][1].backbone is not None:
         near, plan = ranked[0]
-        hint = plan.advice or _drops(near, plan, sections, options)
-        hint = _other_target(plan, options, near.name) if plan.misplaced else hint
-    found = [] if hint else _way_in(ways(sections, methods, options), options)
+        hint = _other_target(plan, options, near.name) if plan.misplaced else plan.advice
+    elsewhere = () if hint else ways(sections, methods, options)
+    if near is not None and not hint:
+        hint = _drops(near, plan, sections, options)
+        elsewhere = tuple(way for way in elsewhere if not way.behind) if hint else elsewhere  # all of it is better
+    found = _way_in(elsewhere, options)
     what = known_stranger(sections)
     if not found and not hint and what:
         return UnidentifiedError(f"no method explains this file. It is {what}", _LOOK)

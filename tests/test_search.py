@@ -72,6 +72,11 @@ def test_a_network_in_a_section_that_no_method_knows_is_offered_with_the_command
     assert choose(sections, "auto", Options(section=path)).plan.section == path
 
 
+def test_a_method_that_explains_all_of_another_section_goes_before_drops() -> None:
+    error = refused({"": bare(case("fcmae_atto_dense"))})
+    assert error.hint == "A ConvNeXt V2-A stands at the top level: ckptconv convert --section '' SRC DST"
+
+
 def test_a_prefix_leads_to_the_section_that_has_it() -> None:
     sections = {"net": behind("teacher.", bare(case("torchvision_r18")))}
     assert refused(sections).hint == (
