@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ckptconv import registry
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
+from ckptconv.backbones.interface import PARTS
 from ckptconv.errors import UsageError, VerdictError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
@@ -18,6 +20,7 @@ from ckptconv.mmdetection.networks import Network, network
 from ckptconv.planning import Options
 from ckptconv.provenance import origin
 from ckptconv.rules import keep
+from ckptconv.search import Planner
 from ckptconv.sources import Fetching, find
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.transform import as_they_are
@@ -105,11 +108,20 @@ def read_back(sections: Mapping[str, Section], section: str, target: str) -> Bac
     plan = nearest(sections, as_they_stand, options).plan
     if not plan.complete and not _speaks(sections[section].tensors, plan.backbone, target):
         # in the target's own names, or what another has no place for would be dropped
-        plan = nearest(sections, "auto", replace(options, target=target if target in TARGETS else None)).plan
-        if plan.dropped or not plan.complete:
-            plan = choose(sections, as_they_stand, options).plan
+        spoken_to = replace(options, target=target if target in TARGETS else None)
+        found = Planner(sections, spoken_to).explaining(_lenient(registry.methods().values()))
+        plan = found[0][1] if found and not found[0][1].dropped else choose(sections, as_they_stand, options).plan
     assert plan.backbone is not None
     return plan.backbone
+
+
+def _lenient(methods: Iterable[Method]) -> list[Method]:
+    """The methods that may be guessed, for files that lack what their sources lacked: that was settled with those."""
+    return [
+        replace(method, layouts=tuple(replace(layout, without=PARTS) for layout in method.layouts))
+        for method in methods
+        if method.guess
+    ]
 
 
 def _speaks(state: StateSpec, backbone: Backbone | None, target: str) -> bool:
