@@ -52,8 +52,7 @@ def find_sections(tree: object, look: Look) -> dict[str, Section]:
                 tensors[key] = seen
                 found += 1
                 letters += len(key)
-                if found > _MOST_TENSORS:
-                    raise _endless(f"holds more than {_MOST_TENSORS:,} tensors")
+                require_few(found)
                 if letters > _MOST_LETTERS:
                     raise _endless(f"holds names of more than {_MOST_LETTERS:,} letters")
                 if len(key) > _LONGEST_NAME:
@@ -110,6 +109,12 @@ def section_at(sections: Mapping[str, Section], path: str) -> Section | None:
                 if text in section.unreadable:
                     unreadable[name] = section.unreadable[text]
     return Section(tensors, others, node, unreadable) if tensors or unreadable else None
+
+
+def require_few(tensors: int) -> None:
+    """Raise UnreadableError for a file of more tensors than any network has."""
+    if tensors > _MOST_TENSORS:
+        raise _endless(f"holds more than {_MOST_TENSORS:,} tensors")
 
 
 def _endless(what: str) -> UnreadableError:

@@ -36,6 +36,7 @@ _DINOV3 = f"{_ROTATIONS}: of DINOv3 the ConvNeXts can be used, of DINOv2 the ViT
 _EVA02 = f"EVA-02, {_ROTATIONS}: the first EVA can be used (--selfsup eva)"
 _HIERA = "a Hiera, which MMDetection and MMPretrain do not have: MAE's ViTs can be used"
 _STEM = r"(^|\.)patch_embed\.proj\.\d+\.weight$"
+_MOST_NAMES = 6_000  # of a section that is planned
 _FC1 = r"(^|\.)blocks\.\d+\.mlp\.fc1\.weight$"
 _FC2 = r"(^|\.)blocks\.\d+\.mlp\.fc2\.weight$"
 
@@ -220,6 +221,8 @@ def _gated(shapes: Shapes) -> bool:
 
 def stranger(shapes: Shapes) -> tuple[str, str]:
     """The first name that tells such a network, and what the network is; two empty texts if none does."""
+    if len(shapes) > _MOST_NAMES:
+        return "", ""
     together = "\n".join(shapes)
     for mark in MARKS:
         name = _shown_by(mark, shapes, together)

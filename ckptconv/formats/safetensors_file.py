@@ -13,6 +13,7 @@ from typing import Any
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
 from ckptconv.formats.source import Source
+from ckptconv.sections import require_few
 from ckptconv.spec import DTYPES, TensorSpec
 
 _BY_CODE = {d.safetensors: d for d in DTYPES.values() if d.safetensors}
@@ -43,6 +44,7 @@ def read(source: Source) -> Checkpoint:
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise _bad(source, "its metadata is not text by name")
+    require_few(len(header))
     tree: dict[str, object] = {}
     storages: dict[str, Storage] = {}
     ends = []
