@@ -18,11 +18,12 @@ from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, Verd
 from ckptconv.folding import fold, place, some
 from ckptconv.methods.conventions import GENERIC
 from ckptconv.methods.interface import Layout, Method
+from ckptconv.planner import Planner, Sections, badness
 from ckptconv.planning import Options, Plan, behind
 from ckptconv.rules import Drop, Fuse, Keep, Rule
-from ckptconv.search import Planner, Sections, Way, badness, ways
 from ckptconv.sections import section_at
 from ckptconv.spec import Section
+from ckptconv.ways import Way, ways
 
 _MOST_DROPS = 8  # patterns that a person types
 

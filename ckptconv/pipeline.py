@@ -26,10 +26,10 @@ from ckptconv.planning import Options, Plan, cast_plan, resize_plan
 from ckptconv.prove import prove
 from ckptconv.provenance import KEY, describe
 from ckptconv.rules import Rule
-from ckptconv.search import Copy, copies
 from ckptconv.sources import Fetching, Found, find
 from ckptconv.spec import DTYPES
 from ckptconv.transform import transform
+from ckptconv.ways import Copy, copies
 from ckptconv.witness import Witness
 
 FORMATS = ("torch", "safetensors")

@@ -17,10 +17,10 @@ from ckptconv.methods.interface import Method, Release
 from ckptconv.pipeline import MethodLike, PathLike, options_of, typed, wanted_method
 from ckptconv.planning import Plan
 from ckptconv.registry import methods, named, releases
-from ckptconv.search import Copy, Way, copies, ways
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources import Fetching, find
 from ckptconv.spec import Section, TensorSpec
+from ckptconv.ways import Copy, Way, copies, ways
 
 
 @dataclass(frozen=True)

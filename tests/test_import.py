@@ -23,7 +23,7 @@ LAYERS = (
     ("methods", "backbones"),
     ("registry", "rulefile"),
     ("matching", "losses"),
-    ("planning", "search", "identify"),
+    ("planning", "planner", "ways", "identify"),
     ("remap", "formats"),
     ("sources",),
     ("transform", "prove", "witness", "provenance"),

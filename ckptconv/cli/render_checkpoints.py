@@ -10,7 +10,7 @@ from ckptconv.folding import fold, place
 from ckptconv.mmdetection.networks import network
 from ckptconv.pipeline import Receipt
 from ckptconv.questions import Explanation, Inspection, dropped_by_reason
-from ckptconv.search import Copy, Way
+from ckptconv.ways import Copy, Way
 
 _MOST_LINES = 40
 

@@ -17,10 +17,10 @@ from ckptconv.identify import choose, nearest
 from ckptconv.matching import Move, spoken
 from ckptconv.methods.interface import Method, Pixels
 from ckptconv.mmdetection.networks import Network, network
+from ckptconv.planner import Planner
 from ckptconv.planning import Options
 from ckptconv.provenance import origin
 from ckptconv.rules import keep
-from ckptconv.search import Planner
 from ckptconv.sources import Fetching, find
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.transform import as_they_are

@@ -12,9 +12,10 @@ import pytest
 from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError, shell_word
 from ckptconv.identify import choose
 from ckptconv.methods import METHODS
+from ckptconv.planner import Planner
 from ckptconv.planning import Options
-from ckptconv.search import Copy, Planner, Way, copies, ways
 from ckptconv.spec import DTYPES, Section, TensorSpec
+from ckptconv.ways import Copy, Way, copies, ways
 from tests import hints
 from tests.cases import Case, case, cases
 from tests.test_backbones import resnet
