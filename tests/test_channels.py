@@ -246,9 +246,9 @@ def test_the_receipt_says_so(bands: Path) -> None:
             "--channels 0,1,2 makes no sense",
             "Channels are numbered from 1, as bands are: --channels 4,3,2 takes the fourth, the third, the second.",
         ),
-        ("red", "--channels 'red' is no list of numbers", "Give numbers from 1, such as --channels 4,3,2"),
-        ("", "--channels '' is no list of numbers", "Give numbers from 1, such as --channels 4,3,2"),
-        ("-1", "--channels '-1' is no list of numbers", "Give numbers from 1, such as --channels 4,3,2"),
+        ("red", "--channels 'red' is not a list of numbers", "Give numbers from 1, such as --channels 4,3,2"),
+        ("", "--channels '' is not a list of numbers", "Give numbers from 1, such as --channels 4,3,2"),
+        ("-1", "--channels '-1' is not a list of numbers", "Give numbers from 1, such as --channels 4,3,2"),
         (
             "1,2,3,4,5,6,7,8,9,10,11,12,13",
             (

@@ -53,5 +53,7 @@ def channel_numbers(text: str) -> tuple[int, ...]:
     """The numbers of ``4,3,2``. Raises UsageError for anything else."""
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdigit() and len(word) < 5 for word in words):
-        raise UsageError(f"--channels {text!r} is no list of numbers", "Give numbers from 1, such as --channels 4,3,2")
+        raise UsageError(
+            f"--channels {text!r} is not a list of numbers", "Give numbers from 1, such as --channels 4,3,2"
+        )
     return tuple(map(int, words))

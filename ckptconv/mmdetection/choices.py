@@ -125,7 +125,7 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} {text!r} is no list of numbers", f"Such as {option} 0.5,0.5,0.5,0.5") from None
+        raise UsageError(f"{option} {text!r} is not a list of numbers", f"Such as {option} 0.5,0.5,0.5,0.5") from None
 
 
 def class_names(text: str) -> tuple[str, ...]:
