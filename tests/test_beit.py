@@ -98,7 +98,7 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
             (
                 member,
                 (
-                    "its attention has relative position biases, which MMDetection's ViTDet does not have in this form "
+                    "its attention has relative position biases, which MMDetection's ViTDet does not have "
                     "(--target mmpretrain or --target official writes it all the same)"
                 ),
             )

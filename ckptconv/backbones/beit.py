@@ -137,7 +137,7 @@ class Beit:
             return ""
         if target == "vitdet":
             if self.shared or self.own:
-                return "its attention has relative position biases, which MMDetection's ViTDet does not have in this form"
+                return "its attention has relative position biases, which MMDetection's ViTDet does not have"
             return "" if self.absolute else "nothing tells the places of its patches"
         if self.shared and self.own:
             return "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other"
