@@ -153,7 +153,7 @@ def sections(field: str, value: object) -> tuple[str, ...]:
     found = texts(field, value, empty=False)
     for path in found:
         if not is_section(path):
-            raise UsageError(f"'{field}' has {printable(repr(path))}, which is no path", _SECTIONS)
+            raise UsageError(f"'{field}' has {printable(repr(path))}, which is not a path", _SECTIONS)
     return found
 
 

@@ -193,7 +193,18 @@ def test_inspect_json(lightly):
     assert shapes == {k: tuple(t.shape) for k, t in torch.load(lightly, weights_only=True)["state_dict"].items()}
     best = data["fits"][0]
     assert (best["method"], best["complete"], best["problems"]) == ("lightly", True, 0)
-    assert all(not fit["complete"] and fit["first"] for fit in data["fits"][1:])
+
+
+@pytest.mark.torch
+def test_inspect_json_names_what_is_near_and_what_it_leaves(lightly, tmp_path):
+    import torch
+
+    state = torch.load(lightly, weights_only=True)["state_dict"]
+    numbered = {name.removeprefix("backbone."): t for name, t in state.items() if name.startswith("backbone.")}
+    torch.save({"state_dict": {**numbered, "fc.weight": torch.zeros(2, 512)}}, tmp_path / "more.pth")
+    fits = json.loads(ckptconv("inspect", tmp_path / "more.pth", "--json").stdout)["fits"]
+    assert fits
+    assert all(not fit["complete"] and fit["problems"] and fit["first"] for fit in fits)
 
 
 def test_inspect_folds_numbers_and_all_unfolds_them(lightly):

@@ -120,7 +120,7 @@ REFUSED: list[Refused] = [
     (lambda: layout(sections=("", 3)), "'sections' must be a list of texts, not ['', 3]", ""),
     (lambda: layout(sections=("model", "model")), "'sections' has 'model' twice", TWICE),
     *(
-        (lambda path=path: layout(sections=(path,)), f"'sections' has {path!r}, which is no path", PATHS)
+        (lambda path=path: layout(sections=(path,)), f"'sections' has {path!r}, which is not a path", PATHS)
         for path in (".", "model.", ".model", "a..b", "a....", " model", "model ", "a\tb", "....")
     ),
     (

@@ -12,8 +12,8 @@ import pytest
 from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError, shell_word
 from ckptconv.identify import choose
 from ckptconv.methods import METHODS
-from ckptconv.planner import Planner
-from ckptconv.planning import Options
+from ckptconv.planner import Glance, Planner
+from ckptconv.planning import Options, make_plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.ways import Copy, Way, copies, ways
 from tests import hints
@@ -194,6 +194,20 @@ def test_a_circle_in_hints_is_seen() -> None:
     error = UnidentifiedError("no method explains this file", "Try: ckptconv convert SRC DST")
     with pytest.raises(AssertionError, match="a circle"):
         hints.require_typed(sections, "auto", AUTO, error)
+
+
+@pytest.mark.parametrize("of", cases()[::20], ids=str)
+def test_a_quick_look_rules_out_no_layout_that_explains_a_file(of: Case) -> None:
+    (section,) = of.sections.values()
+    glance, ruled_out = Glance(section.tensors), 0
+    for method in METHODS:
+        for layout in method.layouts:
+            if glance.rules_out(layout):
+                plan = make_plan(method, layout, "", section, Options())
+                explains = plan.complete or plan.misplaced
+                assert not explains, (method.name, layout.title)
+                ruled_out += 1
+    assert ruled_out
 
 
 # -- copies -----------------------------------------------------------------------------------------------------------

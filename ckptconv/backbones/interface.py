@@ -28,7 +28,7 @@ CANONICAL = Dialect()
 
 
 def channels_said(count: int) -> str:
-    """What a network's name says of images that have not three channels; '' for three."""
+    """What a network's name says of images with other than three channels; '' for three."""
     return "" if count == 3 else f", images of {count} channel{'s' * (count != 1)}"
 
 
@@ -61,7 +61,7 @@ class Backbone(Protocol):
 
     @property
     def lacks(self) -> tuple[Lack, ...]:
-        """The parts that its family usually has and it has not."""
+        """The parts that its family usually has and it lacks."""
 
     @property
     def unusual(self) -> str:
