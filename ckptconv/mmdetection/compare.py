@@ -16,6 +16,7 @@ import torch
 from ckptconv import backbones
 from ckptconv.formats.interface import Checkpoint, StoredTensor
 from ckptconv.mmdetection.comparison import Comparison, under
+from ckptconv.mmdetection.kinds import PRETRAINED, named
 from ckptconv.mmdetection.pretrained import fresh_names, section_of
 from ckptconv.mmdetection.tensors import tensor
 from ckptconv.rules import Pattern
@@ -63,9 +64,8 @@ def _own_prefix(module: torch.nn.Module) -> str:
 
 
 def _is_pretrained(init_cfg: Mapping[str, Any]) -> bool:
-    kind = init_cfg.get("type", "Pretrained")  # some backbones of mmdet leave it out
-    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
-    return name.rpartition(".")[2] in ("Pretrained", "PretrainedInit") and init_cfg.get("checkpoint") is not None
+    said = named(init_cfg, *PRETRAINED) or "type" not in init_cfg  # some backbones of mmdet leave it out
+    return said and init_cfg.get("checkpoint") is not None
 
 
 def compare(site: Site, checkpoint: Checkpoint, all_sites: Iterable[Site]) -> Comparison:

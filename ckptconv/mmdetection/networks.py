@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckptconv.backbones import FAMILIES, Backbone
+from ckptconv.mmdetection.kinds import named
 
 VITDET = "projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py"
 ON_ONE_MAP = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py"
@@ -54,7 +55,7 @@ class Network:
     @property
     def plain(self) -> bool:
         """Whether `mmdet`'s ResLayer, which knows a depth and nothing else, can be its last stage."""
-        return bool(self.arguments["type"] == "ResNet" and self.arguments["base_channels"] == 64)
+        return named(self.arguments, "ResNet") and bool(self.arguments["base_channels"] == 64)
 
 
 DEFAULTS: Mapping[str, Any] = {

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ckptconv.errors import UsageError
+from ckptconv.mmdetection.kinds import kind, named
 from ckptconv.mmdetection.literal import Code
 
 LOAD, ORDER = "LoadImageFromFile", "FileOrder"
@@ -75,7 +76,7 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
     Raises UsageError where none loads images as mmdet's configs do, and for what is written for three channels.
     """
     found = dict(_pipelines(config, ""))
-    loads = {path for path, steps in found.items() if any(_is(step, LOAD) for step in steps)}
+    loads = {path for path, steps in found.items() if any(named(step, LOAD) for step in steps)}
     if not any(path.startswith("train_dataloader") for path in loads):
         raise UsageError(
             f"its training has no {LOAD}, which an image of {channels} channels needs otherwise",
@@ -83,10 +84,9 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
         )
     for steps in found.values():
         for step in _steps(steps):
-            kind = str(step.get("type")).rpartition(".")[2]
-            if kind in _OF_COLOURS or (kind == "Pad" and channels > _MOST_OF_PAD):
+            if named(step, *_OF_COLOURS) or (named(step, "Pad") and channels > _MOST_OF_PAD):
                 raise UsageError(
-                    f"its pipeline has {kind}, which images of {channels} channels do not go through",
+                    f"its pipeline has {kind(step)}, which images of {channels} channels do not go through",
                     "Give a base without it: --base takes any config.",
                 )
     changed = {
@@ -96,7 +96,7 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
 
 
 def _replaced(step: Any, channels: int, mean: Sequence[float], std: Sequence[float]) -> list[Any]:
-    return loading(channels, mean, std, step.get("backend_args")) if _is(step, LOAD) else [_filled(step)]
+    return loading(channels, mean, std, step.get("backend_args")) if named(step, LOAD) else [_filled(step)]
 
 
 def _filled(node: Any) -> Any:
@@ -106,13 +106,9 @@ def _filled(node: Any) -> Any:
     if not isinstance(node, Mapping):
         return node
     fill = node.get("pad_val")
-    if _is(node, "Pad") and isinstance(fill, Mapping) and isinstance(fill.get("img"), list | tuple):
+    if named(node, "Pad") and isinstance(fill, Mapping) and isinstance(fill.get("img"), list | tuple):
         return {**node, "pad_val": {**fill, "img": 0}}
     return {key: _filled(child) for key, child in node.items()}
-
-
-def _is(step: Any, kind: str) -> bool:
-    return isinstance(step, Mapping) and str(step.get("type")).rpartition(".")[2] == kind
 
 
 def _pipelines(node: Any, path: str) -> Iterator[tuple[str, list[Any]]]:

@@ -10,6 +10,7 @@ from ckptconv.errors import UsageError
 from ckptconv.mmdetection.changes import ABSENT, Changes
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import Detector, among
+from ckptconv.mmdetection.kinds import named
 from ckptconv.mmdetection.pretrained import Pretrained
 
 _AT = "model.backbone"
@@ -74,7 +75,7 @@ def _on_one_map(sheet: Changes, detector: Detector, found: Pretrained) -> None:
 def _adapt(sheet: Changes, detector: Detector, found: Pretrained) -> None:
     """The base's own network with this one's sizes: what it has beside them is the detector's."""
     net, had = found.network, detector.backbone
-    if str(had["type"]).rpartition(".")[2] != net.stands_on:
+    if not named(had, net.stands_on):
         raise _one_map(
             detector,
             found,

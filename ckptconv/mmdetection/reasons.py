@@ -15,6 +15,7 @@ from ckptconv.errors import shell_word
 from ckptconv.folding import fold, some
 from ckptconv.methods.interface import Method, Pixels
 from ckptconv.mmdetection.comparison import Comparison, under
+from ckptconv.mmdetection.kinds import named
 from ckptconv.mmdetection.networks import network
 from ckptconv.mmdetection.pretrained import conversion
 from ckptconv.spec import StateSpec
@@ -198,7 +199,7 @@ def _overwritten(e: Evidence) -> Iterator[Finding]:
 
 def _pixels(e: Evidence) -> Iterator[Finding]:
     wanted = e.pixels
-    if wanted is None or str(e.fed.get("type")).rpartition(".")[2] != "DetDataPreprocessor":
+    if wanted is None or not named(e.fed, "DetDataPreprocessor"):
         return
     mean, std = ([float(v) for v in e.fed.get(key) or (none,) * 3] for key, none in (("mean", 0), ("std", 1)))
     order = "RGB" if e.fed.get("bgr_to_rgb") else "BGR"  # mmdet reads images as BGR

@@ -10,6 +10,7 @@ from ckptconv.mmdetection.changes import ABSENT, Changes
 from ckptconv.mmdetection.choices import NORMS, Choices
 from ckptconv.mmdetection.detectors import WARMUP, Detector, Schedule, among, value_at
 from ckptconv.mmdetection.feeding import feed, loading_for
+from ckptconv.mmdetection.kinds import named
 from ckptconv.mmdetection.literal import Code
 from ckptconv.mmdetection.networks import DEFAULTS, Training
 from ckptconv.mmdetection.pipelines import ORDER
@@ -81,7 +82,7 @@ class Sheet(Changes):
                 f"--frozen-stages {frozen}: the backbone of {detector.title} has {stages} stages",
                 f"Give -1 to {stages}.",
             )
-        resnet = str(had["type"]).rpartition(".")[2] in ("ResNet", "ResNeXt")
+        resnet = named(had, "ResNet", "ResNeXt")
         if had.get("dcn") and net.arguments["depth"] < 50:
             raise UsageError(
                 f"{choices.base} has deformable convolutions; MMDetection's ResNet-{net.arguments['depth']} has none",

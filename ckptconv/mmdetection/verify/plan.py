@@ -13,6 +13,7 @@ from ckptconv.mmdetection import config as emitting
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import value_at
+from ckptconv.mmdetection.kinds import kind, named
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
 from ckptconv.mmdetection.verify import small
 from ckptconv.mmdetection.verify.folder import Job
@@ -156,7 +157,7 @@ def _target(request: Request, recipe: Recipe | None) -> tuple[str, dict[str, Any
     if recipe is None and request.pretrained is None:
         path = runtime.locate(request.target)
         config: dict[str, Any] = runtime.read_config(path, shown=request.target, imports=False).to_dict()
-        return str(value_at(config, "model.type", "?")), config, _start(config)
+        return kind(value_at(config, "model")) or "?", config, _start(config)
     choices = Choices(base=request.target) if recipe is None else recipe.choices
     if request.pretrained is not None:
         emitted = emitting.emit(request.pretrained, choices)
@@ -207,7 +208,7 @@ def _require_coco(request: Request, config: Mapping[str, Any]) -> None:
     if request.tier == "load":
         return
     evaluator = config.get("val_evaluator")
-    if not isinstance(evaluator, Mapping) or evaluator.get("type") not in ("CocoMetric", "mmdet.CocoMetric"):
+    if not isinstance(evaluator, Mapping) or not named(evaluator, "CocoMetric"):
         raise UsageError(f"{request.target} is not evaluated by CocoMetric", "verify-ap measures COCO's AP only.")
     metric = evaluator.get("metric", "bbox")
     if "bbox" not in metric:

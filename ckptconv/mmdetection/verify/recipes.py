@@ -13,6 +13,7 @@ from typing import Any
 
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import value_at
+from ckptconv.mmdetection.kinds import named
 
 _MMDET = "mmdetection 3.3.0, configs/selfsup_pretrain/README.md"
 _TRAINING = (
@@ -150,7 +151,7 @@ def digest(config: Mapping[str, Any], gpus: int) -> str:
     count.
     """
     recipe = {part: _plain(config.get(part), str(config.get("data_root") or "")) for part in _PARTS}
-    hooks = [hook for hook in config.get("custom_hooks") or [] if hook.get("type") != "CheckpointGuard"]
+    hooks = [hook for hook in config.get("custom_hooks") or [] if not named(hook, "CheckpointGuard")]
     recipe["custom_hooks"] = _plain(hooks, "")
     loader = recipe["train_dataloader"]
     if isinstance(loader, dict):

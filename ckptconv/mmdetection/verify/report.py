@@ -30,6 +30,7 @@ from typing import Any
 
 from ckptconv.errors import printable
 from ckptconv.mmdetection.detectors import value_at
+from ckptconv.mmdetection.kinds import kind
 from ckptconv.mmdetection.verify.events import curve
 from ckptconv.mmdetection.verify.folder import EVENTS, RESULT, write_whole
 from ckptconv.mmdetection.verify.measure import Measured
@@ -76,7 +77,7 @@ def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, M
             "images": plan.images,
             "length": length(config),
             "lr": value_at(config, "optim_wrapper.optimizer.lr"),
-            "detector": value_at(config, "model.type"),
+            "detector": kind(value_at(config, "model")) or None,
             "style": backbone.get("style", "pytorch"),
             "schedule": plan.recipe.schedule if plan.recipe and not generated else None,
         },

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import UsageError
+from ckptconv.mmdetection.kinds import PRETRAINED, SYNC_BN, named
 from ckptconv.mmdetection.sheet import GUARD
 
 Config = dict[str, Any]
@@ -68,25 +69,25 @@ def from_random(config: Config) -> Config:
     opponent: here they do not.
     """
     random = deepcopy(config)
-    if random["model"]["backbone"].get("type") in _RESNETS:
+    if named(random["model"]["backbone"], *_RESNETS):
         random["model"]["backbone"]["zero_init_residual"] = False
     for _, node in _dicts(random["model"]):
         said = node.get("init_cfg")
         starts = [said] if isinstance(said, Mapping) else list(said or [])
-        kept = [start for start in starts if start.get("type") != "Pretrained"]
+        kept = [start for start in starts if not named(start, *PRETRAINED)]
         if len(kept) < len(starts):
             node["init_cfg"] = kept or None
         if isinstance(node.get("pretrained"), str):  # the older way to say it
             node["pretrained"] = None
     random["load_from"] = None
-    random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if h.get("type") != "CheckpointGuard"]
+    random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if not named(h, "CheckpointGuard")]
     return random
 
 
 def guarded(config: Config, fingerprint: str) -> Config:
     """The same config with `CheckpointGuard` for its backbone, if it has none yet."""
     hooks = list(config.get("custom_hooks") or [])
-    if any(hook.get("type") == "CheckpointGuard" for hook in hooks):
+    if any(named(hook, "CheckpointGuard") for hook in hooks):
         return config
     watched = deepcopy(config)
     watched["custom_hooks"] = [*hooks, {"type": "CheckpointGuard", "fingerprint": fingerprint}]
@@ -104,7 +105,7 @@ def unfrozen(config: Config) -> Config:
     free = deepcopy(config)
     backbone = free["model"]["backbone"]
     for name, value in (("frozen_stages", -1), ("norm_eval", False)):
-        if name in backbone or backbone.get("type") in _RESNETS:
+        if name in backbone or named(backbone, *_RESNETS):
             backbone[name] = value
     norm = backbone.get("norm_cfg")
     if isinstance(norm, Mapping) and "requires_grad" in norm:
@@ -116,9 +117,8 @@ def unsynced(config: Config) -> Config:
     """The same config with BN for SyncBN, which has no CPU implementation among several processes."""
     local = deepcopy(config)
     for _, node in _dicts(local["model"]):
-        norm = node.get("norm_cfg")
-        if isinstance(norm, Mapping) and norm.get("type") == "SyncBN":
-            node["norm_cfg"] = {**norm, "type": "BN"}
+        if named(node, *SYNC_BN):
+            node["type"] = "BN"
     return local
 
 
@@ -186,23 +186,23 @@ def _dicts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 def _narrow(model: Config) -> None:
     """Values of mmdet 3.3.0's configs that cost most, by the end of their path: (value it has, smaller value)."""
     neck = model.get("neck")
-    if isinstance(neck, dict) and neck.get("type") == "FPN" and neck.get("out_channels") == _USUAL:
+    if isinstance(neck, dict) and named(neck, "FPN") and neck.get("out_channels") == _USUAL:
         for path, node in _dicts(model):
             for key in ("in_channels", "out_channels", "feat_channels", "conv_out_channels"):
                 if not path.startswith("backbone") and node.get(key) == _USUAL:
                     node[key] = _WIDTH
             if isinstance(node.get("fc_out_channels"), int):
                 node["fc_out_channels"] = _USUAL
-            if node.get("type") == "FCNMaskHead":
+            if named(node, "FCNMaskHead"):
                 node["num_convs"] = 2
     for path, node in _dicts(model):
-        if node.get("type") == "RandomSampler" and node.get("num") == 512:
+        if named(node, "RandomSampler") and node.get("num") == 512:
             node["num"] = 64
         if path.endswith(("rpn_proposal", "test_cfg.rpn")):
             node |= {"nms_pre": 200, "max_per_img": 100}
         if path.endswith("test_cfg.rcnn"):
             node["max_per_img"] = 20
-        if node.get("type") == "AnchorGenerator" and node.get("scales") == [8]:
+        if named(node, "AnchorGenerator") and node.get("scales") == [8]:
             node["scales"] = [4]  # objects of 18 to 64 pixels
 
 

@@ -1,0 +1,38 @@
+"""What the `type` of a config's dict names, whatever way it is written. Pure; imports no torch.
+
+mmengine takes a registered name, with a scope before it or without ('ResNet', 'mmdet.ResNet'), the path of a class
+('mmdet.models.backbones.ResNet'), and the class itself; a config in its new style holds a `LazyObject` or a `LazyAttr`,
+whose text is the last name of the path (`mmengine/registry/registry.py` and `mmengine/config/lazy.py`, 0.10.7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PRETRAINED = ("Pretrained", "PretrainedInit")
+"""The initializer that loads a checkpoint: its registered name and its class (`mmengine/model/weight_init.py`)."""
+SYNC_BN = ("SyncBN", "SyncBatchNorm", "MMSyncBN")
+"""torch's class and mmcv's, and their registered names (`mmcv/cnn/bricks/norm.py`, `mmcv/ops/sync_bn.py`, 2.1.0)."""
+
+
+def kind(node: Any) -> str:
+    """The last name of a dict's ``type``; '' for what has none.
+
+    >>> kind({"type": "mmdet.models.backbones.ResNet"})
+    'ResNet'
+    """
+    said = node.get("type") if isinstance(node, Mapping) else None
+    if said is None:
+        return ""
+    name = getattr(said, "__name__", None)  # of a class; a LazyObject has every attribute, none of them a string
+    return (name if isinstance(name, str) else str(said)).rpartition(".")[2]
+
+
+def named(node: Any, *names: str) -> bool:
+    """Whether a dict's ``type`` is one of these, whatever way it is written.
+
+    >>> named({"type": "mmdet.ResNet"}, "ResNet", "ResNeXt")
+    True
+    """
+    return kind(node) in names
