@@ -68,10 +68,10 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
     A config is Python code and is run, as mmengine always does.
     """
     shown = shown or str(path)
-    with _needs_mmdetection():
-        from mmengine.config import Config
     if not is_file(path):
         raise UsageError(f"there is no config {path}", "Check the path; ckptconv emit-config writes one.")
+    with _needs_mmdetection():
+        from mmengine.config import Config
     try:
         with quiet():
             return Config.fromfile(str(path), import_custom_modules=imports)
@@ -83,9 +83,14 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
             ) from error
         raise EnvironmentMissingError(f"{shown} needs a package that is missing: {error}", _DOCTOR) from error
     except ImportError as error:  # of its custom_imports, of which mmengine's own message does not say which
-        failed = _NOT_IMPORTED.search(str(error.__cause__ or error))
+        outer = error.__cause__ or error
+        failed = _NOT_IMPORTED.search(str(outer))
         if failed is None:
             raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
+        if not _is_absent(failed[1], outer.__context__):
+            raise EnvironmentMissingError(
+                f"{shown} imports {failed[1]}, which fails: {told(outer.__context__ or outer)}", _DOCTOR
+            ) from error
         raise EnvironmentMissingError(
             f"{shown} imports {failed[1]}, which is not found here",
             "mmpretrain comes with `mim install mmpretrain`, projects.* with a clone of MMDetection, seen from there.",
@@ -94,6 +99,11 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
         raise
     except (Exception, SystemExit) as error:  # whatever the code in a config does
         raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
+
+
+def _is_absent(module: str, why: BaseException | None) -> bool:
+    """Whether a module's import failed because it, or a package that it is in, is not there."""
+    return why is None or (isinstance(why, ModuleNotFoundError) and f"{module}.".startswith(f"{why.name}."))
 
 
 def build(config: Any, shown: str) -> Any:

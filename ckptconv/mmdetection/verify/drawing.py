@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 _SURE = 0.5
@@ -27,6 +26,8 @@ def drawn(annotations: Path, detections: Path, images: Path, most: int = 6) -> I
         images: folder of the files that the annotations name.
         most: how many images at most.
     """
+    import cv2
+
     truth = json.loads(annotations.read_text(encoding="utf-8"))
     names = {c["id"]: str(c["name"]) for c in truth["categories"]}
     found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
@@ -46,6 +47,8 @@ def drawn(annotations: Path, detections: Path, images: Path, most: int = 6) -> I
 
 
 def _overlaid(image: Image, detections: list[Mapping[str, Any]], names: Mapping[int, str]) -> Image:
+    import cv2
+
     scale = _SIDE / max(image.shape[:2])
     large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
     for detection in sorted(detections, key=lambda d: d["score"]):
@@ -65,6 +68,7 @@ def _overlaid(image: Image, detections: list[Mapping[str, Any]], names: Mapping[
 
 
 def _mask(segmentation: Mapping[str, Any], shape: tuple[int, ...]) -> Image:
+    import cv2
     from pycocotools import mask
 
     inside: Image = cv2.resize(mask.decode(dict(segmentation)), shape[::-1], interpolation=cv2.INTER_NEAREST)
@@ -72,5 +76,7 @@ def _mask(segmentation: Mapping[str, Any], shape: tuple[int, ...]) -> Image:
 
 
 def _url(image: Image) -> str:
+    import cv2
+
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()

@@ -22,17 +22,11 @@ from ckptconv.mmdetection.verify.measure import Measured, measure
 from ckptconv.mmdetection.verify.plan import CONVERTED, RANDOM, Plan, Run, plan
 from ckptconv.mmdetection.verify.recipes import RECIPES
 from ckptconv.mmdetection.verify.request import Request
+from ckptconv.mmdetection.verify.requirements import gpus_there, require_packages
 from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
 
 IDENTITY = "request.json"
 _DIVERGED = 1.5  # mean loss of the last tenth of the steps over that of the first
-
-
-def gpus_there() -> int:
-    """How many GPUs torch sees."""
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def planned(request: Request) -> Plan:
@@ -49,6 +43,7 @@ def verify(
     Raises UsageError, UnreadableError, EnvironmentMissingError, and what `conduct` raises for runs that break.
     """
     made = planned(request)
+    require_packages()
     require_machine(made, gpus_there())
     with alone(made.folder) as lock:
         _claim(made)

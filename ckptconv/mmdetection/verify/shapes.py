@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from pycocotools import mask as run_lengths
 
 CLASSES = ("circle", "square", "triangle")
 _EMPTY = 0.04  # share of images without an object
@@ -40,6 +38,8 @@ def make(folder: Path, train: int, val: int, side: int = 128, seed: int = 0) -> 
         side: of the square images, in pixels.
         seed: of everything that is drawn.
     """
+    import cv2
+
     (folder / "annotations").mkdir(parents=True, exist_ok=True)
     for number, (part, images) in enumerate((("train2017", train), ("val2017", val))):
         (folder / part).mkdir(exist_ok=True)
@@ -106,6 +106,8 @@ def _draw(rng: np.random.Generator, shapes: list[_Shape], side: int) -> Array:
 
 
 def _filled(shape: _Shape, side: int) -> Array:
+    import cv2
+
     canvas = np.zeros((side, side), np.uint8)
     cv2.fillPoly(canvas, [shape.outline], 1)
     filled: Array = canvas.astype(bool)
@@ -146,5 +148,7 @@ def _annotation(kind: int, seen: Array, segmentation: object) -> dict[str, Any]:
 
 
 def _encoded(seen: Array) -> dict[str, Any]:
+    from pycocotools import mask as run_lengths
+
     encoded = run_lengths.encode(np.asfortranarray(seen.astype(np.uint8)))
     return {"size": encoded["size"], "counts": encoded["counts"].decode()}
