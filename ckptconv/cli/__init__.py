@@ -51,6 +51,10 @@ def main() -> None:
             raise
         _leave_output()
         code = _fail(EnvironmentMissingError(f"the output cannot be written: {error.strerror}", "Free some space."))
+    if code == INTERRUPTED:  # whoever has asked for the end does not wait until torch has taken itself down
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -69,8 +69,7 @@ def emit_config(
     as_json: Json = False,
 ) -> None:
     """Write the MMDetection config that trains a detector on CKPT."""
-    from ckptconv.cli import render_detection
-    from ckptconv.mmdetection import config
+    from ckptconv.cli import render_detection, waiting
     from ckptconv.mmdetection.choices import choose
 
     choices = choose(
@@ -90,10 +89,14 @@ def emit_config(
         std=std,
         guard=not no_guard,
     )
+    with waiting.stage(f"writing a config for {ckpt}", as_json):
+        from ckptconv.mmdetection import config
+
+        emitted = config.emit(ckpt, choices) if out is None else config.write(ckpt, out, choices, force)
     if out is None:
-        render_detection.config_text(config.emit(ckpt, choices), as_json)
+        render_detection.config_text(emitted, as_json)
     else:
-        render_detection.config_written(config.write(ckpt, out, choices, force), out, as_json)
+        render_detection.config_written(emitted, out, as_json)
 
 
 def check(
@@ -105,11 +108,15 @@ def check(
 
     A checkpoint behind https:// is fetched into the cache.
     """
-    from ckptconv.cli import render_detection, render_sources
-    from ckptconv.mmdetection.check import check
+    from ckptconv.cli import render_detection, render_sources, waiting
 
-    with render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching:
-        found = check(config, fetching)
+    with (
+        render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching,
+        waiting.stage(f"reading {config}", as_json) as stage,
+    ):
+        from ckptconv.mmdetection.check import check
+
+        found = check(config, stage.making_room(fetching), stage)
     render_detection.verdict(found, as_json)
     if not found.good:
         raise typer.Exit(1)
@@ -171,8 +178,7 @@ def verify_ap(
     load proves that the detector starts from its checkpoint; smoke trains a small detector on generated images; lift
     compares the checkpoint with random weights; eval tests a trained detector; full is the published recipe.
     """
-    from ckptconv.cli import render, render_verification
-    from ckptconv.mmdetection.verify import pipeline
+    from ckptconv.cli import render, render_verification, waiting
     from ckptconv.mmdetection.verify.request import Request, expectations
     from ckptconv.mmdetection.verify.verdict import GOOD
 
@@ -193,12 +199,16 @@ def verify_ap(
         expected=expectations(expect) if expect is not None else None,
         tolerance=tolerance,
     )
+    with waiting.stage(f"planning {target}, tier {tier}", as_json):
+        from ckptconv.mmdetection.verify import pipeline
+
+        made = pipeline.planned(request)
     if dry_run:
-        render_verification.planned(pipeline.planned(request), as_json)
+        render_verification.planned(made, as_json)
         return
     try:
         with render_verification.progress() as (watch, stage):
-            found, folder = pipeline.verify(request, watch, stage)
+            found, folder = pipeline.verify(request, watch, stage, made)
     except KeyboardInterrupt:
         render.note("stopped; the same command goes on from the last checkpoint")
         raise typer.Exit(130) from None
@@ -217,10 +227,12 @@ def recipes(as_json: Json = False) -> None:
 
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, whether a detector can run with it, and the commands that mend it. Exit 4 if none can."""
-    from ckptconv.cli import render_detection
-    from ckptconv.mmdetection.doctor import examine
+    from ckptconv.cli import render_detection, waiting
 
-    found = examine()
+    with waiting.stage("importing torch, mmengine, mmcv and mmdet", as_json):
+        from ckptconv.mmdetection.doctor import examine
+
+        found = examine()
     render_detection.diagnosis(found, as_json)
     if not found.can_detect:
         raise typer.Exit(4)

@@ -87,9 +87,10 @@ def progress() -> Iterator[tuple[Watch, Callable[[str], None]]]:
         return
     from rich.console import Console
     from rich.live import Live
+    from rich.spinner import Spinner
 
     console = Console(stderr=True)
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+    with Live(Spinner("dots"), console=console, refresh_per_second=4, transient=True) as live:
         shown = _Shown()
 
         def watch(run: Run, event: Event) -> None:
@@ -98,6 +99,7 @@ def progress() -> Iterator[tuple[Watch, Callable[[str], None]]]:
 
         def stage(text: str) -> None:
             live.console.print(printable(text), highlight=False, markup=False, emoji=False)
+            live.update(Spinner("dots"))
 
         yield watch, stage
 

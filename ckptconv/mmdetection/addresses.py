@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,6 +21,7 @@ from ckptconv.folding import some
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.source import Transfer
+from ckptconv.mmdetection.inert_loading import require_safe
 from ckptconv.mmdetection.pretrained import conversion, more_than_tensors, raw_method
 from ckptconv.mmdetection.reasons import Finding
 from ckptconv.small_file import is_file
@@ -47,17 +48,21 @@ class Held:
 def hold(checkpoint: str, module: str, fetching: Fetching) -> Held:
     """The file of a checkpoint, fetched whole where it is an address that mmengine would download.
 
-    Raises UsageError for what is neither, and what `sources` raises for an address that cannot be fetched.
+    Raises UsageError for what is neither, UnreadableError for what is broken or not safe, and what `sources` raises for
+    an address that cannot be fetched.
     """
     scheme, mark, _ = checkpoint.partition("://")
     if mark and scheme in ("https", "http"):
         address = find(checkpoint, replace(fetching, whole=True))
         with open_checkpoint(address.path) as opened:
+            require_safe(opened, address.label)
             path = opened.sources[0].path
             assert isinstance(path, Path)
             return Held(checkpoint, address.label, path, opened.transfers)
     path = Path(checkpoint).expanduser()
     if not mark and is_file(path):
+        with open_checkpoint(path) as opened:
+            require_safe(opened, checkpoint)
         return Held(checkpoint, checkpoint, path)
     raise _not_there(checkpoint, scheme if mark else "", module)
 
@@ -123,12 +128,24 @@ def problems(held: Held) -> Iterator[Finding]:
         )
 
 
-def notes(held: Held, checkpoint: Checkpoint, line: str) -> Iterator[Finding]:
-    """What is worth knowing of a download; ``line`` is where the config names it, without the name itself."""
+def notes(held: Held, checkpoint: Checkpoint, line: str, unpickled: Container[Path]) -> Iterator[Finding]:
+    """Whether a training imports and calls what the file names; ``line`` is where the config says the module.
+
+    ``unpickled`` are the files that this installation reads so: `inert_loading.Seen`.
+    """
     named = more_than_tensors(checkpoint.named)
+    command, target = conversion(held.shown, raw_method(checkpoint)) if named else ("", "")
+    convert = f"{command}, then {line}.init_cfg=dict(type='Pretrained', checkpoint={target!r})"
     if held.transfers and named:
-        command, target = conversion(held.shown, raw_method(checkpoint))
         yield Finding(
             f"a training downloads this with torch.hub, which imports and calls what the file names: {some(named, 3)}",
-            (f"{command}, then {line}.init_cfg=dict(type='Pretrained', checkpoint={target!r})",),
+            (convert,),
+        )
+    elif held.path.resolve() in unpickled:
+        yield Finding(
+            f"a training unpickles this, which imports and calls what the file names: {some(named, 3)}",
+            (
+                convert,
+                "custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and runs nothing",
+            ),
         )

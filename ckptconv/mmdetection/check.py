@@ -5,7 +5,7 @@ No GPU and no data set are needed, and nothing in a checkpoint is executed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.source import Transfer
 from ckptconv.mmdetection import addresses, reasons, runtime
 from ckptconv.mmdetection.addresses import Held
+from ckptconv.mmdetection.inert_loading import Seen, inert_loading, require_readable
 from ckptconv.mmdetection.pretrained import more_than_tensors, raw_method, section_of
 from ckptconv.mmdetection.reasons import Evidence, Finding
 from ckptconv.pipeline import PathLike
@@ -52,25 +53,35 @@ class Checked:
         return not self.problems and not any(report.problems for report in self.reports)
 
 
-def check(config: PathLike, fetching: Fetching | None = None) -> Checked:
+def check(config: PathLike, fetching: Fetching | None = None, stage: Callable[[str], None] = lambda _: None) -> Checked:
     """Whether the detector starts from its checkpoint, a file or an address that mmengine downloads.
 
     The config's ``custom_imports`` are imported, as mmengine does; what they change stays changed in this process.
+    ``stage`` is told what begins, in words.
     Raises UsageError for a config that cannot be read or built, or whose checkpoint is not there; UnreadableError for a
-    checkpoint that is broken or cannot be fetched; EnvironmentMissingError without MMDetection.
+    checkpoint that is broken, not safe to unpickle, or cannot be fetched; EnvironmentMissingError without MMDetection.
     """
+    stage(f"reading {config}")
     settings = runtime.read_config(Path(config))
-    model = runtime.build(settings, str(config))
-    from ckptconv.mmdetection.compare import sites
+    work_dir = settings.get("work_dir") or Path("work_dirs", Path(config).stem)
+    require_readable(settings, Path(work_dir))
+    stage("importing MMDetection and building the detector")
+    with inert_loading() as seen:
+        model = runtime.build(settings, str(config))
+        from ckptconv.mmdetection.compare import sites
 
-    found = sites(model)
-    held: dict[str, Held] = {}
-    for site in found:
-        if site.checkpoint not in held:
-            held[site.checkpoint] = addresses.hold(site.checkpoint, site.path, fetching or Fetching())
-    with addresses.downloaded(held.values()):
-        failed, recorded = runtime.initialise(model)
-    reports = tuple(_report(site, held[site.checkpoint], found, model, settings, failed, recorded) for site in found)
+        found = sites(model)
+        held: dict[str, Held] = {}
+        for site in found:
+            if site.checkpoint not in held:
+                held[site.checkpoint] = addresses.hold(site.checkpoint, site.path, fetching or Fetching())
+        stage("initialising the detector")
+        with addresses.downloaded(held.values()):
+            failed, recorded = runtime.initialise(model)
+    stage(f"comparing {sum(len(site.specs) for site in found)} tensors with the checkpoint")
+    reports = tuple(
+        _report(site, held[site.checkpoint], found, model, settings, failed, recorded, seen) for site in found
+    )
     problems = [*_without_checkpoint(model, found), *_loaded_over(settings)]
     if failed is not None and not any(report.problems for report in reports):
         problems.append(Finding(f"the initialisation fails: {runtime.told(failed)}", ("Mend the config.",)))
@@ -111,6 +122,7 @@ def _report(
     settings: Any,
     failed: Exception | None,
     recorded: Mapping[str, str],
+    seen: Seen,
 ) -> Report:
     from ckptconv.mmdetection.compare import compare
 
@@ -142,7 +154,7 @@ def _report(
             style=next((str(part.style) for part in site.module.modules() if hasattr(part, "style")), ""),
             norm_eval=bool(getattr(site.module, "norm_eval", False)),
         )
-        of_downloads = tuple(addresses.notes(held, checkpoint, evidence.at))
+        of_downloads = tuple(addresses.notes(held, checkpoint, evidence.at, seen.unpickled))
     network = backbones.read(evidence.wanted)
     return Report(
         module=site.path,

@@ -6,7 +6,7 @@ Importing it changes nothing: `loader` is what hands it to mmengine.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
 
 from ckptconv.formats import open_checkpoint
-from ckptconv.formats.inert import Blob, Call, Global
+from ckptconv.formats.inert import Blob, Call, Global, OrderedItems
 from ckptconv.formats.interface import Checkpoint, StoredTensor
-from ckptconv.formats.pickled import NumpyType, PickledArray
+from ckptconv.formats.pickled import NumpyType, PickledArray, StorageRef
 from ckptconv.mmdetection.tensors import tensor
 from ckptconv.small_file import is_file
 from ckptconv.spec import TensorSpec
@@ -29,9 +29,9 @@ def load(filename: str, map_location: Any = None) -> Any:
     """What ``torch.load`` gives for a file, made of what the inert reader found in it.
 
     Dicts, lists, tuples, numbers, texts, bytes, tensors (sharing their storages as in the file), numpy arrays and
-    scalars, and what mmengine's own checkpoints hold beside them: HistoryBuffer, Counter, the curves of OneCycleLR. An
-    OrderedDict comes as a dict; any other object stays an inert record. ``map_location`` is a device; anything else
-    (None, a function, a dict) means the CPU.
+    scalars, and what mmengine's own checkpoints hold beside them: HistoryBuffer, Counter, the curves of OneCycleLR. Any
+    other object stays an inert record. ``map_location`` is a device; anything else (None, a function, a dict) means
+    the CPU.
     Raises FileNotFoundError as mmengine does, and UnreadableError for a file that is broken or unsafe.
     """
     path = Path(os.path.expanduser(filename))  # noqa: PTH111 (as mmengine does; Path.expanduser fails without a home)
@@ -53,6 +53,8 @@ class _Maker:
     def make(self, value: Any) -> Any:
         if isinstance(value, StoredTensor):
             return self.tensor(value)
+        if isinstance(value, StorageRef) and value.dtype is not None:
+            return self.storage(value)
         if not isinstance(value, Mapping | list | tuple | Blob | Call | PickledArray):
             return value
         if id(value) not in self._made:
@@ -61,6 +63,8 @@ class _Maker:
         return self._made[id(value)]
 
     def _anew(self, value: Any) -> Any:
+        if isinstance(value, OrderedItems):
+            return self.ordered(value)
         if isinstance(value, Mapping):
             return {self.make(key): self.make(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -71,6 +75,17 @@ class _Maker:
             return self.array(value.stored) if value.stored else value
         make = _CALLS.get(value.kind)
         return make(self, value) if make else value
+
+    def ordered(self, value: OrderedItems) -> OrderedDict[Any, Any]:
+        """An OrderedDict with the versions of a state dict's modules, without which some rename entries.
+
+        Such as MMDetection's AnchorFreeHead: `_load_from_state_dict` of `mmdet/models/dense_heads/anchor_free_head.py`.
+        """
+        made = OrderedDict((self.make(key), self.make(item)) for key, item in value.items())
+        versions = value.state.get("_metadata") if isinstance(value.state, Mapping) else None
+        if isinstance(versions, Mapping):
+            made._metadata = self.make(versions)  # type: ignore[attr-defined]
+        return made
 
     def tensor(self, stored: StoredTensor) -> torch.Tensor:
         """A view of its storage, as torch makes it: what shares memory in the file shares it here; nothing unfolds."""
@@ -84,6 +99,13 @@ class _Maker:
             whole = StoredTensor(TensorSpec((count,), dtype), stored.storage, 0, (1,))
             self._storages[key] = tensor(self._checkpoint, whole).to(self._device).untyped_storage()
         return empty.set_(self._storages[key], stored.offset, stored.spec.shape, stored.strides)
+
+    def storage(self, ref: StorageRef) -> Any:
+        """A storage without a tensor, which is what a tensor pickled without torch holds: `torch/storage.py`."""
+        assert ref.dtype is not None
+        spec = TensorSpec((ref.nbytes // ref.itemsize,), ref.dtype)
+        whole = self.tensor(StoredTensor(spec, ref.key, 0, (1,)))
+        return whole._typed_storage() if hasattr(whole, "_typed_storage") else whole.storage()
 
     def array(self, stored: StoredTensor) -> Any:
         self._checkpoint.require_sound("an array", stored)

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,16 +80,44 @@ def examine() -> Diagnosis:
 
 def collect(lines: Sequence[Sequence[str]] = _LINES) -> dict[str, Answer]:
     """Run the steps of `probe`, every line in a child of its own and at the same time."""
+    children = _Children()
     with concurrent.futures.ThreadPoolExecutor(len(lines)) as pool:
-        return {step: answer for found in pool.map(_ask, lines) for step, answer in found.items()}
+        try:
+            found = list(pool.map(lambda steps: _ask(steps, children), lines))
+        except BaseException:  # Ctrl-C: the pool waits for its threads, and these for their children
+            children.stop()
+            raise
+    return {step: answer for answers in found for step, answer in answers.items()}
 
 
-def _ask(steps: Sequence[str]) -> dict[str, Answer]:
+class _Children:
+    """The child processes, which can be ended together."""
+
+    def __init__(self) -> None:
+        self._lock, self._running, self.stopped = threading.Lock(), list[subprocess.Popen[bytes]](), False
+
+    def start(self, command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+        quiet = subprocess.DEVNULL
+        with self._lock:
+            child = subprocess.Popen(command, cwd=folder, stdin=quiet, stdout=quiet, stderr=quiet)
+            self._running.append(child)
+            if self.stopped:
+                child.kill()
+        return child
+
+    def stop(self) -> None:
+        self.stopped = True
+        with self._lock:
+            for child in self._running:
+                child.kill()
+
+
+def _ask(steps: Sequence[str], children: _Children) -> dict[str, Answer]:
     """The steps in one child; where one of them ends it, those behind it are run in a new child."""
     answers: dict[str, Answer] = {}
-    while rest := steps[len(answers) :]:
+    while (rest := steps[len(answers) :]) and not children.stopped:
         with tempfile.TemporaryDirectory(prefix="ckptconv-doctor-", ignore_cleanup_errors=True) as folder:
-            end = _child(Path(folder), rest)
+            end = _child(Path(folder), rest, children)
             report = Path(folder, "report")
             for line in report.read_text().splitlines() if report.exists() else ():
                 said = json.loads(line)
@@ -98,17 +127,17 @@ def _ask(steps: Sequence[str]) -> dict[str, Answer]:
     return answers
 
 
-def _child(folder: Path, steps: Sequence[str]) -> str:
+def _child(folder: Path, steps: Sequence[str], children: _Children) -> str:
     """How the child ended; what it found stands in its report."""
     nowhere = folder / "empty"  # `python -c` imports from where it stands
     nowhere.mkdir()
     command = [sys.executable, "-c", inspect.getsource(probe), str(folder), *steps]
-    quiet = subprocess.DEVNULL
+    child = children.start(command, nowhere)
     try:
-        code = subprocess.run(
-            command, cwd=nowhere, stdin=quiet, stdout=quiet, stderr=quiet, timeout=_SECONDS, check=False
-        ).returncode
+        code = child.wait(_SECONDS)
     except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
         return f"did not end within {_SECONDS:.0f} s"
     if code < 0 and os.name == "posix":
         return f"the process was ended by {signal.Signals(-code).name}"

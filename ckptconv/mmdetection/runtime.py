@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError
+from ckptconv.mmdetection.inert_loading import inert_loading
 from ckptconv.small_file import is_file
 
 _DOCTOR = "See what is missing and how to mend it: ckptconv doctor"
@@ -73,7 +74,7 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
     with _needs_mmdetection():
         from mmengine.config import Config
     try:
-        with quiet():
+        with quiet(), inert_loading(pickles=False) if imports else contextlib.nullcontext():
             return Config.fromfile(str(path), import_custom_modules=imports)
     except ModuleNotFoundError as error:
         if error.name == "pkg_resources":
@@ -115,7 +116,7 @@ def build(config: Any, shown: str) -> Any:
     model = config.get("model")
     if not isinstance(model, Mapping) or "type" not in model:
         raise UsageError(f"{shown} has no model", "Give the config of a detector, not a part that others stand on.")
-    with quiet(), inert_loading():
+    with inert_loading(), quiet():
         init_default_scope(config.get("default_scope", "mmdet"))
         try:
             return MODELS.build(model)
@@ -146,7 +147,7 @@ def initialise(model: Any) -> tuple[Exception | None, Mapping[str, str]]:
         return None, recorded
     model._dump_init_info = note  # instead of hundreds of lines in a log
     try:
-        with quiet(), inert_loading():
+        with inert_loading(), quiet():
             model.init_weights()
     except UnreadableError:
         raise
@@ -155,21 +156,6 @@ def initialise(model: Any) -> tuple[Exception | None, Mapping[str, str]]:
     finally:
         del model._dump_init_info
     return None, recorded
-
-
-@contextlib.contextmanager
-def inert_loading() -> Iterator[None]:
-    """While it lasts, `torch.load` refuses whatever is more than tensors, whichever way it is called."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    unsafe = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-    before = {key: os.environ.get(key) for key in (name, unsafe)}
-    os.environ[name] = "1"
-    os.environ.pop(unsafe, None)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key, None) if value is None else os.environ.__setitem__(key, value)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -74,14 +75,29 @@ def test_a_raw_file_at_an_address_gets_a_command_with_the_address(raw):
         assert (report.equal, problems) == (120, [])
 
 
-def test_nothing_in_it_is_executed_and_it_is_said_that_a_training_would(here):
-    torch.save({"payload": Marker(), "state_dict": raw_files.backbone_state(18)}, "evil.pth")
-    with serving(files={"/evil.pth": Path("evil.pth")}) as server:
+def test_a_hostile_file_is_refused_and_one_that_a_training_would_unpickle_is_told(here):
+    state = raw_files.backbone_state(18)
+    torch.save({"payload": Marker(), "state_dict": state}, "evil.pth")
+    torch.save({"args": argparse.Namespace(), "state_dict": state}, "args.pth")
+    files = {"/evil.pth": Path("evil.pth"), "/args.pth": Path("args.pth")}
+    with serving(files=files) as server:
         address = f"{server.url}/evil.pth"
-        path = detector(address)
-        done = command("check", path, "--cache-dir", "cache", TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
-        assert (done.returncode, done.stderr) == (0, "")
+        done = command("check", detector(address), "--cache-dir", "cache", TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="1")
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr == (
+            f"error: {address} is not safe: unpickling it would call posix.mkdir. Nothing was run here\n"
+            f"hint: Write its weights without that: ckptconv convert --selfsup torchvision {address} "
+            "evil_backbone.pth\n"
+        )
         assert not Path("executed").exists()
+        from mmengine.runner import CheckpointLoader
+
+        CheckpointLoader.load_checkpoint(address, "cpu", logger=None)
+        assert Path("executed").exists()  # the control: a training would have
+        address = f"{server.url}/args.pth"
+        path = detector(address)
+        done = command("check", path, "--cache-dir", "cache")
+        assert (done.returncode, done.stderr) == (0, "")
         assert re.sub(r"\d+\.\d MiB in \d requests", "N MiB in N requests", done.stdout) == (
             "config    detector.py: RetinaNet\n"
             f"fetched   N MiB in N requests from {address}\n"
@@ -89,17 +105,13 @@ def test_nothing_in_it_is_executed_and_it_is_said_that_a_training_would(here):
             f"module    backbone: ResNet-18, from {address}\n"
             "equal     120/120\n"
             "note      a training downloads this with torch.hub, which imports and calls what the file names: "
-            "posix.mkdir\n"
-            f"  mend    ckptconv convert --selfsup torchvision {address} evil_backbone.pth, then "
-            "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='evil_backbone.pth')\n"
+            "argparse.Namespace\n"
+            f"  mend    ckptconv convert --selfsup torchvision {address} args_backbone.pth, then "
+            "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='args_backbone.pth')\n"
             "verdict   the detector starts from its checkpoint\n"
         )
         data = json.loads(command("check", path, "--cache-dir", "cache", "--json").stdout)
         assert (data["good"], data["transfers"][0]["address"]) == (True, address)
-        from mmengine.runner import CheckpointLoader
-
-        CheckpointLoader.load_checkpoint(address, "cpu", logger=None)
-        assert Path("executed").exists()  # the control: a training would have
 
 
 def test_another_file_that_torch_hub_has_under_the_name(converted):

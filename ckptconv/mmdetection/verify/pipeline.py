@@ -13,6 +13,7 @@ from ckptconv.errors import UsageError
 from ckptconv.folding import some
 from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.check import Checked, check
+from ckptconv.mmdetection.inert_loading import require_readable
 from ckptconv.mmdetection.verify import page, report, shapes, small, subset
 from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
 from ckptconv.mmdetection.verify.events import Curve, curve
@@ -30,19 +31,25 @@ _DIVERGED = 1.5  # mean loss of the last tenth of the steps over that of the fir
 
 
 def planned(request: Request) -> Plan:
-    """What `verify` would do, and nothing done."""
-    return plan(request, gpus_there())
+    """What `verify` would do, and nothing done. Raises UnreadableError for a checkpoint that is broken or not safe."""
+    made = plan(request, gpus_there())
+    require_readable({**made.config, "checkpoint": request.detector}, made.folder)
+    return made
 
 
 def verify(
-    request: Request, watch: Watch | None = None, stage: Callable[[str], None] = lambda _: None
+    request: Request,
+    watch: Watch | None = None,
+    stage: Callable[[str], None] = lambda _: None,
+    made: Plan | None = None,
 ) -> tuple[report.Report, Path]:
     """Do all of it, or go on with it. Returns the report and the work dir, where it is written, too.
 
-    ``watch`` is told each event of each run; ``stage`` what begins, in words.
+    ``watch`` is told each event of each run; ``stage`` what begins, in words. ``made`` is what `planned` has
+    made of the request.
     Raises UsageError, UnreadableError, EnvironmentMissingError, and what `conduct` raises for runs that break.
     """
-    made = planned(request)
+    made = made or planned(request)
     require_packages()
     require_machine(made, gpus_there())
     with alone(made.folder) as lock:

@@ -3,7 +3,7 @@
 It reads ``job.json`` and ``config.py`` in the run's folder, gives mmengine's Runner the config, and leaves there:
 ``events.jsonl`` while it runs; ``detections.bbox.json``, ``detections.segm.json`` and ``evaluation.json`` of the last
 evaluation; mmengine's checkpoints; and at the end ``result.json``, or ``failure.json`` with the reason. Whatever
-checkpoint the Runner reads comes through the inert loader.
+checkpoint the Runner or a module reads comes through the inert reader.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from ckptconv.errors import CkptconvError, ProofError
 from ckptconv.folding import some
+from ckptconv.mmdetection.inert_loading import inert_loading
 from ckptconv.mmdetection.verify.folder import (
     CONFIG,
     DETECTIONS,
@@ -40,7 +41,7 @@ def main(folder: Path) -> int:
     if not job.cuda:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for GPUs
     try:
-        with _at_work(folder), _group(job), warnings.catch_warnings():
+        with _at_work(folder), _group(job), inert_loading(pickles=False), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = _run(folder, job)
             if result is not None:
