@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import io
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 
 from ckptconv.errors import UnreadableError
 from ckptconv.mmdetection.check import check
 from ckptconv.mmdetection.inert_loading import inert_loading
+from ckptconv.mmdetection.verify import worker
+from ckptconv.mmdetection.verify.folder import Job
+from ckptconv.mmdetection.verify.pipeline import planned
+from ckptconv.mmdetection.verify.request import Request
 from tests.mmdetection import raw_files
 from tests.mmdetection.test_check import Marker, command, detector, only, save
 
@@ -207,3 +213,41 @@ def test_a_file_that_no_torch_reads_is_told(mode):
     numbers = {name: value.numpy() for name, value in raw_files.backbone_state(18).items()}
     Path("r18.pkl").write_bytes(pickle.dumps({"state_dict": numbers}))
     assert only(check(detector("r18.pkl")))[1][0].startswith("torch does not load r18.pkl")
+
+
+def trained(name: str, **more: Any) -> str:
+    """A file such as mmengine saves: its message hub has a HistoryBuffer, of numpy's arrays."""
+    history = HistoryBuffer([0.5], [1])
+    return save(name, meta={}, state_dict={}, message_hub={"log_scalars": {"train/loss": history}}, **more)
+
+
+@pytest.mark.parametrize("tier", ["eval", "full"])
+def test_verify_ap_refuses_before_anything_is_planned(evil, tier):
+    target = "mocov2-mask-rcnn-r50-fpn-1x"
+    if tier == "eval":
+        request = Request(target, "eval", detector=trained("detector.pth", more=Marker()), gpus=0)
+        name = "detector.pth"
+    else:
+        detector("r18.pth", more="load_from = 'evil.pth'\n")
+        request, name = Request("detector.py", "full", expected={"box": 1}, gpus=0), "evil.pth"
+    with pytest.raises(UnreadableError) as raised:
+        planned(request)
+    assert raised.value.message == f"{name}{UNSAFE.removeprefix('evil.pth')}"
+    assert not Path("executed").exists()
+
+
+def test_verify_ap_takes_a_detector_that_mmengine_saved():
+    request = Request("mocov2-mask-rcnn-r50-fpn-1x", "eval", detector=trained("detector.pth"), gpus=0)
+    assert planned(request).request.detector == "detector.pth"
+
+
+def test_the_processes_of_a_run_read_by_it(evil, monkeypatch):
+    save("r18.pth", state_dict=raw_files.backbone_state(18))
+    reads(STATEMENTS[1], monkeypatch)
+    Path("run").mkdir()
+    Path("detector.py").rename("run/config.py")
+    Job(False, 0, "none", False, detector="detector.pth").save(Path("run"))
+    assert worker.main(Path("run")) == 1
+    said = json.loads(Path("run/failure.json").read_text())
+    assert (said["kind"], said["message"], said["hint"], said["exit_code"]) == ("input", UNSAFE, ADVICE, 3)
+    assert not Path("executed").exists()
