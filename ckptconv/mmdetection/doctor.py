@@ -11,13 +11,14 @@ import concurrent.futures
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ _LINES = (
     ("mmcv", "mmdet", "models", "bases", "report", "pkg_resources"),
 )
 _SECONDS = 180.0  # torch from a cold network disk takes a minute
+_REFUSED = re.compile(r"MMCV==(\S+) is used but incompatible")  # mmdet/__init__.py of MMDetection, and its version
 _NEEDED = ("torch", "mmengine", "mmcv", "mmdet", "torchvision")
 
 
@@ -221,7 +223,16 @@ def _mmcv(facts: Facts, earlier: Sequence[Finding]) -> Finding:
         without = "'mmcv._ext'" in answer.error
         text = "was installed without its compiled ops" if without else f"its ops do not run: {answer.error}"
         return _broken(facts, "mmcv", answer.error, earlier, _mmcv_mend(facts), text)
-    return _finding(facts, "mmcv", "ok", f"ops run on {' and '.join(answer.found['devices'])}")
+    devices = f"ops run on {' and '.join(answer.found['devices'])}"
+    version, onedl = next(iter(_distributions(facts, "mmcv").values()), ""), _is_onedl(facts)
+    if version and not mends.mmdet_takes(version, onedl) and not _compares(facts):
+        return _finding(facts, "mmcv", "bad", f"{devices}, but {mends.wanted_mmcv(onedl)}", _mmcv_mend(facts))
+    return _finding(facts, "mmcv", "ok", devices)
+
+
+def _compares(facts: Facts) -> bool:
+    """Whether the mmdet that is here compares mmcv's version with what it wants: the fork does not."""
+    return any(name == "mmdet" and version.startswith("3.") for name, version in _distributions(facts, "mmdet").items())
 
 
 def _mmcv_mend(facts: Facts) -> tuple[str, ...]:
@@ -231,21 +242,36 @@ def _mmcv_mend(facts: Facts) -> tuple[str, ...]:
 
 
 def _mmdet(facts: Facts, earlier: Sequence[Finding]) -> Finding:
-    own = _distributions(facts, "mmdet")
+    own, mmcv, onedl = _distributions(facts, "mmdet"), earlier[-1], _is_onedl(facts)
     error = _answer(facts, "mmdet").error
-    if "MMCV==" in error and next(iter(own.values()), "").startswith("3."):
-        return _finding(facts, "mmdet", "bad", error, _mmcv_mend(facts))
+    another = mends.openmmlab("mmdet", "", own, onedl)
+    # What cannot be imported does not say yet that it refuses the mmcv that is going to be installed.
+    too_old = another if mmcv.mend and not mends.takes_advised_mmcv(own, onedl) else ()
+    if refused := _REFUSED.search(error):
+        mend = too_old if mmcv.state == "bad" else _fitting(facts, own, refused[1], another)
+        return _finding(facts, "mmdet", "bad", error, mend)
     if "MMEngine==" in error:
-        return _finding(facts, "mmdet", "bad", error, mends.openmmlab("mmengine", "", {}, _is_onedl(facts)))
-    if not error and (error := _answer(facts, "models").error) and earlier[-1].state == "bad":
+        return _finding(facts, "mmdet", "bad", error, mends.openmmlab("mmengine", "", {}, onedl))
+    lacks_ops = _answer(facts, "models").error if mmcv.state == "bad" and not error else ""
+    if lacks_ops and not too_old:
         return _finding(facts, "mmdet", "bad", "its models need the ops of mmcv")
+    error = error or _answer(facts, "models").error
     if error:
-        return _broken(facts, "mmdet", error, earlier, mends.openmmlab("mmdet", error, own, _is_onedl(facts)))
+        found = _broken(facts, "mmdet", error, earlier, mends.openmmlab("mmdet", error, own, onedl))
+        return replace(found, mend=too_old or found.mend)
     bases = _answer(facts, "bases").error
     if bases and "pkg_resources" not in bases:
         return _finding(facts, "mmdet", "note", f"imports, but its configs are not found as bases: {bases}")
     fits = " and ".join(f"{f.name} {f.version}" for f in earlier[1:])
     return _finding(facts, "mmdet", "ok", f"imports, fits {fits}")
+
+
+def _fitting(facts: Facts, own: Mapping[str, str], mmcv: str, another: tuple[str, ...]) -> tuple[str, ...]:
+    """For an mmdet that refuses a whole mmcv: another mmdet where one takes it, which is quick; else another mmcv."""
+    onedl = _is_onedl(facts)
+    if mends.mmdet_takes(mmcv, onedl):
+        return another
+    return (*_mmcv_mend(facts), *(() if mends.takes_advised_mmcv(own, onedl) else another))
 
 
 def _setuptools(facts: Facts) -> Finding:
@@ -296,5 +322,10 @@ def _is_absent(facts: Facts, package: str) -> bool:
 
 
 def _is_onedl(facts: Facts) -> bool:
+    """Whether the forks are here, or the only stack that can be installed."""
     names = [name for package in ("mmdet", "mmengine", "mmcv") for name in _distributions(facts, package)]
-    return any(name.startswith("onedl-") for name in names)
+    python = _answer(facts, "installed").found.get("python", "")
+    lacks = any(_answer(facts, step).error for step in ("mmcv", "mmdet", "models"))
+    return (bool(python) and lacks and not mends.builds_mmcv(python)) or any(
+        name.startswith("onedl-") for name in names
+    )

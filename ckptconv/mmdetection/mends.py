@@ -1,16 +1,18 @@
 """The commands that mend an environment, as text; nothing here looks at the machine.
 
 The versions are the newest three that fit each other: mmdet 3.3.0 wants mmcv >=2.0.0rc4,<2.2.0 and mmengine
->=0.7.1,<1.0.0 (mmdet/__init__.py), and mmcv 2.1.0 is the newest below 2.2.0.
+>=0.7.1,<1.0.0 (mmdet/__init__.py), and mmcv 2.1.0 is the newest below 2.2.0. mmdet 3.2 wants the same, 3.0 and 3.1 an
+mmcv below 2.1.0. The forks (github.com/VBTI-development, distributions onedl-…) do not compare their versions.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 _PINS = {"mmengine": "mmengine==0.10.7", "mmcv": "mmcv==2.1.0", "mmdet": "mmdet==3.3.0"}
-_FORKS = {"mmengine": "onedl-mmengine", "mmcv": "onedl-mmcv", "mmdet": "onedl-mmdetection"}
+_FORKS = {"mmengine": "onedl-mmengine==0.10.12", "mmcv": "onedl-mmcv==2.3.6", "mmdet": "onedl-mmdetection==3.5.1"}
 
 # mmcv's docs/en/_static/version.json: the CUDA versions for which mmcv 2.1.0 has wheels; each torch has CPU wheels.
 _WHEELS = {
@@ -46,22 +48,51 @@ def openmmlab(package: str, error: str, installed: Mapping[str, str], onedl: boo
     if len(installed) == 1 and "ModuleNotFoundError" in error:
         ((name, version),) = installed.items()  # pip brings what it requires and is not there
         return (f"pip install '{name}=={version}'",)
-    remove = (f"pip uninstall -y {' '.join(installed)}",) if installed else ()
-    return (*remove, f"pip install {_FORKS[package]}" if onedl else f"pip install '{_PINS[package]}'")
+    return (*_removal(installed), f"pip install '{(_FORKS if onedl else _PINS)[package]}'")
+
+
+def wanted_mmcv(onedl: bool) -> str:
+    """What the mmdet that is advised here wants of mmcv, in words."""
+    return "MMDetection 3 wants mmcv 2" if onedl else "mmdet 3.3.0 wants mmcv>=2.0.0rc4, <2.2.0"
+
+
+def mmdet_takes(mmcv: str, onedl: bool) -> bool:
+    """Whether the mmdet that is advised here takes this mmcv."""
+    return _numbers(mmcv) >= (2,) if onedl else _numbers(mmcv)[:2] in ((2, 0), (2, 1))
+
+
+def takes_advised_mmcv(mmdet: Mapping[str, str], onedl: bool) -> bool:
+    """Whether this mmdet takes the mmcv that is advised here; the fork's mmcv is 2.3 or newer."""
+    return all(name.startswith("onedl-") if onedl else _numbers(version) >= (3, 2) for name, version in mmdet.items())
+
+
+def builds_mmcv(python: str) -> bool:
+    """Whether the source of mmcv 2.1.0 can be built: its setup.py reads `locals()` after exec, as until Python 3.12."""
+    return _numbers(python)[:2] < (3, 13)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _removal(installed: Mapping[str, str]) -> tuple[str, ...]:
+    return (f"pip uninstall -y {' '.join(installed)}",) if installed else ()
 
 
 def mmcv(machine: str, torch: Mapping[str, Any], installed: Mapping[str, str], onedl: bool) -> tuple[str, ...]:
     """For an mmcv that is missing, has no ops or does not fit; ``torch`` is what `probe.torch` found."""
-    remove = (f"pip uninstall -y {' '.join(installed)}",) if installed else ()
-    if onedl:
-        return (*remove, "pip install -U onedl-mim", f"mim install {_FORKS['mmcv']}")
+    remove = _removal(installed)
     minor = ".".join(torch.get("version", "").split(".")[:2])
     cuda = torch.get("cuda")
-    if machine in _WHEEL_MACHINES and minor in _WHEELS and (not cuda or cuda in _WHEELS[minor]):
+    if onedl and cuda:  # there are wheels for pairs of CUDA and torch, and none for the CPU (onedl-mmcv's README)
+        return (*remove, "pip install -U onedl-mim", "mim install onedl-mmcv")
+    if not onedl and machine in _WHEEL_MACHINES and minor in _WHEELS and (not cuda or cuda in _WHEELS[minor]):
         return (*remove, "pip install -U openmim 'setuptools<82'", f"mim install '{_PINS['mmcv']}'")
     force = "FORCE_CUDA=1 " if cuda and (torch["gpus"] or torch["nvcc"]) else ""
     # Without --no-cache-dir, pip gives back a wheel that it once built without ops or for another torch.
-    build = f"pip install --no-cache-dir --no-build-isolation --no-binary mmcv '{_PINS['mmcv']}'"
+    wanted = (_FORKS if onedl else _PINS)["mmcv"]
+    name = wanted.partition("==")[0]
+    build = f"pip install --no-cache-dir --no-build-isolation --no-binary {name} '{wanted}'"
     nvcc = f", needs nvcc {cuda}" if cuda and torch["gpus"] and not torch["nvcc"] else ""
     why = f"  # from source, about ten minutes{nvcc}"
     return (*remove, "pip install 'setuptools<82' wheel ninja", f"MMCV_WITH_OPS=1 {force}{build}{why}")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from ckptconv.mmdetection import doctor, probe
 from ckptconv.mmdetection.doctor import Answer, Diagnosis, Finding, collect, judge
@@ -18,6 +21,7 @@ from ckptconv.mmdetection.doctor import Answer, Diagnosis, Finding, collect, jud
 BUILD = (
     "pip install --no-cache-dir --no-build-isolation --no-binary mmcv 'mmcv==2.1.0'  # from source, about ten minutes"
 )
+FORK = BUILD.replace("--no-binary mmcv 'mmcv==2.1.0'", "--no-binary onedl-mmcv 'onedl-mmcv==2.3.6'")
 TOOLS = "pip install 'setuptools<82' wheel ninja"
 LOADER = "custom_imports = dict(imports=['ckptconv.mmdetection.loader'])  # in the config; emit-config writes it"
 UNPICKLING = "UnpicklingError: Weights only load failed."
@@ -115,6 +119,9 @@ EXT = missing("mmcv._ext")
         ({"mmcv": EXT, "installed": provided_by(mmcv={"onedl-mmcv": "2.3.6"})},
          "mmcv", "was installed without its compiled ops (from onedl-mmcv)",
          ("pip uninstall -y onedl-mmcv", "pip install -U onedl-mim", "mim install onedl-mmcv")),
+        ({"mmcv": EXT, "installed": provided_by(mmcv={"onedl-mmcv": "2.3.6"}), "torch": torch("2.13.0+cpu")},
+         "mmcv", "was installed without its compiled ops (from onedl-mmcv)",
+         ("pip uninstall -y onedl-mmcv", TOOLS, f"MMCV_WITH_OPS=1 {FORK}")),
         ({"mmdet": fails("AssertionError: MMEngine==0.6.0 is used but incompatible. Please install …")},
          "mmdet", "AssertionError: MMEngine==0.6.0 is used but incompatible. Please install …",
          ("pip install 'mmengine==0.10.7'",)),
@@ -127,7 +134,7 @@ EXT = missing("mmcv._ext")
         ({"models": missing("pycocotools")}, "mmdet", "ModuleNotFoundError: No module named 'pycocotools'",
          ("pip install 'mmdet==3.3.0'",)),
         ({"mmengine": missing("mmengine"), "installed": provided_by(mmengine={}, mmdet={"onedl-mmdetection": "3.5.1"})},
-         "mmengine", "not installed", ("pip install onedl-mmengine",)),
+         "mmengine", "not installed", ("pip install 'onedl-mmengine==0.10.12'",)),
         ({"mmengine": fails("ImportError: libGL.so.1: cannot open shared object file: No such file or directory")},
          "mmengine", "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
          ("pip uninstall -y opencv-python", "pip install --force-reinstall opencv-python-headless")),
@@ -175,6 +182,106 @@ def test_what_is_good_to_know(changes, name, state, text, mend):
     one = finding(found, name)
     assert (one.state, one.text, one.mend) == (state, text, mend)
     assert found.can_detect
+
+
+# Commands that lead somewhere: what mmdet/__init__.py of each release asserts of mmcv; the forks assert nothing
+
+ASSERTED = {
+    "mmdet 2.28.2": ">=1.3.17,<=1.8.0",
+    "mmdet 3.0.0": ">=2.0.0rc4,<2.1.0",
+    "mmdet 3.1.0": ">=2.0.0rc4,<2.1.0",
+    "mmdet 3.2.0": ">=2.0.0rc4,<2.2.0",
+    "mmdet 3.3.0": ">=2.0.0rc4,<2.2.0",
+    "onedl-mmdetection 3.5.1": ">=2.0.0rc4",
+}
+MMCVS = ("mmcv-full 1.7.2", "mmcv 2.0.1", "mmcv 2.1.0", "mmcv 2.2.0", "mmcv-lite 2.1.0", "onedl-mmcv 2.3.6", "")
+
+
+def facts_with(mmdet: str, mmcv: str, ops: bool, python: str, pytorch: Answer) -> dict[str, Answer]:
+    """Facts as such a machine gives them. ``mmdet`` and ``mmcv`` are a distribution and its version, or nothing."""
+    there = {"mmengine": "mmengine 0.10.7", "mmdet": mmdet, "mmcv": mmcv}
+    packages = {**healthy()["installed"].found["packages"], **{p: dict([d.split()]) for p, d in there.items() if d}}
+    packages |= {p: {} for p, d in there.items() if not d}
+    facts = healthy(installed=machine(packages), torch=pytorch)
+    facts["installed"] = Answer({**facts["installed"].found, "python": python})
+    if not mmcv or not ops:
+        facts["mmcv"] = facts["models"] = EXT if mmcv else missing("mmcv")
+    if not mmdet or not mmcv:
+        facts["mmdet"] = facts["models"] = missing("mmcv" if mmdet else "mmdet")
+    elif (version := mmcv.split()[1]) not in SpecifierSet(ASSERTED[mmdet]):
+        facts["mmdet"] = facts["models"] = fails(f"AssertionError: MMCV=={version} is used but incompatible. Please …")
+    elif mmdet.startswith("mmdet 2"):
+        facts["models"] = fails("AttributeError: module 'mmdet.utils' has no attribute 'register_all_modules'")
+    return facts
+
+
+def after(commands: list[str], mmdet: str, mmcv: str) -> tuple[str, str, list[str]]:
+    """What is there when the commands have been typed, and what they installed."""
+    there, installed = [mmdet, mmcv], []
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        if "uninstall" in words:
+            there = [d for d in there if d and d.split()[0] not in words]
+        elif "install" in words:
+            latest = {"onedl-mmcv": "onedl-mmcv==2.3.6"} if words[0] == "mim" else {}
+            installed += [w.replace("==", " ") for w in (latest.get(w, w) for w in words) if re.match(".*mm.*==", w)]
+    there = [*(d for d in there if d), *installed]
+    assert len(there) <= 2, "two of one kind overwrite each other's files"
+    return *(next((d for d in there if kind in d), "") for kind in ("mmdet", "mmcv")), installed
+
+
+@pytest.mark.parametrize("python", ["3.11.7", "3.13.1"])
+@pytest.mark.parametrize("pytorch", [torch("2.1.2+cpu"), torch("2.13.0+cpu"), torch("2.8.0+cu129", cuda="12.9")])
+@pytest.mark.parametrize("mmdet", [*ASSERTED, ""])
+def test_the_commands_make_a_stack_that_fits(mmdet, pytorch, python):
+    for mmcv, ops in itertools.product(MMCVS, (True, False)):
+        ops = ops and not mmcv.startswith("mmcv-lite")
+        found = judge(facts_with(mmdet, mmcv, ops, python, pytorch))
+        commands = [command for f in found.findings if f.name in ("mmcv", "mmdet") for command in f.mend]
+        assert bool(commands) != found.can_detect, (mmcv, ops)
+        now = after(commands, mmdet, mmcv)
+        if ops:
+            assert not {mmdet, mmcv} & set(now[2]), "what is there and whole is not installed again"
+        assert now[0], (mmcv, ops)
+        assert now[1], (mmcv, ops)
+        assert now[1].split()[1] in SpecifierSet(ASSERTED[now[0]]), (mmcv, ops, commands)
+        if python.startswith("3.13"):
+            assert "mmcv 2.1.0" not in now[2], "its setup.py fails there"
+        again = judge(facts_with(now[0], now[1], True, python, pytorch))
+        assert (again.can_detect, again.verdict) == (True, "detection can run; to mend: loading"), (mmcv, ops, commands)
+
+
+@pytest.mark.parametrize(
+    ("mmdet", "mmcv", "mend"),
+    [
+        ("mmdet 3.0.0", "mmcv 2.1.0", ("pip uninstall -y mmdet", "pip install 'mmdet==3.3.0'")),
+        ("mmdet 3.1.0", "mmcv 2.1.0", ("pip uninstall -y mmdet", "pip install 'mmdet==3.3.0'")),
+        ("mmdet 3.3.0", "onedl-mmcv 2.3.6", ("pip uninstall -y mmdet", "pip install 'onedl-mmdetection==3.5.1'")),
+        ("mmdet 3.3.0", "mmcv 2.2.0", ("pip uninstall -y mmcv", TOOLS, f"MMCV_WITH_OPS=1 {BUILD}")),
+        ("mmdet 3.0.0", "mmcv 2.2.0",
+         ("pip uninstall -y mmcv", TOOLS, f"MMCV_WITH_OPS=1 {BUILD}",
+          "pip uninstall -y mmdet", "pip install 'mmdet==3.3.0'")),
+        ("mmdet 3.0.0", "", ("pip uninstall -y mmdet", "pip install 'mmdet==3.3.0'")),
+    ],
+)  # fmt: skip
+def test_an_mmdet_that_does_not_take_its_mmcv(mmdet, mmcv, mend):
+    found = judge(facts_with(mmdet, mmcv, True, "3.11.7", torch("2.13.0+cpu")))
+    assert finding(found, "mmdet").mend == mend
+    assert finding(found, "mmdet").state == "bad"
+
+
+def test_an_mmcv_of_mmdetection_2():
+    found = judge(facts_with("mmdet 2.28.2", "mmcv-full 1.7.2", True, "3.11.7", torch("2.13.0+cpu")))
+    one = finding(found, "mmcv")
+    wanted = "ops run on cpu and cuda, but mmdet 3.3.0 wants mmcv>=2.0.0rc4, <2.2.0 (from mmcv-full)"
+    assert (one.state, one.text) == ("bad", wanted)
+    assert one.mend == ("pip uninstall -y mmcv-full", TOOLS, f"MMCV_WITH_OPS=1 {BUILD}")
+
+
+def test_a_python_for_which_mmcv_is_not_built():
+    found = judge(facts_with("mmdet 3.3.0", "", True, "3.13.1", torch("2.13.0+cpu")))
+    assert finding(found, "mmcv").mend == (TOOLS, f"MMCV_WITH_OPS=1 {FORK}")
+    assert finding(found, "mmdet").mend == ("pip uninstall -y mmdet", "pip install 'onedl-mmdetection==3.5.1'")
 
 
 def test_what_is_missing_is_said_once():
