@@ -69,29 +69,30 @@ def emit_config(
     as_json: Json = False,
 ) -> None:
     """Write the MMDetection config that trains a detector on CKPT."""
-    from ckptconv.cli import render_detection, waiting
-    from ckptconv.mmdetection.choices import choose
+    from ckptconv.cli import waiting
 
-    choices = choose(
-        detector=detector,
-        schedule=schedule,
-        base=base,
-        style=style,
-        frozen_stages=frozen_stages,
-        norm=norm,
-        num_classes=num_classes,
-        classes=classes,
-        data_root=data_root,
-        batch_size=batch_size,
-        gpus=gpus,
-        amp=amp,
-        mean=mean,
-        std=std,
-        guard=not no_guard,
-    )
     with waiting.stage(f"writing a config for {ckpt}", as_json):
+        from ckptconv.cli import render_detection
         from ckptconv.mmdetection import config
+        from ckptconv.mmdetection.choices import choose
 
+        choices = choose(
+            detector=detector,
+            schedule=schedule,
+            base=base,
+            style=style,
+            frozen_stages=frozen_stages,
+            norm=norm,
+            num_classes=num_classes,
+            classes=classes,
+            data_root=data_root,
+            batch_size=batch_size,
+            gpus=gpus,
+            amp=amp,
+            mean=mean,
+            std=std,
+            guard=not no_guard,
+        )
         emitted = config.emit(ckpt, choices) if out is None else config.write(ckpt, out, choices, force)
     if out is None:
         render_detection.config_text(emitted, as_json)
@@ -108,15 +109,14 @@ def check(
 
     A checkpoint behind https:// is fetched into the cache.
     """
-    from ckptconv.cli import render_detection, render_sources, waiting
+    from ckptconv.cli import waiting
 
-    with (
-        render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching,
-        waiting.stage(f"reading {config}", as_json) as stage,
-    ):
+    with waiting.stage(f"reading {config}", as_json) as stage:
+        from ckptconv.cli import render_detection, render_sources
         from ckptconv.mmdetection.check import check
 
-        found = check(config, stage.making_room(fetching), stage)
+        with render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching:
+            found = check(config, stage.making_room(fetching), stage)
     render_detection.verdict(found, as_json)
     if not found.good:
         raise typer.Exit(1)
@@ -180,7 +180,6 @@ def verify_ap(
     """
     from ckptconv.cli import render, render_verification, waiting
     from ckptconv.mmdetection.verify.request import Request, expectations
-    from ckptconv.mmdetection.verify.verdict import GOOD
 
     request = Request(
         target,
@@ -201,6 +200,7 @@ def verify_ap(
     )
     with waiting.stage(f"planning {target}, tier {tier}", as_json):
         from ckptconv.mmdetection.verify import pipeline
+        from ckptconv.mmdetection.verify.verdict import GOOD
 
         made = pipeline.planned(request)
     if dry_run:
@@ -227,9 +227,10 @@ def recipes(as_json: Json = False) -> None:
 
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, whether a detector can run with it, and the commands that mend it. Exit 4 if none can."""
-    from ckptconv.cli import render_detection, waiting
+    from ckptconv.cli import waiting
 
     with waiting.stage("importing torch, mmengine, mmcv and mmdet", as_json):
+        from ckptconv.cli import render_detection
         from ckptconv.mmdetection.doctor import examine
 
         found = examine()

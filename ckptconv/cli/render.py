@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from ckptconv.errors import CkptconvError, printable
-from ckptconv.pipeline import Progress
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from ckptconv.pipeline import Progress
 
 SCHEMA = 1
 _MANY_BYTES = 256 << 20

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from ckptconv.cli import render
 from ckptconv.errors import printable
-from ckptconv.sources import Fetching
 
 if TYPE_CHECKING:
     from rich.status import Status
+
+    from ckptconv.sources import Fetching
 
 _PATIENCE = 0.5  # seconds from a signal to the end
 

@@ -26,7 +26,8 @@ from ckptconv.mmdetection.verify.plan import Run
 
 OUTPUT = "output.log"
 _PAUSE = 0.2  # seconds between two looks at the events
-_PATIENCE = 15  # seconds that processes have to end when asked
+_PATIENCE = 15  # seconds that srun has to end its job when asked
+_SHORTLY = 0.5  # the same for processes that can all be killed from here
 Watch = Callable[[Run, Event], None]
 
 
@@ -108,7 +109,7 @@ def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
                     watch(run, event)
                 time.sleep(_PAUSE)
         finally:
-            _stop(process)
+            _stop(process, _PATIENCE if run.job.launcher == "slurm" else _SHORTLY)
             os.ftruncate(lock, 0)
     for event in follower.new():
         watch(run, event)
@@ -133,20 +134,36 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the whole group that it leads: asked first, then killed, and at once if one is impatient."""
+def _stop(process: subprocess.Popen[bytes], patience: float) -> None:
+    """End the whole group that it leads, and what torchrun has started in sessions of their own.
+
+    They are asked first, then killed, and at once if one is impatient.
+    """
+    below = tuple(_below(process.pid))
     try:
-        _send(process, signal.SIGTERM)
+        _send(process, signal.SIGTERM, below, patience)
     finally:
-        _send(process, signal.SIGKILL)
+        _send(process, signal.SIGKILL, below, patience)
 
 
-def _send(process: subprocess.Popen[bytes], sent: int) -> None:
-    """Send it to the group and wait for its leader. Nothing happens if they have ended."""
+def _below(pid: int) -> Iterator[int]:
+    """All processes that this one has started, and they in turn, where Linux tells them: `proc_pid_children(5)`."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                yield child
+                yield from _below(child)
+
+
+def _send(process: subprocess.Popen[bytes], sent: int, below: tuple[int, ...], patience: float) -> None:
+    """Send it to the group and those below, and wait for its leader. Nothing happens if they have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, sent)
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sent)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_PATIENCE)
+        process.wait(patience)
 
 
 def _said(failure: Path) -> dict[str, Any] | None:

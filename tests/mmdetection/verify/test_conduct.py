@@ -267,8 +267,23 @@ def test_interrupted_it_stops_the_whole_group_of_the_run(folder):
     assert free(folder.parent)
 
 
+def test_interrupted_it_stops_what_has_a_session_of_its_own(folder):
+    """As torchrun starts its processes."""
+    pids = []
+
+    def watch(_: Run, event: Event) -> None:
+        pids.extend(event["pids"])
+        raise KeyboardInterrupt
+
+    own = f"child = os.fork()\nif child: tell(1, pids=[os.getpid(), child])\nelse: os.setsid()\n{SLEEPS}"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{own}", watch)
+    assert len(pids) == 2
+    assert waits_for(lambda: not any(map(alive, pids)))
+
+
 def test_processes_that_do_not_end_when_asked_are_killed(folder, monkeypatch):
-    monkeypatch.setattr(conducting, "_PATIENCE", 0.1)
+    monkeypatch.setattr(conducting, "_SHORTLY", 0.1)
     pids = []
 
     def watch(_: Run, event: Event) -> None:
@@ -280,8 +295,7 @@ def test_processes_that_do_not_end_when_asked_are_killed(folder, monkeypatch):
     assert waits_for(lambda: not any(map(alive, pids)))
 
 
-def test_interrupted_twice_it_still_stops_them(folder, monkeypatch):
-    monkeypatch.setattr(conducting, "_PATIENCE", 0.5)
+def test_interrupted_twice_it_still_stops_them(folder):
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # for one that comes late
     pids = []
 
