@@ -18,7 +18,7 @@ from mmdet.models.backbones import ResNet
 from benchmarks.ap import ROW
 from ckptconv import convert
 from ckptconv.mmdetection import literal, runtime
-from ckptconv.mmdetection.verify import launch, shapes, small
+from ckptconv.mmdetection.verify import arms, launch, shapes, small
 from ckptconv.mmdetection.verify.pipeline import planned
 from ckptconv.mmdetection.verify.request import Request
 
@@ -27,7 +27,7 @@ _SEED = 1  # of images and training; verify-ap's is 0
 
 
 def untrained(path: Path) -> None:
-    """Write a checkpoint of a ResNet-18 with random weights, as `small.from_random` has them."""
+    """Write a checkpoint of a ResNet-18 with random weights, as `arms.from_random` has them."""
     torch.manual_seed(2)
     net = ResNet(18, zero_init_residual=False)
     with runtime.quiet():
@@ -54,7 +54,7 @@ def prepare(folder: Path, training: small.Training, random: bool, hooks: dict[st
     convert(folder / "raw.pth", folder / "r18.pth", "moco", force=True)
     (run,) = planned(Request(ROW, "smoke", pretrained=str(folder / "r18.pth"), gpus=0, seed=_SEED)).runs
     config = small.shrink(dict(run.config), training, folder / "data", shapes.CLASSES)
-    config = small.from_random(config) if random else config
+    config = arms.from_random(config, runtime.arguments(config)) if random else config
     config["default_hooks"] |= hooks or {}
     shapes.make(folder / "data", training.train, training.val, training.side, _SEED)
     work = folder / "work"

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from ckptconv import backbones
 from ckptconv.formats.interface import Checkpoint, StoredTensor
 from ckptconv.mmdetection.comparison import Comparison, under
-from ckptconv.mmdetection.kinds import PRETRAINED, named
+from ckptconv.mmdetection.kinds import loads
 from ckptconv.mmdetection.pretrained import fresh_names, section_of
 from ckptconv.mmdetection.tensors import tensor
 from ckptconv.rules import Pattern
@@ -49,7 +48,7 @@ def sites(model: torch.nn.Module) -> list[Site]:
             continue
         said = getattr(module, "init_cfg", None)
         for init_cfg in said if isinstance(said, list | tuple) else [said]:
-            if isinstance(init_cfg, Mapping) and _is_pretrained(init_cfg):
+            if isinstance(init_cfg, Mapping) and loads(init_cfg):
                 prefix = init_cfg.get("prefix")
                 dotted = "" if prefix is None else prefix if str(prefix).endswith(".") else f"{prefix}."  # as mmengine
                 dotted = dotted or _own_prefix(module)
@@ -61,11 +60,6 @@ def _own_prefix(module: torch.nn.Module) -> str:
     """What MMDetection's Swin takes off the names by code of its own, whatever ``init_cfg`` says."""
     kinds = {f"{kind.__module__}.{kind.__name__}" for kind in type(module).__mro__}
     return "backbone." if "mmdet.models.backbones.swin.SwinTransformer" in kinds else ""
-
-
-def _is_pretrained(init_cfg: Mapping[str, Any]) -> bool:
-    said = named(init_cfg, *PRETRAINED) or "type" not in init_cfg  # some backbones of mmdet leave it out
-    return said and init_cfg.get("checkpoint") is not None
 
 
 def compare(site: Site, checkpoint: Checkpoint, all_sites: Iterable[Site]) -> Comparison:

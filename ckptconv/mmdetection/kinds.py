@@ -36,3 +36,14 @@ def named(node: Any, *names: str) -> bool:
     True
     """
     return kind(node) in names
+
+
+def loads(init_cfg: Any) -> bool:
+    """Whether an ``init_cfg`` takes values from a file. Some backbones of mmdet (PVT) want no ``type`` in it.
+
+    >>> loads({"type": "Kaiming", "layer": "Conv2d"})
+    False
+    """
+    if not isinstance(init_cfg, Mapping) or init_cfg.get("checkpoint") is None:
+        return False
+    return kind(init_cfg) in ("", *PRETRAINED)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import logging
 import os
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,47 @@ def build(config: Any, shown: str) -> Any:
     if not isinstance(model, Mapping) or "type" not in model:
         raise UsageError(f"{shown} has no model", "Give the config of a detector, not a part that others stand on.")
     with inert_loading(), quiet():
-        init_default_scope(config.get("default_scope", "mmdet"))
+        init_default_scope(config.get("default_scope") or "mmdet")
         try:
             return MODELS.build(model)
         except Exception as error:
             raise UsageError(f"{shown}: its model cannot be built: {told(error)}", "Mend the config.") from error
+
+
+def arguments(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str | None], frozenset[str]]:
+    """What tells the names of the arguments that the class of a dict takes, in a scope of the registries.
+
+    It knows none of a class that is not found here. The config's ``custom_imports`` are imported for it.
+    """
+    with _needs_mmdetection():
+        import mmdet.models  # noqa: F401 (registers)
+        from mmdet.registry import MODELS
+        from mmengine.registry import DefaultScope
+        from mmengine.utils import import_modules_from_strings
+    custom = config.get("custom_imports") or {}
+    with quiet(), contextlib.suppress(Exception):
+        import_modules_from_strings(custom.get("imports") or [], allow_failed_imports=True)
+
+    def taken(node: Mapping[str, Any], scope: str | None) -> frozenset[str]:
+        kind = node.get("type")
+        with quiet(), contextlib.suppress(Exception), DefaultScope.overwrite_default_scope(scope or "mmdet"):
+            with MODELS.switch_scope_and_registry(None) as registry:
+                found: Any = registry.get(kind) if isinstance(kind, str) else kind
+            return frozenset(_parameters(found if inspect.isclass(found) else found.build()))  # a LazyObject
+        return frozenset()
+
+    return taken
+
+
+def _parameters(kind: type) -> Iterator[str]:
+    """Those of the constructor, and of its bases' as long as it hands on what it does not know."""
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())
+        yield from (p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return
 
 
 def loads_its_own_way(module: Any) -> bool:

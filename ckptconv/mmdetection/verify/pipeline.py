@@ -14,7 +14,7 @@ from ckptconv.folding import some
 from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.check import Checked, check
 from ckptconv.mmdetection.inert_loading import require_readable
-from ckptconv.mmdetection.verify import page, report, shapes, small, subset
+from ckptconv.mmdetection.verify import alike, page, report, shapes, small, subset
 from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
 from ckptconv.mmdetection.verify.events import Curve, curve
 from ckptconv.mmdetection.verify.folder import CONFIG, DETECTIONS, EVALUATION, EVENTS
@@ -64,13 +64,14 @@ def verify(
         weak: list[str] = []  # what is wrong with the opponent of a lift says nothing about the checkpoint
         if not reasons:
             try:
+                if request.tier == "lift":
+                    _require_alike(made, stage)
                 _prepare(made, stage)
                 for run, command in zip(made.runs, made.commands(), strict=True):
                     stage(f"{run.name}: {_what(made, run)}")
                     if made.launch.apart:
                         stage(f"on each of the other nodes: {command}")
-                    run.folder.mkdir(exist_ok=True)
-                    _write_config(run.folder / CONFIG, run.config)
+                    _lay_out(run)
                     run.job.save(run.folder)
                     conduct(run, made.launch.command(run.folder), lock, watch or _unwatched)
                     measured[run.name] = _measured(made, run)
@@ -143,6 +144,18 @@ def _proof(made: Plan, checked: Checked | None) -> Mapping[str, Any] | None:
         "method": made.start.method if made.start else None,
         "backbone": reports[0].network,
     }
+
+
+def _lay_out(run: Run) -> Path:
+    run.folder.mkdir(exist_ok=True)
+    _write_config(run.folder / CONFIG, run.config)
+    return run.folder / CONFIG
+
+
+def _require_alike(made: Plan, stage: Callable[[str], None]) -> None:
+    stage("arms: both networks are built and compared")
+    one, other = (next(run for run in made.runs if run.group == arm) for arm in (CONVERTED, RANDOM))
+    alike.require_alike(_lay_out(one), _lay_out(other))
 
 
 def _prepare(made: Plan, stage: Callable[[str], None]) -> None:

@@ -15,7 +15,7 @@ from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.kinds import kind, named
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
-from ckptconv.mmdetection.verify import small
+from ckptconv.mmdetection.verify import arms, small
 from ckptconv.mmdetection.verify.folder import Job
 from ckptconv.mmdetection.verify.launch import MEETING, Launch, launch
 from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
@@ -268,6 +268,7 @@ def _runs(made: Plan) -> Iterator[Run]:
     launcher = processes.launcher
     seeds = range(request.seed, request.seed + (request.seeds or (3 if tier == "lift" else 1)))
     config: dict[str, Any] = dict(made.config)
+    takes: arms.Takes = runtime.arguments(config) if tier in ("smoke", "lift") else lambda *_: ()
     if not cuda:
         config = small.unsynced(config)
     if made.start is not None:
@@ -279,17 +280,18 @@ def _runs(made: Plan) -> Iterator[Run]:
         from ckptconv.mmdetection.verify.shapes import CLASSES
 
         config = small.shrink(config, made.training, made.data, CLASSES)
+        config = arms.unfrozen(config, takes)
         config = small.mixed(config) if request.amp else config
     elif tier == "lift":
-        config = small.unfrozen(config)
+        config = arms.unfrozen(config, takes)
         if request.images is not None:
             config = small.annotated(config, *(made.data / f"{part}.json" for part in ("train", "val")))
     if tier in ("smoke", "lift", "full"):
         config = small.batch(config, made.images // processes.processes)
     for seed in seeds if tier in ("smoke", "lift", "full") else ():
         job = Job(True, seed, launcher, cuda, repeatable=made.training is not None)
-        arms = {CONVERTED: config, RANDOM: small.from_random(config)} if tier == "lift" else {"": config}
-        for arm, changed in arms.items():
+        both = {CONVERTED: config, RANDOM: arms.from_random(config, takes)} if tier == "lift" else {"": config}
+        for arm, changed in both.items():
             name = "-".join(filter(None, (arm, f"seed{seed}")))
             yield Run(name, made.folder / name, changed, job, arm or "trained", processes.local)
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.kinds import PRETRAINED, SYNC_BN, named
+from ckptconv.mmdetection.kinds import SYNC_BN, named
 from ckptconv.mmdetection.sheet import GUARD
 
 Config = dict[str, Any]
 
 _WIDTH = 64  # channels of the neck and of the heads, a quarter of the usual 256
 _USUAL = 256
-_RESNETS = ("ResNet", "ResNeXt")
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,12 @@ class Training:
 def shrink(config: Config, training: Training, data: Path, classes: tuple[str, ...]) -> Config:
     """The same family of detector with narrow heads, few samples and a short schedule, on the generated data.
 
-    The backbone, its checkpoint and the pixels it is fed stay. Everything trains, the stem too. Where a detector has
-    none of the values below, it keeps its own: it is slower, not other.
+    The backbone, its checkpoint and the pixels it is fed stay. Where a detector has none of the values below, it keeps
+    its own: it is slower, not other.
     """
     small = deepcopy(config)
     _narrow(small["model"])
     _recount(small["model"], len(classes))
-    small = unfrozen(small)
     small |= _data(small, training, data, classes)
     small |= _schedule(training)
     small["default_hooks"] = {
@@ -60,28 +58,6 @@ def shrink(config: Config, training: Training, data: Path, classes: tuple[str, .
         "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2},
     }
     return small
-
-
-def from_random(config: Config) -> Config:
-    """The same config without its pretrained weights, and without the guard that would miss them.
-
-    A ResNet whose residual branches start at 0, as MMDetection's do, learns too slowly in a short run to be a fair
-    opponent: here they do not.
-    """
-    random = deepcopy(config)
-    if named(random["model"]["backbone"], *_RESNETS):
-        random["model"]["backbone"]["zero_init_residual"] = False
-    for _, node in _dicts(random["model"]):
-        said = node.get("init_cfg")
-        starts = [said] if isinstance(said, Mapping) else list(said or [])
-        kept = [start for start in starts if not named(start, *PRETRAINED)]
-        if len(kept) < len(starts):
-            node["init_cfg"] = kept or None
-        if isinstance(node.get("pretrained"), str):  # the older way to say it
-            node["pretrained"] = None
-    random["load_from"] = None
-    random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if not named(h, "CheckpointGuard")]
-    return random
 
 
 def guarded(config: Config, fingerprint: str) -> Config:
@@ -97,26 +73,10 @@ def guarded(config: Config, fingerprint: str) -> Config:
     return watched
 
 
-def unfrozen(config: Config) -> Config:
-    """The same config with a backbone that trains whole: frozen random numbers would be no fair opponent.
-
-    What a ResNet freezes, and what other backbones are said to freeze by the same names.
-    """
-    free = deepcopy(config)
-    backbone = free["model"]["backbone"]
-    for name, value in (("frozen_stages", -1), ("norm_eval", False)):
-        if name in backbone or named(backbone, *_RESNETS):
-            backbone[name] = value
-    norm = backbone.get("norm_cfg")
-    if isinstance(norm, Mapping) and "requires_grad" in norm:
-        backbone["norm_cfg"] = {**norm, "requires_grad": True}
-    return free
-
-
 def unsynced(config: Config) -> Config:
     """The same config with BN for SyncBN, which has no CPU implementation among several processes."""
     local = deepcopy(config)
-    for _, node in _dicts(local["model"]):
+    for _, node in dicts(local["model"]):
         if named(node, *SYNC_BN):
             node["type"] = "BN"
     return local
@@ -141,14 +101,14 @@ def moved(config: Config, root: str) -> Config:
     after = f"{root.rstrip('/')}/"
     changed = {**deepcopy(config), "data_root": after}
     parts = [changed.get(part) for part in ("train_dataloader", "val_dataloader", "val_evaluator")]
-    roots = {node["data_root"] for part in parts for _, node in _dicts(part) if node.get("data_root")}
+    roots = {node["data_root"] for part in parts for _, node in dicts(part) if node.get("data_root")}
     said = str(config.get("data_root"))
     if said not in roots and len(roots) != 1:
         where = f"they are in {', '.join(sorted(roots))}" if roots else "the config has no data_root"
         raise UsageError(f"which data set --data-root moves is not clear: {where}", "Set it in the config.")
     before = f"{(said if said in roots else roots.pop()).rstrip('/')}/"
     for part in parts:
-        for _, node in _dicts(part):
+        for _, node in dicts(part):
             for key in ("data_root", "ann_file", "img"):
                 value = node.get(key)
                 if isinstance(value, str) and f"{value}/".startswith(before):
@@ -158,36 +118,36 @@ def moved(config: Config, root: str) -> Config:
 
 def datasets(config: Mapping[str, Any], part: str) -> Iterator[Config]:
     """The data sets of a part, 'train' or 'val', whatever wraps them."""
-    return (node for _, node in _dicts(config.get(f"{part}_dataloader")) if "ann_file" in node)
+    return (node for _, node in dicts(config.get(f"{part}_dataloader")) if "ann_file" in node)
 
 
 def annotated(config: Config, train: Path, val: Path) -> Config:
     """The same config with other annotation files for training and for evaluation."""
     changed = deepcopy(config)
     for part, file in (("train", train), ("val", val)):
-        for _, node in _dicts(changed[f"{part}_dataloader"]):
+        for _, node in dicts(changed[f"{part}_dataloader"]):
             if "ann_file" in node:
                 node["ann_file"] = str(file.absolute())
     changed["val_evaluator"]["ann_file"] = str(val.absolute())
     return changed
 
 
-def _dicts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def dicts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every dict below a node, with its dotted path."""
     if isinstance(node, dict):
         yield path, node
         for name, child in node.items():
-            yield from _dicts(child, f"{path}.{name}" if path else str(name))
+            yield from dicts(child, f"{path}.{name}" if path else str(name))
     elif isinstance(node, list | tuple):
         for child in node:
-            yield from _dicts(child, path)
+            yield from dicts(child, path)
 
 
 def _narrow(model: Config) -> None:
     """Values of mmdet 3.3.0's configs that cost most, by the end of their path: (value it has, smaller value)."""
     neck = model.get("neck")
     if isinstance(neck, dict) and named(neck, "FPN") and neck.get("out_channels") == _USUAL:
-        for path, node in _dicts(model):
+        for path, node in dicts(model):
             for key in ("in_channels", "out_channels", "feat_channels", "conv_out_channels"):
                 if not path.startswith("backbone") and node.get(key) == _USUAL:
                     node[key] = _WIDTH
@@ -195,7 +155,7 @@ def _narrow(model: Config) -> None:
                 node["fc_out_channels"] = _USUAL
             if named(node, "FCNMaskHead"):
                 node["num_convs"] = 2
-    for path, node in _dicts(model):
+    for path, node in dicts(model):
         if named(node, "RandomSampler") and node.get("num") == 512:
             node["num"] = 64
         if path.endswith(("rpn_proposal", "test_cfg.rpn")):
@@ -208,9 +168,9 @@ def _narrow(model: Config) -> None:
 
 def _recount(model: Config, classes: int) -> None:
     """The number of classes, wherever it stands: what the box head says, and all that agrees with it."""
-    said = {path: node["num_classes"] for path, node in _dicts(model) if isinstance(node.get("num_classes"), int)}
+    said = {path: node["num_classes"] for path, node in dicts(model) if isinstance(node.get("num_classes"), int)}
     wanted = next((count for path, count in said.items() if "bbox_head" in path), None)
-    for _, node in _dicts(model):
+    for _, node in dicts(model):
         if wanted is not None and node.get("num_classes") == wanted:
             node["num_classes"] = classes
 

@@ -23,7 +23,7 @@ from mmengine.config import Config
 import ckptconv
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection import config
-from ckptconv.mmdetection.verify import plan, small
+from ckptconv.mmdetection.verify import arms, plan, small
 from ckptconv.mmdetection.verify.conduct import alone
 from ckptconv.mmdetection.verify.events import Follower
 from ckptconv.mmdetection.verify.pipeline import planned, verify
@@ -265,14 +265,14 @@ def test_the_lift_compares_arms_with_the_same_seeds(folder):
 
 
 def test_a_random_arm_that_breaks_says_nothing_about_the_checkpoint(folder, monkeypatch):
-    whole = small.from_random
+    whole = arms.from_random
 
-    def broken(config):
-        random = whole(config)
+    def broken(config, takes):
+        random = whole(config, takes)
         random["optim_wrapper"]["optimizer"]["lr"] = 1e12
         return random
 
-    monkeypatch.setattr(small, "from_random", broken)
+    monkeypatch.setattr(arms, "from_random", broken)
     request = Request(ROW, "lift", pretrained=str(folder / "r18.pth"), work_dir=str(folder / "weak"), gpus=0, seeds=2)
     found, _ = verify(request)
     assert found["verdict"]["status"] == "inconclusive"

@@ -18,9 +18,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection import literal
+from ckptconv.mmdetection import literal, runtime
 from ckptconv.mmdetection.detectors import DETECTORS
-from ckptconv.mmdetection.verify import shapes, small
+from ckptconv.mmdetection.verify import arms, shapes, small
 from tests.mmdetection.converted import OWN, emit, plain, read, resolve, values
 
 pytestmark = [
@@ -61,8 +61,15 @@ def _quiet():
         yield
 
 
+TAKES = runtime.arguments({})
+
+
+def random_arm(config: dict[str, Any]) -> dict[str, Any]:
+    return arms.from_random(config, TAKES)
+
+
 def shrunk(config: dict[str, Any], data: Path) -> dict[str, Any]:
-    return small.shrink(config, TRAINING, data, shapes.CLASSES)
+    return arms.unfrozen(small.shrink(config, TRAINING, data, shapes.CLASSES), TAKES)
 
 
 def built(config: dict[str, Any]) -> Any:
@@ -82,8 +89,8 @@ def found(node: Any, key: str) -> list[Any]:
 
 CHANGES = {
     "shrink": lambda config: shrunk(config, Path("data")),
-    "from_random": small.from_random,
-    "unfrozen": small.unfrozen,
+    "from_random": lambda config: arms.from_random(config, TAKES),
+    "unfrozen": lambda config: arms.unfrozen(config, TAKES),
     "unsynced": small.unsynced,
     "batch": lambda config: small.batch(config, 5),
     "mixed": small.mixed,
@@ -117,7 +124,7 @@ def test_what_is_changed_shares_nothing_that_a_later_change_could_touch(name, ch
 @EVERY
 @pytest.mark.parametrize("schedule", ["1x", "mmselfsup"])
 def test_what_is_shrunk_is_built_with_the_classes_of_the_data(name, schedule, data):
-    model = built(small.from_random(shrunk(emitted(name, schedule), data)))
+    model = built(random_arm(shrunk(emitted(name, schedule), data)))
     counts = {module.num_classes for module in model.modules() if isinstance(getattr(module, "num_classes", None), int)}
     assert 3 in counts
     assert counts <= {1, 3}  # region proposals have one
@@ -128,7 +135,7 @@ def test_what_is_shrunk_is_built_with_the_classes_of_the_data(name, schedule, da
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name not in SLOW])
 def test_what_is_shrunk_computes_a_loss_and_detects_on_the_data(name, data):
     torch.manual_seed(0)
-    config = small.unsynced(small.from_random(shrunk(emitted(name), data)))
+    config = small.unsynced(random_arm(shrunk(emitted(name), data)))
     model = built(config)
     batch = pseudo_collate([dataset(config, "train")[i] for i in range(2)])
     with torch.no_grad():
@@ -170,9 +177,7 @@ def test_what_the_checkpoint_fills_stays_as_it_is(name):
 
 def test_what_is_shrunk_is_smaller():
     config = emitted()
-    sizes = [
-        sum(p.numel() for p in built(small.from_random(c)).parameters()) for c in (config, shrunk(config, Path("data")))
-    ]
+    sizes = [sum(p.numel() for p in built(random_arm(c)).parameters()) for c in (config, shrunk(config, Path("data")))]
     assert sizes[1] < 0.5 * sizes[0]
 
 
@@ -204,10 +209,9 @@ def test_what_is_shrunk_can_be_written_down(name):
 def test_the_random_arm_starts_from_nothing_and_is_otherwise_the_same(name):
     config = emitted(name)
     config["custom_hooks"].append({"type": "EMAHook"})
-    random = small.from_random(config)
-    starts = found(random["model"], "init_cfg")
-    assert None in starts
-    assert not [s for s in starts if isinstance(s, dict) and s.get("type") == "Pretrained"]
+    random = random_arm(config)
+    assert "init_cfg" not in random["model"]["backbone"]
+    assert "Pretrained" not in str(random["model"])
     assert random["custom_hooks"] == [{"type": "EMAHook"}]
     other = ("init_cfg", "custom_hooks", "zero_init_residual")
     assert plain(random, *other) == plain(config, *other)
@@ -217,27 +221,27 @@ def test_the_random_arm_starts_from_nothing_and_is_otherwise_the_same(name):
 def test_other_initialisations_stay():
     config = emitted()
     config["model"]["neck"]["init_cfg"] = {"type": "Xavier", "layer": "Conv2d"}
-    assert small.from_random(config)["model"]["neck"]["init_cfg"] == {"type": "Xavier", "layer": "Conv2d"}
+    assert random_arm(config)["model"]["neck"]["init_cfg"] == {"type": "Xavier", "layer": "Conv2d"}
 
 
 def test_a_config_without_hooks_has_a_random_arm_too():
     config = emitted()
     del config["custom_hooks"]
-    assert small.from_random(config)["custom_hooks"] == []
+    assert random_arm(config)["custom_hooks"] == []
 
 
 @EVERY
 def test_an_unfrozen_backbone_trains_whole(name):
     config = emitted(name)
     config["model"]["backbone"]["frozen_stages"] = 2
-    free = small.unfrozen(config)
-    assert all(p.requires_grad for p in built(small.from_random(free)).backbone.parameters())
+    free = arms.unfrozen(config, TAKES)
+    assert all(p.requires_grad for p in built(random_arm(free)).backbone.parameters())
     assert plain(free, "frozen_stages") == plain(config, "frozen_stages")
 
 
 @EVERY
 def test_unsynced_there_is_no_synced_norm_left(name):
-    config = small.from_random(emitted(name, "mmselfsup"))
+    config = random_arm(emitted(name, "mmselfsup"))
     for changed, synced in ((config, True), (small.unsynced(config), False)):
         model = built(changed)
         assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in model.modules()) == synced
@@ -359,7 +363,7 @@ def test_random_weights_are_random_however_the_config_says_where_to_start(start)
         backbone["pretrained"] = "torchvision://resnet50"
     else:
         config["load_from"] = "detector.pth"
-    random = small.from_random(config)
+    random = random_arm(config)
     assert "Pretrained" not in str(random["model"])
     assert "torchvision" not in str(random)
     assert random["load_from"] is None
