@@ -2,12 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+ONEDL_PIP := .onedl/bin/python -m pip --disable-pip-version-check
 # What tests/pretrain.py imports, apart from everything else: torchvision's wheels are for CUDA.
 PRETRAIN := mmpretrain timm torchvision einops importlib_metadata markdown mat4py model-index ordered-set zipp
+# An index to take torch from, such as that of its wheels without CUDA: make test INDEX=https://download.pytorch.org/whl/cpu
+INDEX ?=
+TORCH := -c constraints.txt $(if $(INDEX),--index-url $(INDEX)) torch
+# What `make test-onedl` runs: all that speaks to mmengine, mmcv and mmdet, and two trainings.
+ONEDL := tests/onedl
 # What `make test-lowest` runs: what needs no torch, of the command line and below it.
 LOWEST := tests/test_cli.py tests/formats/test_target.py tests/sources/test_addresses.py
 
-.PHONY: demo test test-lowest lint bench clean
+.PHONY: demo test test-lowest test-onedl lint bench clean
 
 .venv/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -16,7 +22,9 @@ LOWEST := tests/test_cli.py tests/formats/test_target.py tests/sources/test_addr
 
 # torch comes first and alone: mmcv's build imports it, and a later resolution must not bring another.
 .venv/.test: .venv/.core
-	$(PIP) install -q -c constraints.txt torch numpy setuptools wheel ninja psutil
+	$(BIN)/python -m tests.downloads $(TORCH)
+	$(PIP) install -q $(TORCH)
+	$(PIP) install -q -c constraints.txt numpy setuptools wheel ninja psutil
 	MMCV_WITH_OPS=1 $(PIP) install -q -c constraints.txt --no-build-isolation mmcv
 	$(PIP) install -q -c constraints.txt -e '.[mmdet,test]'
 	$(BIN)/ckptconv doctor
@@ -46,6 +54,20 @@ test-lowest: .lowest/.made
 	.lowest/bin/uv pip list --python .lowest
 	PYTHONPATH=$(CURDIR) .lowest/bin/python -m pytest -W default -m 'not torch and not mmdet' $(LOWEST)
 
+# The forks of MMDetection, in an environment of their own: they have the same modules.
+.onedl/.made: pyproject.toml constraints.txt
+	test -x .onedl/bin/python || $(PYTHON) -m venv .onedl
+	.onedl/bin/python -m tests.downloads $(TORCH)
+	$(ONEDL_PIP) install -q $(TORCH)
+	$(ONEDL_PIP) install -q -c constraints.txt numpy setuptools wheel ninja psutil
+	MMCV_WITH_OPS=1 $(ONEDL_PIP) install -q -c constraints.txt --no-build-isolation --no-binary onedl-mmcv onedl-mmcv
+	$(ONEDL_PIP) install -q -c constraints.txt -e '.[onedl]' pytest hypothesis
+	.onedl/bin/ckptconv doctor
+	touch $@
+
+test-onedl: .onedl/.made
+	.onedl/bin/python -m pytest $(ONEDL)
+
 lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -55,4 +77,4 @@ bench: .venv/.test
 	$(BIN)/python -m benchmarks.speed
 
 clean:
-	rm -rf .venv .lowest .demo .cache
+	rm -rf .venv .lowest .onedl .demo .cache
