@@ -9,7 +9,7 @@ PRETRAIN := mmpretrain timm torchvision einops importlib_metadata markdown mat4p
 INDEX ?=
 TORCH := -c constraints.txt $(if $(INDEX),--index-url $(INDEX)) torch
 # What `make test-onedl` runs: all that speaks to mmengine, mmcv and mmdet, and two trainings.
-ONEDL := tests/onedl
+ONEDL := $(addprefix tests/mmdetection/,test_stack.py test_guard.py test_loader.py test_check.py)
 # What `make test-lowest` runs: what needs no torch, of the command line and below it.
 LOWEST := tests/test_cli.py tests/formats/test_target.py tests/sources/test_addresses.py
 
