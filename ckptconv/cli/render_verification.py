@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def planned(made: Plan, as_json: bool) -> None:
             "claim": made.claim,
             "digest": made.digest,
             "row": made.recipe.name if made.recipe else None,
+            "known": made.known,
             "images": made.images,
             "processes": made.launch.processes,
             "expected": {"ap": dict(expected.ap), "tolerance": expected.tolerance, "source": expected.source}
@@ -77,6 +79,10 @@ def _head(made: Plan) -> None:
     render.row("claim", made.claim)
     if made.expected is not None:
         render.row("expected", f"{made.expected.band}; {made.expected.source}")
+    if made.expected is not None and made.recipe is not None and made.expected.source == made.recipe.source:
+        render.row("row", f"{made.recipe.name}: {made.recipe.title}, pretrained for {made.recipe.pretraining} epochs")
+    if made.known:
+        render.row("known", made.known)
 
 
 @contextlib.contextmanager
@@ -202,5 +208,7 @@ def verdict(found: Report, folder: str, as_json: bool) -> None:
     render.row("rule", judged["rule"])
     if judged["needed"]:
         render.row("decided", f"by about {judged['needed']} seeds: --seeds {judged['needed']}")
-    render.row("report", f"{shell_word(folder)}/report.html")
-    render.row("verdict", judged["status"])
+    written = [name for name in ("report.html", "report.md", "report.json") if (Path(folder) / name).exists()]
+    if written:
+        render.row("report", f"{shell_word(folder)}/{written[0]}")
+    render.row("verdict", ": ".join(filter(None, (judged["status"], judged["meaning"]))))

@@ -12,6 +12,7 @@ from ckptconv.mmdetection.verify import curves, drawing
 from ckptconv.mmdetection.verify.measure import NAMES
 from ckptconv.mmdetection.verify.report import Report
 
+PAGE = "report.html"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1f; --soft: #6b6b76; --line: #dcdce2; --paper: #fff; --box: #f6f6f8 }
 @media (prefers-color-scheme: dark) {
@@ -39,7 +40,7 @@ svg, img { width: 100%; height: auto; display: block } figure { margin: 0 } figc
 
 def write(made: Report, folder: Path, seen: tuple[Path, Path, Path] | None) -> None:
     """Write it. ``seen``: annotations, detections and images to draw, as `drawing.drawn` takes them."""
-    (folder / "report.html").write_text(page(made, seen), encoding="utf-8", errors="backslashreplace")
+    (folder / PAGE).write_text(page(made, seen), encoding="utf-8", errors="backslashreplace")
 
 
 def page(made: Report, seen: tuple[Path, Path, Path] | None) -> str:
@@ -47,11 +48,12 @@ def page(made: Report, seen: tuple[Path, Path, Path] | None) -> str:
     verdict, runs = made["verdict"], made["runs"]
     expected = (made["expected"] or {}).get("ap", {})
     reasons = "".join(f"<p>{escape(reason)}.</p>" for reason in verdict["reasons"])
+    means = f"<p>{escape(verdict['meaning'])}.</p>" if verdict.get("meaning") else ""
     needed = f"<p>About {verdict['needed']} seeds would decide.</p>" if verdict["needed"] else ""
     parts = [
         f"<h1>{escape(made['target'])}</h1>",
         f'<p class="soft">{escape(made["title"])}; tier {escape(made["tier"])}: {escape(made["claim"])}</p>',
-        f'<div class="verdict {escape(verdict["status"])}"><b>{escape(verdict["status"])}</b>{reasons}{needed}',
+        f'<div class="verdict {escape(verdict["status"])}"><b>{escape(verdict["status"])}</b>{means}{reasons}{needed}',
         f'<p class="soft">Rule: {escape(verdict["rule"])}.</p></div>',
     ]
     if runs:
@@ -82,9 +84,8 @@ def _table(runs: Iterable[Mapping[str, Any]]) -> str:
     for run in runs:
         for i, (metric, values) in enumerate(run["metrics"].items()):
             speed = f"{run['images_a_second']:.1f}" if run["images_a_second"] else "–"
-            rest = (
-                (str(run["iterations"] or "–"), f"{run['peak_mib'] / 1024:.2f} GiB", speed) if i == 0 else ("", "", "")
-            )
+            memory = f"{run['peak_mib'] / 1024:.2f} GiB" if run["peak_mib"] else "–"
+            rest = (str(run["iterations"] or "–"), memory, speed) if i == 0 else ("", "", "")
             rows.append((run["name"] if i == 0 else "", metric, *(_number(values[n]) for n in NAMES), *rest))
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
     return (

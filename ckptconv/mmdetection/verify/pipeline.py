@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.folding import some
-from ckptconv.mmdetection import literal
+from ckptconv.mmdetection import literal, runtime
 from ckptconv.mmdetection.check import Checked, check
 from ckptconv.mmdetection.inert_loading import require_readable
-from ckptconv.mmdetection.verify import alike, page, report, shapes, small, subset
+from ckptconv.mmdetection.verify import alike, claims, kept, page, report, shapes, small, subset
 from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
 from ckptconv.mmdetection.verify.events import Curve, curve
 from ckptconv.mmdetection.verify.folder import CONFIG, DETECTIONS, EVALUATION, EVENTS
 from ckptconv.mmdetection.verify.machine import require_machine
 from ckptconv.mmdetection.verify.measure import Measured, measure
 from ckptconv.mmdetection.verify.plan import CONVERTED, RANDOM, Plan, Run, plan
-from ckptconv.mmdetection.verify.recipes import RECIPES
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.requirements import gpus_there, require_packages
 from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
@@ -74,18 +74,32 @@ def verify(
                     _lay_out(run)
                     run.job.save(run.folder)
                     conduct(run, made.launch.command(run.folder), lock, watch or _unwatched)
-                    measured[run.name] = _measured(made, run)
+                    measured[run.name] = kept.measured(run.folder, partial(_measured, made, run), stage)
                     (weak if run.group == RANDOM else reasons).extend(_spoilt(run, measured[run.name]))
             except Stopped as stopped:
                 (weak if run.group == RANDOM else reasons).append(f"{run.name} was stopped: {stopped}")
         if reasons or weak:
-            verdict = Verdict(FAIL if reasons else INCONCLUSIVE, (*reasons, *weak), "an unsound run is no evidence")
+            means = claims.NO_START if not measured and checked is not None and not checked.good else claims.NO_EVIDENCE
+            status = FAIL if reasons else INCONCLUSIVE
+            verdict = Verdict(status, (*reasons, *weak), "an unsound run is no evidence", meaning=means)
         else:
             verdict = _judged(made, measured)
+            verdict = replace(verdict, meaning=claims.meaning(request.tier, verdict.status))
         found = report.report(made, _proof(made, checked), measured, verdict)
-        report.write(found, made.folder)
-        page.write(found, made.folder, _seen(made))
+        for name, write in report.FORMS.items():
+            _write(made.folder / name, partial(write, found, made.folder), stage)
+        _write(made.folder / page.PAGE, lambda: page.write(found, made.folder, _seen(made)), stage)
         return found, made.folder
+
+
+def _write(path: Path, write: Callable[[], None], stage: Callable[[str], None]) -> None:
+    """Write a form of the report. One that fails, on a full disk or for any reason, is said: the verdict stands."""
+    try:
+        write()
+    except Exception as error:  # whatever drawing a page may do
+        stage(f"{path} could not be written: {runtime.told(error)}; the same command writes it, without training again")
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # an earlier one would tell of another verdict
 
 
 def _unwatched(*_: Any) -> None:
@@ -210,9 +224,7 @@ def _judged(made: Plan, measured: Mapping[str, Measured]) -> Verdict:
     values = {m: [_ap(found, m) for found in measured.values()] for m in made.metrics}
     if made.expected is None:
         said = ", ".join(f"{m} AP {v[0]:.2f}" for m, v in values.items())
-        rows = [name for name, row in RECIPES.items() if row.digest == made.digest]
-        known = f"its recipe is that of {some(rows, 2)}: name the one whose weights these are" if rows else ""
-        reasons = (f"{said}; nothing to compare it with: no published row is named, nor --expect", known)
+        reasons = (f"{said}; there is nothing to compare it with: no published row, nor --expect", made.known)
         return Verdict(MEASURED, tuple(filter(None, reasons)), "none")
     return compared(values, made.expected)
 

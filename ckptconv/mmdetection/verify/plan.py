@@ -15,11 +15,11 @@ from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.kinds import kind, named
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
-from ckptconv.mmdetection.verify import arms, small
+from ckptconv.mmdetection.verify import arms, claims, small
 from ckptconv.mmdetection.verify.folder import Job
 from ckptconv.mmdetection.verify.launch import MEETING, Launch, launch
 from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
-from ckptconv.mmdetection.verify.request import TIERS, Request, is_config
+from ckptconv.mmdetection.verify.request import Request, is_config
 from ckptconv.mmdetection.verify.verdict import FAIL, PASS, Expected
 
 # Few images a step and many steps: a backbone that knows nothing learns enough from 1800 images, too.
@@ -54,6 +54,7 @@ class Run:
 class Plan:
     """``config``: the target's, resolved; ``digest`` of its recipe with these images a step; ``start``: its checkpoint.
 
+    ``recipe``: the row that is named, or whose recipe and method these are; ``known``: rows with the recipe alone.
     ``training``: sizes of the generated data set; None for one of the user's own, of which ``missing`` is not there.
     """
 
@@ -70,6 +71,7 @@ class Plan:
     expected: Expected | None
     training: small.Training | None
     missing: tuple[str, ...]
+    known: str = ""
 
     @property
     def data(self) -> Path:
@@ -77,7 +79,7 @@ class Plan:
 
     @property
     def claim(self) -> str:
-        return TIERS[self.request.tier]
+        return claims.claim(self.request.tier, self.expected)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -122,6 +124,9 @@ def plan(request: Request, gpus_there: int) -> Plan:
     started = launch(request.launcher, request.gpus, request.nodes, gpus_there if own_data else min(gpus_there, 1))
     images = _images(config, recipe)
     mark = digest(small.batch(config, images), 1)
+    rows = [row for row in RECIPES.values() if row.digest == mark and request.tier in ("full", "eval")]
+    method = start.method if start is not None else None
+    recipe = recipe or claims.row_of(rows, method)
     expected = _expected(request, recipe, mark)
     folder = Path(request.work_dir or f"work_dirs/{_short(request.target)}-{request.tier}")
     training = None if own_data or request.tier == "load" else (LIFT if request.tier == "lift" else SMOKE)
@@ -144,6 +149,7 @@ def plan(request: Request, gpus_there: int) -> Plan:
         expected,
         training,
         tuple(_missing(config, request.tier)) if own_data else (),
+        claims.known(rows, method) if expected is None else "",
     )
     return replace(made, runs=tuple(_runs(made)))
 
@@ -242,7 +248,7 @@ def _expected(request: Request, recipe: Recipe | None, mark: str) -> Expected | 
     reason = usual[1] if tolerance is None else "--tolerance"
     above = FAIL if tier == "eval" else "remark"
     if request.expected is not None:
-        return Expected(request.expected, usual[0] if tolerance is None else tolerance, reason, "--expect", above)
+        return Expected(request.expected, usual[0] if tolerance is None else tolerance, reason, claims.ASKED, above)
     if tier == "smoke":
         floor = {"box": _LEARNT}
         return Expected(floor, tolerance or 0, "an untrained detector has 0", "the floor of this tier", PASS)

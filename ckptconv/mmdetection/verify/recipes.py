@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import value_at
-from ckptconv.mmdetection.kinds import named
+from ckptconv.mmdetection.kinds import kind, named
 
 _MMDET = "mmdetection 3.3.0, configs/selfsup_pretrain/README.md"
 _TRAINING = (
@@ -141,6 +141,8 @@ _PARTS = (
 )
 """The parts of a config that decide the AP. Logging, paths, processes and seeds do not belong to a recipe."""
 
+_LIBRARIES = ("mmdet", "mmengine", "mmcv", "torch")
+"""Their names are registered where MMDetection finds them without a scope."""
 _ELSEWHERE = ("_scope_", "checkpoint", "data_root", "num_workers", "persistent_workers", "backend_args", "val_interval")
 
 
@@ -166,10 +168,19 @@ def length(config: Mapping[str, Any]) -> str:
     return next((f"{count} {unit.replace('iters', 'iterations')}" for unit, count in said.items() if count), "")
 
 
+def _registered(node: Mapping[str, Any]) -> str:
+    """The ``type`` as MMDetection's own configs write it: a name of another library keeps its scope."""
+    said = str(node["type"]) if isinstance(node["type"], str) else f"{node['type'].__module__}.{kind(node)}"
+    library, dot, _ = said.partition(".")
+    library = library if dot else str(node.get("_scope_", "mmdet"))
+    return kind(node) if library in _LIBRARIES else f"{library}.{kind(node)}"
+
+
 def _plain(node: Any, root: str) -> Any:
     """Values that JSON has, without what tells where things are; numbers that are equal look alike."""
     if isinstance(node, Mapping):
-        return {str(k): _plain(v, root) for k, v in node.items() if k not in _ELSEWHERE}
+        plain = {str(k): _plain(v, root) for k, v in node.items() if k not in _ELSEWHERE}
+        return {**plain, "type": _registered(node)} if "type" in node else plain
     if isinstance(node, list | tuple):
         return [_plain(v, root) for v in node]
     if isinstance(node, float) and node.is_integer():

@@ -4,7 +4,7 @@
 
     schema, command        1, "verify-ap"
     target, title, tier, claim
-    verdict                {status, reasons, rule, needed}
+    verdict                {status, reasons, rule, needed, meaning}
     expected               {ap: {box, mask}, tolerance, above, band (in words), reason, source} or null
     proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
     recipe                 {digest, row, images, length, lr, detector, style, schedule} of what was run
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,6 +31,7 @@ from typing import Any
 from ckptconv.errors import printable
 from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.kinds import kind
+from ckptconv.mmdetection.verify.environment import tried
 from ckptconv.mmdetection.verify.events import curve
 from ckptconv.mmdetection.verify.folder import EVENTS, RESULT, write_whole
 from ckptconv.mmdetection.verify.measure import Measured
@@ -60,6 +61,7 @@ def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, M
     config = plan.runs[0].config if plan.runs else plan.config
     backbone = value_at(config, "model.backbone", {})
     first = next(iter(measured.values()), None)
+    detector = plan.request.detector or ""
     generated = plan.training is not None
     return {
         "schema": SCHEMA,
@@ -85,11 +87,9 @@ def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, M
             "generated": generated,
             "images": first.images if first else None,
             "annotated": first.annotated if first else None,
-            "sha256": hashed(truth(plan)),
+            "sha256": tried(lambda: hashed(truth(plan))),
         },
-        "detector": {"path": plan.request.detector, "sha256": hashed(Path(plan.request.detector))}
-        if plan.request.detector
-        else None,
+        "detector": {"path": detector, "sha256": tried(lambda: hashed(Path(detector)))} if detector else None,
         "runs": [_run(run, measured[run.name]) for run in plan.runs if run.name in measured],
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -102,24 +102,24 @@ def truth(plan: Plan) -> Path:
 
 
 def _run(run: Run, found: Measured) -> Mapping[str, Any]:
-    result = json.loads((run.folder / RESULT).read_text(encoding="utf-8"))
+    result = tried(lambda: json.loads((run.folder / RESULT).read_text(encoding="utf-8"))) or {}
     went = curve(run.folder / EVENTS)
     thin = went.steps[:: max(len(went.steps) // _POINTS, 1)]
     return {
         "name": run.name,
         "group": run.group,
         "seed": run.job.seed,
-        "iterations": result["iterations"],
+        "iterations": result.get("iterations"),
         "starts": went.starts,
         "seconds": went.seconds,
-        "images_a_second": result["images_a_second"],
-        "peak_mib": max([result["peak_mib"], *(s["memory_mib"] for s in went.steps)]),
+        "images_a_second": result.get("images_a_second"),
+        "peak_mib": max(filter(None, [result.get("peak_mib"), *(s["memory_mib"] for s in went.steps)]), default=None),
         "ap": {metric: ap["AP"] for metric, ap in found.ap.items()},
         "metrics": found.ap,
         "detections": found.detections,
         "steps": [[s["iteration"], s["loss"], s["lr"]] for s in thin],
         "vals": [[v["iteration"], v["ap"]] for v in went.vals],
-        "environment": result["environment"],
+        "environment": result.get("environment") or {},
     }
 
 
@@ -133,10 +133,16 @@ def hashed(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def write(made: Report, folder: Path) -> None:
-    """Write ``report.json`` and ``report.md``."""
+def _as_json(made: Report, folder: Path) -> None:
     write_whole(folder / "report.json", made)
+
+
+def _as_markdown(made: Report, folder: Path) -> None:
     (folder / "report.md").write_text(markdown([made]), encoding="utf-8", errors="backslashreplace")
+
+
+FORMS: Mapping[str, Callable[[Report, Path], None]] = {"report.json": _as_json, "report.md": _as_markdown}
+"""What writes each form of a report into a folder."""
 
 
 def markdown(reports: Sequence[Report]) -> str:
@@ -147,9 +153,14 @@ def markdown(reports: Sequence[Report]) -> str:
         groups = dict.fromkeys(run["group"] for run in made["runs"])
         lines += [_line(_cells(made, group)) for group in groups]
         verdict = made["verdict"]
-        notes.append(f"{made['target']}, tier {made['tier']} ({made['claim']}): **{verdict['status']}**.")
+        found = f"**{verdict['status']}**{_meaning(verdict)}"
+        notes.append(f"{made['target']}, tier {made['tier']} ({made['claim']}): {found}.")
         notes += [f"  {reason}." for reason in verdict["reasons"]]
     return "\n".join(map(printable, [*lines, "", *notes])) + "\n"
+
+
+def _meaning(verdict: Mapping[str, Any]) -> str:
+    return f": {verdict['meaning']}" if verdict.get("meaning") else ""
 
 
 def _cells(made: Report, group: str) -> list[str]:
@@ -157,15 +168,16 @@ def _cells(made: Report, group: str) -> list[str]:
     recipe, proof = made["recipe"], made["proof"] or {}
     method = "random weights" if group == RANDOM else proof.get("method") or recipe["detector"]
     speed = [r["images_a_second"] for r in runs if r["images_a_second"]]
-    memory = f"{max(r['peak_mib'] for r in runs) / 1024:.1f}"
-    device = runs[0]["environment"]["device"]
+    peak = max((r["peak_mib"] for r in runs if r["peak_mib"]), default=None)
+    memory = f"{peak / 1024:.1f}" if peak else ""
+    device = runs[0]["environment"].get("device") or "unknown"
     schedule = made["tier"] if made["data"]["generated"] else recipe["schedule"] or recipe["length"]
     return [
         method,
         proof.get("backbone") or "",
         recipe["style"],
         schedule,
-        memory + (" of the process" if device == "CPU" else ""),
+        memory + (" of the process" if memory and device == "CPU" else ""),
         f"{sum(speed) / len(speed):.1f} ({device})" if speed else "",
         mean(runs, "box"),
         mean(runs, "mask"),

@@ -11,7 +11,7 @@ from ckptconv.small_file import is_file
 
 TIERS: Mapping[str, str] = {
     "load": "the detector starts from its checkpoint; nothing is trained",
-    "smoke": "the whole chain works and learns; nothing about COCO",
+    "smoke": "the chain works, from the file to an AP; nothing about the weights, which --tier lift judges",
     "lift": "whether the checkpoint helps: AP against the same network from random weights",
     "eval": "a trained detector has the AP that is said of it",
     "full": "the recipe's training reaches the published AP",

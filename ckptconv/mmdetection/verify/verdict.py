@@ -60,13 +60,14 @@ class Verdict:
     """``status``: pass, fail, inconclusive; or measured, where there is nothing to compare with.
 
     ``reasons``: sentences. ``rule``: how it was judged. ``needed``: seeds that would decide, by what is known of their
-    scatter; None if that is not known, or if it is decided.
+    scatter; None if that is not known, or if it is decided. ``meaning``: what the status says, and of what.
     """
 
     status: str
     reasons: tuple[str, ...]
     rule: str
     needed: int | None = None
+    meaning: str = ""
 
 
 def interval(values: Sequence[float]) -> Interval:

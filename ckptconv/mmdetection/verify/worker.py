@@ -22,6 +22,8 @@ from typing import Any
 from ckptconv.errors import CkptconvError, ProofError
 from ckptconv.folding import some
 from ckptconv.mmdetection.inert_loading import inert_loading
+from ckptconv.mmdetection.verify.environment import environment as _environment
+from ckptconv.mmdetection.verify.environment import tried
 from ckptconv.mmdetection.verify.folder import (
     CONFIG,
     DETECTIONS,
@@ -157,7 +159,7 @@ def _run(folder: Path, job: Job) -> dict[str, object] | None:
     return {
         "iterations": runner.iter if job.train else 0,
         "images_a_second": chronicle.images_a_second,
-        "peak_mib": hooks.peak_mib(),
+        "peak_mib": tried(hooks.peak_mib),
         "environment": _environment(),
     }
 
@@ -186,27 +188,6 @@ def _require_all_of(model: Any, detector: str) -> None:
                 f"{len(names)} tensors of the detector {what} {detector}: {some(names, 3)}",
                 "Give the config that this detector was trained with.",
             )
-
-
-def _environment() -> dict[str, object]:
-    """What the numbers were made on, without host, user or path."""
-    import platform
-    from importlib.metadata import version
-
-    import torch
-    from mmengine.dist import get_world_size
-
-    packages = ("torch", "mmengine", "mmcv", "mmdet", "numpy", "pycocotools", "ckptconv")
-    cuda = torch.cuda.is_available()
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "device": torch.cuda.get_device_name() if cuda else "CPU",
-        "cuda": torch.version.cuda if cuda else None,
-        "processes": get_world_size(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def labels(text: str) -> list[str]:
 def test_a_run_tells_how_it_goes_on_stderr_and_what_came_out_on_stdout(trained):
     assert trained.returncode == 0
     assert labels(trained.stdout) == ["target", "claim", "proof", "run", "because", "rule", "report", "verdict"]
-    assert trained.stdout.splitlines()[-1] == "verdict   pass"
+    assert trained.stdout.splitlines()[-1] == (
+        "verdict   pass: the chain works; nothing is said of the weights, which --tier lift judges"
+    )
     assert "120/120 tensors equal r18.pth" in trained.stdout
     plain = trained.stderr.splitlines()
     assert plain[:3] == [
@@ -78,7 +80,9 @@ def test_an_ap_that_is_not_the_expected_one_is_status_1(trained, folder):
     done = smoke(folder, "--expect", "box=99")
     assert done.returncode == 1
     assert "points below the tolerance of 0.3" in done.stdout
-    assert done.stdout.splitlines()[-1] == "verdict   fail"
+    assert done.stdout.splitlines()[-1] == (
+        "verdict   fail: the chain does not work, or learns too little; nothing is said of the weights"
+    )
 
 
 def test_json_is_the_report(trained, folder):
@@ -124,7 +128,17 @@ def test_a_dry_run_shows_the_recipe_and_does_nothing(folder):
         folder, ROW, "--pretrained", "r50.pth", "--tier", "full", "--gpus", "8", "--work-dir", "dry", "--dry-run"
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert labels(done.stdout) == ["target", "claim", "expected", "recipe", "digest", "missing", "command", "dry"]
+    assert labels(done.stdout) == [
+        "target",
+        "claim",
+        "expected",
+        "row",
+        "recipe",
+        "digest",
+        "missing",
+        "command",
+        "dry",
+    ]
     assert RECIPES[ROW].digest in done.stdout
     assert not (folder / "dry").exists()
 
@@ -253,7 +267,7 @@ def test_on_a_terminal_the_line_stays_up_to_date_and_leaves_nothing_behind(folde
     os.close(here)
     out = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 0
-    assert out.splitlines()[-1] == "verdict   pass"
+    assert out.splitlines()[-1].startswith("verdict   pass: the chain works; ")
     assert b"\x1b" not in out.encode()
     told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
     assert "epoch 2/2" in told

@@ -23,7 +23,8 @@ from mmengine.config import Config
 import ckptconv
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection import config
-from ckptconv.mmdetection.verify import arms, plan, small
+from ckptconv.mmdetection.verify import arms, page, plan, small
+from ckptconv.mmdetection.verify import report as reporting
 from ckptconv.mmdetection.verify.conduct import alone
 from ckptconv.mmdetection.verify.events import Follower
 from ckptconv.mmdetection.verify.pipeline import planned, verify
@@ -120,6 +121,53 @@ def test_the_same_finished_run_is_judged_by_another_expectation(first, folder):
     assert failed["verdict"]["status"] == "fail"
     assert "5.00 points below the tolerance of 0.3" not in failed["verdict"]["reasons"][0]
     assert "4.70 points below the tolerance of 0.3" in failed["verdict"]["reasons"][0]
+
+
+@pytest.mark.parametrize("form", ["report.html", "report.md", "report.json"])
+def test_a_form_of_the_report_that_fails_leaves_the_verdict(first, folder, monkeypatch, form):
+    report, work, _ = first
+    written = (work / form).read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if form == "report.html":
+        monkeypatch.setattr(page, "write", fail)
+    else:
+        monkeypatch.setitem(reporting.FORMS, form, fail)
+    said: list[str] = []
+    again, _ = verify(smoke(folder, "first"), stage=said.append)
+    assert again["verdict"] == json.loads(json.dumps(report))["verdict"]
+    assert said[-1] == (
+        f"{work / form} could not be written: OSError: [Errno 28] No space left on device; the same command writes it, "
+        "without training again"
+    )
+    assert not (work / form).exists()
+    monkeypatch.undo()
+    verify(smoke(folder, "first"))
+    assert len((work / form).read_bytes()) == pytest.approx(len(written), abs=20)  # the date differs
+
+
+def test_killed_between_the_ap_and_the_report_nothing_is_trained_again(first, folder, monkeypatch):
+    report, work, _ = first
+    before = (work / "seed0" / "events.jsonl").read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reporting, "report", killed)
+    (work / "seed0" / "ap.json").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        verify(smoke(folder, "first"))
+    assert json.loads((work / "seed0" / "ap.json").read_text())["ap"] == report["runs"][0]["metrics"]
+    monkeypatch.undo()
+    for name in ("detections.bbox.json", "evaluation.json"):
+        (work / "seed0" / name).rename(work / name)
+    again, _ = verify(smoke(folder, "first"))
+    for name in ("detections.bbox.json", "evaluation.json"):
+        (work / name).rename(work / "seed0" / name)
+    assert again["runs"][0]["metrics"] == report["runs"][0]["metrics"]
+    assert (work / "seed0" / "events.jsonl").read_bytes() == before
 
 
 def test_another_question_in_the_same_folder_is_refused(first, folder):

@@ -203,11 +203,19 @@ def emitted(folder: Path, checkpoint: str, **said: object) -> str:
     return str(folder / "emitted.py")
 
 
-def test_a_row_is_compared_with_only_where_it_is_named(files, tmp_path):
-    """A file of MoCo does not say whether it is of v1 or v2, nor for how many epochs it was trained."""
-    made = planned(emitted(tmp_path, files["moco"]), "full", gpus=8)
-    assert made.digest == RECIPES[ROW].digest
-    assert made.expected is None
+@pytest.mark.parametrize("name", FILES)
+def test_a_config_with_the_recipe_and_the_method_of_a_row_is_compared_with_it(files, tmp_path, name):
+    row = RECIPES[name]
+    target = emitted(tmp_path, files[row.method], detector=row.detector, schedule=row.schedule)
+    own = planned(f"mmdet::selfsup_pretrain/{FILES[name]}", "full", gpus=8, pretrained=files[row.method])
+    for made in (planned(target, "full", gpus=8), planned(target, "eval", detector="detector.pth", gpus=1), own):
+        assert made.digest == row.digest
+        assert made.recipe is row
+        assert made.expected is not None
+        assert (made.expected.ap, made.expected.source) == ({"box": row.box, "mask": row.mask}, row.source)
+        assert made.known == ""
+    named = planned(name, "full", pretrained=files[row.method], gpus=8)
+    assert own.expected == named.expected
 
 
 def test_a_config_of_no_recipe_is_compared_with_nothing(r50, tmp_path):
@@ -217,12 +225,15 @@ def test_a_config_of_no_recipe_is_compared_with_nothing(r50, tmp_path):
     assert made.expected is None
 
 
-def test_a_config_of_a_recipe_with_weights_of_nobody_knows_whom_is_compared_with_nothing():
+@pytest.mark.parametrize("name", FILES)
+def test_a_config_of_a_recipe_with_weights_of_nobody_knows_whom_names_the_rows(name):
     """MMDetection's own config of the row starts from a file that is not here, so nobody knows whose it is."""
-    made = planned(f"mmdet::selfsup_pretrain/{FILES[ROW]}", "full", gpus=8)
-    assert made.digest == RECIPES[ROW].digest
-    assert made.start is None
-    assert made.expected is None
+    made = planned(f"mmdet::selfsup_pretrain/{FILES[name]}", "full", gpus=8)
+    assert made.digest == RECIPES[name].digest
+    assert (made.start, made.recipe, made.expected) == (None, None, None)
+    assert f"{name} (box AP {RECIPES[name].box:g}" in made.known
+    assert made.known.endswith("give --pretrained CKPT, the converted file of its weights, to compare with it")
+    assert made.claim == "measures the AP; there is nothing to compare it with"
 
 
 def test_mixed_precision_of_a_config_is_compared_with_nothing(r50, tmp_path):

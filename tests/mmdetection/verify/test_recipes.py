@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 
@@ -121,3 +122,28 @@ def test_a_hook_that_changes_the_weights_makes_another_recipe():
     assert digest({**config, "custom_hooks": [{"type": "EMAHook"}]}, gpus=8) != OF_MMDET[0].digest
     assert digest({**config, "load_from": "other.pth"}, gpus=8) != OF_MMDET[0].digest
     assert digest({**config, "val_cfg": {"type": "ValLoop", "fp16": True}}, gpus=8) != OF_MMDET[0].digest
+
+
+def renamed(node: Any, library: str) -> Any:
+    """A config whose types are written in another way; hooks and what no type is keep their names."""
+    if isinstance(node, dict):
+        changed = {key: renamed(value, library) for key, value in node.items()}
+        return {**changed, "type": library + node["type"]} if isinstance(node.get("type"), str) else changed
+    return [renamed(value, library) for value in node] if isinstance(node, list | tuple) else node
+
+
+@pytest.mark.parametrize(
+    ("library", "same"),
+    [("mmdet.", True), ("mmdet.models.some.", True), ("torch.optim.", True), ("mmpretrain.", False), ("mine.", False)],
+)
+def test_a_recipe_is_itself_whatever_way_its_types_are_written(library, same):
+    config = read(OWN / "selfsup_pretrain" / FILES[OF_MMDET[0].name])
+    assert (digest(renamed(config, library), gpus=8) == OF_MMDET[0].digest) == same
+
+
+def test_a_scope_beside_a_type_counts_as_one_before_it():
+    config = read(OWN / "selfsup_pretrain" / FILES[OF_MMDET[0].name])
+    for scope, same in (("mmdet", True), ("mmpretrain", False)):
+        backbone = {**config["model"]["backbone"], "_scope_": scope}
+        changed = {**config, "model": {**config["model"], "backbone": backbone}}
+        assert (digest(changed, gpus=8) == OF_MMDET[0].digest) == same

@@ -16,7 +16,7 @@ from ckptconv.mmdetection.verify.folder import Job
 from ckptconv.mmdetection.verify.launch import Launch
 from ckptconv.mmdetection.verify.measure import NAMES, Measured
 from ckptconv.mmdetection.verify.plan import SMOKE, Plan, Run
-from ckptconv.mmdetection.verify.report import markdown, mean, report, write
+from ckptconv.mmdetection.verify.report import FORMS, markdown, mean, report
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.verdict import Expected, Verdict
 
@@ -65,6 +65,11 @@ def events(folder: Path, *said: dict[str, Any]) -> None:
     folder.mkdir(exist_ok=True)
     begun = {"event": "start", "iteration": 0, "iterations": len(said)}
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in (begun, *said)))
+
+
+def write(made: Any, folder: Path) -> None:
+    for form in FORMS.values():
+        form(made, folder)
 
 
 def measured(box: float | None = 38.0, mask: float | None = 34.0) -> Measured:
@@ -257,3 +262,13 @@ def test_a_report_without_runs_has_no_row_and_says_why(tmp_path):
 def test_a_file_whose_name_is_no_utf8_can_be_reported(tmp_path):
     write(reported(tmp_path, request=Request(os.fsdecode(b"caf\xe9.py"))), tmp_path)
     assert "caf" in (tmp_path / "report.md").read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def test_a_run_that_recorded_nothing_is_reported_all_the_same(tmp_path):
+    made = planned(tmp_path, "seed0")
+    (tmp_path / "seed0" / "result.json").write_text("")
+    (tmp_path / "seed0" / "events.jsonl").unlink()
+    found = report(made, PROOF, {"seed0": measured()}, PASSED)
+    (run,) = found["runs"]
+    assert (run["peak_mib"], run["environment"], run["iterations"], run["ap"]["box"]) == (None, {}, None, 38.0)
+    assert rows(markdown([found]))[0][4:7] == ["", "", "38.0"]
