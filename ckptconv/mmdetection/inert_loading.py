@@ -24,6 +24,7 @@ from typing import Any
 from ckptconv.errors import UnreadableError, shell_word
 from ckptconv.folding import some
 from ckptconv.formats import open_checkpoint
+from ckptconv.formats.calls import is_dangerous
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.mmdetection.pretrained import conversion, more_than_tensors, raw_method
 from ckptconv.small_file import is_file, read_small
@@ -56,7 +57,8 @@ class Seen:
 
 
 _seen: Seen | None = None
-_held = 0  # the thread whose unpickling is held to plain data
+_thread = 0  # whose unpickling is watched
+_plain = False  # whether it is held to plain data
 
 
 def require_safe(checkpoint: Checkpoint, shown: str) -> None:
@@ -66,7 +68,7 @@ def require_safe(checkpoint: Checkpoint, shown: str) -> None:
 
 
 def _unsafe(checkpoint: Checkpoint, shown: str) -> UnreadableError:
-    method = raw_method(checkpoint)
+    method = raw_method(checkpoint) if checkpoint.sections else None
     advice = conversion(shown, method)[0] if method else f"ckptconv inspect {shell_word(shown)}"
     return UnreadableError(
         f"{shown} is not safe: unpickling it would call {some(checkpoint.dangerous, 3)}. Nothing was run here",
@@ -107,22 +109,21 @@ def _resumed(config: Mapping[str, Any], work_dir: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def inert_loading(pickles: bool = True) -> Iterator[Seen]:
-    """While it lasts, `torch.load` is the inert reader; with ``pickles``, nothing else unpickles more than plain data.
+def inert_loading(plain: bool = True) -> Iterator[Seen]:
+    """While it lasts, `torch.load` is the inert reader, and what else unpickles in this thread is held to plain data.
 
+    Without ``plain`` it is held to what calls nothing dangerous: a training's processes send each other their objects.
     What an unsafe file is refused with is raised at the end, too, if somebody has caught it.
     """
     import torch
 
-    global _seen, _held
-    before, held, own = _seen, _held, torch.load
-    seen = before or Seen()
-    if before is None:
+    global _seen, _thread, _plain
+    before, own = (_seen, _thread, _plain), torch.load
+    seen = _seen or Seen()
+    if _seen is None:
         torch.load = torch.serialization.load = _ours(own, seen)
-    if pickles:
-        _watch()
-        _held = threading.get_ident()
-    _seen = seen
+    _watch()
+    _seen, _thread, _plain = seen, threading.get_ident(), plain
     try:
         yield seen
     except Exception as error:
@@ -131,8 +132,8 @@ def inert_loading(pickles: bool = True) -> Iterator[Seen]:
             raise
         raise refusal from None
     finally:
-        _seen, _held = before, held
-        if before is None:
+        _seen, _thread, _plain = before
+        if _seen is None:
             torch.load = torch.serialization.load = own
     if seen.unsafe:
         raise seen.unsafe[0]
@@ -212,17 +213,24 @@ def _watch() -> None:
 
 
 def _hold(event: str, arguments: tuple[Any, ...]) -> None:
-    if event != "pickle.find_class" or _held != threading.get_ident():
+    if event != "pickle.find_class" or _seen is None or _thread != threading.get_ident():
         return
     module, name = arguments
-    tensors = module == "torch._utils" and name.startswith("_rebuild_")
-    storage = module == "torch" and name.endswith("Storage")
-    if tensors or storage or name in _PLAIN.get(module, "").split():
-        return
-    refused = UnreadableError(
-        f"the detector unpickles a file that names {module}.{name}, which is not plain data. Nothing was run here",
-        "Let it read tensors or arrays: torch.save of a state dict, or numpy.save.",
-    )
-    if _seen is not None:
+    if not (_is_plain(module, name) if _plain else _is_usual(module, name)):
+        refused = UnreadableError(
+            f"the detector unpickles a file that names {module}.{name}, which is not plain data. Nothing was run here",
+            "Let it read tensors or arrays: torch.save of a state dict, or numpy.save.",
+        )
         _seen.unsafe.append(refused)
-    raise refused
+        raise refused
+
+
+def _is_plain(module: str, name: str) -> bool:
+    if module == "torch._utils" and name.startswith("_rebuild_"):
+        return True
+    return (module == "torch" and name.endswith("Storage")) or name in _PLAIN.get(module, "").split()
+
+
+def _is_usual(module: str, name: str) -> bool:
+    """Whether processes may send it to each other."""
+    return module.startswith("multiprocessing.") or not is_dangerous(f"{module}.{name}")

@@ -75,7 +75,7 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
     with _needs_mmdetection():
         from mmengine.config import Config
     try:
-        with quiet(), inert_loading(pickles=False) if imports else contextlib.nullcontext():
+        with quiet(), inert_loading(plain=False) if imports else contextlib.nullcontext():
             return Config.fromfile(str(path), import_custom_modules=imports)
     except ModuleNotFoundError as error:
         if error.name == "pkg_resources":

@@ -43,7 +43,7 @@ def main(folder: Path) -> int:
     if not job.cuda:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for GPUs
     try:
-        with _at_work(folder), _group(job), inert_loading(pickles=False), warnings.catch_warnings():
+        with _at_work(folder), _group(job), inert_loading(plain=False), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = _run(folder, job)
             if result is not None:
