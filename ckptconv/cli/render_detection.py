@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ckptconv.mmdetection.config import Emitted
     from ckptconv.mmdetection.doctor import Diagnosis
     from ckptconv.mmdetection.reasons import Finding
+    from ckptconv.mmdetection.training import Command
 
 _WIDTH = 11  # of 'torchvision'
 
@@ -41,7 +42,7 @@ def config_text(emitted: Emitted, as_json: bool) -> None:
 
 def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
     if as_json:
-        render.dump("emit-config", {"config": str(out), **_config_data(emitted)})
+        render.dump("emit-config", {"config": str(out), **_config_data(emitted, str(out))})
         return
     found = emitted.pretrained
     render.row(
@@ -52,9 +53,21 @@ def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
     render.row("training", f"{emitted.images} images a step{rate}")
     render.row("wrote", str(out))
     render.row("next", f"ckptconv check {shell_word(str(out))}")
+    training = _training(emitted, str(out))
+    if training is not None:
+        render.row("then", f"on {training.gpus} GPU{'s' * (training.gpus != 1)}: {training.text}")
+    else:
+        render.row("then", "train it with MMDetection's tools/train.py: check prints the command where it is installed")
 
 
-def _config_data(emitted: Emitted) -> Mapping[str, object]:
+def _training(emitted: Emitted, config: str) -> Command | None:
+    from ckptconv.mmdetection import training
+
+    return training.command(config, training.Rate(emitted.batch_size, emitted.images, emitted.lr))
+
+
+def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:
+    training = _training(emitted, config) if config else None
     found = emitted.pretrained
     return {
         "checkpoint": found.path,
@@ -64,7 +77,9 @@ def _config_data(emitted: Emitted) -> Mapping[str, object]:
         "detector": emitted.title,
         "base": emitted.base,
         "images": emitted.images,
+        "batch_size": emitted.batch_size,
         "lr": emitted.lr,
+        "train": training.text if training else None,
         "text": emitted.text,
     }
 
@@ -88,6 +103,10 @@ def verdict(found: Checked, as_json: bool) -> None:
         _finding("problem", problem)
     answer = "starts from its checkpoint" if found.good else "does not start as it should"
     render.row("verdict", f"the detector {answer}")
+    if found.training is not None:
+        render.row("train", found.training.rate)
+        for command in found.training.commands:
+            render.row(f"  {command.where}", command.text)
 
 
 def _finding(label: str, found: Finding) -> None:

@@ -20,12 +20,12 @@ _C4 = DETECTORS["mask-rcnn-c4"]
 _MMENGINES = re.compile(r"\w*::\w*/\w*")  # what mmengine takes for another package's config (not 'mmdet::gn+ws/…')
 
 
-def reference(base: str, folder: Path) -> str:
+def reference(base: str, folder: Path | None) -> str:
     """How a config in ``folder`` names its base: mmengine sees relative paths from there."""
     located = runtime.locate(base)
-    if "::" not in base:
+    if "::" not in base and folder is not None:
         return os.path.relpath(located, folder.resolve())
-    return base if _MMENGINES.match(base) else str(located)
+    return base if "::" in base and _MMENGINES.match(base) else str(located)
 
 
 def detector(base: str) -> Detector:

@@ -6,7 +6,7 @@ No GPU and no data set are needed, and nothing in a checkpoint is executed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ckptconv.mmdetection.addresses import Held
 from ckptconv.mmdetection.inert_loading import Seen, inert_loading, require_readable
 from ckptconv.mmdetection.pretrained import more_than_tensors, raw_method, section_of
 from ckptconv.mmdetection.reasons import Evidence, Finding
+from ckptconv.mmdetection.training import Training, training
 from ckptconv.pipeline import PathLike
 from ckptconv.provenance import origin
 from ckptconv.registry import methods
@@ -40,13 +41,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Checked:
-    """The verdict on a config. ``problems`` are those of the detector as a whole, ``transfers`` what was fetched."""
+    """The verdict on a config. ``problems`` are those of the detector as a whole, ``transfers`` what was fetched.
+
+    ``training``: how to go on, for a verdict that is good.
+    """
 
     config: str
     detector: str
     reports: tuple[Report, ...]
     problems: tuple[Finding, ...]
     transfers: tuple[Transfer, ...] = ()
+    training: Training | None = None
 
     @property
     def good(self) -> bool:
@@ -86,7 +91,8 @@ def check(config: PathLike, fetching: Fetching | None = None, stage: Callable[[s
     if failed is not None and not any(report.problems for report in reports):
         problems.append(Finding(f"the initialisation fails: {runtime.told(failed)}", ("Mend the config.",)))
     transfers = tuple(transfer for one in held.values() for transfer in one.transfers)
-    return Checked(str(config), type(model).__name__, reports, tuple(problems), transfers)
+    checked = Checked(str(config), type(model).__name__, reports, tuple(problems), transfers)
+    return replace(checked, training=training(str(config), settings.to_dict())) if checked.good else checked
 
 
 def _without_checkpoint(model: Any, found: list[Any]) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
 from ckptconv.mmdetection.networks import network
+from ckptconv.mmdetection.paths import named, with_checkpoint
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
 from ckptconv.mmdetection.sheet import Sheet
 from ckptconv.pipeline import PathLike
@@ -25,13 +26,14 @@ from ckptconv.pipeline import PathLike
 
 @dataclass(frozen=True)
 class Emitted:
-    """A config's text, and what it is about; ``images`` a step and their rate, None where the base has none."""
+    """A config's text, and what it is about; ``images`` a step and a GPU, and their rate: None if the base has none."""
 
     text: str
     pretrained: Pretrained
     title: str
     base: str
     images: int
+    batch_size: int
     lr: float | None
 
 
@@ -47,7 +49,7 @@ def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: 
     base = Path(choices.base) if choices and choices.base else None
     if base is not None and real.exists() and base.exists() and real.samefile(base):
         raise UsageError(f"{out} is the base itself", "Give the new config another name.")
-    emitted = emit(path, choices, real.parent)
+    emitted = emit(path, choices, None if out.is_symlink() else real.parent)
     with drafting(real, force) as draft:
         draft.file.write(emitted.text.encode())
         with draft.syncing():
@@ -56,9 +58,10 @@ def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: 
     return emitted
 
 
-def emit(path: PathLike, choices: Choices | None = None, folder: Path = Path()) -> Emitted:
-    """The config for a converted checkpoint. ``folder`` is where it will stand: relative bases are seen from there.
+def emit(path: PathLike, choices: Choices | None = None, folder: Path | None = None) -> Emitted:
+    """The config for a converted checkpoint. ``folder`` is where it will stand, None where that is not known.
 
+    mmengine sees a relative base from there; without a folder, base and checkpoint are named by absolute paths.
     Raises UsageError, UnreadableError, or EnvironmentMissingError where MMDetection is needed and missing.
     """
     return _compose(pretrained(path), choices or Choices(), folder)
@@ -69,10 +72,10 @@ def without_checkpoint(backbone: Backbone, method: str, choices: Choices) -> str
     built = network(backbone)
     assert built is not None
     found = Pretrained("CHECKPOINT", "torch zip", method, backbone, built, IMAGENET, "")
-    return _compose(found, replace(choices, guard=False), Path()).text
+    return _compose(found, replace(choices, guard=False), None).text
 
 
-def _compose(found: Pretrained, choices: Choices, folder: Path) -> Emitted:
+def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitted:
     if choices.base is None:
         detector, schedule = DETECTORS[choices.detector], SCHEDULES[choices.schedule]
         base = f"mmdet::{detector.bases.get(schedule.epochs, next(iter(detector.bases.values())))}"
@@ -97,14 +100,17 @@ def _compose(found: Pretrained, choices: Choices, folder: Path) -> Emitted:
         f"# {printable(title)}, on {found.backbone.name} of {found.method}.\n"
         f"# Made by ckptconv {__version__}; the backbone's proof: ckptconv check THIS_FILE\n"
     )
-    text = f"{head}\n_base_ = {base!r}\n\n{literal.assignments(sheet.tree(), sheet.notes)}"
+    written = named(found.path, folder)
+    tree = with_checkpoint(sheet.tree(), found.path, written)
+    text = f"{head}\n_base_ = {base!r}\n\n{literal.assignments(tree, sheet.notes)}"
     if choices.style == "flat":
         from ckptconv.mmdetection import runtime
 
         located = runtime.locate(choices.base or base)
         resolved = runtime.resolve(f"_base_ = {str(located)!r}\n\n{literal.assignments(sheet.tree())}")
         try:
+            resolved = with_checkpoint(resolved, found.path, written)
             text = f"{head}\n{literal.assignments(resolved, sheet.notes)}"
         except (TypeError, ValueError) as error:
             raise UsageError(f"{base} cannot be written flat: {error}", "Stand on it: --style inherit") from None
-    return Emitted(text, found, title, base, sheet.images, sheet.lr)
+    return Emitted(text, found, title, base, sheet.images, choices.batch_size or detector.batch_size, sheet.lr)

@@ -53,10 +53,10 @@ CHANNELS: dict[str, list[int]] = {
 
 
 def emit(
-    network: str = "r50", path: str = "r50.pth", method: str = "moco", pixels: Pixels | None = IMAGENET, **said: Any
+    network: str = "r50", path: str = "/w/r50.pth", method: str = "moco", pixels: Pixels | None = IMAGENET, **said: Any
 ) -> config.Emitted:
     """What `emit-config` makes of a file that says so of itself; ``said`` is what the command line says."""
-    folder = said.pop("folder", Path())
+    folder = said.pop("folder", None)
     file = Pretrained(
         path,
         "safetensors" if path.endswith(".safetensors") else "torch zip",

@@ -137,7 +137,7 @@ def test_bases_of_every_kind_build(base, network, expected, own):
     backbone = found["model"]["backbone"]
     expected = {**DEFAULTS, **ARGUMENTS[network]}
     assert {key: {**DEFAULTS, **backbone}[key] for key in expected} == expected
-    assert backbone["init_cfg"] == {"type": "Pretrained", "checkpoint": "r50.pth"} or "_scope_" in backbone["init_cfg"]
+    assert backbone["init_cfg"] == {"type": "Pretrained", "checkpoint": "/w/r50.pth"} or "_scope_" in backbone["init_cfg"]
     assert "conv_cfg" not in backbone  # weight standardisation: not what the checkpoint was trained with
     model = build(found)
     entries = {k: tuple(v.shape) for k, v in model.backbone.state_dict().items()}
@@ -167,7 +167,7 @@ def test_nothing_of_another_network_is_left(own):
         "frozen_stages": 0,
         "norm_cfg": {"type": "SyncBN", "requires_grad": True},
         "norm_eval": False,
-        "init_cfg": {"type": "Pretrained", "checkpoint": "r50.pth"},
+        "init_cfg": {"type": "Pretrained", "checkpoint": "/w/r50.pth"},
     }
     assert found["optim_wrapper"]["optimizer"]["type"] == "AdamW"
 
@@ -185,7 +185,7 @@ def test_the_old_start_is_gone(had, own):
         f"{RETINA}model = dict(backbone=dict(init_cfg={'dict(_delete_=True, ' + had[5:] if had != 'None' else had}))"
     )
     found = made(base)
-    assert plain(found["model"]["backbone"]["init_cfg"]) == {"type": "Pretrained", "checkpoint": "r50.pth"}
+    assert plain(found["model"]["backbone"]["init_cfg"]) == {"type": "Pretrained", "checkpoint": "/w/r50.pth"}
 
 
 def test_what_would_be_loaded_over_it_is_gone(own):
@@ -196,7 +196,7 @@ def test_what_would_be_loaded_over_it_is_gone(own):
 def test_c4_of_the_users_own(own):
     found = made("mmdet::mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py")
     head = found["model"]["roi_head"]["shared_head"]
-    assert (head["depth"], head["style"], head["init_cfg"]["checkpoint"]) == (18, "pytorch", "r50.pth")
+    assert (head["depth"], head["style"], head["init_cfg"]["checkpoint"]) == (18, "pytorch", "/w/r50.pth")
     with pytest.raises(UsageError) as caught:
         emit("r50w2", base="mmdet::mask_rcnn/mask-rcnn_r50-caffe-c4_1x_coco.py")
     assert caught.value.message == (
@@ -404,7 +404,8 @@ def test_a_relative_base_is_seen_from_the_outputs_folder(own, tmp_path):
     linked = tmp_path / "link.py"
     linked.symlink_to(out)
     config.write(card, linked, Choices(base="configs/mine/own.py"), force=True)
-    assert read(out.resolve())["model"]["bbox_head"]["num_classes"] == 5
+    for path in (out.resolve(), linked):
+        assert read(path)["model"]["bbox_head"]["num_classes"] == 5
     assert linked.is_symlink()
 
 
@@ -542,7 +543,7 @@ def test_odd_bases_are_refused_in_a_sentence(text, own):
 )
 def test_sparse_bases_give_configs_that_mmengine_reads(text, own):
     found = made(own(text))
-    assert found["model"]["backbone"]["init_cfg"]["checkpoint"] == "r50.pth"
+    assert found["model"]["backbone"]["init_cfg"]["checkpoint"] == "/w/r50.pth"
     fed = found["model"]["data_preprocessor"]
     assert fed["type"] == "DetDataPreprocessor"
     assert fed["mean"] == [123.675, 116.28, 103.53]

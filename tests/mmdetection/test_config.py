@@ -49,6 +49,7 @@ DETECTOR = pytest.mark.parametrize("detector", DETECTORS)
 STYLE = pytest.mark.parametrize("style", STYLES)
 LOADER, GUARD = "ckptconv.mmdetection.loader", "ckptconv.mmdetection.guard"
 HOOK = {"type": "CheckpointGuard", "modules": ["backbone"], "fingerprint": MARK}
+TOOL = OWN.parent / "tools" / "train.py"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_mmdetections_own_configs(method, schedule, style, guard):
     for key in GUARDED:
         made.pop(key, None)
     assert differing(plain(made), plain(own)) == ["model.backbone.init_cfg.checkpoint"]
-    assert made["model"]["backbone"]["init_cfg"] == {"type": "Pretrained", "checkpoint": "r50.pth"}
+    assert made["model"]["backbone"]["init_cfg"] == {"type": "Pretrained", "checkpoint": "/w/r50.pth"}
 
 
 # Every detector, schedule and network
@@ -142,7 +143,7 @@ def test_every_network(detector, schedule):
             "frozen_stages": -1 if schedule == "mmselfsup" else 0,
             "norm_cfg": {"type": "SyncBN", "requires_grad": True},
             "norm_eval": False,
-            "init_cfg": {"type": "Pretrained", "checkpoint": "r50.pth"},
+            "init_cfg": {"type": "Pretrained", "checkpoint": "/w/r50.pth"},
         }
         defaults = {"stem_channels": 64, "base_channels": 64, "groups": 1, "base_width": 4}
         assert {**defaults, **backbone} == {**defaults, **expected}
@@ -460,15 +461,15 @@ def test_pixels_of_the_method_are_what_the_detector_is_fed():
 def test_paths_are_quoted(path, style):
     text = emit(path=path, style=style).text
     ast.parse(text)
-    assert resolve(text)["model"]["backbone"]["init_cfg"]["checkpoint"] == path
+    assert resolve(text)["model"]["backbone"]["init_cfg"]["checkpoint"] == os.path.abspath(path)
 
 
 @pytest.mark.parametrize("hostile", ["{{ fileDirname }}/a", "{{_base_.data_root}}", "{{$HOME:x}}", "{{ 'a' }}"])
 @STYLE
 def test_what_mmengine_would_substitute_stays_as_it_is(hostile, style):
     """mmengine replaces {{ … }} in a config's text before it runs it."""
-    made = resolve(emit(path=f"{hostile}.pth", style=style, data_root=hostile, classes=hostile).text)
-    assert made["model"]["backbone"]["init_cfg"]["checkpoint"] == f"{hostile}.pth"
+    made = resolve(emit(path=f"/{hostile}.pth", style=style, data_root=hostile, classes=hostile).text)
+    assert made["model"]["backbone"]["init_cfg"]["checkpoint"] == f"/{hostile}.pth"
     assert made["data_root"] == f"{hostile}/"
     assert plain(made["train_dataloader"]["dataset"]["metainfo"]) == {"classes": [hostile]}
 
@@ -705,12 +706,15 @@ def test_printed_written_and_as_json(r18, tmp_path):
         "training 16 images a step, learning rate 0.0001",
         "wrote a.py",
         "next ckptconv check a.py",
+        f"then on 8 GPUs: {sys.executable} -m torch.distributed.run --standalone --nproc_per_node=8 {TOOL} a.py "
+        "--launcher pytorch",
     ]
     assert (tmp_path / "a.py").read_text() == config.emit(r18, Choices("dino", "2x")).text
     data = json.loads(ckptconv_("emit-config", r18, "--json").stdout)
     assert (data["schema"], data["command"], data["config"]) == (1, "emit-config", None)
     assert data["text"] == printed.stdout
     assert (data["images"], data["lr"], data["method"], data["fingerprint"]) == (16, 0.02, "moco", mark)
+    assert (data["batch_size"], data["train"]) == (2, None)
     assert data["backbone"]["name"] == "ResNet-18"
 
 

@@ -91,7 +91,7 @@ def test_what_is_written_is_the_network_on_its_own_stride() -> None:
         "drop_path_rate": 0.1,
         "final_norm": True,
         "out_type": "featmap",
-        "init_cfg": {"type": "Pretrained", "checkpoint": "vit.pth", "prefix": "backbone."},
+        "init_cfg": {"type": "Pretrained", "checkpoint": str(Path("vit.pth").resolve()), "prefix": "backbone."},
     }
     assert model["rpn_head"]["anchor_generator"]["strides"] == [14]
     assert model["roi_head"]["bbox_roi_extractor"]["featmap_strides"] == [14]

@@ -91,7 +91,7 @@ def test_swin_is_trained_as_mmdetections_own_config_trains_it() -> None:
     mine, own = made(path), read(OWN / "swin" / "mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py")
     for name in ("param_scheduler", "optim_wrapper", "train_cfg", "train_dataloader", "auto_scale_lr"):
         assert plain(mine[name]) == plain(own[name]), name
-    start = {"type": "Pretrained", "checkpoint": path}
+    start = {"type": "Pretrained", "checkpoint": str(Path(path).resolve())}
     assert plain(mine["model"]["backbone"].pop("init_cfg")) == start
     own["model"]["backbone"].pop("init_cfg")
     assert own["model"]["backbone"].pop("convert_weights") is True  # the official file; ours has the names already
@@ -107,7 +107,7 @@ def test_convnext_is_trained_as_mmdetections_own_config_trains_it() -> None:
     assert plain(mine["optim_wrapper"]) == plain(own["optim_wrapper"])
     assert plain(mine["param_scheduler"])[0] == plain(own["param_scheduler"])[0]
     backbone, theirs = plain(mine["model"].pop("backbone")), plain(own["model"].pop("backbone"))
-    assert backbone.pop("init_cfg") == {"type": "Pretrained", "checkpoint": path, "prefix": "backbone."}
+    assert backbone.pop("init_cfg") == {"type": "Pretrained", "checkpoint": str(Path(path).resolve()), "prefix": "backbone."}
     assert theirs.pop("init_cfg")["prefix"] == "backbone."
     assert backbone.pop("arch") == {"depths": [3, 3, 9, 3], "channels": [96, 192, 384, 768]}
     assert theirs.pop("arch") == "tiny"
@@ -190,7 +190,7 @@ def test_a_vit_stands_on_vitdet_only() -> None:
         "use_rel_pos": True,
         "pretrain_img_size": 224,
         "pretrain_use_cls_token": True,
-        "init_cfg": {"type": "Pretrained", "checkpoint": path},
+        "init_cfg": {"type": "Pretrained", "checkpoint": str(Path(path).resolve())},
     }
     assert mine["model"]["neck"]["in_channels"] == [96, 192, 384, 384]
     assert mine["model"]["neck"]["backbone_channel"] == 384
