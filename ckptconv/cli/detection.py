@@ -44,13 +44,34 @@ def emit_config(
     norm: Annotated[
         str, typer.Option("--norm", metavar="SyncBN|BN|frozen", help="Batch norm of the backbone.")
     ] = "SyncBN",
-    num_classes: Annotated[int | None, typer.Option("--num-classes", metavar="N", help="Default: COCO's 80.")] = None,
+    num_classes: Annotated[
+        int | None, typer.Option("--num-classes", metavar="N", help="Checked against the names of the classes.")
+    ] = None,
     classes: Annotated[
         str | None,
-        typer.Option("--classes", metavar="A,B,C|FILE", help="Class names, or a file with one on each line."),
+        typer.Option(
+            "--classes",
+            metavar="A,B,C|FILE",
+            help="Class names, or a file with one on each line. Default: those of the annotations.",
+        ),
     ] = None,
     data_root: Annotated[
-        str | None, typer.Option("--data-root", metavar="DIR", help="A data set laid out as COCO is.")
+        str | None,
+        typer.Option("--data-root", metavar="DIR", help="The data set's folder, laid out as COCO if no file is named."),
+    ] = None,
+    train_ann: Annotated[
+        str | None,
+        typer.Option("--train-ann", metavar="FILE", help="Annotations in COCO's format, with the classes' names."),
+    ] = None,
+    val_ann: Annotated[
+        str | None, typer.Option("--val-ann", metavar="FILE", help="Those of validation and test.")
+    ] = None,
+    train_images: Annotated[
+        str | None,
+        typer.Option("--train-images", metavar="DIR", help="Default: beside the annotations, or as COCO has them."),
+    ] = None,
+    val_images: Annotated[
+        str | None, typer.Option("--val-images", metavar="DIR", help="Those of validation and test.")
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", metavar="N", help="Images a GPU; the learning rate follows.")
@@ -86,6 +107,10 @@ def emit_config(
             num_classes=num_classes,
             classes=classes,
             data_root=data_root,
+            train_ann=train_ann,
+            val_ann=val_ann,
+            train_images=train_images,
+            val_images=val_images,
             batch_size=batch_size,
             gpus=gpus,
             amp=amp,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckptconv.cli import render, render_sources
 from ckptconv.errors import shell_word
+from ckptconv.folding import some
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.check import Checked
@@ -34,13 +35,20 @@ def diagnosis(found: Diagnosis, as_json: bool) -> None:
 
 def config_text(emitted: Emitted, as_json: bool) -> None:
     """The config itself, for a pipe."""
+    _notes(emitted, as_json)
     if as_json:
         render.dump("emit-config", {"config": None, **_config_data(emitted)})
     else:
         render.text(emitted.text)
 
 
+def _notes(emitted: Emitted, as_json: bool) -> None:
+    for note in () if as_json else emitted.notes:
+        render.note(f"note: {note}")
+
+
 def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
+    _notes(emitted, as_json)
     if as_json:
         render.dump("emit-config", {"config": str(out), **_config_data(emitted, str(out))})
         return
@@ -50,6 +58,8 @@ def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
     )
     render.row("detector", f"{emitted.title}, on {emitted.base}")
     rate = f", learning rate {emitted.lr:g}" if emitted.lr is not None else ""
+    if emitted.data.classes:
+        render.row("classes", f"{len(emitted.data.classes)}: {some(emitted.data.classes, 10)}")
     render.row("training", f"{emitted.images} images a step{rate}")
     render.row("wrote", str(out))
     render.row("next", f"ckptconv check {shell_word(str(out))}")
@@ -76,6 +86,8 @@ def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:
         "backbone": {"name": found.backbone.name, **found.backbone.settings()},
         "detector": emitted.title,
         "base": emitted.base,
+        "classes": list(emitted.data.classes),
+        "notes": list(emitted.notes),
         "images": emitted.images,
         "batch_size": emitted.batch_size,
         "lr": emitted.lr,

@@ -52,6 +52,11 @@ def detector(base: str) -> Detector:
             f"{base} shares its head with a {backbone['type']}, which a ResNet cannot replace",
             "Choose another base: --detector mask-rcnn-c4 is the plain one.",
         )
+    datasets = tuple(
+        path.removesuffix(".ann_file")
+        for part in ("train", "val", "test")
+        for path, _ in _find(config.get(f"{part}_dataloader"), f"{part}_dataloader", "ann_file")
+    )
     batch = value_at(config, "train_dataloader.batch_size") or 2
     rate = value_at(config, "optim_wrapper.optimizer.lr")
     return Detector(
@@ -69,12 +74,16 @@ def detector(base: str) -> Detector:
         backbone=backbone,
         channels=(),
         pixels=_pixels(value_at(config, "model.data_preprocessor") or {}),
-        datasets=tuple(
-            path.removesuffix(".ann_file")
-            for part in ("train", "val", "test")
-            for path, _ in _find(config.get(f"{part}_dataloader"), f"{part}_dataloader", "ann_file")
-        ),
+        datasets=datasets,
+        masks=isinstance(value_at(config, "model.roi_head.mask_head"), Mapping),
         evaluated=dict(_below_the_data_root(config)),
+        files=dict(_files(config, datasets)),
+        evaluators=tuple(
+            path
+            for part in ("val_evaluator", "test_evaluator")
+            for path, name in _find(config.get(part), part, "ann_file")
+            if isinstance(name, str)
+        ),
         strides=tuple(
             path
             for path, value in _walk(model, "model")
@@ -150,6 +159,18 @@ def _pixels(fed: Mapping[str, Any]) -> Pixels | None:
     with contextlib.suppress(UsageError):
         return Pixels(mean, std, "RGB" if fed.get("bgr_to_rgb") else "BGR")
     return None
+
+
+def _files(config: Mapping[str, Any], datasets: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """For each part with one data set of one file: that file and its folder of images."""
+    for part in ("train", "val"):
+        places = [path for path in datasets if path.startswith(f"{part}_dataloader.")]
+        if len(places) == 1:
+            found = dict(_walk(config.get(f"{part}_dataloader"), f"{part}_dataloader"))[places[0]]
+            root, prefix = str(found.get("data_root") or ""), found.get("data_prefix")
+            images = prefix.get("img") if isinstance(prefix, Mapping) else None
+            if isinstance(found["ann_file"], str):
+                yield part, (found["ann_file"].removeprefix(root), str(images or ""))
 
 
 def _below_the_data_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -38,14 +38,23 @@ NORMS: Mapping[str, tuple[Mapping[str, Any], bool, str]] = {
 }
 """For each choice of ``norm``: norm_cfg, norm_eval, and why."""
 
+_DATA = {
+    "train_ann": "a file in COCO's format",
+    "val_ann": "a file in COCO's format",
+    "train_images": "a folder of images",
+    "val_images": "a folder of images",
+}
+
 
 @dataclass(frozen=True)
 class Choices:
     """What a user may choose. None is the recipe's own value: of the schedule, the detector or MMDetection's base.
 
     ``base`` is a config to stand on instead of a detector and a schedule: 'mmdet::…' or a path.
-    ``classes`` are the names of the data set's classes; ``batch_size`` is images a GPU. ``mean`` and ``std`` are those
-    of the pixels, a number for each channel in the order of the file, or one for all.
+    ``classes`` are the names of the data set's classes. ``train_ann`` and ``val_ann`` are files in COCO's format,
+    ``train_images`` and ``val_images`` folders: below ``data_root``, or from the current folder.
+    ``batch_size`` is images a GPU. ``mean`` and ``std`` are those of the pixels, a number for each channel in the
+    order of the file, or one for all.
     """
 
     detector: str = "mask-rcnn"
@@ -57,6 +66,10 @@ class Choices:
     num_classes: int | None = None
     classes: tuple[str, ...] = ()
     data_root: str | None = None
+    train_ann: str | None = None
+    val_ann: str | None = None
+    train_images: str | None = None
+    val_images: str | None = None
     batch_size: int | None = None
     gpus: int | None = None
     amp: bool = False
@@ -88,14 +101,23 @@ class Choices:
             raise UsageError(f"--{given} alone does not normalise", f"Give --{other}, too.")
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=1) <= 0:
             raise UsageError("--mean and --std are no statistics of pixels", "Give finite numbers, and --std above 0.")
-        if self.data_root == "":
-            raise UsageError("--data-root is empty", "Give the folder of the data set; . is the current one.")
+        for name, what in (("data_root", "the folder of the data set"), *_DATA.items()):
+            if getattr(self, name) == "":
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is empty",
+                    f"Give {what}{'; . is the current folder' * ('folder' in what)}.",
+                )
         if self.classes and self.num_classes not in (None, len(self.classes)):
             raise UsageError(
                 f"--num-classes says {self.num_classes}, --classes names {len(self.classes)}", "Give --classes alone."
             )
         if len(set(self.classes)) != len(self.classes):
             raise UsageError("--classes names a class twice", "Each class has one name.")
+
+    @property
+    def own_data(self) -> bool:
+        """Whether files of the data set are named, beside its root."""
+        return any(getattr(self, name) is not None for name in _DATA)
 
 
 def choose(

@@ -18,6 +18,7 @@ from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
 from ckptconv.mmdetection.networks import network
+from ckptconv.mmdetection.own_data import Data, examine
 from ckptconv.mmdetection.paths import named, with_checkpoint
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
 from ckptconv.mmdetection.sheet import Sheet
@@ -35,6 +36,8 @@ class Emitted:
     images: int
     batch_size: int
     lr: float | None
+    data: Data
+    notes: tuple[str, ...]
 
 
 def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: bool = False) -> Emitted:
@@ -94,7 +97,8 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
             if (base_of := found.network.base)
             else "Choose a detector with FPN: --detector mask-rcnn",
         )
-    sheet = Sheet(detector, found, choices)
+    data = examine(choices, detector)
+    sheet = Sheet(detector, found, choices, data)
     sheet.fill(schedule)
     head = (
         f"# {printable(title)}, on {found.backbone.name} of {found.method}.\n"
@@ -113,4 +117,4 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
             text = f"{head}\n{literal.assignments(resolved, sheet.notes)}"
         except (TypeError, ValueError) as error:
             raise UsageError(f"{base} cannot be written flat: {error}", "Stand on it: --style inherit") from None
-    return Emitted(text, found, title, base, sheet.images, choices.batch_size or detector.batch_size, sheet.lr)
+    return Emitted(text, found, title, base, sheet.images, sheet.batch_size, sheet.lr, data, (*data.notes, *sheet.said))

@@ -19,6 +19,7 @@ _R50 = {"type": "ResNet", "depth": 50, "style": "pytorch"}
 _CAFFE = {**_R50, "style": "caffe"}
 _VAL = "annotations/instances_val2017.json"
 _EVALUATED = {"val_evaluator.ann_file": _VAL, "test_evaluator.ann_file": _VAL}
+_FILES = {"train": ("annotations/instances_train2017.json", "train2017/"), "val": (_VAL, "val2017/")}
 _FPN = {"model.neck.in_channels": (0, 1, 2, 3)}
 _MAPPER = {"model.neck.in_channels": (1, 2, 3)}
 
@@ -42,6 +43,8 @@ class Detector:
     ``backbone``: arguments of its backbone; ``channels`` of its stages, () where they are not known.
     ``pixels``: what it feeds the network; None for what no method here was trained with (detectron's BGR weights).
     ``masks``: whether it is trained on masks, too. ``datasets``, ``evaluated``: where data sets stand, and their files.
+    ``files``: of 'train' and 'val', the file and the folder of images below the data root; no part that has several.
+    ``evaluators``: what names a file with the truth.
     ``strides``: where that of its only map stands, in a base that has one.
     ``found``: all of it, where it has been read; None for MMDetection's own, of which the row says enough.
     """
@@ -68,6 +71,8 @@ class Detector:
     masks: bool = False
     datasets: tuple[str, ...] = tuple(f"{part}_dataloader.dataset" for part in ("train", "val", "test"))
     evaluated: Mapping[str, str] = field(default_factory=lambda: _EVALUATED)
+    files: Mapping[str, tuple[str, str]] = field(default_factory=lambda: _FILES)
+    evaluators: tuple[str, ...] = tuple(_EVALUATED)
     strides: tuple[str, ...] = ()
     found: Mapping[str, Any] | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import UsageError
@@ -11,8 +12,9 @@ from ckptconv.mmdetection.choices import NORMS, Choices
 from ckptconv.mmdetection.detectors import WARMUP, Detector, Schedule, among, value_at
 from ckptconv.mmdetection.feeding import feed, loading_for
 from ckptconv.mmdetection.kinds import named
-from ckptconv.mmdetection.literal import Code
+from ckptconv.mmdetection.literal import Code, inline
 from ckptconv.mmdetection.networks import DEFAULTS, Training
+from ckptconv.mmdetection.own_data import Data
 from ckptconv.mmdetection.pipelines import ORDER
 from ckptconv.mmdetection.placing import place
 from ckptconv.mmdetection.pretrained import Pretrained
@@ -22,6 +24,8 @@ GUARD = "ckptconv.mmdetection.guard"
 LOADER = "ckptconv.mmdetection.loader"
 
 
+_FEW = 4
+"""Images of which batch norm's statistics are poor: below 8 its error rises (arXiv:1803.08494, table 2)."""
 _OF_THE_DETECTOR = (
     "num_stages",
     "strides",
@@ -39,10 +43,13 @@ _SET_HERE = ("type", "depth", "style", "frozen_stages", "norm_cfg", "norm_eval",
 class Sheet(Changes):
     """What the config changes, by dotted path, and the comments above it."""
 
-    def __init__(self, detector: Detector, found: Pretrained, choices: Choices) -> None:
+    def __init__(self, detector: Detector, found: Pretrained, choices: Choices, data: Data) -> None:
         super().__init__(detector.found)
-        self._detector, self._found, self._choices = detector, found, choices
+        self._detector, self._found, self._choices, self._data = detector, found, choices, data
         self.images, self.lr = detector.images, detector.lr
+        self.batch_size = choices.batch_size or detector.batch_size
+        self.said: list[str] = []
+        """What the user should know of it."""
 
     def fill(self, schedule: Schedule | None) -> None:
         """Everything, in the order in which it will stand."""
@@ -59,10 +66,10 @@ class Sheet(Changes):
 
     def _names(self) -> None:
         """Top-level names that later lines use."""
-        if self._choices.data_root is not None:
-            self.set("data_root", f"{self._choices.data_root.rstrip('/')}/")
-        if self._choices.classes:
-            self.set("metainfo", {"classes": self._choices.classes})
+        if self._data.root is not None:
+            self.set("data_root", self._data.root)
+        if self._data.classes:
+            self.set("metainfo", {"classes": self._data.classes})
         if self.had("load_from") not in (ABSENT, None):
             self.set("load_from", None, "It would be loaded over the backbone.")
 
@@ -97,6 +104,8 @@ class Sheet(Changes):
             changed |= {k: had[k] for k in ("out_indices",) if k in had}
         for key, value in changed.items():
             self.set(f"{at}.{key}", value)
+        if choices.norm != "frozen":
+            why = f"{why}{self._few_images(', or keep those of the pretraining: --norm frozen')}"
         note = "-1 freezes nothing, 0 conv1 and bn1, 1 also layer1. MMDetection's rows use 0."
         self.set(f"{at}.frozen_stages", frozen, note)
         self._norm_and_start(at, norm_cfg, norm_eval, "_delete_" in changed)
@@ -112,6 +121,20 @@ class Sheet(Changes):
                 self.set(f"{detector.shared_head}.style", "pytorch")
             self._norm_and_start(detector.shared_head, norm_cfg, norm_eval, False)
 
+    def _few_images(self, instead: str = "") -> str:
+        """A comment where batch norm sees the images of one GPU only, and those are few; it is said to the user, too.
+
+        mmengine makes BN of SyncBN in a training of one process (`Runner.__init__`, mmengine/runner/runner.py 0.10.7).
+        """
+        gpus = self._choices.gpus or max(self._detector.images // self._detector.batch_size, 1)
+        if gpus > 1 or self.batch_size > _FEW:
+            return ""
+        count = f"{self.batch_size} image{'s' * (self.batch_size != 1)}"
+        self.said.append(
+            f"batch norm takes its statistics from the {count} of one GPU: give it more, --batch-size 8{instead}"
+        )
+        return f" Here these are the {count} of one GPU."
+
     def _norm_and_start(self, module: str, norm_cfg: Mapping[str, Any], norm_eval: bool, fresh: bool) -> None:
         """Batch norm and checkpoint of a module; ``fresh`` if nothing of the base's is left of it."""
         put = self.set if fresh else self.put
@@ -124,6 +147,8 @@ class Sheet(Changes):
             self.set(path, value)
         if self._detector.synced_note:
             self.notes["model",] = self._detector.synced_note
+        if self._detector.synced and not self.said:
+            self._few_images()
 
     def _schedule(self, schedule: Schedule) -> None:
         detector = self._detector
@@ -156,12 +181,12 @@ class Sheet(Changes):
             self.set("param_scheduler", [*([warmup] if warmup else []), steps])
 
     def _classes_and_data(self) -> None:
-        detector, choices = self._detector, self._choices
-        count = len(choices.classes) or choices.num_classes
+        detector, choices, data = self._detector, self._choices, self._data
+        count = len(data.classes) or choices.num_classes
         for option, value, places in (
             ("the number of classes", count, detector.classes),
-            ("--classes", choices.classes or None, detector.datasets),
-            ("--data-root", choices.data_root, detector.datasets),
+            ("--classes", data.classes or None, detector.datasets),
+            ("--data-root", data.root, detector.datasets),
         ):
             if value is not None and not places:
                 raise UsageError(f"{choices.base} has no place for {option}", "Write it into the config yourself.")
@@ -169,15 +194,21 @@ class Sheet(Changes):
             for path in detector.classes:
                 self.set(path, count)
         for path in detector.datasets:
-            if choices.data_root is not None:
+            if data.root is not None:
                 self.set(f"{path}.data_root", Code("data_root"))
-            if choices.classes:
+            part = data.parts.get("train" if path.startswith("train_") else "val")
+            if part is not None:
+                self.set(f"{path}.ann_file", part.ann)
+                self.put(f"{path}.data_prefix", {"img": part.images})
+            if data.classes:
                 had = self.had(f"{path}.metainfo")
                 more = isinstance(had, Mapping) and had.keys() - {"classes", "_scope_"}  # the old classes' colours
                 self.set(f"{path}.metainfo", Code("dict(_delete_=True, **metainfo)" if more else "metainfo"))
-        if choices.data_root is not None:
-            for path, file in detector.evaluated.items():
-                self.set(path, Code(f"data_root + {file!r}"))
+        if data.root is not None:
+            truth = data.parts.get("val")
+            files = dict.fromkeys(detector.evaluators, truth.ann) if truth else detector.evaluated
+            for path, file in files.items():
+                self.set(path, file if Path(file).is_absolute() else Code(f"data_root + {inline(file)}"))
 
     @property
     def _training(self) -> Training | None:
@@ -194,7 +225,7 @@ class Sheet(Changes):
             return
         if self.lr is None:
             raise UsageError(f"{choices.base} has no learning rate to scale", "Leave out --batch-size and --gpus.")
-        batch = choices.batch_size or detector.batch_size
+        batch = self.batch_size
         gpus = choices.gpus or max(detector.images // detector.batch_size, 1)
         usual, self.images = self.images, batch * gpus
         rate, self.lr = self.lr, float(f"{self.lr * self.images / usual:.6g}")

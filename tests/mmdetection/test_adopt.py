@@ -137,7 +137,9 @@ def test_bases_of_every_kind_build(base, network, expected, own):
     backbone = found["model"]["backbone"]
     expected = {**DEFAULTS, **ARGUMENTS[network]}
     assert {key: {**DEFAULTS, **backbone}[key] for key in expected} == expected
-    assert backbone["init_cfg"] == {"type": "Pretrained", "checkpoint": "/w/r50.pth"} or "_scope_" in backbone["init_cfg"]
+    assert (
+        backbone["init_cfg"] == {"type": "Pretrained", "checkpoint": "/w/r50.pth"} or "_scope_" in backbone["init_cfg"]
+    )
     assert "conv_cfg" not in backbone  # weight standardisation: not what the checkpoint was trained with
     model = build(found)
     entries = {k: tuple(v.shape) for k, v in model.backbone.state_dict().items()}
@@ -356,7 +358,7 @@ def test_an_option_that_changes_nothing_is_refused(option, value, own):
 
 
 def test_classes_in_bases(own):
-    cascade = made("mmdet::htc/htc_r50_fpn_1x_coco.py", num_classes=7)
+    cascade = made("mmdet::htc/htc_r50_fpn_1x_coco.py", classes="a,b,c,d,e,f,g")
     heads = cascade["model"]["roi_head"]
     assert [head["num_classes"] for head in [*heads["bbox_head"], *heads["mask_head"]]] == [7] * 6
     assert heads["semantic_head"]["num_classes"] == 183  # stuff: another data set's business

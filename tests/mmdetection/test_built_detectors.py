@@ -80,7 +80,7 @@ def test_every_detector_builds_on_every_network(detector, network):
 
 @DETECTOR
 def test_mmselfsups_recipe_is_built(detector):
-    found = config("r18", detector=detector, schedule="mmselfsup", num_classes=7)
+    found = config("r18", detector=detector, schedule="mmselfsup", classes="a,b,c,d,e,f,g")
     model = build(found)
     row = DETECTORS[detector]
     synced = {path.replace("[]", "") for path in row.synced}
@@ -134,7 +134,7 @@ def norms(module: nn.Module) -> set[str]:
 
 def small(detector: str, **said: Any) -> Any:
     """The detector with few classes and RoIs, so that a CPU is quick with it."""
-    found = config("r18", detector=detector, num_classes=3, **said)
+    found = config("r18", detector=detector, classes="a,b,c", **said)
     trained = found.model.get("train_cfg") or {}
     for part in (trained.get("rpn"), *rcnns(trained)):
         if part:

@@ -286,8 +286,8 @@ def test_classes_reach_every_head_and_data_set(detector):
     assert [v for path in row.classes for v in at(made, path)] == [3] * sum(len(at(made, p)) for p in row.classes)
     for part in ("train", "val", "test"):
         assert plain(made[f"{part}_dataloader"]["dataset"]["metainfo"]) == {"classes": names}
-    counted = resolve(emit(detector=detector, num_classes=7).text)
-    assert {v for path in row.classes for v in at(counted, path)} == {7}
+    counted = resolve(emit(detector=detector, num_classes=80).text)
+    assert {v for path in row.classes for v in at(counted, path)} == {80}
     assert "metainfo" not in counted
 
 
@@ -698,7 +698,7 @@ def test_printed_written_and_as_json(r18, tmp_path):
     assert (printed.returncode, printed.stderr) == (0, "")
     assert printed.stdout == config.emit(r18).text
     written = ckptconv_("emit-config", r18, "-d", "dino", "-s", "2x", "-o", "a.py", cwd=tmp_path, after=UNIMPORTED)
-    mark = config.emit(r18).pretrained.fingerprint
+    mark, eight = config.emit(r18).pretrained.fingerprint, "torch.distributed.run --standalone --nproc_per_node=8"
     assert (written.returncode, written.stderr) == (0, "")
     assert [re.sub(" +", " ", line) for line in written.stdout.splitlines()] == [
         f"backbone ResNet-18 of moco, {r18}; fingerprint {mark[:16]}",
@@ -706,8 +706,7 @@ def test_printed_written_and_as_json(r18, tmp_path):
         "training 16 images a step, learning rate 0.0001",
         "wrote a.py",
         "next ckptconv check a.py",
-        f"then on 8 GPUs: {sys.executable} -m torch.distributed.run --standalone --nproc_per_node=8 {TOOL} a.py "
-        "--launcher pytorch",
+        f"then on 8 GPUs: {sys.executable} -m {eight} {TOOL} a.py --launcher pytorch",
     ]
     assert (tmp_path / "a.py").read_text() == config.emit(r18, Choices("dino", "2x")).text
     data = json.loads(ckptconv_("emit-config", r18, "--json").stdout)

@@ -68,7 +68,7 @@ def iterations(done: subprocess.CompletedProcess[str]) -> int:
 def test_the_right_checkpoint_trains(folder):
     done = train(folder)
     assert done.returncode == 0, done.stderr
-    assert "guard: 120/120 tensors of backbone equal r18.pth" in done.stdout
+    assert f"guard: 120/120 tensors of backbone equal {folder}/r18.pth" in done.stdout
     assert iterations(done) == 2
     assert (folder / "work" / "epoch_1.pth").exists()
 
@@ -80,7 +80,8 @@ def test_a_checkpoint_that_was_swapped_stops_it(folder, other):
     assert done.returncode == 1
     sentence = next(line for line in done.stderr.splitlines() if line.startswith(STOPPED))
     assert sentence == (
-        f"{STOPPED}r18.pth is not the file this config was made for (its fingerprint is {expected[:16]}, not {meant})"
+        f"{STOPPED}{folder}/r18.pth is not the file this config was made for "
+        f"(its fingerprint is {expected[:16]}, not {meant})"
     )
     assert iterations(done) == 0
     assert not list((folder / "work").glob("*.pth"))
@@ -92,7 +93,7 @@ def test_two_processes_over_gloo(folder, other):
     group = "import torch; torch.distributed.init_process_group('gloo')"
     done = train(folder, *distributed, processes=2, script=group)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "guard: 120/120 tensors of backbone equal r18.pth" in done.stdout
+    assert f"guard: 120/120 tensors of backbone equal {folder}/r18.pth" in done.stdout
     assert iterations(done) == 1  # of two images, one for each
 
     ckptconv.convert(other, folder / "r18.pth", "moco", force=True)
@@ -120,19 +121,23 @@ class Resetting(Hook):
 """
     text = (folder / "detector.py").read_text().replace("custom_hooks = [", "custom_hooks = [dict(type='Resetting'), ")
     (folder / "detector.py").write_text(text)
-    assert stopped(train(folder, script=hook)) == "1 of 120 tensors of backbone are not those of r18.pth: conv1.weight"
+    assert stopped(train(folder, script=hook)) == (
+        f"1 of 120 tensors of backbone are not those of {folder}/r18.pth: conv1.weight"
+    )
 
 
 def test_a_detector_that_is_loaded_over_it_stops_it(folder):
     assert train(folder).returncode == 0
     os.rename(folder / "work" / "epoch_1.pth", folder / "detector.pth")
     sentence = stopped(train(folder, 'load_from="detector.pth"'))
-    assert sentence.startswith("114 of 120 tensors of backbone are not those of r18.pth: load_from='detector.pth' came")
+    assert sentence.startswith(
+        f"114 of 120 tensors of backbone are not those of {folder}/r18.pth: load_from='detector.pth' came"
+    )
 
 
 def test_a_detector_without_the_checkpoint_stops_it(folder):
     text = (folder / "detector.py").read_text()
-    text = text.replace("init_cfg=dict(type='Pretrained', checkpoint='r18.pth')", "init_cfg=None")
+    text = text.replace("init_cfg=dict(type='Pretrained', checkpoint='{{ fileDirname }}/r18.pth')", "init_cfg=None")
     (folder / "detector.py").write_text(text)
     assert stopped(train(folder)) == "backbone is not initialised from a checkpoint"
 
@@ -141,7 +146,7 @@ def test_a_backbone_that_leaves_a_part_of_the_network_out_stops_it(folder):
     text = (folder / "detector.py").read_text()
     (folder / "detector.py").write_text(text.replace("norm_eval=False,", "norm_eval=False, deep_stem=True,"))
     assert stopped(train(folder)) == (
-        "6 of 114 tensors of backbone are not those of r18.pth: conv1.weight, bn1.weight, bn1.bias and 3 more"
+        f"6 of 114 tensors of backbone are not those of {folder}/r18.pth: conv1.weight, bn1.weight, bn1.bias and 3 more"
     )
 
 
@@ -154,7 +159,7 @@ def test_what_else_is_pretrained_is_not_its_business(folder):
     done = train(folder)
     assert done.returncode == 0, done.stderr
     assert "load neck. in model from: whole.pth" in done.stdout
-    assert "guard: 120/120 tensors of backbone equal r18.pth" in done.stdout
+    assert f"guard: 120/120 tensors of backbone equal {folder}/r18.pth" in done.stdout
 
 
 def test_a_training_that_is_resumed_is_past_it(folder, other):
@@ -173,7 +178,7 @@ def test_ema_and_mixed_precision_are_no_difference(folder):
     (folder / "detector.py").write_text(text)
     done = train(folder, 'optim_wrapper.type="AmpOptimWrapper"', script=script)
     assert done.returncode == 0, done.stderr
-    assert "guard: 120/120 tensors of backbone equal r18.pth" in done.stdout
+    assert f"guard: 120/120 tensors of backbone equal {folder}/r18.pth" in done.stdout
     assert "AmpOptimWrapper" in (folder / "work" / "detector.py").read_text()
 
 

@@ -73,7 +73,7 @@ def written(path: str, base: str = ON_ONE_MAP, **said: Any) -> str:
 @pytest.mark.parametrize("which", NETWORKS)
 def test_check_proves_every_tensor_in_the_real_detector(which: str) -> None:
     network = NETWORKS[which]
-    found = check(written(vit_of(network), num_classes=3))
+    found = check(written(vit_of(network), classes="a,b,c"))
     (report,) = found.reports
     assert found.good, report
     assert report.equal == report.total == len(network.entries())
@@ -136,7 +136,7 @@ def images() -> dict[str, list[Any]]:
 @pytest.mark.parametrize("network", [VIT, replace(VIT, patch=14), CAE], ids=["ViT", "patches of 14", "BEiT"])
 @pytest.mark.parametrize("base", [ON_ONE_MAP, DETR, YOLOF], ids=["Faster R-CNN", "DETR", "YOLOF"])
 def test_a_step_of_training_reaches_every_parameter(network: Backbone, base: str) -> None:
-    found = Config.fromfile(written(vit_of(network), base, num_classes=3))
+    found = Config.fromfile(written(vit_of(network), base, classes="a,b,c"))
     found.model.backbone.drop_path_rate = 0  # a block that is left out learns nothing in this step
     model = runtime.build(found, "made.py")
     model.init_weights()

@@ -107,7 +107,11 @@ def test_convnext_is_trained_as_mmdetections_own_config_trains_it() -> None:
     assert plain(mine["optim_wrapper"]) == plain(own["optim_wrapper"])
     assert plain(mine["param_scheduler"])[0] == plain(own["param_scheduler"])[0]
     backbone, theirs = plain(mine["model"].pop("backbone")), plain(own["model"].pop("backbone"))
-    assert backbone.pop("init_cfg") == {"type": "Pretrained", "checkpoint": str(Path(path).resolve()), "prefix": "backbone."}
+    assert backbone.pop("init_cfg") == {
+        "type": "Pretrained",
+        "checkpoint": str(Path(path).resolve()),
+        "prefix": "backbone.",
+    }
     assert theirs.pop("init_cfg")["prefix"] == "backbone."
     assert backbone.pop("arch") == {"depths": [3, 3, 9, 3], "channels": [96, 192, 384, 768]}
     assert theirs.pop("arch") == "tiny"
@@ -238,7 +242,7 @@ def test_the_heads_of_the_method_are_the_networks() -> None:
 
 def small(path: str) -> Path:
     out = Path("swin.py")
-    out.write_text(emitted(path, num_classes=3).text)
+    out.write_text(emitted(path, classes="a,b,c").text)
     return out
 
 

@@ -54,3 +54,24 @@ def make(folder: Path, images: int = 4, channels: int = 3) -> Path:
         }
         (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(described))
     return folder
+
+
+def roboflow(folder: Path, images: int = 4, names: tuple[str, ...] = ("box",), first: int = 1) -> Path:
+    """The same data as Roboflow exports them: ``{train,valid}/_annotations.coco.json`` beside the images.
+
+    Category 0 is a supercategory without annotations; the others have numbers from ``first`` on, with gaps.
+    """
+    made = make(folder / "made", images)
+    for part, said in (("train", "train2017"), ("valid", "val2017")):
+        (made / said).rename(folder / part)
+        file = made / "annotations" / f"instances_{said}.json"
+        described = json.loads(file.read_text())
+        described["categories"] = [
+            {"id": 0, "name": "things", "supercategory": "none"},
+            *({"id": first + 7 * i, "name": name, "supercategory": "things"} for i, name in enumerate(names)),
+        ]
+        for i, annotation in enumerate(described["annotations"]):
+            annotation["category_id"] = first + 7 * (i % len(names))
+        (folder / part / "_annotations.coco.json").write_text(json.dumps(described))
+        file.unlink()
+    return folder
