@@ -48,10 +48,10 @@ class Rate:
         if self.scaled:
             return f"{rate} is scaled to any number of GPUs"
         if not self.images:
-            return f"{rate} is for a number of GPUs that the config does not say; MMDetection's own are for {_NODE}"
+            return f"{rate} is for a number of GPUs that it does not say: {_NODE}, as MMDetection's"
         with_images = f"{self.batch_size} image{'s' * (self.batch_size != 1)}"
         if not self.gpus:
-            return f"{rate} is for {self.images} images a step, which no number of GPUs with {with_images} each makes"
+            return f"{rate} is for {self.images} images a step: no number of GPUs with {with_images}"
         return f"{rate} is for {_gpus(self.gpus)} with {with_images}{' each' * (self.gpus > 1)}"
 
 
