@@ -68,6 +68,7 @@ def hold(checkpoint: str, module: str, fetching: Fetching) -> Held:
 
 
 def _not_there(checkpoint: str, scheme: str, module: str) -> UsageError:
+    path = Path(checkpoint).expanduser()
     start, command = f"{module} starts from {checkpoint}", conversion(checkpoint, None)[0]
     if scheme in _STORES:
         return UsageError(f"{start}, which mmengine does not fetch by itself", f"Convert it first: {command}")
@@ -81,6 +82,12 @@ def _not_there(checkpoint: str, scheme: str, module: str) -> UsageError:
     if checkpoint in registry.releases():
         return UsageError(
             f"{start}, the name of a release, which mmengine takes for a path", f"Convert it first: {command}"
+        )
+    if path.is_absolute():
+        return UsageError(
+            f"{start}, and there is no such file",
+            "Copy it there, or name the place where it is: beside the config that is "
+            f"checkpoint={'{{ fileDirname }}/' + path.name!r}",
         )
     return UsageError(
         f"{start}, and there is no such file",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ckptconv.errors import UsageError
 from ckptconv.mmdetection import config, training
 from ckptconv.mmdetection.check import check
 from ckptconv.mmdetection.choices import STYLES, Choices
@@ -138,6 +139,25 @@ def test_check_from_another_folder(r18, tmp_path, monkeypatch):
     found = check(moved / "a.py")
     assert found.good
     assert found.reports[0].checkpoint == f"{moved}/r18.pth"
+
+
+def test_a_config_and_its_checkpoint_that_were_apart(r18, tmp_path, monkeypatch):
+    """Where both were moved, and the checkpoint is not where it was, the hint is the line to write."""
+    shutil.copy(r18, tmp_path / "r18.pth")
+    (tmp_path / "A").mkdir()
+    config.write(tmp_path / "r18.pth", tmp_path / "A" / "a.py", BOXES)
+    (tmp_path / "r18.pth").rename(tmp_path / "A" / "r18.pth")
+    monkeypatch.chdir("/")
+    with pytest.raises(UsageError) as caught:
+        check(tmp_path / "A" / "a.py")
+    assert caught.value.message == f"backbone starts from {tmp_path}/r18.pth, and there is no such file"
+    assert caught.value.hint == (
+        "Copy it there, or name the place where it is: beside the config that is checkpoint='{{ fileDirname }}/r18.pth'"
+    )
+    line = caught.value.hint.split("that is ")[1]
+    text = (tmp_path / "A" / "a.py").read_text()
+    (tmp_path / "A" / "a.py").write_text(text.replace(f"checkpoint='{tmp_path}/r18.pth'", line))
+    assert check(tmp_path / "A" / "a.py").good
 
 
 # How to train
