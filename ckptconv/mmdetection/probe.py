@@ -35,7 +35,7 @@ def installed(_: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "machine": f"{platform.system()} {platform.machine()}",
-        "packages": {p: versions(providers.get(p, [p])) for p in PACKAGES},
+        "packages": {p: versions(providers.get(p, [p, f"onedl-{p}"])) for p in PACKAGES},
         "absent": [p for p in PACKAGES if importlib.util.find_spec(p) is None],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import itertools
 import json
@@ -404,6 +405,21 @@ def test_a_torch_that_is_forced_to_run_code(monkeypatch):
 def test_the_advised_loader_mends_the_loading(tmp_path, monkeypatch):
     broken(tmp_path, "sitecustomize", "import ckptconv.mmdetection.loader", monkeypatch)
     assert judge(healthy(**collect([["loading"]]))).loading == "safe"
+
+
+def test_a_fork_whose_files_python_310_does_not_know(monkeypatch, tmp_path):
+    """Its `packages_distributions` reads top_level.txt alone, which the wheel of onedl-mmengine lacks."""
+    there = {"onedl-mmengine": "0.10.12", "mmcv": "2.1.0"}
+
+    def version(name: str) -> str:
+        if name not in there:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", dict)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    packages = probe.installed(tmp_path)["packages"]
+    assert (packages["mmengine"], packages["mmcv"]) == ({"onedl-mmengine": "0.10.12"}, {"mmcv": "2.1.0"})
 
 
 def test_an_interpreter_with_nothing_installed(tmp_path, monkeypatch):
