@@ -107,6 +107,7 @@ def test_a_hostile_file_that_a_training_would_resume_from(evil):
 
 READS = """
 import io, pickle
+from pathlib import Path
 import torch
 from torch import load
 from mmengine.runner import CheckpointLoader, load_checkpoint
@@ -122,8 +123,8 @@ STATEMENTS = (
     "torch.load('evil.pth')",
     "torch.load('evil.pth', weights_only=False)",
     "torch.load('evil.pth', 'cpu', pickle, weights_only=False)",
-    "torch.load(open('evil.pth', 'rb'), weights_only=False)",
-    "torch.load(io.BytesIO(open('evil.pth', 'rb').read()), weights_only=False)",
+    "with open('evil.pth', 'rb') as file: torch.load(file, weights_only=False)",
+    "torch.load(io.BytesIO(Path('evil.pth').read_bytes()), weights_only=False)",
     "torch.serialization.load('evil.pth', weights_only=False)",
     "torch.hub.load_state_dict_from_url('file:evil.pth', model_dir='.', weights_only=False)",
     "CheckpointLoader.load_checkpoint('evil.pth')",
@@ -131,7 +132,7 @@ STATEMENTS = (
 )
 ANY = (
     "load('evil.pth', weights_only=False)",
-    "pickle.load(open('evil.pkl', 'rb'))",
+    "pickle.loads(Path('evil.pkl').read_bytes())",
     "torch.load('evil.pkl', weights_only=False)",
 )
 
