@@ -287,6 +287,7 @@ def _runs(made: Plan) -> Iterator[Run]:
 
         config = small.shrink(config, made.training, made.data, CLASSES)
         config = arms.unfrozen(config, takes)
+        config["default_scope"] = config.get("default_scope") or "mmdet"  # in which its new parts are named
         config = small.mixed(config) if request.amp else config
     elif tier == "lift":
         config = arms.unfrozen(config, takes)

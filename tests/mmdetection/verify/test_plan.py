@@ -397,3 +397,40 @@ def test_a_backbone_is_told_only_what_it_knows():
 def test_generated_data_need_one_gpu_whatever_is_there(r50, tier):
     assert planned(ROW, tier, 16, pretrained=r50).launch.processes == 1
     assert planned(ROW, "full", 16, pretrained=r50).launch.processes == 16
+
+
+NEW_STYLE = """
+from mmengine.config import read_base
+from mmengine.model.weight_init import PretrainedInit
+from mmdet.datasets import CocoDataset
+from mmdet.evaluation import CocoMetric
+from mmdet.models import FPN, ResNet, RetinaNet
+import mmdet.models
+
+default_scope = None
+model = dict(
+    type=RetinaNet,
+    backbone=dict(type=ResNet, depth=50, init_cfg=dict(type=PretrainedInit, checkpoint=FILE)),
+    neck=dict(type=FPN, in_channels=[256, 512, 1024, 2048], out_channels=256),
+    bbox_head=dict(type=mmdet.models.RetinaHead, num_classes=80))
+train_dataloader = dict(batch_size=2, dataset=dict(type=CocoDataset, ann_file='train.json'))
+val_dataloader = dict(dataset=dict(type=CocoDataset, ann_file='val.json'))
+val_evaluator = dict(type=CocoMetric, ann_file='val.json')
+optim_wrapper = dict()
+"""
+
+
+@pytest.mark.parametrize("tier", ["smoke", "lift"])
+def test_a_config_in_the_new_style_is_small_and_trains_whole_too(r50, tmp_path, tier):
+    (tmp_path / "new.py").write_text(NEW_STYLE.replace("FILE", repr(r50)))
+    made = planned(str(tmp_path / "new.py"), tier, 0)
+    assert made.start is not None
+    assert made.title == "RetinaNet"
+    for run in made.runs[:2]:
+        backbone = run.config["model"]["backbone"]
+        assert backbone["type"] == "mmdet.models.ResNet"
+        assert (backbone["frozen_stages"], backbone["norm_eval"]) == (-1, False)
+        assert backbone.get("zero_init_residual") is (False if run.group == "random" else None)
+        assert ("init_cfg" in backbone) == (run.group != "random")
+        assert run.config["model"]["neck"]["out_channels"] == 64
+        assert run.config["default_scope"] == "mmdet"  # CocoDataset and its like are found in it
