@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ckptconv.mmdetection.kinds import loads
 from ckptconv.mmdetection.literal import Code, inline
 
 BESIDE = "The checkpoint is beside this config: copy both together."
@@ -36,7 +37,7 @@ def with_checkpoint(node: Any, said: str, written: str) -> Any:
     """The values of a config with ``written`` for the checkpoint ``said`` of every ``init_cfg``."""
     if isinstance(node, Mapping):
         changed = {key: with_checkpoint(value, said, written) for key, value in node.items()}
-        if node.get("type") == "Pretrained" and node.get("checkpoint") == said:
+        if loads(node) and node["checkpoint"] == said:
             changed["checkpoint"] = written
         return changed
     if isinstance(node, list | tuple):
