@@ -229,7 +229,11 @@ def verify_ap(
 
         made = pipeline.planned(request)
     if dry_run:
-        render_verification.planned(made, as_json)
+        with waiting.stage("checking the data", as_json) as shown:
+            looked = pipeline.examined(made, shown)
+        render_verification.planned(made, looked, as_json)
+        if looked.problems:
+            raise typer.Exit(2)
         return
     try:
         with render_verification.progress() as (watch, stage):

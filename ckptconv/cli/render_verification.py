@@ -15,6 +15,7 @@ from ckptconv.errors import printable, shell_word
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.conduct import Watch
+    from ckptconv.mmdetection.verify.data.findings import Findings
     from ckptconv.mmdetection.verify.events import Event
     from ckptconv.mmdetection.verify.plan import Plan, Run
     from ckptconv.mmdetection.verify.recipes import Recipe
@@ -40,7 +41,7 @@ def recipes(known: Iterable[Recipe], as_json: bool) -> None:
     render.text("* trained by another framework: no run of MMDetection is compared with it\n")
 
 
-def planned(made: Plan, as_json: bool) -> None:
+def planned(made: Plan, looked: Findings, as_json: bool) -> None:
     """What `--dry-run` shows."""
     expected = made.expected
     if as_json:
@@ -58,6 +59,7 @@ def planned(made: Plan, as_json: bool) -> None:
             if expected
             else None,
             "missing": list(made.missing),
+            "data": looked.data(),
             "commands": list(made.commands()),
         }
         render.dump("verify-ap", {"dry_run": True, **body})
@@ -67,6 +69,11 @@ def planned(made: Plan, as_json: bool) -> None:
     render.row("digest", made.digest)
     if made.missing:
         render.row("missing", f"{', '.join(made.missing)} in {made.config.get('data_root') or '.'}")
+    for problem in looked.problems:
+        render.row("data", problem.text)
+        render.row("", problem.hint)
+    for note in looked.notes:
+        render.row("note", note)
     for i, command in enumerate(made.commands()):
         render.row("" if i else "command", command)
     if made.launch.apart:

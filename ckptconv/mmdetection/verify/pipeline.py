@@ -17,6 +17,8 @@ from ckptconv.mmdetection.check import Checked, check
 from ckptconv.mmdetection.inert_loading import require_readable
 from ckptconv.mmdetection.verify import alike, claims, kept, page, report, shapes, small, subset
 from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
+from ckptconv.mmdetection.verify.data.check import check as check_data
+from ckptconv.mmdetection.verify.data.findings import Findings
 from ckptconv.mmdetection.verify.events import Curve, curve
 from ckptconv.mmdetection.verify.folder import CONFIG, DETECTIONS, EVALUATION, EVENTS
 from ckptconv.mmdetection.verify.machine import require_machine
@@ -37,6 +39,14 @@ def planned(request: Request) -> Plan:
     return made
 
 
+def examined(made: Plan, stage: Callable[[str], None] = lambda _: None) -> Findings:
+    """Whether the user's data and the config go together. Raises UnreadableError for a file that is not COCO's."""
+    if made.training is not None or made.request.tier == "load":
+        return Findings()
+    parts = ("val",) if made.request.tier == "eval" else ("train", "val")
+    return check_data(made.config, parts, made.request.images, stage)
+
+
 def verify(
     request: Request,
     watch: Watch | None = None,
@@ -52,6 +62,10 @@ def verify(
     made = made or planned(request)
     require_packages()
     require_machine(made, gpus_there())
+    seen = examined(made, stage)
+    seen.require_none()
+    for note in seen.notes:
+        stage(f"data: {note}")
     with alone(made.folder) as lock:
         _claim(made)
         _write_config(made.folder / CONFIG, made.config)
@@ -85,7 +99,7 @@ def verify(
         else:
             verdict = _judged(made, measured)
             verdict = replace(verdict, meaning=claims.meaning(request.tier, verdict.status))
-        found = report.report(made, _proof(made, checked), measured, verdict)
+        found = report.report(made, _proof(made, checked), measured, verdict, seen.notes)
         for name, write in report.FORMS.items():
             _write(made.folder / name, partial(write, found, made.folder), stage)
         _write(made.folder / page.PAGE, lambda: page.write(found, made.folder, _seen(made)), stage)

@@ -311,5 +311,5 @@ def _missing(config: Mapping[str, Any], tier: str) -> Iterator[str]:
             root = Path(dataset.get("data_root") or "")
             folder = (dataset.get("data_prefix") or {}).get("img", "")
             for below, there in ((dataset["ann_file"], Path.is_file), (folder, Path.is_dir)):
-                if not there(root / below):
+                if isinstance(below, str) and "://" not in below and not there(root / below):
                     yield str(below)

@@ -8,7 +8,7 @@
     expected               {ap: {box, mask}, tolerance, above, band (in words), reason, source} or null
     proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
     recipe                 {digest, row, images, length, lr, detector, style, schedule} of what was run
-    data                   {generated, images, annotated, sha256}
+    data                   {generated, images, annotated, sha256, notes}; notes: what a look at them found, in words
     detector               {path, sha256} of the eval tier, or null
     runs                   [{name, group, seed, iterations, starts, seconds, images_a_second, peak_mib, ap, metrics,
                              detections, steps, vals, environment}]
@@ -56,7 +56,13 @@ _COLUMNS = (
 )
 
 
-def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, Measured], verdict: Verdict) -> Report:
+def report(
+    plan: Plan,
+    proof: Mapping[str, Any] | None,
+    measured: Mapping[str, Measured],
+    verdict: Verdict,
+    notes: Sequence[str] = (),
+) -> Report:
     """The whole report. ``measured`` by the run's name; runs that did not come to an end are left out."""
     config = plan.runs[0].config if plan.runs else plan.config
     backbone = value_at(config, "model.backbone", {})
@@ -88,6 +94,7 @@ def report(plan: Plan, proof: Mapping[str, Any] | None, measured: Mapping[str, M
             "images": first.images if first else None,
             "annotated": first.annotated if first else None,
             "sha256": tried(lambda: hashed(truth(plan))),
+            "notes": list(notes),
         },
         "detector": {"path": detector, "sha256": tried(lambda: hashed(Path(detector)))} if detector else None,
         "runs": [_run(run, measured[run.name]) for run in plan.runs if run.name in measured],

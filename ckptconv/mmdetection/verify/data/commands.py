@@ -1,0 +1,48 @@
+"""What to type about a file: commands that a test types, and values to write into a config. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ckptconv.errors import shell_word
+from ckptconv.mmdetection.coco_file import Category
+
+_MANY = 20  # names that still can be read in a line
+
+_CHANGE = "import json, sys; p = sys.argv[1]; d = json.load(open(p)); {}; json.dump(d, open(p, 'w'))"
+_AREAS = (
+    "[a.update(area=a['area'] if isinstance(a.get('area'), (int, float)) else a['bbox'][2] * a['bbox'][3], "
+    "iscrowd=int(a.get('iscrowd') or 0)) for a in d['annotations']]"
+)
+_NUMBERS = "[a.update(id=i) for i, a in enumerate(d['annotations'], 1)]"
+_NAMES = "import json, sys; print(tuple(c['name'] for c in json.load(open(sys.argv[1]))['categories']))"
+_ORDER = (
+    "import json, sys; o = [c['name'] for c in json.load(open(sys.argv[1]))['categories']]; p = sys.argv[2]; "
+    "d = json.load(open(p)); d['categories'].sort(key=lambda c: o.index(c['name'])); json.dump(d, open(p, 'w'))"
+)
+
+
+def _python(code: str, *paths: str) -> str:
+    return f'python -c "{code}" {" ".join(map(shell_word, paths))}'
+
+
+def areas(path: str) -> str:
+    """Fills in area and iscrowd."""
+    return _python(_CHANGE.format(_AREAS), path)
+
+
+def numbers(path: str) -> str:
+    """Numbers the annotations from 1."""
+    return _python(_CHANGE.format(_NUMBERS), path)
+
+
+def order(path: str, changed: str) -> str:
+    """Puts the categories of the second file in the order of the first."""
+    return _python(_ORDER, path, changed)
+
+
+def classes(where: str, path: str, categories: Sequence[Category]) -> str:
+    """How to give a data set the classes of a file."""
+    if len(categories) > _MANY:
+        return f"Set {where}.metainfo = dict(classes=…) to what this prints: {_python(_NAMES, path)}"
+    return f"Set {where}.metainfo = dict(classes={tuple(c.name for c in categories)!r})."
