@@ -54,7 +54,10 @@ def planned(made: Plan, looked: Findings, as_json: bool) -> None:
             "row": made.recipe.name if made.recipe else None,
             "known": made.known,
             "images": made.images,
+            "batch_size": made.batch_size,
             "processes": made.launch.processes,
+            "accumulative_counts": made.accumulative_counts,
+            "notes": list(made.notes),
             "expected": {"ap": dict(expected.ap), "tolerance": expected.tolerance, "source": expected.source}
             if expected
             else None,
@@ -65,8 +68,11 @@ def planned(made: Plan, looked: Findings, as_json: bool) -> None:
         render.dump("verify-ap", {"dry_run": True, **body})
         return
     _head(made)
-    render.row("recipe", f"{made.title}, {made.images} images a step")
+    counts = made.accumulative_counts
+    steps = f": {made.batch_size} x {made.launch.processes} x {counts} accumulated" if counts > 1 else ""
+    render.row("recipe", f"{made.title}, {made.images} images a step{steps}")
     render.row("digest", made.digest)
+    _notes(made.notes)
     if made.missing:
         render.row("missing", f"{', '.join(made.missing)} in {made.config.get('data_root') or '.'}")
     for problem in looked.problems:
@@ -79,6 +85,11 @@ def planned(made: Plan, looked: Findings, as_json: bool) -> None:
     if made.launch.apart:
         render.row("nodes", "verify-ap on the one of MASTER_ADDR; the command on each other, with the work dir shared")
     render.row("dry run", "nothing was run")
+
+
+def _notes(notes: Iterable[str]) -> None:
+    for i, note in enumerate(notes):
+        render.row("" if i else "note", note)
 
 
 def _head(made: Plan) -> None:
@@ -201,6 +212,8 @@ def verdict(found: Report, folder: str, as_json: bool) -> None:
     if as_json:
         render.text(render.json_text(found))
         return
+    from ckptconv.mmdetection.verify.report import raw_weights
+
     render.row("target", f"{found['target']}, tier {found['tier']}")
     render.row("claim", found["claim"])
     if proof := found["proof"]:
@@ -208,7 +221,11 @@ def verdict(found: Report, folder: str, as_json: bool) -> None:
     for run in found["runs"]:
         ap = ", ".join(f"{m} AP {v:.2f}" for m, v in run["ap"].items() if v is not None)
         where = f", {run['iterations']} iterations" if run["iterations"] else ""
-        render.row("run", f"{run['name']}: {ap}{where}")
+        average = " of the average" if run["raw"] else ""
+        render.row("run", f"{run['name']}: {ap}{average}{where}")
+        if raw := raw_weights(run):
+            render.row("", raw)
+    _notes(found["notes"])
     judged = found["verdict"]
     for i, reason in enumerate(judged["reasons"]):
         render.row("" if i else "because", reason)

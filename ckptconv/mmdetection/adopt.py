@@ -58,6 +58,7 @@ def detector(base: str) -> Detector:
         for path, _ in _find(config.get(f"{part}_dataloader"), f"{part}_dataloader", "ann_file")
     )
     batch = value_at(config, "train_dataloader.batch_size") or 2
+    counts = value_at(config, "optim_wrapper.accumulative_counts") or 1
     rate = value_at(config, "optim_wrapper.optimizer.lr")
     return Detector(
         name="",
@@ -68,8 +69,9 @@ def detector(base: str) -> Detector:
         shared_head=shared,
         start_level=value_at(config, "model.neck.start_level") or 0,
         optimizer=kind(value_at(config, "optim_wrapper.optimizer")),
-        images=value_at(config, "auto_scale_lr.base_batch_size") or 8 * batch,
+        images=value_at(config, "auto_scale_lr.base_batch_size") or 8 * batch * counts,
         batch_size=batch,
+        accumulative_counts=counts,
         lr=float(rate) if isinstance(rate, int | float) else None,
         backbone=backbone,
         channels=(),

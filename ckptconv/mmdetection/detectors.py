@@ -40,6 +40,7 @@ class Detector:
     What the base says:
     ``start_level``: how many of the backbone's first stages its neck takes and leaves aside.
     ``optimizer``: its type. ``images``, ``batch_size``, ``lr``: images a step and a GPU, and the rate for them.
+    ``accumulative_counts``: how many batches of a GPU make a step.
     ``backbone``: arguments of its backbone; ``channels`` of its stages, () where they are not known.
     ``pixels``: what it feeds the network; None for what no method here was trained with (detectron's BGR weights).
     ``masks``: whether it is trained on masks, too. ``datasets``, ``evaluated``: where data sets stand, and their files.
@@ -75,6 +76,7 @@ class Detector:
     evaluators: tuple[str, ...] = tuple(_EVALUATED)
     strides: tuple[str, ...] = ()
     found: Mapping[str, Any] | None = None
+    accumulative_counts: int = 1
 
     def width(self, path: str) -> object:
         """What the base has at a path of ``widths``; None if that is not known."""

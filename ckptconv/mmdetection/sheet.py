@@ -226,16 +226,22 @@ class Sheet(Changes):
         if self.lr is None:
             raise UsageError(f"{choices.base} has no learning rate to scale", "Leave out --batch-size and --gpus.")
         batch = self.batch_size
-        gpus = choices.gpus or max(detector.images // detector.batch_size, 1)
-        usual, self.images = self.images, batch * gpus
+        counts = detector.accumulative_counts
+        gpus = choices.gpus or max(detector.images // (detector.batch_size * counts), 1)
+        usual, self.images = self.images, batch * gpus * counts
+        product = " x ".join(map(str, (gpus, batch, *([counts] if counts > 1 else []))))
         rate, self.lr = self.lr, float(f"{self.lr * self.images / usual:.6g}")
         self.set("train_dataloader.batch_size", batch)
         self.set(
             "optim_wrapper.optimizer.lr",
             self.lr,
-            f"Linear rule: {rate:g} for {usual} images a step, here {gpus} x {batch} = {self.images}.",
+            f"Linear rule: {rate:g} for {usual} images a step, here {product} = {self.images}.",
         )
         note = "The rate above is scaled already."
+        if counts > 1:
+            note = f"{note} Leave enable off: MMDetection does not count accumulated batches."
+            if value_at(detector.found, "auto_scale_lr.enable"):
+                self.set("auto_scale_lr.enable", False)
         if self.had("auto_scale_lr") is None:
             self.put("auto_scale_lr", {"base_batch_size": self.images}, {"base_batch_size": note})
         else:

@@ -381,6 +381,35 @@ def test_the_linear_rule_of_a_base(own):
     assert (found["auto_scale_lr"]["base_batch_size"], found["train_dataloader"]["batch_size"]) == (4, 2)
 
 
+@pytest.mark.parametrize(
+    ("counts", "said", "rate", "images", "product"),
+    [
+        (8, {"batch_size": 2, "gpus": 1}, 0.01, 16, "1 x 2 x 8 = 16"),
+        (8, {"batch_size": 1, "gpus": 1}, 0.005, 8, "1 x 1 x 8 = 8"),
+        (2, {"gpus": 1}, 0.0025, 4, "1 x 2 x 2 = 4"),
+        (2, {"batch_size": 4}, 0.02, 32, "4 x 4 x 2 = 32"),
+    ],
+)
+def test_the_linear_rule_counts_the_batches_that_are_accumulated(own, counts, said, rate, images, product):
+    base = own(f"{RETINA}optim_wrapper = dict(accumulative_counts={counts})\nauto_scale_lr = dict(enable=True)\n")
+    assert (emit(base=base).lr, emit(base=base).images) == (0.01, 16)
+    emitted = emit(base=base, **said)
+    assert (emitted.lr, emitted.images) == (rate, images)
+    assert f"# Linear rule: 0.01 for 16 images a step, here {product}.\n" in emitted.text
+    found = made(base, **said)
+    assert found["optim_wrapper"]["optimizer"]["lr"] == rate
+    assert found["optim_wrapper"]["accumulative_counts"] == counts
+    assert found["auto_scale_lr"] == {"enable": False, "base_batch_size": images}  # mmengine would scale it again
+    comment = "The rate above is scaled already. Leave enable off: MMDetection does not count accumulated batches."
+    assert comment in " ".join(emitted.text.replace("#", "").split())
+
+
+def test_a_base_that_says_no_images_a_step_means_8_gpus_and_all_batches_that_are_accumulated(own):
+    text = f"{RETINA}train_dataloader = dict(batch_size=3)\nauto_scale_lr = None\n"
+    base = own(f"{text}optim_wrapper = dict(accumulative_counts=4)\n")
+    assert emit(base=base).images == 96
+
+
 def test_a_base_without_a_rate_has_none_to_scale(own):
     """0.02 would be an invention."""
     base = own(

@@ -16,6 +16,7 @@ JOB, CONFIG, EVENTS, EVALUATION, RESULT, FAILURE = (
     "failure.json",
 )
 DETECTIONS = "detections"
+RAW = "raw"  # a folder with the evaluation of the weights as they were trained, where a hook averages them
 LOCK = ".lock"
 
 

@@ -32,7 +32,8 @@ _WARM = 5  # images' batches that are not timed
 class ChronicleHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
     """Writes a run's events, and ends it when its loss is no number any more.
 
-    ``evaluated``: at which iteration the last evaluation ended, in this process; None before the first.
+    ``evaluated``: at which iteration the last evaluation ended, in this process; None before the first. ``aside``: what
+    is evaluated now is no evaluation of the training's.
     """
 
     priority = "LOWEST"
@@ -40,6 +41,7 @@ class ChronicleHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
     def __init__(self, path: str) -> None:
         self._log = Log(Path(path)) if is_main_process() else None
         self.evaluated: int | None = None
+        self.aside = False
         self._bad, self._images, self._seconds, self._begun = 0, 0, 0.0, 0.0
         self._told = 0.0
 
@@ -83,14 +85,15 @@ class ChronicleHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
         )
 
     def before_val_epoch(self, runner) -> None:  # type: ignore[no-untyped-def]
-        self._images, self._seconds = 0, 0.0
+        if not self.aside:
+            self._images, self._seconds = 0, 0.0
 
     def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
         self._begun = time.perf_counter()
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         now = time.perf_counter()
-        if batch_idx >= _WARM:
+        if batch_idx >= _WARM and not self.aside:
             self._images += len(outputs or ())
             self._seconds += now - self._begun
         if now - self._told > 1:
@@ -98,9 +101,12 @@ class ChronicleHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
             self._write("evaluating", done=batch_idx + 1, of=len(runner.val_dataloader))
 
     def after_val_epoch(self, runner, metrics=None) -> None:  # type: ignore[no-untyped-def]
+        if self.aside:
+            return
         self.evaluated = runner.iter
-        names = {"box": "coco/bbox_mAP", "mask": "coco/segm_mAP"}
-        found = {name: metrics[key] for name, key in names.items() if key in (metrics or {})}
+        kinds = {"bbox_mAP": "box", "segm_mAP": "mask"}
+        named = {key.rpartition("/")[2]: value for key, value in (metrics or {}).items()}  # the prefix is the config's
+        found = {name: named[key] for key, name in kinds.items() if key in named}
         ap = {name: 100 * value if value >= 0 else None for name, value in found.items()}  # -1: nothing is annotated
         self._write("val", iteration=runner.iter, epoch=runner.epoch, ap=ap)
 
@@ -125,11 +131,18 @@ class RecordingCocoMetric(CocoMetric):  # type: ignore[misc]
     def __init__(self, record: str, **others: Any) -> None:
         super().__init__(**others)
         self._record = Path(record)
+        self._detections = Path(others["outfile_prefix"]).name
+
+    def record_in(self, folder: Path) -> None:
+        """Leave the next evaluation's detections and notes in this folder, under the same names."""
+        self._record = folder / self._record.name
+        self.outfile_prefix = str(folder / self._detections)
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         metrics: dict[str, float] = super().compute_metrics(results)
         seen = [prediction["img_id"] for _, prediction in results]
-        body = {"images": sorted(set(seen)), "categories": self.cat_ids, "mmdet": metrics}
+        numbers = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        body = {"images": sorted(set(seen)), "categories": self.cat_ids, "mmdet": numbers}
         write_whole(self._record, body)
         return metrics
 

@@ -1,4 +1,8 @@
-"""Detections and annotations -> AP, by pycocotools itself, unrounded and in percent. Imports no torch."""
+"""Detections and annotations -> AP as MMDetection's CocoMetric counts it, unrounded and in percent. Imports no torch.
+
+The precision is pycocotools' own. Which of its entries CocoMetric reports as AP depends on the settings of the config:
+`mmdet/evaluation/metrics/coco_metric.py` and `mmdet/datasets/api_wrappers/cocoeval_mp.py`, 3.3.0.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,44 @@ import contextlib
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _KINDS = {"box": "bbox", "mask": "segm"}
-_MOST = [100, 300, 1000]  # detections an image, as mmdet's CocoMetric counts them; AP takes the last
+_ITEMS = dict(zip(NAMES, ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"), strict=True))  # CocoMetric's names
+_AREAS = {"APs": 1, "APm": 2, "APl": 3}  # of pycocotools' areaRngLbl; 0 is all
+_AT = {"AP50": 0.5, "AP75": 0.75}
+USUAL = 100
+"""Detections an image and class at which pycocotools' summary takes the first AP, whatever the limits are."""
+_ROUNDED = 0.0005 + 1e-9  # CocoMetric rounds to three digits
+
+
+@dataclass(frozen=True)
+class Counting:
+    """CocoMetric's settings on which its AP depends, by its own names.
+
+    ``proposal_nums``: limits of detections an image and class. pycocotools' summary takes AP at 100 of them and all
+    others at the third smallest limit; CocoMetric's evaluation by several processes (``use_mp_eval``) takes all of them
+    at the largest.
+    """
+
+    proposal_nums: tuple[int, ...] = (USUAL, 300, 1000)
+    use_mp_eval: bool = False
+
+    @classmethod
+    def of(cls, evaluator: Mapping[str, Any]) -> Counting:
+        """What a CocoMetric's config says; what it does not say is CocoMetric's default."""
+        limits = evaluator.get("proposal_nums", cls.proposal_nums)
+        return cls(tuple(limits), bool(evaluator.get("use_mp_eval")))
+
+    def limit(self, name: str) -> int:
+        """At how many detections an image and class AP of this name is taken."""
+        if self.use_mp_eval:
+            return max(self.proposal_nums)
+        return USUAL if name == "AP" else sorted(self.proposal_nums)[2]
 
 
 @dataclass(frozen=True)
@@ -21,19 +55,28 @@ class Measured:
     """AP in percent by 'box' and 'mask' and by the names of `NAMES`; None where the data set has no such object.
 
     ``images`` were evaluated, ``annotated`` are in the annotation file. ``detections``: of boxes, all images together.
+    ``raw``: AP of the weights as they were trained, where ``ap`` is of their average. ``unconfirmed``: where CocoMetric
+    itself reported something else.
     """
 
     ap: Mapping[str, Mapping[str, float | None]]
     images: int
     annotated: int
     detections: int
+    raw: Mapping[str, Mapping[str, float | None]] | None = None
+    unconfirmed: Sequence[str] = ()
 
     def main(self, metric: str) -> float | None:
         return self.ap[metric]["AP"]
 
 
 def measure(
-    annotations: Path, detections: Path, metrics: Sequence[str], images: int, categories: Sequence[int]
+    annotations: Path,
+    detections: Path,
+    metrics: Sequence[str],
+    images: int,
+    categories: Sequence[int],
+    counting: Counting | None = None,
 ) -> Measured:
     """AP of ``DETECTIONS.bbox.json`` and ``DETECTIONS.segm.json`` on a COCO annotation file.
 
@@ -43,6 +86,7 @@ def measure(
         metrics: of 'box' and 'mask'.
         images: how many were evaluated. All of the file count: one that was not evaluated counts as missed.
         categories: ids of the categories that count.
+        counting: CocoMetric's settings; None is its defaults.
     """
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,29 +98,45 @@ def measure(
         for metric in metrics:
             listed = json.loads(detections.with_name(f"{detections.name}.{_KINDS[metric]}.json").read_text())
             boxes = len(listed) if metric == "box" else boxes
-            found[metric] = _stats(truth, listed, metric, categories)
+            found[metric] = _stats(truth, listed, metric, categories, counting or Counting())
         return Measured(found, images, len(truth.getImgIds()), boxes)
 
 
-def _stats(truth: Any, listed: list[Any], metric: str, categories: Sequence[int]) -> Mapping[str, float | None]:
+def differences(found: Measured, reported: Mapping[str, float]) -> Iterator[str]:
+    """Where what was measured is not what CocoMetric ``reported`` of the same detections, at its rounding."""
+    for metric, values in found.ap.items():
+        for name, value in values.items():
+            said = reported.get(f"{_KINDS[metric]}_{_ITEMS[name]}")
+            if said is not None and abs(said - (-1 if value is None else value / 100)) > _ROUNDED:
+                measured = "missing" if value is None else f"{value:.2f}"
+                yield f"{metric} {name} is {measured}, CocoMetric reports {said:g}"
+
+
+def _stats(
+    truth: Any, listed: list[Any], metric: str, categories: Sequence[int], counting: Counting
+) -> Mapping[str, float | None]:
+    from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    if not listed:
-        return {name: 0.0 if name in NAMES[:3] else None for name in NAMES}
     if metric == "mask":
         listed = [{k: v for k, v in d.items() if k != "bbox"} for d in listed]  # or sizes are those of the boxes
-    judge = COCOeval(truth, truth.loadRes(listed), _KINDS[metric])
-    judge.params.catIds, judge.params.maxDets = list(categories), _MOST
+    if listed:
+        results = truth.loadRes(listed)
+    else:  # which loadRes does not take
+        results = COCO()
+        results.dataset = {"images": truth.dataset["images"], "annotations": []}
+        results.createIndex()
+    judge = COCOeval(truth, results, _KINDS[metric])
+    judge.params.catIds, judge.params.maxDets = list(categories), list(counting.proposal_nums)
     judge.evaluate()
     judge.accumulate()
-    return {name: _precision(judge, name) for name in NAMES}
+    return {name: _precision(judge, name, counting) for name in NAMES}
 
 
-def _precision(judge: Any, name: str) -> float | None:
-    """The mean of precision [thresholds, recalls, categories, areas, detections] that ``COCOeval.summarize`` prints."""
-    area = ("all", "small", "medium", "large").index({"s": "small", "m": "medium", "l": "large"}.get(name[2:], "all"))
-    precision = judge.eval["precision"][..., area, -1]
-    if name[2:] in ("50", "75"):
-        precision = precision[[{"50": 0, "75": 5}[name[2:]]]]
+def _precision(judge: Any, name: str, counting: Counting) -> float | None:
+    """The mean of precision [thresholds, recalls, categories, areas, limits] that ``COCOeval.summarize`` prints."""
+    precision = judge.eval["precision"][..., _AREAS.get(name, 0), judge.params.maxDets.index(counting.limit(name))]
+    if name in _AT:
+        precision = precision[judge.params.iouThrs == _AT[name]]
     counted = precision[precision > -1]
     return float(100 * counted.mean()) if counted.size else None

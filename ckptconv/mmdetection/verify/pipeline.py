@@ -20,9 +20,9 @@ from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
 from ckptconv.mmdetection.verify.data.check import check as check_data
 from ckptconv.mmdetection.verify.data.findings import Findings
 from ckptconv.mmdetection.verify.events import Curve, curve
-from ckptconv.mmdetection.verify.folder import CONFIG, DETECTIONS, EVALUATION, EVENTS
+from ckptconv.mmdetection.verify.folder import CONFIG, DETECTIONS, EVALUATION, EVENTS, RAW
 from ckptconv.mmdetection.verify.machine import require_machine
-from ckptconv.mmdetection.verify.measure import Measured, measure
+from ckptconv.mmdetection.verify.measure import Counting, Measured, differences, measure
 from ckptconv.mmdetection.verify.plan import CONVERTED, RANDOM, Plan, Run, plan
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.requirements import gpus_there, require_packages
@@ -75,7 +75,7 @@ def verify(
             stage("proof: the detector is built and compared with its checkpoint")
             checked = check(made.folder / CONFIG)
         reasons = [] if checked is None or checked.good else list(_unproved(checked))
-        weak: list[str] = []  # what is wrong with the opponent of a lift says nothing about the checkpoint
+        weak: list[str] = []  # what says nothing about the checkpoint, as what is wrong with the opponent of a lift
         if not reasons:
             try:
                 if request.tier == "lift":
@@ -90,6 +90,7 @@ def verify(
                     conduct(run, made.launch.command(run.folder), lock, watch or _unwatched)
                     measured[run.name] = kept.measured(run.folder, partial(_measured, made, run), stage)
                     (weak if run.group == RANDOM else reasons).extend(_spoilt(run, measured[run.name]))
+                    weak += (f"{run.name}: {text} of the same" for text in measured[run.name].unconfirmed)
             except Stopped as stopped:
                 (weak if run.group == RANDOM else reasons).append(f"{run.name} was stopped: {stopped}")
         if reasons or weak:
@@ -131,7 +132,7 @@ def _claim(made: Plan) -> None:
         "config": hashlib.sha256(literal.assignments(made.config).encode()).hexdigest(),
         "fingerprint": made.start.fingerprint if made.start else None,
         "detector_sha256": report.hashed(Path(made.request.detector)) if made.request.detector else None,
-        "annotations_sha256": None if made.training else report.hashed(Path(made.config["val_evaluator"]["ann_file"])),
+        "annotations_sha256": None if made.training else report.hashed(report.truth(made)),
     }
     for free in ("expected", "tolerance", "work_dir", "seeds"):  # the same runs, judged anew, or more of them
         asked.pop(free)
@@ -199,8 +200,19 @@ def _prepare(made: Plan, stage: Callable[[str], None]) -> None:
 
 
 def _measured(made: Plan, run: Run) -> Measured:
-    said = json.loads((run.folder / EVALUATION).read_text(encoding="utf-8"))
-    return measure(report.truth(made), run.folder / DETECTIONS, made.metrics, len(said["images"]), said["categories"])
+    found = _evaluated(made, run, run.folder)
+    if not (run.folder / RAW / EVALUATION).exists():
+        return found
+    raw = _evaluated(made, run, run.folder / RAW)
+    return replace(found, raw=raw.ap, unconfirmed=(*found.unconfirmed, *(f"raw {text}" for text in raw.unconfirmed)))
+
+
+def _evaluated(made: Plan, run: Run, folder: Path) -> Measured:
+    said = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+    counting = Counting.of(run.config["val_evaluator"])
+    images, categories = len(said["images"]), said["categories"]
+    found = measure(report.truth(made), folder / DETECTIONS, made.metrics, images, categories, counting)
+    return replace(found, unconfirmed=tuple(differences(found, said["mmdet"])))
 
 
 def _seen(made: Plan) -> tuple[Path, Path, Path] | None:

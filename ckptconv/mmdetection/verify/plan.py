@@ -13,9 +13,9 @@ from ckptconv.mmdetection import config as emitting
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.detectors import value_at
-from ckptconv.mmdetection.kinds import kind, named
+from ckptconv.mmdetection.kinds import kind
 from ckptconv.mmdetection.pretrained import Pretrained, pretrained
-from ckptconv.mmdetection.verify import arms, claims, small
+from ckptconv.mmdetection.verify import adjustments, arms, claims, evaluators, small
 from ckptconv.mmdetection.verify.folder import Job
 from ckptconv.mmdetection.verify.launch import MEETING, Launch, launch
 from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
@@ -55,6 +55,7 @@ class Plan:
     """``config``: the target's, resolved; ``digest`` of its recipe with these images a step; ``start``: its checkpoint.
 
     ``recipe``: the row that is named, or whose recipe and method these are; ``known``: rows with the recipe alone.
+    ``images`` a step: batch size x processes x ``accumulative_counts``. ``notes``: what is not as the config says.
     ``training``: sizes of the generated data set; None for one of the user's own, of which ``missing`` is not there.
     """
 
@@ -72,6 +73,16 @@ class Plan:
     training: small.Training | None
     missing: tuple[str, ...]
     known: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def accumulative_counts(self) -> int:
+        return 1 if self.training is not None else adjustments.accumulated(self.config)
+
+    @property
+    def batch_size(self) -> int:
+        """Images of one process, of which ``accumulative_counts`` batches make a step."""
+        return self.images // (self.launch.processes * self.accumulative_counts)
 
     @property
     def data(self) -> Path:
@@ -111,7 +122,11 @@ def plan(request: Request, gpus_there: int) -> Plan:
             )
     title, config, start = _target(request, recipe)
     _require_detector(request, config)
-    _require_coco(request, config)
+    own_data = request.tier in ("full", "eval") or request.data_root is not None
+    if request.tier != "load":
+        config = evaluators.with_one(config, request.target)
+        _require_coco(request, config, own_data)
+        adjustments.require_honoured(config, request.target, request.tier, not own_data)
     if request.data_root is not None:
         config = small.moved(config, request.data_root)
     if request.images is not None and any(len(list(small.datasets(config, p))) > 1 for p in ("train", "val")):
@@ -120,10 +135,10 @@ def plan(request: Request, gpus_there: int) -> Plan:
         )
     if request.amp:
         config = small.mixed(config)
-    own_data = request.tier in ("full", "eval") or request.data_root is not None
     started = launch(request.launcher, request.gpus, request.nodes, gpus_there if own_data else min(gpus_there, 1))
     images = _images(config, recipe)
-    mark = digest(small.batch(config, images), 1)
+    counts = adjustments.accumulated(config)
+    mark = digest(small.batch(config, images // counts), 1)
     rows = [row for row in RECIPES.values() if row.digest == mark and request.tier in ("full", "eval")]
     method = start.method if start is not None else None
     recipe = recipe or claims.row_of(rows, method)
@@ -132,9 +147,14 @@ def plan(request: Request, gpus_there: int) -> Plan:
     training = None if own_data or request.tier == "load" else (LIFT if request.tier == "lift" else SMOKE)
     if training is not None:
         _require_colour(request, config)
-        images = max(training.batch, started.processes)  # each process has one
+        images, counts = max(training.batch, started.processes), 1  # each process has one
     if request.tier not in ("eval", "load"):
-        _require_shares(images, started.processes)
+        _require_shares(images, started.processes, counts)
+    notes: tuple[str, ...] = ()
+    if request.tier != "load":
+        config, notes = adjustments.adjusted(config, request.tier, training is not None)
+    if own_data and (elsewhere := list(evaluators.other_test_parts(config))):
+        notes += (f"val_dataloader and val_evaluator are measured: {', '.join(elsewhere)} would be another AP",)
     made = Plan(
         request,
         title,
@@ -150,6 +170,7 @@ def plan(request: Request, gpus_there: int) -> Plan:
         training,
         tuple(_missing(config, request.tier)) if own_data else (),
         claims.known(rows, method) if expected is None else "",
+        notes,
     )
     return replace(made, runs=tuple(_runs(made)))
 
@@ -210,18 +231,12 @@ def _require_colour(request: Request, config: Mapping[str, Any]) -> None:
         )
 
 
-def _require_coco(request: Request, config: Mapping[str, Any]) -> None:
-    if request.tier == "load":
-        return
-    evaluator = config.get("val_evaluator")
-    if not isinstance(evaluator, Mapping) or not named(evaluator, "CocoMetric"):
-        raise UsageError(f"{request.target} is not evaluated by CocoMetric", "verify-ap measures COCO's AP only.")
-    metric = evaluator.get("metric", "bbox")
-    if "bbox" not in metric:
-        raise UsageError(f"{request.target} does not measure the AP of boxes", "Set val_evaluator.metric = 'bbox'.")
-    if not isinstance(evaluator.get("ann_file"), str):
-        raise UsageError(f"{request.target} does not say what is true", "Set val_evaluator.ann_file.")
-    if "mask" in (request.expected or ()) and "segm" not in metric:
+def _require_coco(request: Request, config: Mapping[str, Any], own_data: bool) -> None:
+    evaluator = config["val_evaluator"]
+    evaluators.require_boxes(evaluator, request.target)
+    if own_data:
+        evaluators.require_measurable(evaluator, request.target)
+    if "mask" in (request.expected or ()) and "segm" not in evaluator.get("metric", "bbox"):
         raise UsageError(f"{request.target} has no mask AP", "Leave it out of --expect.")
 
 
@@ -229,15 +244,22 @@ def _images(config: Mapping[str, Any], recipe: Recipe | None) -> int:
     """Images a step, all processes together: those that the learning rate is meant for, on any number of GPUs."""
     if recipe is not None:
         return recipe.images
-    images: int = value_at(config, "auto_scale_lr.base_batch_size") or config["train_dataloader"]["batch_size"] * 8
+    usual = config["train_dataloader"]["batch_size"] * 8 * adjustments.accumulated(config)
+    images: int = value_at(config, "auto_scale_lr.base_batch_size") or usual
     return images
 
 
-def _require_shares(images: int, processes: int) -> None:
-    if images % processes:
+def _require_shares(images: int, processes: int, counts: int) -> None:
+    if images % counts:
         raise UsageError(
-            f"{images} images a step cannot be shared by {processes} processes",
-            "Choose --gpus and --nodes whose product divides them.",
+            f"{images} images a step cannot be made of optim_wrapper.accumulative_counts={counts} batches",
+            f"Set auto_scale_lr.base_batch_size to the images of a step: batch size x GPUs x {counts}.",
+        )
+    if images // counts % processes:
+        batches = f", each of which adds up {counts} batches" if counts > 1 else ""
+        raise UsageError(
+            f"{images} images a step cannot be shared by {processes} processes{batches}",
+            f"Choose --gpus and --nodes whose product divides {images // counts}.",
         )
 
 
@@ -294,7 +316,7 @@ def _runs(made: Plan) -> Iterator[Run]:
         if request.images is not None:
             config = small.annotated(config, *(made.data / f"{part}.json" for part in ("train", "val")))
     if tier in ("smoke", "lift", "full"):
-        config = small.batch(config, made.images // processes.processes)
+        config = small.batch(config, made.batch_size)
     for seed in seeds if tier in ("smoke", "lift", "full") else ():
         job = Job(True, seed, launcher, cuda, repeatable=made.training is not None)
         both = {CONVERTED: config, RANDOM: arms.from_random(config, takes)} if tier == "lift" else {"": config}

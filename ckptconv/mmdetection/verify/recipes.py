@@ -149,15 +149,16 @@ _ELSEWHERE = ("_scope_", "checkpoint", "data_root", "num_workers", "persistent_w
 def digest(config: Mapping[str, Any], gpus: int) -> str:
     """What a resolved config trains, as 64 hex digits: equal for two configs that differ only in where things are.
 
-    Images a GPU count times GPUs. Paths of data and checkpoint, workers, and the hooks that every config has do not
-    count.
+    Images a GPU count times GPUs, and times the batches that are accumulated. Paths of data and checkpoint, workers,
+    and the hooks that every config has do not count.
     """
     recipe = {part: _plain(config.get(part), str(config.get("data_root") or "")) for part in _PARTS}
     hooks = [hook for hook in config.get("custom_hooks") or [] if not named(hook, "CheckpointGuard")]
     recipe["custom_hooks"] = _plain(hooks, "")
     loader = recipe["train_dataloader"]
     if isinstance(loader, dict):
-        loader["batch_size"] = int(loader.get("batch_size", 1)) * gpus
+        counts = value_at(config, "optim_wrapper.accumulative_counts", 1)
+        loader["batch_size"] = int(loader.get("batch_size", 1)) * gpus * counts
     text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -7,15 +7,17 @@
     verdict                {status, reasons, rule, needed, meaning}
     expected               {ap: {box, mask}, tolerance, above, band (in words), reason, source} or null
     proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
+    notes                  [sentences: what is not as the config says]
     recipe                 {digest, row, images, length, lr, detector, style, schedule} of what was run
     data                   {generated, images, annotated, sha256, notes}; notes: what a look at them found, in words
     detector               {path, sha256} of the eval tier, or null
     runs                   [{name, group, seed, iterations, starts, seconds, images_a_second, peak_mib, ap, metrics,
-                             detections, steps, vals, environment}]
+                             raw, detections, steps, vals, environment}]
     date                   when it was judged, UTC
 
 ``metrics`` of a run: {box|mask: {AP, AP50, AP75, APs, APm, APl}} in percent, null where there are no such objects;
-``ap`` the first of each. ``steps``: [iteration, loss, lr]; ``vals``: [iteration, {box, mask}].
+``ap`` the first of each; ``raw``: metrics of the weights as they were trained, where ``metrics`` are of their average
+(EMAHook), else null. ``steps``: [iteration, loss, lr]; ``vals``: [iteration, {box, mask}].
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ def report(
         "verdict": asdict(verdict),
         "expected": {**asdict(plan.expected), "band": plan.expected.band} if plan.expected else None,
         "proof": proof,
+        "notes": list(plan.notes),
         "recipe": {
             "digest": digest(config, plan.launch.processes) if generated else plan.digest,
             "row": plan.recipe.name if plan.recipe and not generated else None,
@@ -123,6 +126,7 @@ def _run(run: Run, found: Measured) -> Mapping[str, Any]:
         "peak_mib": max(filter(None, [result.get("peak_mib"), *(s["memory_mib"] for s in went.steps)]), default=None),
         "ap": {metric: ap["AP"] for metric, ap in found.ap.items()},
         "metrics": found.ap,
+        "raw": found.raw,
         "detections": found.detections,
         "steps": [[s["iteration"], s["loss"], s["lr"]] for s in thin],
         "vals": [[v["iteration"], v["ap"]] for v in went.vals],
@@ -163,6 +167,8 @@ def markdown(reports: Sequence[Report]) -> str:
         found = f"**{verdict['status']}**{_meaning(verdict)}"
         notes.append(f"{made['target']}, tier {made['tier']} ({made['claim']}): {found}.")
         notes += [f"  {reason}." for reason in verdict["reasons"]]
+        notes += [f"  {note}." for note in made["notes"]]
+        notes += [f"  {raw}." for run in made["runs"] if (raw := raw_weights(run))]
     return "\n".join(map(printable, [*lines, "", *notes])) + "\n"
 
 
@@ -197,6 +203,12 @@ def mean(runs: Sequence[Mapping[str, Any]], metric: str) -> str:
     """The mean AP over runs, to one decimal; '' where it was not measured."""
     values = [run["ap"][metric] for run in runs if run["ap"].get(metric) is not None]
     return f"{sum(values) / len(values):.1f}" if values else ""
+
+
+def raw_weights(run: Mapping[str, Any]) -> str:
+    """AP of the weights as they were trained, in words, where the run's own is of their average; else ''."""
+    found = ", ".join(f"{m} AP {ap['AP']:.2f}" for m, ap in (run["raw"] or {}).items() if ap["AP"] is not None)
+    return f"{run['name']}, raw weights: {found}" if found else ""
 
 
 def _line(cells: Any) -> str:

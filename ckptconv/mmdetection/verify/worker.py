@@ -2,8 +2,9 @@
 
 It reads ``job.json`` and ``config.py`` in the run's folder, gives mmengine's Runner the config, and leaves there:
 ``events.jsonl`` while it runs; ``detections.bbox.json``, ``detections.segm.json`` and ``evaluation.json`` of the last
-evaluation; mmengine's checkpoints; and at the end ``result.json``, or ``failure.json`` with the reason. Whatever
-checkpoint the Runner or a module reads comes through the inert reader.
+evaluation; in a folder ``raw`` the same of the weights as they were trained, where a hook averages them; mmengine's
+checkpoints; and at the end ``result.json``, or ``failure.json`` with the reason. Whatever checkpoint the Runner or a
+module reads comes through the inert reader.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ckptconv.mmdetection.verify.folder import (
     EVENTS,
     FAILURE,
     LOCK,
+    RAW,
     RESULT,
     Job,
     write_whole,
@@ -137,11 +139,17 @@ def _run(folder: Path, job: Job) -> dict[str, object] | None:
     ]
     if not job.cuda:
         settings.merge_from_dict({"env_cfg.dist_cfg.backend": "gloo"})
-        if job.launcher != "none":
-            settings.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None}
+        if job.launcher != "none":  # as mmengine's own, which is for a GPU
+            settings.model_wrapper_cfg = {
+                "type": "MMDistributedDataParallel",
+                "broadcast_buffers": False,
+                "find_unused_parameters": settings.get("find_unused_parameters", False),
+                **(settings.get("model_wrapper_cfg") or {}),
+                "device_ids": None,
+            }
     if job.train:
         found = latest(folder)
-        settings.resume, settings.load_from = found is not None, str(found) if found else None
+        settings.resume, settings.load_from = found is not None, str(found) if found else settings.get("load_from")
     else:
         settings.resume, settings.load_from = False, job.detector
     runner = Runner.from_cfg(settings)
@@ -150,6 +158,7 @@ def _run(folder: Path, job: Job) -> dict[str, object] | None:
         runner.train()
         if chronicle.evaluated != runner.iter:  # killed after the last checkpoint and before the evaluation's end
             runner.val_loop.run()
+        _evaluate_raw(runner, folder / RAW)
     else:
         assert job.detector is not None
         _require_all_of(runner.model, job.detector)
@@ -162,6 +171,28 @@ def _run(folder: Path, job: Job) -> dict[str, object] | None:
         "peak_mib": tried(hooks.peak_mib),
         "environment": _environment(),
     }
+
+
+def _evaluate_raw(runner: Any, folder: Path) -> None:
+    """Evaluate the weights as they were trained, if what was evaluated before was an average of them.
+
+    No hook is called meanwhile but ours: it is no evaluation of the training's, by which others choose or stop.
+    """
+    from mmengine.hooks import EMAHook
+
+    from ckptconv.mmdetection.verify import hooks
+
+    if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        return
+    folder.mkdir(exist_ok=True)
+    (metric,) = runner.val_loop.evaluator.metrics
+    metric.record_in(folder)
+    kept = list(runner.hooks)
+    runner.hooks[:] = [hook for hook in kept if isinstance(hook, hooks.ChronicleHook)]
+    for hook in runner.hooks:
+        hook.aside = True
+    runner.val_loop.run()
+    runner.hooks[:] = kept
 
 
 def _require_all_of(model: Any, detector: str) -> None:

@@ -33,11 +33,46 @@ def test_the_full_tier_needs_a_gpu_and_says_what_for(r50, tmp_path):
     with pytest.raises(EnvironmentMissingError) as error:
         require_machine(made, 0)
     assert error.value.message == (
-        "--tier full needs a GPU, and there is none: it trains 12 epochs with 16 images a step, which MMDetection's "
-        "schedule means for 8 GPUs with 2 images each"
+        "--tier full needs a GPU, and there is none: it trains 12 epochs with 16 images a step, which its config means "
+        "for 8 GPUs with 2 images each"
     )
     assert error.value.hint.startswith("On the CPU: --tier smoke, --tier lift.\n")
     assert "annotations/instances_train2017.json, train2017/" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("batch", "images", "more", "meant"),
+    [
+        (4, 4, "", "4 images a step, which its config means for 1 GPU with 4 images"),
+        (2, 16, "", "16 images a step, which its config means for 8 GPUs with 2 images each"),
+        (3, 16, "", "16 images a step"),
+        (
+            *(2, 16, "optim_wrapper = dict(accumulative_counts=8)\n"),
+            "16 images a step, which its config means for 1 GPU with 2 images, 8 times",
+        ),
+    ],
+)
+def test_the_machine_that_a_config_means_is_its_own(tmp_path, batch, images, more, meant):
+    text = f"train_dataloader = dict(batch_size={batch})\nauto_scale_lr = dict(base_batch_size={images})\n{more}"
+    (tmp_path / "own.py").write_text(f"_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n{text}")
+    made = planned(str(tmp_path / "own.py"), "full", 0, gpus=0, expected={"box": 30.0})
+    with pytest.raises(EnvironmentMissingError) as error:
+        require_machine(made, 0)
+    assert error.value.message == f"--tier full needs a GPU, and there is none: it trains 12 epochs with {meant}"
+
+
+def test_mixed_precision_of_a_config_needs_a_gpu_too(r50, tmp_path):
+    text = "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic')\n"
+    (tmp_path / "own.py").write_text(f"_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n{text}")
+    target = str(tmp_path / "own.py")
+    made = planned(target, "lift", 0, gpus=0, pretrained=r50, data_root=str(tmp_path))
+    with pytest.raises(EnvironmentMissingError) as error:
+        require_machine(made, 0)
+    assert (error.value.message, error.value.hint) == (
+        f"{target}: optim_wrapper.type is AmpOptimWrapper, which needs a GPU",
+        "Set it to 'OptimWrapper'.",
+    )
+    require_machine(planned(target, "smoke", 0, gpus=0, pretrained=r50), 0)  # which has its own optimizer
 
 
 def test_more_gpus_than_there_are_are_refused(r50):

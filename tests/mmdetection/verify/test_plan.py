@@ -168,7 +168,7 @@ def test_a_recipe_without_its_checkpoint_is_refused(tier):
 def test_images_that_cannot_be_shared_are_refused(r50, tier, said, images, processes):
     assert refused(ROW, tier, pretrained=r50, **said) == (
         f"{images} images a step cannot be shared by {processes} processes",
-        "Choose --gpus and --nodes whose product divides them.",
+        f"Choose --gpus and --nodes whose product divides {images}.",
     )
 
 
@@ -182,20 +182,123 @@ def test_one_process_cannot_be_several(r50):
     [
         (
             "mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py",
-            "is not evaluated by CocoMetric",
-            "verify-ap measures COCO's AP only.",
+            "val_evaluator.type is VOCMetric, which is not CocoMetric",
+            "Leave one CocoMetric in val_evaluator: verify-ap measures COCO's AP only.",
         ),
         (
             "mmdet::lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py",
-            "is not evaluated by CocoMetric",
-            "verify-ap measures COCO's AP only.",
+            "val_evaluator.type is LVISMetric, which is not CocoMetric",
+            "Leave one CocoMetric in val_evaluator: verify-ap measures COCO's AP only.",
         ),
-        ("mmdet::rpn/rpn_r50_fpn_1x_coco.py", "does not measure the AP of boxes", "Set val_evaluator.metric = 'bbox'."),
+        (
+            "mmdet::rpn/rpn_r50_fpn_1x_coco.py",
+            "val_evaluator.metric='proposal_fast' does not measure the AP of boxes",
+            "Set it to 'bbox', or to ['bbox', 'segm'].",
+        ),
     ],
 )
 def test_what_is_not_judged_by_cocos_ap_of_boxes_is_refused(target, message, hint):
-    assert refused(target, "eval", detector="detector.pth", gpus=0) == (f"{target} {message}", hint)
+    assert refused(target, "eval", detector="detector.pth", gpus=0) == (f"{target}: {message}", hint)
     assert planned(target, "load", 0).runs == ()  # nothing is evaluated there
+
+
+def written(folder: Path, text: str, base: str = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py") -> str:
+    """A config of one's own on one of MMDetection's."""
+    (folder / "own.py").write_text(f"_base_ = {base!r}\n{text}")
+    return str(folder / "own.py")
+
+
+ACCUMULATED = "optim_wrapper = dict(accumulative_counts={})\ntrain_dataloader = dict(batch_size={})\n"
+
+
+@pytest.mark.parametrize(
+    ("counts", "batch", "said", "gpus", "images", "each"),
+    [
+        (8, 2, "", 1, 16, 2),
+        (8, 2, "", 2, 16, 1),
+        (2, 2, "", 1, 16, 8),
+        (2, 2, "", 4, 16, 2),
+        (4, 3, "auto_scale_lr = dict(_delete_=True, enable=False)\n", 8, 96, 3),
+        (4, 3, "auto_scale_lr = dict(_delete_=True, enable=False)\n", 1, 96, 24),
+        (3, 2, "auto_scale_lr = dict(base_batch_size=12)\n", 2, 12, 2),
+    ],
+)
+def test_images_a_step_are_those_of_all_batches_that_are_accumulated(tmp_path, counts, batch, said, gpus, images, each):
+    target = written(tmp_path, ACCUMULATED.format(counts, batch) + said)
+    made = planned(target, "full", expected={"box": 30.0}, gpus=gpus)
+    assert (made.images, made.accumulative_counts, made.batch_size) == (images, counts, each)
+    (run,) = made.runs
+    assert run.config["train_dataloader"]["batch_size"] == each
+    assert run.config["optim_wrapper"]["accumulative_counts"] == counts
+    assert digest(run.config, gpus) == made.digest
+
+
+def test_accumulated_batches_that_make_no_step_are_refused(tmp_path):
+    target = written(tmp_path, ACCUMULATED.format(8, 2))
+    assert refused(target, "full", expected={"box": 30.0}, gpus=8) == (
+        "16 images a step cannot be shared by 8 processes, each of which adds up 8 batches",
+        "Choose --gpus and --nodes whose product divides 2.",
+    )
+    target = written(tmp_path, ACCUMULATED.format(3, 2))
+    assert refused(target, "full", expected={"box": 30.0}, gpus=1) == (
+        "16 images a step cannot be made of optim_wrapper.accumulative_counts=3 batches",
+        "Set auto_scale_lr.base_batch_size to the images of a step: batch size x GPUs x 3.",
+    )
+
+
+def test_a_recipe_with_accumulated_batches_is_another_one_with_as_many_images():
+    config = read(OWN / "faster_rcnn" / "faster-rcnn_r50_fpn_1x_coco.py")
+    config["optim_wrapper"]["accumulative_counts"] = 4
+    config["train_dataloader"]["batch_size"] = 2
+    other = {**config, "train_dataloader": {**config["train_dataloader"], "batch_size": 1}}
+    assert digest(config, 2) == digest(other, 4)
+    assert digest(config, 2) != digest(config, 8)
+
+
+def test_a_smoke_test_accumulates_nothing_scales_nothing_and_averages_nothing_and_says_so(r50, tmp_path):
+    text = "optim_wrapper = dict(accumulative_counts=8)\nauto_scale_lr = dict(enable=True)\n"
+    text += "custom_hooks = [dict(type='EMAHook')]\n"
+    made = planned(written(tmp_path, text), "smoke", 0, pretrained=r50)
+    (run,) = made.runs
+    assert (made.images, made.accumulative_counts, made.batch_size) == (SMOKE.batch, 1, SMOKE.batch)
+    assert "accumulative_counts" not in run.config["optim_wrapper"]
+    assert run.config["auto_scale_lr"]["enable"] is False
+    assert [hook["type"] for hook in run.config["custom_hooks"]] == ["CheckpointGuard"]
+    assert [note.partition(" is off")[0] for note in made.notes] == [
+        "custom_hooks[0] (EMAHook)",
+        "auto_scale_lr",
+        "optim_wrapper.accumulative_counts=8",
+    ]
+
+
+def test_a_list_of_one_evaluator_is_that_evaluator(tmp_path):
+    said = "dict(type='CocoMetric', ann_file='data/coco/annotations/instances_val2017.json', metric='bbox'{})"
+    text = f"val_evaluator = [{said.format('')}]\n"
+    made = planned(written(tmp_path, text), "eval", 0, detector="d.pth")
+    plain = planned("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", "eval", 0, detector="d.pth")
+    assert made.runs[0].config["val_evaluator"] == {
+        k: v for k, v in plain.runs[0].config["val_evaluator"].items() if k not in ("backend_args", "format_only")
+    } | {"type": "CocoMetric"}
+    both = written(tmp_path, f"val_evaluator = [{said.format('')}, {said.format(', prefix=1')}]\n")
+    assert refused(both, "eval", detector="d.pth")[0] == (
+        f"{both}: val_evaluator[1] is a second CocoMetric, and which AP counts cannot be told"
+    )
+    assert planned(both, "load", 0).runs == ()
+
+
+def test_settings_of_an_evaluator_that_is_not_used_are_not_asked_for(r50, tmp_path):
+    target = written(tmp_path, "val_evaluator = dict(iou_thrs=[0.5])\n")
+    assert refused(target, "eval", detector="d.pth")[0] == (
+        f"{target}: val_evaluator.iou_thrs=[0.5]: COCO's AP is the mean over 0.50, 0.55, …, 0.95"
+    )
+    assert planned(target, "smoke", 0, pretrained=r50).runs[0].config["val_evaluator"].get("iou_thrs") is None
+
+
+def test_what_is_other_test_parts_is_named(tmp_path):
+    target = written(tmp_path, "test_evaluator = dict(ann_file='test.json')\n")
+    made = planned(target, "eval", 0, detector="d.pth")
+    assert made.notes == ("val_dataloader and val_evaluator are measured: test_evaluator.ann_file would be another AP",)
+    assert planned(target, "load", 0).notes == ()
 
 
 def emitted(folder: Path, checkpoint: str, **said: object) -> str:

@@ -1,0 +1,127 @@
+"""What a config says of its evaluation: the one CocoMetric whose AP is measured, or why there is none. Pure.
+
+Sources: mmengine 0.10.7, `Runner.build_evaluator`; mmdet 3.3.0, `mmdet/evaluation/metrics/coco_metric.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ckptconv.errors import UsageError
+from ckptconv.mmdetection.kinds import kind, named
+from ckptconv.mmdetection.verify.measure import USUAL
+
+_ONE = "Leave one CocoMetric in val_evaluator: verify-ap measures COCO's AP only."
+_METRICS = ("bbox", "segm", "proposal", "proposal_fast")
+_ITEMS = (
+    *("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
+    *("AR@100", "AR@300", "AR@1000", "AR_s@1000", "AR_m@1000", "AR_l@1000"),
+)
+_THEIRS = ("type", "prefix", "outfile_prefix", "collect_device", "_scope_")  # where results go, not what they are
+
+
+def with_one(config: Mapping[str, Any], shown: str) -> dict[str, Any]:
+    """The same config with its CocoMetric as ``val_evaluator``, which mmengine takes as a list, or inside an Evaluator.
+
+    Raises UsageError, with the config's line, where there is none, or more than one metric.
+    """
+    at, said = "val_evaluator", config.get("val_evaluator")
+    if isinstance(said, Mapping) and "metrics" in said:
+        if kind(said) not in ("", "Evaluator"):
+            raise UsageError(f"{shown}: val_evaluator.type is {kind(said)}, which is not one CocoMetric", _ONE)
+        at, said = f"{at}.metrics", said["metrics"]
+    metrics = list(said) if isinstance(said, list) else [said]
+    places = [f"{at}[{i}]" for i in range(len(metrics))] if isinstance(said, list) else [at]
+    if said is None or not metrics:
+        empty = "is an empty list" if said is not None else "is not set"
+        raise UsageError(
+            f"{shown}: {at} {empty}", "Set val_evaluator = dict(type='CocoMetric', ann_file=FILE, metric='bbox')."
+        )
+    for place, metric in zip(places, metrics, strict=True):
+        if not named(metric, "CocoMetric"):
+            wrong = f"type is {kind(metric)}, which is not CocoMetric" if kind(metric) else "type is missing"
+            raise UsageError(f"{shown}: {place}.{wrong}", _ONE)
+    if len(metrics) > 1:
+        raise UsageError(f"{shown}: {places[1]} is a second CocoMetric, and which AP counts cannot be told", _ONE)
+    (metric,) = metrics
+    assert isinstance(metric, Mapping)  # for it has a name
+    return {**config, "val_evaluator": dict(metric)}
+
+
+def require_boxes(evaluator: Mapping[str, Any], shown: str) -> None:
+    """Raises UsageError for a CocoMetric that does not measure the AP of boxes."""
+    metric = evaluator.get("metric", "bbox")
+    unknown = [m for m in (metric if isinstance(metric, list) else [metric]) if m not in _METRICS]
+    if unknown:
+        raise UsageError(
+            f"{shown}: val_evaluator.metric={metric!r}: CocoMetric does not take {unknown[0]!r}",
+            "Set it to 'bbox', or to ['bbox', 'segm'].",
+        )
+    if "bbox" not in metric:
+        raise UsageError(
+            f"{shown}: val_evaluator.metric={metric!r} does not measure the AP of boxes",
+            "Set it to 'bbox', or to ['bbox', 'segm'].",
+        )
+
+
+def require_measurable(evaluator: Mapping[str, Any], shown: str) -> None:
+    """Raises UsageError, with the line, for settings with which CocoMetric has no AP, or another one than COCO's."""
+    for setting, wrong, hint in _unmeasurable(evaluator):
+        raise UsageError(f"{shown}: val_evaluator.{setting}={evaluator.get(setting)!r}: {wrong}", hint)
+
+
+def _unmeasurable(evaluator: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Settings, what is wrong with each, and what to do."""
+    said = evaluator.get
+    if not isinstance(said("ann_file"), str):
+        yield (
+            "ann_file",
+            "AP is measured on a file in COCO's format",
+            "Set it to the annotation file of val_dataloader.",
+        )
+    backend = said("backend_args") or {}
+    if not isinstance(backend, Mapping) or backend.get("backend", "local") not in ("local", "disk", "LocalBackend"):
+        yield "backend_args", "verify-ap reads annotations from the disk of this machine", "Set it to None."
+    if said("format_only"):
+        yield "format_only", "CocoMetric evaluates nothing then", "Set it to False."
+    if said("iou_thrs") is not None:
+        yield "iou_thrs", "COCO's AP is the mean over 0.50, 0.55, …, 0.95", "Leave it out."
+    if said("file_client_args") is not None:
+        yield "file_client_args", "CocoMetric refuses it", "Leave it out."
+    items = said("metric_items") or ()
+    if any(item not in _ITEMS for item in items):
+        yield "metric_items", "CocoMetric does not know all of them", "Leave it out."
+    limits = said("proposal_nums", (USUAL, 300, 1000))
+    numbers = isinstance(limits, Sequence) and all(isinstance(n, int) and n > 0 for n in limits)
+    if not numbers or not limits:
+        yield "proposal_nums", "it takes numbers of detections", "Leave it out."
+    elif not said("use_mp_eval") and (USUAL not in limits or len(limits) < 3):
+        yield (
+            "proposal_nums",
+            f"CocoMetric has no AP without three limits, one of which is {USUAL}",
+            "Leave it out, or set it to (100, 300, 1000).",
+        )
+
+
+def other_test_parts(config: Mapping[str, Any]) -> Iterator[str]:
+    """Where ``test_dataloader`` and ``test_evaluator`` would measure something else, by dotted path."""
+    parts: list[tuple[str, Any, Any]] = []
+    if isinstance(loader := config.get("test_dataloader"), Mapping):
+        val = config.get("val_dataloader") or {}
+        parts.append(("test_dataloader.dataset", loader.get("dataset"), val.get("dataset")))
+    if said := config.get("test_evaluator"):
+        one = said[0] if isinstance(said, list) and len(said) == 1 else said
+        parts.append(("test_evaluator", one, config.get("val_evaluator")))
+    for path, test, val in parts:
+        yield from _different(path, test, val)
+
+
+def _different(path: str, one: Any, other: Any) -> Iterator[str]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for key in sorted({*one, *other} - set(_THEIRS if path == "test_evaluator" else ("_scope_",))):
+            yield from _different(f"{path}.{key}", one.get(key), other.get(key))
+        if path == "test_evaluator" and kind(one) != kind(other):
+            yield f"{path}.type"
+    elif one != other:
+        yield path
