@@ -221,11 +221,11 @@ def verdict(found: Report, folder: str, as_json: bool) -> None:
     for run in found["runs"]:
         ap = ", ".join(f"{m} AP {v:.2f}" for m, v in run["ap"].items() if v is not None)
         where = f", {run['iterations']} iterations" if run["iterations"] else ""
-        average = " of the average" if run["raw"] else ""
+        average = " of the average" if run.get("raw") else ""
         render.row("run", f"{run['name']}: {ap}{average}{where}")
         if raw := raw_weights(run):
             render.row("", raw)
-    _notes(found["notes"])
+    _notes(found.get("notes", ()))
     judged = found["verdict"]
     for i, reason in enumerate(judged["reasons"]):
         render.row("" if i else "because", reason)

@@ -6,6 +6,8 @@
     request.py   what a user may ask for, checked as it comes in
     shapes.py    a data set in COCO's format that needs no download
     small.py     what the tiers change of a config
+    evaluators.py  the one CocoMetric that a config is evaluated by
+    adjustments.py  what a tier leaves out of a config, and says so
     plan.py      request -> the runs, each with its config and its command; what the AP will be compared with
     launch.py    the command that starts a run's processes: python, torchrun, srun
     worker.py    what those processes do: mmengine's Runner, and events and results as files

@@ -82,7 +82,7 @@ def _table(runs: Iterable[Mapping[str, Any]]) -> str:
     head = ("run", "", *NAMES, "iterations", "memory", "images/s")
     rows = []
     for run in runs:
-        for i, (metric, values) in enumerate((run["raw"] or {}).items()):
+        for i, (metric, values) in enumerate((run.get("raw") or {}).items()):
             names = (f"{run['name']}, raw weights" if i == 0 else "", metric)
             rows.append((*names, *(_number(values[n]) for n in NAMES), "", "", ""))
         for i, (metric, values) in enumerate(run["metrics"].items()):
@@ -111,7 +111,7 @@ def _facts(made: Report) -> str:
         "detector": f"{recipe['detector']}, {recipe['images']} images a step",
         "recipe": recipe["digest"],
         "data": ("generated, " if data["generated"] else "") + f"{data['images'] or 0} images evaluated",
-        "notes": "; ".join(made["notes"]),
+        "notes": "; ".join(made.get("notes", ())),
         "annotations": f"sha256 {data['sha256']}" if data["sha256"] else "",
     }
     for run in made["runs"][:1]:

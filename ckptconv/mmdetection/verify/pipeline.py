@@ -90,7 +90,7 @@ def verify(
                     conduct(run, made.launch.command(run.folder), lock, watch or _unwatched)
                     measured[run.name] = kept.measured(run.folder, partial(_measured, made, run), stage)
                     (weak if run.group == RANDOM else reasons).extend(_spoilt(run, measured[run.name]))
-                    weak += (f"{run.name}: {text} of the same" for text in measured[run.name].unconfirmed)
+                    weak += (f"{run.name}: {text} for the same detections" for text in measured[run.name].unconfirmed)
             except Stopped as stopped:
                 (weak if run.group == RANDOM else reasons).append(f"{run.name} was stopped: {stopped}")
         if reasons or weak:

@@ -167,7 +167,7 @@ def markdown(reports: Sequence[Report]) -> str:
         found = f"**{verdict['status']}**{_meaning(verdict)}"
         notes.append(f"{made['target']}, tier {made['tier']} ({made['claim']}): {found}.")
         notes += [f"  {reason}." for reason in verdict["reasons"]]
-        notes += [f"  {note}." for note in made["notes"]]
+        notes += [f"  {note}." for note in made.get("notes", ())]
         notes += [f"  {raw}." for run in made["runs"] if (raw := raw_weights(run))]
     return "\n".join(map(printable, [*lines, "", *notes])) + "\n"
 
@@ -207,7 +207,7 @@ def mean(runs: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 def raw_weights(run: Mapping[str, Any]) -> str:
     """AP of the weights as they were trained, in words, where the run's own is of their average; else ''."""
-    found = ", ".join(f"{m} AP {ap['AP']:.2f}" for m, ap in (run["raw"] or {}).items() if ap["AP"] is not None)
+    found = ", ".join(f"{m} AP {ap['AP']:.2f}" for m, ap in (run.get("raw") or {}).items() if ap["AP"] is not None)
     return f"{run['name']}, raw weights: {found}" if found else ""
 
 

@@ -104,10 +104,10 @@ def test_the_keys_are_those_that_are_documented(tmp_path):
     detector = tmp_path / "detector.pth"
     detector.write_bytes(b"weights")
     request = Request("target.py", "eval", detector=str(detector))
-    found = reported(tmp_path, request=request)
+    found = reported(tmp_path, request=request, notes=("EMAHook is off",))
     said = documented()
     assert found.keys() == said.keys()
-    assert len(said) == 14
+    assert len(said) == 15
     for name, keys in said.items():
         below = found[name][0] if isinstance(found[name], list) else found[name]
         assert keys is None or below.keys() == keys, name
@@ -146,7 +146,7 @@ def test_the_schema_and_the_numbers_of_a_run_are_told(tmp_path):
 def test_files_are_named_by_their_sha256(tmp_path):
     (tmp_path / "detector.pth").write_bytes(b"abc")
     request = Request("target.py", "eval", detector=str(tmp_path / "detector.pth"))
-    found = reported(tmp_path, request=request)
+    found = reported(tmp_path, request=request, notes=("EMAHook is off",))
     assert (
         found["detector"]["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )  # FIPS 180-2
@@ -272,3 +272,11 @@ def test_a_run_that_recorded_nothing_is_reported_all_the_same(tmp_path):
     (run,) = found["runs"]
     assert (run["peak_mib"], run["environment"], run["iterations"], run["ap"]["box"]) == (None, {}, None, 38.0)
     assert rows(markdown([found]))[0][4:7] == ["", "", "38.0"]
+
+
+def test_raw_weights_and_notes_are_told_below_the_table(tmp_path):
+    raw = {"box": dict.fromkeys(NAMES, 37.25), "mask": dict.fromkeys(NAMES, None)}
+    found = reported(tmp_path, found=replace(measured(), raw=raw), notes=("compile is off",))
+    assert found["runs"][0]["raw"] == raw
+    assert found["runs"][0]["ap"] == {"box": 38.0, "mask": 34.0}
+    assert reporting.markdown([found]).splitlines()[-2:] == ["  compile is off.", "  seed0, raw weights: box AP 37.25."]
