@@ -56,7 +56,7 @@ class Measured:
 
     ``images`` were evaluated, ``annotated`` are in the annotation file. ``detections``: of boxes, all images together.
     ``raw``: AP of the weights as they were trained, where ``ap`` is of their average. ``unconfirmed``: where CocoMetric
-    itself reported something else.
+    itself reported something else, in words; '' if nowhere.
     """
 
     ap: Mapping[str, Mapping[str, float | None]]
@@ -64,7 +64,7 @@ class Measured:
     annotated: int
     detections: int
     raw: Mapping[str, Mapping[str, float | None]] | None = None
-    unconfirmed: Sequence[str] = ()
+    unconfirmed: str = ""
 
     def main(self, metric: str) -> float | None:
         return self.ap[metric]["AP"]

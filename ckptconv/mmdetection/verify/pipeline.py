@@ -90,7 +90,8 @@ def verify(
                     conduct(run, made.launch.command(run.folder), lock, watch or _unwatched)
                     measured[run.name] = kept.measured(run.folder, partial(_measured, made, run), stage)
                     (weak if run.group == RANDOM else reasons).extend(_spoilt(run, measured[run.name]))
-                    weak += (f"{run.name}: {text} for the same detections" for text in measured[run.name].unconfirmed)
+                    if text := measured[run.name].unconfirmed:
+                        weak.append(f"{run.name}: {text} for the same detections")
             except Stopped as stopped:
                 (weak if run.group == RANDOM else reasons).append(f"{run.name} was stopped: {stopped}")
         if reasons or weak:
@@ -204,7 +205,7 @@ def _measured(made: Plan, run: Run) -> Measured:
     if not (run.folder / RAW / EVALUATION).exists():
         return found
     raw = _evaluated(made, run, run.folder / RAW)
-    return replace(found, raw=raw.ap, unconfirmed=(*found.unconfirmed, *(f"raw {text}" for text in raw.unconfirmed)))
+    return replace(found, raw=raw.ap, unconfirmed="; ".join(filter(None, (found.unconfirmed, raw.unconfirmed))))
 
 
 def _evaluated(made: Plan, run: Run, folder: Path) -> Measured:
@@ -212,7 +213,7 @@ def _evaluated(made: Plan, run: Run, folder: Path) -> Measured:
     counting = Counting.of(run.config["val_evaluator"])
     images, categories = len(said["images"]), said["categories"]
     found = measure(report.truth(made), folder / DETECTIONS, made.metrics, images, categories, counting)
-    return replace(found, unconfirmed=tuple(differences(found, said["mmdet"])))
+    return replace(found, unconfirmed="; ".join(differences(found, said["mmdet"])))
 
 
 def _seen(made: Plan) -> tuple[Path, Path, Path] | None:
