@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from tests.mmdetection import raw_files, tiny_coco
+from tests.mmdetection.stack import FORKS
 
 pytestmark = pytest.mark.mmdet
 
 ROOT = Path(__file__).parents[2]
-FORKS = any((d.metadata["Name"] or "").startswith("onedl-mm") for d in importlib.metadata.distributions())
 MARK = "ran.txt"
 LOADER = "custom_imports = dict(imports=['ckptconv.mmdetection.loader'], allow_failed_imports=False)\n"
 
