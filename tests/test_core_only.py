@@ -121,6 +121,23 @@ def test_help_of_every_command(core, folder):
         assert f"Usage: ckptconv {command}" in done.stdout
 
 
+FIRST = {"convert": "raw.pth.tar opt.pth --force", "emit-config": "r50.pth", "check": "own.py", "verify-ap": WITH_IT}
+
+
+@pytest.mark.parametrize("command", FIRST)
+def test_every_option_in_the_core_only(core, folder, command):
+    """With a value of its type, which need not make sense: no option's code needs more than the core to answer."""
+    for option in get_command(app).commands[command].params:
+        if option.param_type_name == "argument" or option.opts[0] in FIRST[command]:
+            continue
+        value = {"integer": "1", "float": "0.5"}.get(option.type.name, "x")
+        words = [*shlex.split(FIRST[command]), option.opts[0], *([] if option.is_flag else [value])]
+        done = environments.run(core, command, *words, folder=folder)
+        assert done.returncode in (0, 2, 3, 4), (words, done.stderr)
+        assert "Traceback" not in done.stderr, words
+        assert "this needs the package" not in done.stderr, words
+
+
 def test_completion(core, folder):
     words = {"COMP_WORDS": "ckptconv ver", "COMP_CWORD": "1", "_CKPTCONV_COMPLETE": "complete_bash"}
     done = environments.run(core, folder=folder, **words)
