@@ -29,6 +29,7 @@ from ckptconv.mmdetection.verify.requirements import gpus_there, require_package
 from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
 
 IDENTITY = "request.json"
+CHECK = "ckptconv check"
 _DIVERGED = 1.5  # mean loss of the last tenth of the steps over that of the first
 
 
@@ -95,9 +96,9 @@ def verify(
             except Stopped as stopped:
                 (weak if run.group == RANDOM else reasons).append(f"{run.name} was stopped: {stopped}")
         if reasons or weak:
-            means = claims.NO_START if not measured and checked is not None and not checked.good else claims.NO_EVIDENCE
-            status = FAIL if reasons else INCONCLUSIVE
-            verdict = Verdict(status, (*reasons, *weak), "an unsound run is no evidence", meaning=means)
+            started = checked is None or checked.good
+            rule, means = ("an unsound run is no evidence", claims.NO_EVIDENCE) if started else (CHECK, claims.NO_START)
+            verdict = Verdict(FAIL if reasons else INCONCLUSIVE, (*reasons, *weak), rule, meaning=means)
         else:
             verdict = _judged(made, measured)
             verdict = replace(verdict, meaning=claims.meaning(request.tier, verdict.status))
@@ -245,7 +246,7 @@ def _diverged(run: Run, went: Curve) -> Iterator[str]:
 
 def _judged(made: Plan, measured: Mapping[str, Measured]) -> Verdict:
     if made.request.tier == "load":
-        return Verdict(PASS, ("every tensor of the backbone equals the checkpoint",), "ckptconv check")
+        return Verdict(PASS, ("every tensor of the backbone equals the checkpoint",), CHECK)
     if made.request.tier == "lift":
         return lifted(dict(_differences(made, measured)))
     values = {m: [_ap(found, m) for found in measured.values()] for m in made.metrics}

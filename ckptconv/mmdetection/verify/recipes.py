@@ -143,6 +143,8 @@ _PARTS = (
 
 _LIBRARIES = ("mmdet", "mmengine", "mmcv", "torch")
 """Their names are registered where MMDetection finds them without a scope."""
+_CLASSES = {"PretrainedInit": "Pretrained", "SyncBatchNorm": "SyncBN", "BatchNorm2d": "BN"}
+"""Classes that are registered by another name, as a config in mmengine's new style may import them."""
 _ELSEWHERE = ("_scope_", "checkpoint", "data_root", "num_workers", "persistent_workers", "backend_args", "val_interval")
 
 
@@ -174,7 +176,8 @@ def _registered(node: Mapping[str, Any]) -> str:
     said = str(node["type"]) if isinstance(node["type"], str) else f"{node['type'].__module__}.{kind(node)}"
     library, dot, _ = said.partition(".")
     library = library if dot else str(node.get("_scope_", "mmdet"))
-    return kind(node) if library in _LIBRARIES else f"{library}.{kind(node)}"
+    name = _CLASSES.get(kind(node), kind(node))
+    return name if library in _LIBRARIES else f"{library}.{name}"
 
 
 def _plain(node: Any, root: str) -> Any:

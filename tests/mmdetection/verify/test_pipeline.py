@@ -288,6 +288,8 @@ def test_a_backbone_that_does_not_load_is_never_trained(folder, tmp_path):
     found, work = verify(Request(str(tmp_path / "raw.py"), "smoke", work_dir=str(tmp_path / "work"), gpus=0))
     assert found["verdict"]["status"] == "fail"
     assert "nothing was loaded" in found["verdict"]["reasons"][0]
+    assert found["verdict"]["meaning"] == "that the detector starts from its checkpoint is not proved"
+    assert found["verdict"]["rule"] == "ckptconv check"
     assert not (work / "seed0").exists()
 
 
