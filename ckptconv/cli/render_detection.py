@@ -73,7 +73,9 @@ def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
 def _training(emitted: Emitted, config: str) -> Command | None:
     from ckptconv.mmdetection import training
 
-    return training.command(config, training.Rate(emitted.batch_size, emitted.images, emitted.lr))
+    return training.command(
+        config, training.Rate(emitted.batch_size, emitted.images, emitted.lr, counts=emitted.counts)
+    )
 
 
 def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:

@@ -16,7 +16,7 @@ from ckptconv.formats.target import check_target, drafting
 from ckptconv.methods.interface import IMAGENET
 from ckptconv.mmdetection import literal
 from ckptconv.mmdetection.choices import Choices
-from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
+from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES, value_at
 from ckptconv.mmdetection.networks import network
 from ckptconv.mmdetection.own_data import Data, examine
 from ckptconv.mmdetection.paths import named, with_checkpoint
@@ -27,7 +27,10 @@ from ckptconv.pipeline import PathLike
 
 @dataclass(frozen=True)
 class Emitted:
-    """A config's text, and what it is about; ``images`` a step and a GPU, and their rate: None if the base has none."""
+    """A config's text, and what it is about; ``images`` a step, and their rate: None if the base has none.
+
+    ``batch_size``: images a GPU, ``counts`` batches of which make a step. ``notes``: what the user should know.
+    """
 
     text: str
     pretrained: Pretrained
@@ -35,6 +38,7 @@ class Emitted:
     base: str
     images: int
     batch_size: int
+    counts: int
     lr: float | None
     data: Data
     notes: tuple[str, ...]
@@ -117,4 +121,7 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
             text = f"{head}\n{literal.assignments(resolved, sheet.notes)}"
         except (TypeError, ValueError) as error:
             raise UsageError(f"{base} cannot be written flat: {error}", "Stand on it: --style inherit") from None
-    return Emitted(text, found, title, base, sheet.images, sheet.batch_size, sheet.lr, data, (*data.notes, *sheet.said))
+    counts = value_at(detector.found, "optim_wrapper.accumulative_counts") or 1
+    return Emitted(
+        text, found, title, base, sheet.images, sheet.batch_size, counts, sheet.lr, data, (*data.notes, *sheet.said)
+    )

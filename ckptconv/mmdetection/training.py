@@ -27,8 +27,9 @@ _SCALED = " --auto-scale-lr"
 class Rate:
     """What a learning rate is for.
 
-    ``batch_size`` images a GPU, ``images`` a step (0: the config does not say), ``lr`` (None: it has none, or several).
-    ``scales``: whether --auto-scale-lr works; ``scaled``: whether the config scales the rate by itself.
+    ``batch_size`` images a GPU, ``counts`` batches of which make a step; ``images`` a step, 0 where nothing says so.
+    ``lr``: None where there is none, or there are several. ``scales``: whether --auto-scale-lr works, which does not count
+    accumulated batches; ``scaled``: whether the config scales the rate by itself.
     """
 
     batch_size: int
@@ -36,11 +37,13 @@ class Rate:
     lr: float | None = None
     scales: bool = False
     scaled: bool = False
+    counts: int = 1
 
     @property
     def gpus(self) -> int:
         """The number of GPUs; 0 where none fits or it is not known."""
-        return self.images // self.batch_size if self.images and self.images % self.batch_size == 0 else 0
+        each = self.batch_size * self.counts
+        return self.images // each if self.images % each == 0 else 0
 
     @property
     def text(self) -> str:
@@ -50,9 +53,11 @@ class Rate:
         if not self.images:
             return f"{rate} is for a number of GPUs that it does not say: {_NODE}, as MMDetection's"
         with_images = f"{self.batch_size} image{'s' * (self.batch_size != 1)}"
+        each = " each" * (self.gpus > 1) + f", {self.counts} times a step" * (self.counts > 1)
+        other = "" if self.scales else "; for another number, emit it again with --gpus"
         if not self.gpus:
-            return f"{rate} is for {self.images} images a step: no number of GPUs with {with_images}"
-        return f"{rate} is for {_gpus(self.gpus)} with {with_images}{' each' * (self.gpus > 1)}"
+            return f"{rate} is for {self.images} images a step: no number of GPUs with {with_images}{each}{other}"
+        return f"{rate} is for {_gpus(self.gpus)} with {with_images}{each}{other}"
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,14 @@ def rate_of(settings: Mapping[str, Any]) -> Rate | None:
         return None
     scale = settings.get("auto_scale_lr") or {}
     images, lr = scale.get("base_batch_size"), value_at(settings, "optim_wrapper.optimizer.lr")
+    counts = value_at(settings, "optim_wrapper.accumulative_counts") or 1
     return Rate(
         batch,
         images if isinstance(images, int) else 0,
         lr if isinstance(lr, int | float) else None,
-        "enable" in scale and "base_batch_size" in scale,
+        "enable" in scale and "base_batch_size" in scale and counts == 1,
         bool(scale.get("enable")),
+        counts,
     )
 
 

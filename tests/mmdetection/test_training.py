@@ -164,10 +164,17 @@ def test_a_config_and_its_checkpoint_that_were_apart(r18, tmp_path, monkeypatch)
 
 
 def test_what_a_rate_is_for():
+    again = "; for another number, emit it again with --gpus"
     for rate, text in (
         (Rate(2, 16, 0.02, True), "its learning rate, 0.02, is for 8 GPUs with 2 images each"),
         (Rate(1, 1, 0.00125, True), "its learning rate, 0.00125, is for 1 GPU with 1 image"),
         (Rate(3, 16, 0.02, True), "its learning rate, 0.02, is for 16 images a step: no number of GPUs with 3 images"),
+        (Rate(2, 16, 0.02, counts=8), f"its learning rate, 0.02, is for 1 GPU with 2 images, 8 times a step{again}"),
+        (
+            Rate(1, 8, 0.02, counts=4),
+            f"its learning rate, 0.02, is for 2 GPUs with 1 image each, 4 times a step{again}",
+        ),
+        (Rate(2, 16, 0.02), f"its learning rate, 0.02, is for 8 GPUs with 2 images each{again}"),
         (
             Rate(2, 0, 0.02),
             "its learning rate, 0.02, is for a number of GPUs that it does not say: 8, as MMDetection's",
@@ -212,6 +219,7 @@ def test_the_rate_of_a_config():
         ({"auto_scale_lr": {"base_batch_size": 4}}, Rate(2, 4, 0.01)),
         ({"auto_scale_lr": {"enable": True, "base_batch_size": 4}}, Rate(2, 4, 0.01, True, True)),
         ({"optim_wrapper": {"optimizer": {"type": "SGD"}}}, Rate(2, 16, None, True)),
+        ({"optim_wrapper": {"accumulative_counts": 8}}, Rate(2, 16, None, False, False, 8)),
         ({"train_dataloader": None}, None),
         ({"train_cfg": None}, None),
     ):
