@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from ckptconv.errors import UsageError, shell_word
+from ckptconv.errors import UsageError, printable, shell_word
 from ckptconv.folding import some
 from ckptconv.mmdetection.choices import Choices
 from ckptconv.mmdetection.coco_file import NO_MASK, CocoFile, read
@@ -163,20 +163,21 @@ def _folders(ann: Path) -> list[Path]:
 def _usual(root: Path, choices: Choices, detector: Detector, notes: list[str]) -> dict[str, _Seen]:
     """The base's own names below a root, which may be on another machine."""
     seen = {part: _Seen(root / ann, root / images) for part, (ann, images) in detector.files.items()}
-    missing = [one.ann for one in seen.values() if not is_file(one.ann)]
-    if missing:
+    here = {part: one for part, one in seen.items() if is_file(one.ann)}
+    missing = next((one.ann for part, one in seen.items() if part not in here), None)
+    if missing is not None:
         options = _layout(root)
         if options:
             raise UsageError(
-                f"there is no {missing[0]}",
+                f"there is no {missing}",
                 f"The data set is laid out in another way: --data-root {shell_word(str(root))} {options}",
             )
-        notes.append(f"there is no {missing[0]} here: nothing of the data set is checked")
-        return {}
-    quick = "val" in seen and not choices.classes and choices.num_classes is None
-    if quick and _usual_classes(_names(read(seen["val"].ann)), detector):
+        what = "nothing of it" if here else "nothing of the data set"
+        notes.append(f"there is no {missing} here: {what} is checked")
+    quick = "val" in here and not choices.classes and choices.num_classes is None
+    if quick and _usual_classes(_names(read(here["val"].ann)), detector):
         return {}  # COCO's training set alone takes seconds to read
-    return {part: _Seen(one.ann, one.images, read(one.ann)) for part, one in seen.items()}
+    return {part: _Seen(one.ann, one.images, read(one.ann)) for part, one in here.items()}
 
 
 def _layout(root: Path) -> str:
@@ -229,12 +230,14 @@ def _classes(choices: Choices, detector: Detector, seen: Mapping[str, _Seen], no
     if twice or not names:
         what = f"two categories '{twice[0]}'" if twice else "no categories"
         raise UsageError(f"{first.path} has {what}", "Give each category a name of its own.")
-    for name in choices.classes:
+    spoken = {" ".join(name.split()): name for name in names}  # as --classes takes them
+    wanted = tuple(name if name in names else spoken.get(name, name) for name in choices.classes)
+    for name in wanted:
         if name not in names:
             near = get_close_matches(name, names, 3) or [n for n in names if n.lower() == name.lower()]
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"It has {some(names, 20)}."
+            hint = f"Did you mean {' or '.join(map(printable, near))}?" if near else f"It has {some(names, 20)}."
             raise UsageError(f"{first.path} has no category '{name}'", hint)
-    classes = tuple(name for name in names if not choices.classes or name in choices.classes)
+    classes = tuple(name for name in names if not wanted or name in wanted)
     for other in files[1:]:
         theirs = tuple(name for name in _names(other) if name in classes)
         if theirs != classes:
@@ -246,7 +249,7 @@ def _classes(choices: Choices, detector: Detector, seen: Mapping[str, _Seen], no
                 "Write the same list of categories into both files.",
             )
     if choices.classes:
-        if classes != choices.classes:
+        if classes != wanted:
             notes.append(f"the classes are written in the order of {first.path}, by which MMDetection numbers them")
         return classes
     _note_empty(first, notes)
@@ -280,7 +283,7 @@ def _require_number(number: int, detector: Detector, file: CocoFile | None) -> N
             f"Leave it out for all of them, or name them: {_option(_names(file))}",
         )
     own = _own_classes(detector)
-    if number != (80 if own is None and detector.found is None else len(own or ())):
+    if number != (80 if own is None else len(own)):
         raise UsageError(
             f"--num-classes {number} does not say which classes: MMDetection would look for the base's own",
             "Name them: --classes a,b,c or a file with one name on each line; or give --train-ann and --val-ann, which "

@@ -28,8 +28,8 @@ class Rate:
     """What a learning rate is for.
 
     ``batch_size`` images a GPU, ``counts`` batches of which make a step; ``images`` a step, 0 where nothing says so.
-    ``lr``: None where there is none, or there are several. ``scales``: whether --auto-scale-lr works, which does not count
-    accumulated batches; ``scaled``: whether the config scales the rate by itself.
+    ``lr``: None where there is none, or there are several. ``scales``: whether --auto-scale-lr works, which
+    does not count accumulated batches; ``scaled``: whether the config scales the rate by itself.
     """
 
     batch_size: int

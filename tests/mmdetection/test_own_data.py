@@ -189,6 +189,16 @@ def test_a_label_means_the_name_that_it_has_in_the_file(tmp_path, monkeypatch, o
     )
 
 
+def test_names_that_a_command_line_cannot_hold(tmp_path, monkeypatch):
+    """--classes takes words apart by one space; the file's own name is what MMDetection looks for."""
+    monkeypatch.chdir(tmp_path)
+    rewritten(tiny_coco.make(Path("coco")), lambda d: d.update(categories=categories("stop  sign ", "a\x1b[2J")))
+    emitted = emit("r18", data_root="coco", classes="stop sign")
+    assert emitted.data.classes == ("stop  sign ",)
+    assert len(loaded(sets(emitted.text)["train"])) == 4
+    assert refused(data_root="coco", classes="a")[1] == "It has stop  sign , a\\x1b[2J."
+
+
 def test_some_of_the_classes():
     emitted = emit("r18", **BOXES, **NAMED, classes="box")
     dataset = loaded(sets(emitted.text)["train"])
@@ -220,6 +230,14 @@ def test_data_on_another_machine():
         "there is no /far/a/train.json, and nobody names its classes",
         "Give the file: --train-ann FILE.json. For data on another machine, give --classes a,b,c, too.",
     )
+
+
+def test_a_part_that_is_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tiny_coco.make(Path("coco")) / "annotations" / "instances_val2017.json").unlink()
+    emitted = emit("r18", data_root="coco")
+    val = "coco/annotations/instances_val2017.json"
+    assert (emitted.data.classes, emitted.notes) == (("box",), (f"there is no {val} here: nothing of it is checked",))
 
 
 # Refusals
