@@ -93,7 +93,7 @@ def read(path: Path | str) -> CocoFile:
     except UnicodeDecodeError as error:
         raise UnreadableError(f"{path} is not UTF-8: byte {error.start:,}", _EXPORT) from None
     del content
-    with _no_collection():
+    with no_collection():
         return _file(str(path), _parsed(str(path), text))
 
 
@@ -114,7 +114,7 @@ def _parsed(path: str, text: str) -> Any:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Millions of small objects that are all kept: to look for garbage among them takes half of the time."""
     enabled = gc.isenabled()
     gc.disable()
