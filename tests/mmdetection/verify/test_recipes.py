@@ -89,7 +89,7 @@ def test_the_digest_is_that_of_the_emitted_config(recipe, style):
         {"frozen_stages": 1},
         {"batch_size": 1},
         {"amp": True},
-        {"num_classes": 3},
+        {"classes": "a,b,c"},
     ],
     ids=lambda change: next(iter(change)),
 )
