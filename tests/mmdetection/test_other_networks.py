@@ -271,6 +271,7 @@ def test_check_sees_another_file_under_a_swin() -> None:
     (problem,) = report.problems
     assert problem.text == (
         "SwinTransformer takes names that start with 'backbone.' and no others (with convert_weights=True its "
-        "authors', too): backbone.pth has none, and the initialisation fails: IndexError: list index out of range"
+        f"authors', too): {Path.cwd()}/backbone.pth has none, and the initialisation fails: IndexError: list index out "
+        "of range"
     )
-    assert " backbone.pth backbone_backbone.pth, then model.backbone.init_cfg=" in problem.mend[0]
+    assert f" {Path.cwd()}/backbone.pth backbone_backbone.pth, then model.backbone.init_cfg=" in problem.mend[0]
