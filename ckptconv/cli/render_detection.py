@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from ckptconv.mmdetection.training import Command
 
 _WIDTH = 11  # of 'torchvision'
+_ANSWERS = {
+    (True, True): "the detector starts from its checkpoint",
+    (False, True): "the detector does not start as it should",
+    (False, False): "not proved: how the detector starts cannot be told",
+}
 
 
 def diagnosis(found: Diagnosis, as_json: bool) -> None:
@@ -100,7 +105,7 @@ def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:
 
 def verdict(found: Checked, as_json: bool) -> None:
     if as_json:
-        render.dump("check", {**asdict(found), "good": found.good})
+        render.dump("check", {**asdict(found), "good": found.good, "proved": found.proved})
         return
     render.row("config", f"{found.config}: {found.detector}")
     render_sources.fetched(found.transfers)
@@ -115,8 +120,9 @@ def verdict(found: Checked, as_json: bool) -> None:
             _finding("note", note)
     for problem in found.problems:
         _finding("problem", problem)
-    answer = "starts from its checkpoint" if found.good else "does not start as it should"
-    render.row("verdict", f"the detector {answer}")
+    for note in found.notes:
+        _finding("note", note)
+    render.row("verdict", _ANSWERS[found.good, found.proved])
     if found.training is not None:
         render.row("train", found.training.rate)
         for command in found.training.commands:

@@ -5,16 +5,18 @@ No GPU and no data set are needed, and nothing in a checkpoint is executed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptconv import backbones
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.source import Transfer
-from ckptconv.mmdetection import addresses, reasons, runtime
+from ckptconv.mmdetection import addresses, detector_findings, pixels, reasons, runtime
 from ckptconv.mmdetection.addresses import Held
+from ckptconv.mmdetection.comparison import Comparison
 from ckptconv.mmdetection.inert_loading import Seen, inert_loading, require_readable
 from ckptconv.mmdetection.pretrained import more_than_tensors, raw_method, section_of
 from ckptconv.mmdetection.reasons import Evidence, Finding
@@ -23,6 +25,10 @@ from ckptconv.pipeline import PathLike
 from ckptconv.provenance import origin
 from ckptconv.registry import methods
 from ckptconv.sources import Fetching
+
+if TYPE_CHECKING:
+    from ckptconv.mmdetection.compare import Site
+    from ckptconv.mmdetection.start import Start
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Checked:
-    """The verdict on a config. ``problems`` are those of the detector as a whole, ``transfers`` what was fetched.
+    """The verdict on a config. ``problems`` and ``notes`` are those of the detector as a whole.
 
-    ``training``: how to go on, for a verdict that is good.
+    ``transfers`` is what was fetched. ``training``: how to go on, for a verdict that is good.
     """
 
     config: str
@@ -52,16 +58,66 @@ class Checked:
     problems: tuple[Finding, ...]
     transfers: tuple[Transfer, ...] = ()
     training: Training | None = None
+    notes: tuple[Finding, ...] = ()
 
     @property
     def good(self) -> bool:
-        return not self.problems and not any(report.problems for report in self.reports)
+        return not self.findings
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every problem, of a module or of the whole."""
+        return (*(problem for report in self.reports for problem in report.problems), *self.problems)
+
+    @property
+    def proved(self) -> bool:
+        """Whether it is certain how the detector starts, well or not."""
+        return self.good or any(finding.certain for finding in self.findings)
+
+
+@dataclass
+class Look:
+    """A detector before its first iteration, and what was compared: what the findings are made from."""
+
+    config: Path
+    settings: Any
+    start: Start
+    held: Mapping[str, Held]
+    sites: tuple[tuple[Site, frozenset[str]], ...]
+    fed: pixels.Fed
+    seen: Seen
+    compared: dict[int, Comparison] = field(default_factory=dict)
+
+    @property
+    def fed_at(self) -> str:
+        """Where the config says what the detector's preprocessor is."""
+        model = self.settings.model
+        if "data_preprocessor" not in model and self.settings.get("data_preprocessor") is not None:
+            return "data_preprocessor"
+        inner = isinstance(model.get("data_preprocessor"), Mapping) and "data_preprocessor" in model.data_preprocessor
+        return "model.data_preprocessor.data_preprocessor" if inner else "model.data_preprocessor"
+
+    @functools.cached_property
+    def again(self) -> Mapping[str, Any]:
+        """The detector's entries after a start from other random numbers."""
+        from ckptconv.mmdetection.start import again
+
+        with addresses.downloaded(self.held.values()):
+            return again(self.settings, str(self.config))
+
+    def is_random(self, names: Iterator[str]) -> bool:
+        """Whether any of these entries depends on the random numbers of the start."""
+        import torch
+
+        state = self.start.model.state_dict()
+        return any(name in self.again and not torch.equal(self.again[name], state[name]) for name in names)
 
 
 def check(config: PathLike, fetching: Fetching | None = None, stage: Callable[[str], None] = lambda _: None) -> Checked:
     """Whether the detector starts from its checkpoint, a file or an address that mmengine downloads.
 
-    The config's ``custom_imports`` are imported, as mmengine does; what they change stays changed in this process.
+    The config's ``custom_imports`` are imported, as mmengine does; what they change stays changed in this process. Its
+    own hooks are called with a runner that has a detector and nothing else.
     ``stage`` is told what begins, in words.
     Raises UsageError for a config that cannot be read or built, or whose checkpoint is not there; UnreadableError for a
     checkpoint that is broken, not safe to unpickle, or cannot be fetched; EnvironmentMissingError without MMDetection.
@@ -71,80 +127,57 @@ def check(config: PathLike, fetching: Fetching | None = None, stage: Callable[[s
     work_dir = settings.get("work_dir") or Path("work_dirs", Path(config).stem)
     require_readable(settings, Path(work_dir))
     stage("importing MMDetection and building the detector")
-    with inert_loading() as seen:
-        model = runtime.build(settings, str(config))
-        from ckptconv.mmdetection.compare import sites
+    with runtime.needs_mmdetection():
+        from ckptconv.mmdetection import start as starting
+    opened: list[str] = []
+    with inert_loading() as seen, starting.watched(opened):
+        start = starting.Start(runtime.build(settings, str(config)), opened=opened)
+        from ckptconv.mmdetection import compare, found_sites
 
-        found = sites(model)
+        said = compare.sites(start.model)
         held: dict[str, Held] = {}
-        for site in found:
+        for site in said:
             if site.checkpoint not in held:
                 held[site.checkpoint] = addresses.hold(site.checkpoint, site.path, fetching or Fetching())
+        loaded = detector_findings.loaded_over(settings)
+        if loaded and loaded not in held and ("://" in loaded or Path(loaded).expanduser().is_file()):
+            held[loaded] = addresses.hold(loaded, "the detector", fetching or Fetching())
         stage("initialising the detector")
         with addresses.downloaded(held.values()):
-            failed, recorded = runtime.initialise(model)
-    stage(f"comparing {sum(len(site.specs) for site in found)} tensors with the checkpoint")
-    reports = tuple(
-        _report(site, held[site.checkpoint], found, model, settings, failed, recorded, seen) for site in found
-    )
-    problems = [*_without_checkpoint(model, found), *_loaded_over(settings)]
-    if failed is not None and not any(report.problems for report in reports):
-        problems.append(Finding(f"the initialisation fails: {runtime.told(failed)}", ("Mend the config.",)))
+            starting.finish(start, settings)
+    stage(f"comparing {len(start.model.state_dict())} tensors with the checkpoint")
+    found = found_sites.complete(start.model, said, held, opened, loaded)
+    look = Look(Path(config), settings, start, held, tuple(found), pixels.measured(start.model, settings), seen)
+    reports = tuple(_report(i, look) for i in range(len(found)))
+    problems = tuple(detector_findings.problems(look, any(report.problems for report in reports)))
+    notes = tuple(detector_findings.notes(look)) if not problems else ()
     transfers = tuple(transfer for one in held.values() for transfer in one.transfers)
-    checked = Checked(str(config), type(model).__name__, reports, tuple(problems), transfers)
+    checked = Checked(str(config), type(start.model).__name__, reports, problems, transfers, None, notes)
     return replace(checked, training=training(str(config), settings.to_dict())) if checked.good else checked
 
 
-def _without_checkpoint(model: Any, found: list[Any]) -> Iterator[Finding]:
-    """Backbones that nothing is loaded into: no site at, above or inside them."""
-    mend = (
-        "ckptconv emit-config CKPT --base CONFIG -o NEW.py, or init_cfg=dict(type='Pretrained', checkpoint=…) in it",
-    )
-    for path, _ in model.named_modules():
-        steps = path.split(".")
-        covered = any(
-            site.path == "" or f"{path}.".startswith(f"{site.path}.") or site.path.startswith(f"{path}.")
-            for site in found
-        )
-        if steps[-1] == "backbone" and "backbone" not in steps[:-1] and not covered:
-            yield Finding(f"{path} is initialised from no checkpoint: it starts from random numbers", mend)
-    if not found and not any(path.endswith("backbone") for path, _ in model.named_modules()):
-        yield Finding("no part of the detector is initialised from a checkpoint", mend)
+def _report(number: int, look: Look) -> Report:
+    from ckptconv.mmdetection.compare import compare, fits_otherwise
 
-
-def _loaded_over(settings: Any) -> Iterator[Finding]:
-    loaded = settings.get("load_from")
-    if loaded and not settings.get("resume"):
-        yield Finding(
-            f"load_from={loaded!r} is loaded over the backbone after its initialisation", ("load_from = None",)
-        )
-
-
-def _report(
-    site: Any,
-    held: Held,
-    found: list[Any],
-    model: Any,
-    settings: Any,
-    failed: Exception | None,
-    recorded: Mapping[str, str],
-    seen: Seen,
-) -> Report:
-    from ckptconv.mmdetection.compare import compare
-
+    (site, without), start = look.sites[number], look.start
+    held = look.held[site.checkpoint]
     with open_checkpoint(held.path) as checkpoint:
-        comparison = compare(site, checkpoint, found)
+        comparison = compare(site, checkpoint, [other for other, _ in look.sites], without)
+        look.compared[number] = comparison
         said, path = origin(checkpoint), section_of(checkpoint)
-        method = methods().get(said.method) if said else raw_method(checkpoint)
+        guessed = site.by != "load_from" and site.path and site.prefix != "backbone."  # which detectors call theirs
+        method = methods().get(said.method) if said else raw_method(checkpoint) if guessed else None
         section = checkpoint.sections.get(path)
-        fed = settings.model.get("data_preprocessor") or {}
         inside = f"{site.path}." if site.path else ""
+        kind = type(site.module).__name__
+        changed = {n.removeprefix(inside): hook for hook, names in start.changed.items() for n in names}
         evidence = Evidence(
-            at=_place(settings.model, site),
-            kind=type(site.module).__name__,
-            detector=type(model).__name__,
+            at=_place(look.settings, site),
+            kind=kind,
+            detector=type(start.model).__name__,
             checkpoint=held.shown,
             prefix=site.prefix,
+            by=site.by,
             wanted=site.specs,
             file=section.tensors if section else {},
             elsewhere=tuple(p for p in checkpoint.sections if p != path),
@@ -152,16 +185,22 @@ def _report(
             method=method,
             converted=said is not None,
             pixels=said.pixels if said else method.pixels if method else None,
-            failed=runtime.told(failed) if failed else "",
-            refused=more_than_tensors(checkpoint.named) if type(failed).__name__ == "UnpicklingError" else (),
+            failed=runtime.told(start.failed) if start.failed else "",
+            refused=more_than_tensors(checkpoint.named) if type(start.failed).__name__ == "UnpicklingError" else (),
             own_way=runtime.loads_its_own_way(site.module),
-            recorded={n.removeprefix(inside): text for n, text in recorded.items() if n.startswith(inside)},
-            fed=fed.get("data_preprocessor") or fed,  # of several branches, or of one
+            converts=getattr(site.module, "convert_weights", None) if fits_otherwise(site, checkpoint) else None,
+            recorded={n.removeprefix(inside): text for n, text in start.recorded.items() if n.startswith(inside)},
+            changed={name: changed[name] for name in comparison.differing if name in changed},
+            loaded_over=detector_findings.loaded_over(look.settings),
+            random=look.is_random(f"{inside}{name}" for name in comparison.missing) if comparison.missing else False,
+            fed=look.fed,
+            fed_at=look.fed_at,
             style=next((str(part.style) for part in site.module.modules() if hasattr(part, "style")), ""),
             norm_eval=bool(getattr(site.module, "norm_eval", False)),
+            said=detector_findings.said(look.settings, site.path),
         )
-        of_downloads = tuple(addresses.notes(held, checkpoint, evidence.at, seen.unpickled))
-    network = backbones.read(evidence.wanted)
+        of_downloads = tuple(addresses.notes(held, checkpoint, evidence.at, look.seen.unpickled))
+    network = backbones.read(evidence.wanted) or backbones.read(evidence.file if comparison.way else {})
     return Report(
         module=site.path,
         network=network.name if network else evidence.kind,

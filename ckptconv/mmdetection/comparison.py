@@ -27,6 +27,8 @@ class Comparison:
     added: tuple[str, ...]
     extra: tuple[str, ...]
     unplaced: tuple[str, ...]
+    way: str = ""
+    scattered: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:

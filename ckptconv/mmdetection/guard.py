@@ -7,7 +7,7 @@ resumes, and then calls `before_train`. So every rank sees the same model and co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS
 from ckptconv.errors import CkptconvError, ProofError
 from ckptconv.folding import some
 from ckptconv.formats import open_checkpoint
+from ckptconv.mmdetection import guard_record
 from ckptconv.mmdetection.compare import Site, compare, sites
 from ckptconv.mmdetection.pretrained import section_of
 from ckptconv.transform import as_they_are
@@ -24,10 +25,14 @@ from ckptconv.witness import fingerprint
 
 _MEND = "Emit the config again for the file that is meant: ckptconv emit-config; or look closer: ckptconv check CONFIG"
 
+_RESUMED = "Resume it with its own config, or start from the checkpoint: resume=False and load_from=None."
+
 
 @HOOKS.register_module()
 class CheckpointGuard(Hook):  # type: ignore[misc]  # mmengine has no annotations
-    """Compares, once and before the first iteration, the file with its fingerprint and the modules with the file.
+    """Compares, before the first iteration, the file with its fingerprint and the modules with the file.
+
+    Each checkpoint that the training saves says that this was proved. On resume, that is what is compared.
 
     Args:
         fingerprint: of the checkpoint, as `emit-config` writes it: 64 hex digits. ``convert`` prints the first 16.
@@ -38,23 +43,70 @@ class CheckpointGuard(Hook):  # type: ignore[misc]  # mmengine has no annotation
 
     def __init__(self, fingerprint: str, modules: Sequence[str] = ("backbone",)) -> None:
         self.fingerprint, self.modules = fingerprint, tuple(modules)
+        self._record: Mapping[str, str] = {}
+        self._proved = False
+
+    def after_load_checkpoint(self, runner, checkpoint) -> None:  # type: ignore[no-untyped-def]
+        """Reads what an earlier guard wrote into a checkpoint that is resumed."""
+        meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None
+        self._record = guard_record.read(meta.get(guard_record.KEY) if isinstance(meta, Mapping) else None)
 
     def before_train(self, runner) -> None:  # type: ignore[no-untyped-def]
         """Raises ProofError if the detector's weights are not the checkpoint's."""
         if runner.iter > 0:
-            runner.logger.info(f"guard: resumed at iteration {runner.iter}, behind the pretrained checkpoint")
-            return
+            self._resume(runner)
+        else:
+            self._start(runner, told=True)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
+        """The same, behind hooks that change weights when an epoch or an iteration begins."""
+        if runner.iter == 0:
+            self._start(runner, told=False)
+
+    def before_save_checkpoint(self, runner, checkpoint) -> None:  # type: ignore[no-untyped-def]
+        """Writes into the checkpoint what was proved, for whoever resumes it."""
+        if self._proved:
+            checkpoint.setdefault("meta", {})[guard_record.KEY] = guard_record.text(self.modules, self.fingerprint)
+
+    def _start(self, runner, told: bool) -> None:  # type: ignore[no-untyped-def]
         try:
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            found = {site.path: site for site in sites(model) if site.path in self.modules}
+            found = {site.path: site for site in sites(model)}
             for module in self.modules:
                 if module not in found:
                     raise _stopped(f"{module} is not initialised from a checkpoint")
                 count = self._prove(found[module], found.values(), runner._load_from)
-                runner.logger.info(f"guard: {count}/{count} tensors of {module} equal {found[module].checkpoint}")
+                if told:
+                    runner.logger.info(f"guard: {count}/{count} tensors of {module} equal {found[module].checkpoint}")
         except CkptconvError as error:
             runner.logger.error(f"guard: {error.message}")
             raise
+        self._proved = True
+
+    def _resume(self, runner) -> None:  # type: ignore[no-untyped-def]
+        """A training that goes on has other weights: what counts is what its checkpoint says of its start."""
+        at = f"guard: resumed at iteration {runner.iter}"
+        if not self._record:
+            runner.logger.warning(
+                f"{at}, from a checkpoint that does not tell how its training started: whether it was from the file "
+                f"with the fingerprint {self.fingerprint[:16]} cannot be known"
+            )
+            return
+        for module in self.modules:
+            mark = self._record.get(module, "")
+            if mark != self.fingerprint:
+                other = f"from the file with the fingerprint {mark[:16]}" if mark else "without a guard on it"
+                error = ProofError(
+                    f"stopped before iteration {runner.iter + 1}: the training that is resumed started {module} "
+                    f"{other}, and not from the one with {self.fingerprint[:16]}",
+                    _RESUMED,
+                )
+                runner.logger.error(f"guard: {error.message}")
+                raise error
+        runner.logger.info(
+            f"{at} of a training that started from the checkpoint with the fingerprint {self.fingerprint[:16]}"
+        )
+        self._proved = True
 
     def _prove(self, site: Site, found: Iterable[Site], loaded: str | None) -> int:
         with open_checkpoint(Path(site.checkpoint).expanduser()) as checkpoint:

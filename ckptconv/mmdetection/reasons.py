@@ -15,8 +15,8 @@ from ckptconv.errors import shell_word
 from ckptconv.folding import fold, some
 from ckptconv.methods.interface import Method, Pixels
 from ckptconv.mmdetection.comparison import Comparison, under
-from ckptconv.mmdetection.kinds import named
 from ckptconv.mmdetection.networks import network
+from ckptconv.mmdetection.pixels import Fed
 from ckptconv.mmdetection.pretrained import conversion
 from ckptconv.spec import StateSpec
 
@@ -25,10 +25,14 @@ _STATISTICS = ("running_mean", "running_var")
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence, and the lines of which any one mends it."""
+    """One sentence, and the lines of which any one mends it.
+
+    ``certain``: whether the detector is proved to start otherwise; if not, it is not proved how it starts.
+    """
 
     text: str
     mend: tuple[str, ...] = ()
+    certain: bool = True
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,12 @@ class Evidence:
     the file that hold tensors.
     ``method``: what explains the file; ``converted``: whether ckptconv wrote it; ``pixels``: what it was trained with.
     ``failed``: the error of the initialisation, and ``refused`` what torch did not load it for, if that was it.
-    ``own_way``: whether its class loads checkpoints by code of its own, which may rename.
-    ``recorded``: what mmengine noted of each parameter's initialisation.
-    ``fed``: the settings of the detector's data preprocessor; ``style``: where its blocks have their strides.
+    ``by``: what loads it, as `compare.Site` has it. ``own_way``: whether its class loads checkpoints by code of its
+    own, which may rename; ``converts``: its ``convert_weights``, if the file would fit with the other one.
+    ``recorded``: what mmengine noted of each parameter's initialisation; ``changed``: hooks that changed entries.
+    ``loaded_over``: the config's ``load_from``. ``random``: whether what is missing starts from random numbers.
+    ``fed``: what the network gets of an image; ``fed_at``: where the config says so; ``style``: where its blocks have
+    their strides; ``said``: the config's node.
     """
 
     at: str
@@ -50,6 +57,7 @@ class Evidence:
     detector: str
     checkpoint: str
     prefix: str
+    by: str
     wanted: StateSpec
     file: StateSpec
     elsewhere: tuple[str, ...]
@@ -60,24 +68,37 @@ class Evidence:
     failed: str
     refused: tuple[str, ...]
     own_way: bool
+    converts: bool | None
     recorded: Mapping[str, str]
-    fed: Mapping[str, Any]
+    changed: Mapping[str, str]
+    loaded_over: str
+    random: bool
+    fed: Fed
+    fed_at: str
     style: str
     norm_eval: bool
+    said: Mapping[str, Any]
 
 
 def problems(e: Evidence) -> list[Finding]:
     """Why the module does not start as the file says; nothing if it does."""
     c = e.comparison
+    if e.converts is not None and (c.wrong or not c.equal):
+        return [_converted_again(e), *_pixels(e)]
     if e.failed and (c.wrong or not c.equal):
         return [_not_initialised(e)]
+    if c.scattered and set(c.wrong) <= {*c.scattered, *c.missing}:
+        return [_scattered(e), *_pixels(e), *_strides(e)]
     if not (c.equal or c.differing or c.reshaped):
         return [_nothing_loaded(e), *_pixels(e), *_strides(e)]
+    if c.way and c.wrong:
+        return [_by_its_own_code(e), *_pixels(e), *_strides(e)]
     found = list(_other_network(e))
     if not found and c.missing:
         found.append(_missing(e))
     if not found and c.reshaped:
-        found.append(Finding(f"{_count(c.reshaped)} of another shape in the file: {_few(c.reshaped)}"))
+        look = f"ckptconv inspect {shell_word(e.checkpoint)}"
+        found.append(Finding(f"{_count(c.reshaped)} of another shape in the file: {_few(c.reshaped)}", (look,)))
     return [*found, *_overwritten(e), *_pixels(e), *_strides(e)]
 
 
@@ -86,6 +107,8 @@ def notes(e: Evidence) -> Iterator[Finding]:
     c = e.comparison
     if c.wrong or not c.equal:
         return
+    if c.way:
+        yield Finding(c.way)
     if c.absent:
         yield Finding(f"{_count(c.absent)} not in the file and not needed: {_few(c.absent)}")
     if c.added:
@@ -128,7 +151,38 @@ def _not_initialised(e: Evidence) -> Finding:
                 "custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and executes nothing",
             ),
         )
-    return Finding(f"the initialisation fails: {e.failed}", ("Mend the config.",))
+    return Finding(f"the initialisation fails: {e.failed}", (f"ckptconv inspect {shell_word(e.checkpoint)}",))
+
+
+def _converted_again(e: Evidence) -> Finding:
+    """A class that renames the authors' tensors, and a file that has its names already; or the other way round."""
+    whose = (
+        "its names already, and convert_weights=True renames them again"
+        if e.converts
+        else ("its authors' names, which are renamed with convert_weights=True only")
+    )
+    failed = f": the initialisation fails: {e.failed}" if e.failed else ""
+    return Finding(
+        f"nothing was loaded: for {e.kind}, {e.checkpoint} has {whose}{failed}",
+        (f"{e.at}: convert_weights={not e.converts}",),
+    )
+
+
+def _scattered(e: Evidence) -> Finding:
+    c = e.comparison
+    return Finding(
+        f"not proved: {_count(c.scattered)} of {e.kind} hold numbers that {e.checkpoint} has under other names or in "
+        f"another order: {_few(c.scattered)}; whether they are in their places cannot be told",
+        certain=False,
+    )
+
+
+def _by_its_own_code(e: Evidence) -> Finding:
+    c = e.comparison
+    return Finding(
+        f"not proved: {c.way}, and {_count(c.wrong)} of {c.total} are not found in it: {_few(c.wrong)}",
+        certain=False,
+    )
 
 
 def _nothing_loaded(e: Evidence) -> Finding:
@@ -139,7 +193,10 @@ def _nothing_loaded(e: Evidence) -> Finding:
     else:
         text = f"nothing was loaded: none of its {len(e.wanted)} names is in {e.checkpoint}; {_starts(e)}"
     if e.own_way:
-        return Finding(f"{e.kind} loads checkpoints by code of its own, so this cannot be told by names: {text}")
+        command, target = conversion(e.checkpoint, e.method)
+        how = f"{command}, then {_line(e, target)}" if e.method else f"ckptconv inspect {shell_word(e.checkpoint)}"
+        text = f"{e.kind} reads checkpoints by code of its own, and none of its numbers are there: {text}"
+        return Finding(text, (how,))
     return Finding(text, tuple(_ways(e)))
 
 
@@ -161,8 +218,14 @@ def _other_network(e: Evidence) -> Iterator[Finding]:
         yield Finding(
             f"{_count(c.unplaced)} of the {theirs.name} in {e.checkpoint} have no place in the module, which is built "
             f"otherwise: {_few(c.unplaced)}",
-            (f"{e.at}: leave out what changes the network (deep_stem, avg_down, …)",),
+            (f"{e.at}: {_plainer(e)}",),
         )
+
+
+def _plainer(e: Evidence) -> str:
+    """What makes a ResNet of mmdet/models/backbones/resnet.py the plain one."""
+    said = [f"{key}=False" for key in ("deep_stem", "avg_down") if e.said.get(key)]
+    return ", ".join(said) or "type='ResNet'"
 
 
 def _missing(e: Evidence) -> Finding:
@@ -172,8 +235,9 @@ def _missing(e: Evidence) -> Finding:
             f"the batch-norm statistics are not in {e.checkpoint}: {_count(missing)} start from 0 and 1",
             ("Get a checkpoint with running_mean and running_var: without them its features are not those it learnt.",),
         )
+    start = " and start from random numbers" if e.random else ""
     return Finding(
-        f"{_count(missing)} not in {e.checkpoint} and start from random numbers: {_few(missing)}",
+        f"{_count(missing)} not in {e.checkpoint}{start}: {_few(missing)}",
         (f"ckptconv inspect {shell_word(e.checkpoint)}",),
     )
 
@@ -181,6 +245,16 @@ def _missing(e: Evidence) -> Finding:
 def _overwritten(e: Evidence) -> Iterator[Finding]:
     differing = e.comparison.differing
     if not differing:
+        return
+    if e.loaded_over:
+        return  # which is said of the detector
+    if e.changed:
+        hooks = some(dict.fromkeys(e.changed.values()), 3)
+        yield Finding(
+            f"loaded and then overwritten by the hook {hooks}: {len(differing)} of {len(e.wanted)} tensors differ from "
+            f"{e.checkpoint}: {_few(differing)}",
+            (f"custom_hooks: without {hooks}",),
+        )
         return
     notes = [e.recorded[name] for name in differing if name in e.recorded]
     by = next((note.rpartition(" in ")[2].strip() for note in notes if "user-defined" in note), "")
@@ -198,22 +272,26 @@ def _overwritten(e: Evidence) -> Iterator[Finding]:
 
 
 def _pixels(e: Evidence) -> Iterator[Finding]:
-    wanted = e.pixels
-    if wanted is None or not named(e.fed, "DetDataPreprocessor"):
-        return
-    mean, std = ([float(v) for v in e.fed.get(key) or (none,) * 3] for key, none in (("mean", 0), ("std", 1)))
-    order = "RGB" if e.fed.get("bgr_to_rgb") else "BGR"  # mmdet reads images as BGR
-    near = len(mean) == len(std) == 3 and all(
-        abs(a - b) < 0.05 for a, b in zip((*mean, *std), (*wanted.mean, *wanted.std), strict=True)
-    )
-    if near and order == wanted.order:
+    wanted, fed = e.pixels, e.fed
+    if wanted is None:
         return
     method = e.method.name if e.method else "the checkpoint"
-    yield Finding(
-        f"the detector feeds {order} with mean {mean} and std {std}; {method} was trained on {wanted.order} with mean "
-        f"{list(wanted.mean)} and std {list(wanted.std)}",
-        (f"model.data_preprocessor: {_settings(wanted)}",),
-    )
+    right = Fed(wanted.order, wanted.mean, wanted.std)
+    trained = f"{method} was trained on {_words(right)}"
+    steps = [f"train_dataloader.dataset.pipeline: without {step}" for step in dict.fromkeys(fed.steps)]
+    kind = "" if fed.preprocessor == "DetDataPreprocessor" else "type='DetDataPreprocessor', "
+    mend = "; ".join((*steps, f"{e.fed_at}: {kind}{_settings(wanted)}"))
+    if fed.unknown:
+        yield Finding(
+            f"not proved: what the detector feeds cannot be measured ({fed.unknown}); {trained}", (mend,), certain=False
+        )
+    elif not fed.like(right):
+        through = f", through {' and '.join((*fed.steps, fed.preprocessor))}" if fed.steps or kind else ""
+        yield Finding(f"the detector feeds {_words(fed)}{through}; {trained}", (mend,))
+
+
+def _words(fed: Fed) -> str:
+    return f"{fed.order} with mean {[*fed.mean]} and std {[*fed.std]}"
 
 
 def _settings(pixels: Pixels) -> str:

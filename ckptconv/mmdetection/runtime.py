@@ -13,7 +13,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
     shown = shown or str(path)
     if not is_file(path):
         raise UsageError(f"there is no config {path}", "Check the path; ckptconv emit-config writes one.")
-    with _needs_mmdetection():
+    with needs_mmdetection():
         from mmengine.config import Config
     try:
         with quiet(), inert_loading(plain=False) if imports else contextlib.nullcontext():
@@ -110,19 +110,79 @@ def _is_absent(module: str, why: BaseException | None) -> bool:
 
 def build(config: Any, shown: str) -> Any:
     """The detector a config describes, as MMDetection's runner builds it, with random weights."""
-    with _needs_mmdetection():
+    with needs_mmdetection():
         import mmdet.models  # noqa: F401 (registers)
         from mmdet.registry import MODELS
         from mmengine.registry import init_default_scope
     model = config.get("model")
     if not isinstance(model, Mapping) or "type" not in model:
         raise UsageError(f"{shown} has no model", "Give the config of a detector, not a part that others stand on.")
+    model, fed = dict(model), config.get("data_preprocessor")
+    if fed is not None:
+        model.setdefault("data_preprocessor", fed)  # as `Runner.__init__` of mmengine/runner/runner.py, 0.10.7
     with inert_loading(), quiet():
         init_default_scope(config.get("default_scope") or "mmdet")
         try:
             return MODELS.build(model)
         except Exception as error:
-            raise UsageError(f"{shown}: its model cannot be built: {told(error)}", "Mend the config.") from error
+            raise UsageError(f"{shown}: its model cannot be built: {told(error)}", _way_out(config, error)) from error
+
+
+_UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
+_UNKNOWN = re.compile(r"KeyError: ['\"](\S+) is not in the")
+_CLASS = re.compile(r"class `(\w+)` in")
+
+
+def _way_out(config: Any, error: Exception) -> str:
+    """What to change in a config whose model cannot be built."""
+    from mmdet.registry import MODELS
+
+    said = f"{type(error).__name__}: {error}"
+    if found := _UNEXPECTED.search(said):
+        paths = [path for path, node in _nodes(config.get("model"), "model") if _is(node, found[1], found[2])]
+        if paths:
+            return (
+                f"If {found[2]!r} is left from a base config that builds another class there: {paths[0]}: _delete_=True"
+            )
+    if found := _UNKNOWN.search(said):
+        near = get_close_matches(found[1], list(MODELS.module_dict), 1)
+        return f"Did you mean {near[0]}?" if near else "Name the file that defines it in the config's custom_imports."
+    built = _CLASS.search(said)
+    kind = built[1] if built else str(config.model["type"]).rpartition(".")[2]
+    return f"See its arguments: python -c \"import mmdet.models, mmdet.registry as r; help(r.MODELS.get('{kind}'))\""
+
+
+def _nodes(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(node, Mapping):
+        yield path, node
+        for name, child in node.items():
+            yield from _nodes(child, f"{path}.{name}")
+
+
+def _is(node: Mapping[str, Any], kind: str, argument: str) -> bool:
+    said = node.get("type")
+    name = said if isinstance(said, str) else getattr(said, "__name__", "")
+    return name.rpartition(".")[2] == kind and argument in node
+
+
+def load_over(model: Any, name: str, hooks: Iterable[Any] = ()) -> str:
+    """Load a checkpoint over a detector as ``load_from`` does; returns why it cannot be, or ''.
+
+    Source: `Runner.load_checkpoint` of mmengine/runner/runner.py, 0.10.7.
+    """
+    from mmengine.runner.checkpoint import _load_checkpoint, _load_checkpoint_to_model
+
+    try:
+        with inert_loading(), quiet():
+            checkpoint = _load_checkpoint(name, map_location="cpu")
+            for hook in hooks:
+                hook.after_load_checkpoint(runner=None, checkpoint=checkpoint)
+            _load_checkpoint_to_model(model, checkpoint, strict=False, revise_keys=[(r"^module.", "")])
+    except UnreadableError:
+        raise
+    except Exception as error:  # whatever is in the file
+        return told(error)
+    return ""
 
 
 def arguments(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str | None], frozenset[str]]:
@@ -130,7 +190,7 @@ def arguments(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str | N
 
     It knows none of a class that is not found here. The config's ``custom_imports`` are imported for it.
     """
-    with _needs_mmdetection():
+    with needs_mmdetection():
         import mmdet.models  # noqa: F401 (registers)
         from mmdet.registry import MODELS
         from mmengine.registry import DefaultScope
@@ -163,7 +223,7 @@ def _parameters(kind: type) -> Iterator[str]:
 
 def loads_its_own_way(module: Any) -> bool:
     """Whether the module's class reads its checkpoint by code of its own, as MMDetection's Swin does."""
-    with _needs_mmdetection():
+    with needs_mmdetection():
         from mmdet.models.backbones.pvt import PyramidVisionTransformer
         from mmdet.models.backbones.swin import SwinTransformer
     return isinstance(module, SwinTransformer | PyramidVisionTransformer)
@@ -209,7 +269,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _needs_mmdetection() -> Iterator[None]:
+def needs_mmdetection() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

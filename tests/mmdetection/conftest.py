@@ -2,8 +2,47 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import mmdet.models  # noqa: F401
+    from mmengine.config import config as reading
+
+from ckptconv.mmdetection import check as checking
+from tests.mmdetection import mends
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _bases_are_found_once() -> Iterator[None]:
+    """mmengine reads a hundred YAML files for each ``mmdet::`` base."""
+    with mock.patch.object(reading, "_get_external_cfg_path", functools.cache(reading._get_external_cfg_path)):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _mends_are_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever `check` finds in this test is recorded, and what it says to type is typed when the test is over."""
+    seen: dict[Any, mends.Seen] = {}
+    kind = checking.Checked
+
+    def recorded(config: str, *rest: Any) -> Any:
+        found = kind(config, *rest)
+        if not found.good:
+            text = Path(config).read_text()
+            seen[found.findings] = mends.Seen(Path.cwd(), config, text, found, tuple(sys.path))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checking, "Checked", recorded)
+        yield
+    for one in seen.values():
+        mends.require_typed(one)

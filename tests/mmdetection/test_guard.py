@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ckptconv
-from ckptconv.mmdetection import config, runtime
+from ckptconv.mmdetection import config, guard_record, runtime
 from ckptconv.mmdetection.choices import Choices
 from tests.mmdetection import raw_files, tiny_coco
 
@@ -110,13 +110,14 @@ def stopped(done: subprocess.CompletedProcess[str]) -> str:
     return sentence
 
 
-def test_weights_that_are_overwritten_after_loading_stop_it(folder):
-    hook = """
+@pytest.mark.parametrize("moment", ["before_train", "before_train_epoch"])
+def test_weights_that_are_overwritten_after_loading_stop_it(folder, moment):
+    hook = f"""
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 @HOOKS.register_module()
 class Resetting(Hook):
-    def before_train(self, runner):
+    def {moment}(self, runner):
         runner.model.backbone.conv1.weight.data.zero_()
 """
     text = (folder / "detector.py").read_text().replace("custom_hooks = [", "custom_hooks = [dict(type='Resetting'), ")
@@ -162,13 +163,49 @@ def test_what_else_is_pretrained_is_not_its_business(folder):
     assert f"guard: 120/120 tensors of backbone equal {folder}/r18.pth" in done.stdout
 
 
-def test_a_training_that_is_resumed_is_past_it(folder, other):
+def test_a_training_that_is_resumed_is_what_its_checkpoint_says(folder, other):
     assert "guard: 120/120" in train(folder, "resume=true").stdout  # nothing to resume yet
-    ckptconv.convert(other, folder / "r18.pth", "moco", force=True)
-    done = train(folder, "resume=true", 'train_cfg={"type": "EpochBasedTrainLoop", "max_epochs": 2}')
+    mark = (folder / "detector.py").read_text().split("fingerprint='")[1][:64]
+    first = folder / "work" / "epoch_1.pth"
+    assert guard_record.of_file(first) == {"backbone": mark}
+    ckptconv.convert(other, folder / "r18.pth", "moco", force=True)  # it has been read
+    more = ("resume=true", 'load_from="work/epoch_1.pth"', 'train_cfg={"type": "EpochBasedTrainLoop", "max_epochs": 2}')
+
+    done = train(folder, *more)
     assert done.returncode == 0, done.stderr
-    assert "guard: resumed at iteration 2, behind the pretrained checkpoint" in done.stdout
+    said = (
+        f"guard: resumed at iteration 2 of a training that started from the checkpoint with the fingerprint {mark[:16]}"
+    )
+    assert said in done.stdout
     assert iterations(done) == 2
+    assert guard_record.of_file(folder / "work" / "epoch_2.pth") == {"backbone": mark}  # it is handed on
+
+    text = (folder / "detector.py").read_text()
+    (folder / "detector.py").write_text(text.replace(mark, "0" * 64))
+    done = train(folder, *more)
+    assert (done.returncode, iterations(done)) == (1, 0)
+    assert (
+        "ckptconv.errors.ProofError: stopped before iteration 3: the training that is resumed started backbone from "
+        f"the file with the fingerprint {mark[:16]}, and not from the one with 0000000000000000" in done.stderr
+    )
+
+    saved = torch.load(first, weights_only=False)
+    del saved["meta"][guard_record.KEY]
+    torch.save(saved, first)
+    (folder / "detector.py").write_text(text)
+    done = train(folder, *more)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "guard: resumed at iteration 2, from a checkpoint that does not tell how its training started: whether it was "
+        f"from the file with the fingerprint {mark[:16]} cannot be known" in done.stdout
+    )
+    assert iterations(done) == 2
+    assert guard_record.of_file(folder / "work" / "epoch_2.pth") == {}
+
+
+@pytest.mark.parametrize("said", [None, 3, "no json", "[1]", '{"backbone": 3}', "[" * 100_000])
+def test_what_is_no_record_says_nothing(said):
+    assert guard_record.read(said) == {}
 
 
 def test_ema_and_mixed_precision_are_no_difference(folder):

@@ -98,7 +98,8 @@ def verify(
         if reasons or weak:
             started = checked is None or checked.good
             rule, means = ("an unsound run is no evidence", claims.NO_EVIDENCE) if started else (CHECK, claims.NO_START)
-            verdict = Verdict(FAIL if reasons else INCONCLUSIVE, (*reasons, *weak), rule, meaning=means)
+            sure = reasons and (checked is None or checked.proved)
+            verdict = Verdict(FAIL if sure else INCONCLUSIVE, (*reasons, *weak), rule, meaning=means)
         else:
             verdict = _judged(made, measured)
             verdict = replace(verdict, meaning=claims.meaning(request.tier, verdict.status))
@@ -159,8 +160,8 @@ def _write_config(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _unproved(checked: Checked) -> Iterator[str]:
-    for found in (*checked.problems, *(p for r in checked.reports for p in r.problems)):
-        yield f"the detector does not start from its checkpoint: {found.text}"
+    for found in checked.findings:
+        yield f"the detector does not start from its checkpoint: {found.text}" if found.certain else found.text
 
 
 def _proof(made: Plan, checked: Checked | None) -> Mapping[str, Any] | None:

@@ -1,0 +1,52 @@
+"""What the guard writes into the checkpoints of a training that it has proved, and what is read back on resume.
+
+It is JSON in ``meta``: the fingerprint of the file that each module started from. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ckptconv.formats import open_checkpoint
+from ckptconv.formats.inert import Blob
+from ckptconv.mmdetection.pretrained import section_of
+from ckptconv.transform import as_they_are
+from ckptconv.witness import fingerprint
+
+KEY = "ckptconv_guard"
+_LONGEST = 1 << 16
+
+
+def text(modules: Iterable[str], mark: str) -> str:
+    """The record of modules that started from the file of a fingerprint."""
+    return json.dumps(dict.fromkeys(modules, mark))
+
+
+def read(said: object) -> dict[str, str]:
+    """Module to fingerprint, as a record says; {} for what is no record."""
+    try:
+        found = json.loads(said) if isinstance(said, str) else None
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, Mapping):
+        return {}
+    return {name: mark for name, mark in found.items() if isinstance(name, str) and isinstance(mark, str)}
+
+
+def of_file(path: Path) -> dict[str, str]:
+    """The record in a detector's checkpoint. Raises UnreadableError for a file that cannot be read."""
+    with open_checkpoint(path) as checkpoint:
+        meta: Any = checkpoint.tree.get("meta") if isinstance(checkpoint.tree, Mapping) else None
+        said = meta.get(KEY) if isinstance(meta, Mapping) else None
+        if isinstance(said, Blob) and said.kind == "str" and said.length <= _LONGEST:
+            said = said.read(checkpoint.sources[0])
+        return read(said)
+
+
+def fingerprint_of(path: Path) -> str:
+    """The fingerprint of a file's weights, as `convert` prints it and a config's guard has it."""
+    with open_checkpoint(path) as checkpoint:
+        return fingerprint(as_they_are(section_of(checkpoint), checkpoint))
