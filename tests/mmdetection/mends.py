@@ -28,7 +28,7 @@ BY_HAND = (
     r"ckptconv inspect \S+(, to see what it is)?",
     r"rm \S+",
 )
-"""What no line in a config mends: Python code of the user's, another file. `test_check` types the first four."""
+"""What no line in a config mends: Python code of the user's, another file. `test_fooled` types some of them."""
 
 NOTHING = (
     r"not proved: \d+ tensors? of \w+ hold numbers that .* whether they are in their places cannot be told",

@@ -560,3 +560,44 @@ def moco18(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("moco")
     ckptconv.convert(raw_files.moco(folder / "moco18.pth.tar"), folder / "r18.pth", "moco")
     return folder / "r18.pth"
+
+
+@pytest.mark.parametrize(
+    ("name", "mend", "before", "after"),
+    [
+        (
+            "init_cfg swallowed",
+            "Let Swallows hand it on: super().__init__(init_cfg=init_cfg)",
+            "super().__init__(**SMALL)",
+            "super().__init__(**SMALL, init_cfg=init_cfg)",
+        ),
+        (
+            "scaled after loading",
+            "Let init_weights() of Scales leave what init_cfg loads as it is",
+            "self.conv1.weight.data.mul_(0.5)",
+            "pass",
+        ),
+        (
+            "a second stream inside of the first",
+            "Give ResNet an init_cfg where it is built",
+            "ResNet(**SMALL)",
+            "ResNet(**SMALL, init_cfg=dict(type='Pretrained', checkpoint='r.pth'))",
+        ),
+    ],
+)
+def test_what_is_changed_in_a_class(
+    name: str, mend: str, before: str, after: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hints that no line of a config follows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("r.pth").symlink_to(files / "r.pth")
+    case, number = CASES[name], list(CASES).index(name)
+    for i, code in enumerate((case.code, case.code.replace(before, after))):
+        Path(f"changed_{number}_{i}.py").write_text(HEAD + code)
+        Path(f"detector{i}.py").write_text(
+            f"default_scope = 'mmdet'\ncustom_imports = dict(imports=['changed_{number}_{i}'])\n"
+            f"model = dict(type='RetinaNet', backbone=dict({case.backbone}), {REST})\n"
+        )
+        found = check(Path(f"detector{i}.py"))
+        assert [finding.mend for finding in found.findings] == [(mend,)] * (1 - i)
