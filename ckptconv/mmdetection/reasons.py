@@ -218,14 +218,16 @@ def _other_network(e: Evidence) -> Iterator[Finding]:
         yield Finding(
             f"{_count(c.unplaced)} of the {theirs.name} in {e.checkpoint} have no place in the module, which is built "
             f"otherwise: {_few(c.unplaced)}",
-            (f"{e.at}: {_plainer(e)}",),
+            (_plainer(e),),
         )
 
 
 def _plainer(e: Evidence) -> str:
-    """What makes a ResNet of mmdet/models/backbones/resnet.py the plain one."""
+    """The line that makes a ResNet of mmdet/models/backbones/resnet.py the plain one; else a look into the file."""
     said = [f"{key}=False" for key in ("deep_stem", "avg_down") if e.said.get(key)]
-    return ", ".join(said) or "type='ResNet'"
+    if not said and e.kind.startswith("ResNetV"):
+        said = ["type='ResNet'"]
+    return f"{e.at}: {', '.join(said)}" if said else f"ckptconv inspect {shell_word(e.checkpoint)}"
 
 
 def _missing(e: Evidence) -> Finding:

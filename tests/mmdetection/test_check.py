@@ -435,9 +435,13 @@ def test_a_backbone_beside_a_module_that_is_pretrained(moco18):
 
 def test_a_detector_that_is_loaded_over_it(moco18):
     ckptconv.convert(moco18, "r18.pth", "moco")
-    assert texts(check(detector("r18.pth", more="load_from = 'detector.pth'\n"))) == [
-        "load_from='detector.pth' is loaded over the backbone after its initialisation"
+    path = detector("r18.pth", more="load_from = 'detector.pth'\n")
+    assert texts(check(path)) == [
+        "load_from='detector.pth' is to be loaded after the initialisation, and there is no such file"
     ]
+    other = {f"backbone.{name}": value for name, value in raw_files.backbone_state(18, seed=1).items()}
+    save("detector.pth", state_dict=other)
+    assert texts(check(path)) == ["load_from='detector.pth' is loaded over the backbone after its initialisation"]
 
 
 def test_what_the_plain_network_does_not_have():
@@ -512,10 +516,11 @@ def test_a_backbone_that_loads_by_code_of_its_own():
         "model = dict(backbone=dict(init_cfg=dict(checkpoint='swin.pth')))\n"
     )
     _, problems, mends = only(check(path))
-    assert problems[0].startswith(
-        "SwinTransformer loads checkpoints by code of its own, so this cannot be told by names: nothing was loaded: "
-    )
-    assert mends == [()]
+    assert problems == [
+        "100 tensors not in swin.pth and start from random numbers: patch_embed.projection.bias, "
+        "stages.*.blocks.*.attn.w_msa.qkv.weight, stages.*.blocks.*.attn.w_msa.qkv.bias and 7 more"
+    ]
+    assert mends == [("ckptconv inspect swin.pth",)]
 
 
 LOADS_WHILE_BUILT = """
