@@ -517,8 +517,10 @@ def test_a_backbone_that_loads_by_code_of_its_own():
     )
     _, problems, mends = only(check(path))
     assert problems == [
-        "100 tensors not in swin.pth and start from random numbers: patch_embed.projection.bias, "
-        "stages.*.blocks.*.attn.w_msa.qkv.weight, stages.*.blocks.*.attn.w_msa.qkv.bias and 7 more"
+        (
+            "100 tensors not in swin.pth and start from random numbers: patch_embed.projection.bias, "
+            "stages.*.blocks.*.attn.w_msa.qkv.weight, stages.*.blocks.*.attn.w_msa.qkv.bias and 7 more"
+        )
     ]
     assert mends == [("ckptconv inspect swin.pth",)]
 
