@@ -154,7 +154,7 @@ def plan(request: Request, gpus_there: int) -> Plan:
     if request.tier != "load":
         config, notes = adjustments.adjusted(config, request.tier, training is not None)
     if own_data and (elsewhere := list(evaluators.other_test_parts(config))):
-        notes += (f"val_dataloader and val_evaluator are measured: {', '.join(elsewhere)} would be another AP",)
+        notes += (f"val_dataloader and val_evaluator are measured; {', '.join(elsewhere)} would measure another AP",)
     made = Plan(
         request,
         title,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,14 @@ def test_the_average_is_judged_and_the_raw_weights_are_measured_too(own, trained
         (alone,) = tested["runs"]
         assert alone["metrics"] == report["runs"][0]["metrics" if name == "average" else "raw"]
     assert detections(run) != detections(run / "raw")
+    noted = work / "test" / "evaluation.json"
+    said = json.loads(noted.read_text())
+    said["mmdet"]["bbox_mAP"] += 0.25
+    noted.write_text(json.dumps(said))
+    tested, _ = verify(Request(str(own / "own.py"), "eval", detector=str(detector), gpus=0, work_dir=str(work)))
+    assert tested["verdict"]["status"] == "inconclusive"
+    (reason,) = tested["verdict"]["reasons"]
+    assert re.fullmatch(r"test: box AP is \d+\.\d\d, CocoMetric reports 0\.\d+ for the same detections", reason)
     assert [event["iteration"] for event in Follower(run / "events.jsonl").new() if event["event"] == "val"] == [
         report["runs"][0]["iterations"]
     ]

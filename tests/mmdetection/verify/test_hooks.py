@@ -148,6 +148,20 @@ def test_an_evaluation_says_ap_in_percent_of_what_was_measured(chronicle, path):
     assert said == [(20, 2, {"box": 25.0, "mask": 50.0}), (20, 2, {"box": 12.5}), (20, 2, {})]
 
 
+def test_an_evaluation_under_a_prefix_of_the_configs_own_says_the_same(chronicle, path):
+    chronicle.after_val_epoch(Runner(), {"a/bbox_mAP": 0.25, "a/segm_mAP": 0.5, "a/bbox_mAP_50": 0.75})
+    assert events(path, "val")[0]["ap"] == {"box": 25.0, "mask": 50.0}
+
+
+def test_what_is_evaluated_aside_is_no_evaluation_of_the_training(chronicle, path, pass_by):
+    evaluated(chronicle, pass_by, 8, 0.5)
+    chronicle.aside = True
+    evaluated(chronicle, pass_by, 8, 0.25)
+    chronicle.after_val_epoch(Runner(), {"coco/bbox_mAP": 0.25})
+    assert (events(path, "val"), chronicle.evaluated) == ([], None)
+    assert chronicle.images_a_second == 4.0
+
+
 # where nothing is annotated pycocotools says -1, and mmdet hands it on
 def test_an_ap_that_does_not_exist_is_not_minus_100(chronicle, path):
     chronicle.after_val_epoch(Runner(), {"coco/bbox_mAP": -1.0})
@@ -261,8 +275,13 @@ def metric(tmp_path) -> RecordingCocoMetric:
     return metric
 
 
-def record(metric: RecordingCocoMetric, tmp_path: Path, *images: int, found: int = 1) -> dict[str, Any]:
-    """Evaluate these images, on each of which as many boxes were found as there are."""
+def record(
+    metric: RecordingCocoMetric, tmp_path: Path, *images: int, found: int = 1, whole: bool = True
+) -> dict[str, Any]:
+    """Evaluate these images, on each of which as many boxes were found as there are.
+
+    ``whole``: all numbers are noted.
+    """
     boxes = {
         "bboxes": torch.tensor([[4.0, 4.0, 24.0, 24.0]] * found).reshape(-1, 4),
         "scores": torch.full((found,), 0.9),
@@ -274,7 +293,8 @@ def record(metric: RecordingCocoMetric, tmp_path: Path, *images: int, found: int
             metric.process({}, [{"img_id": image, "ori_shape": (64, 64), "pred_instances": boxes}])
         metrics = metric.evaluate(len(images))
     said: dict[str, Any] = json.loads((tmp_path / "evaluation.json").read_text())
-    assert {f"coco/{name}": value for name, value in said["mmdet"].items()} == metrics
+    noted = {f"coco/{name}": value for name, value in said["mmdet"].items()}
+    assert noted == (metrics if whole else {name: value for name, value in metrics.items() if math.isfinite(value)})
     return said
 
 
@@ -290,6 +310,21 @@ def test_images_on_which_nothing_was_found_were_evaluated_too(metric, tmp_path):
     said = record(metric, tmp_path, 3, 5, 8, 9, found=0)
     assert said["images"] == [3, 5, 8, 9]
     assert said["mmdet"] == {}
+
+
+def test_another_evaluation_may_be_noted_in_a_folder_of_its_own(metric, tmp_path):
+    first = record(metric, tmp_path, 3, 5, 8, 9)
+    (tmp_path / "raw").mkdir()
+    metric.record_in(tmp_path / "raw")
+    assert record(metric, tmp_path / "raw", 5)["images"] == [5]
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == first
+    for folder, found in ((tmp_path, 4), (tmp_path / "raw", 1)):
+        assert len(json.loads((folder / "detections.bbox.json").read_text())) == found
+
+
+def test_a_class_of_which_nothing_is_annotated_has_no_number_that_json_lacks(tmp_path, metric):
+    metric.classwise = True
+    assert "ball_precision" not in record(metric, tmp_path, 3, 5, 8, 9, whole=False)["mmdet"]
 
 
 def test_the_note_is_of_the_last_evaluation(metric, tmp_path):

@@ -297,7 +297,9 @@ def test_settings_of_an_evaluator_that_is_not_used_are_not_asked_for(r50, tmp_pa
 def test_what_is_other_test_parts_is_named(tmp_path):
     target = written(tmp_path, "test_evaluator = dict(ann_file='test.json')\n")
     made = planned(target, "eval", 0, detector="d.pth")
-    assert made.notes == ("val_dataloader and val_evaluator are measured: test_evaluator.ann_file would be another AP",)
+    assert made.notes == (
+        "val_dataloader and val_evaluator are measured; test_evaluator.ann_file would measure another AP",
+    )
     assert planned(target, "load", 0).notes == ()
 
 
