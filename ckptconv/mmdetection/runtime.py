@@ -6,6 +6,7 @@ Nothing else here imports it, but for `guard` and `loader`, which are parts of a
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import inspect
 import logging
@@ -88,6 +89,7 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
         outer = error.__cause__ or error
         failed = _NOT_IMPORTED.search(str(outer))
         if failed is None:
+            _require_mmdet()
             raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
         if not _is_absent(failed[1], outer.__context__):
             raise EnvironmentMissingError(
@@ -99,8 +101,17 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
         ) from error
     except CkptconvError:
         raise
+    except FileNotFoundError as error:  # of a base, or of an mmdet that is not whole
+        _require_mmdet()
+        raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
     except (Exception, SystemExit) as error:  # whatever the code in a config does
         raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
+
+
+def _require_mmdet() -> None:
+    """Raises EnvironmentMissingError where mmdet is what fails: onedl-mmengine reads its bases without it."""
+    with needs_mmdetection():
+        importlib.import_module("mmdet")
 
 
 def _is_absent(module: str, why: BaseException | None) -> bool:
@@ -271,8 +282,7 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def needs_mmdetection() -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():  # onedl-mmcv without its ops logs a warning, on stdout
             yield
     except Exception as error:  # an assertion about versions, a library that does not load, …
         raise EnvironmentMissingError(f"MMDetection cannot be imported here: {told(error)}", _DOCTOR) from error

@@ -21,6 +21,7 @@ from ckptconv.mmdetection import config, runtime
 from ckptconv.mmdetection.check import Checked, check
 from ckptconv.mmdetection.choices import Choices
 from tests.mmdetection import raw_files
+from tests.mmdetection.stack import FORKS
 
 pytestmark = pytest.mark.mmdet
 
@@ -373,8 +374,10 @@ def test_a_file_that_torch_refuses():
     save("train.pth", args=argparse.Namespace(lr=1), state_dict={f"encoder.{k}": v for k, v in state.items()})
     detector("train.pth", prefix="encoder.")
     done = command("check", "detector.py")
-    assert done.returncode == 1
-    assert "problem   torch does not load train.pth, which holds more than tensors: argparse.Namespace\n" in done.stdout
+    assert done.returncode == (0 if FORKS else 1)
+    if not FORKS:  # whose mmengine loads it all the same
+        said = "problem   torch does not load train.pth, which holds more than tensors: argparse.Namespace\n"
+        assert said in done.stdout
     with_loader = "custom_imports = dict(imports=['ckptconv.mmdetection.loader'])\n"
     detector("train.pth", prefix="encoder.", more=with_loader)
     done = command("check", "detector.py")
