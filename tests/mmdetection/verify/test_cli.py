@@ -57,13 +57,13 @@ def labels(text: str) -> list[str]:
     return [line.split()[0] for line in text.splitlines() if not line.startswith(" ")]
 
 
-def test_a_run_tells_how_it_goes_on_stderr_and_what_came_out_on_stdout(trained):
+def test_a_run_tells_how_it_goes_on_stderr_and_what_came_out_on_stdout(trained, folder):
     assert trained.returncode == 0
     assert labels(trained.stdout) == ["target", "claim", "proof", "run", "because", "rule", "report", "verdict"]
     assert trained.stdout.splitlines()[-1] == (
         "verdict   pass: the chain works; nothing is said of the weights, which --tier lift judges"
     )
-    assert "120/120 tensors equal r18.pth" in trained.stdout
+    assert f"120/120 tensors equal {folder / 'r18.pth'}" in trained.stdout
     plain = trained.stderr.splitlines()
     assert plain[:3] == [
         "proof: the detector is built and compared with its checkpoint",
@@ -113,7 +113,7 @@ def test_a_stop_says_how_to_go_on(folder, sent):
 def test_a_proof_of_load_trains_nothing(folder):
     done = verify_ap(folder, ROW, "--pretrained", "r50.pth", "--tier", "load")
     assert done.returncode == 0
-    assert "318/318 tensors equal r50.pth" in done.stdout
+    assert f"318/318 tensors equal {folder / 'r50.pth'}" in done.stdout
     assert sorted(p.name for p in (folder / "work_dirs" / f"{ROW}-load").iterdir() if p.name[0] != ".") == [
         "config.py",
         "report.html",
