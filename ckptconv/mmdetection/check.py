@@ -17,7 +17,7 @@ from ckptconv.formats.source import Transfer
 from ckptconv.mmdetection import addresses, detector_findings, pixels, reasons, runtime
 from ckptconv.mmdetection.addresses import Held
 from ckptconv.mmdetection.comparison import Comparison
-from ckptconv.mmdetection.inert_loading import Seen, inert_loading, require_readable
+from ckptconv.mmdetection.inert_loading import Seen, inert_loading, named, require_readable
 from ckptconv.mmdetection.pretrained import more_than_tensors, raw_method, section_of
 from ckptconv.mmdetection.reasons import Evidence, Finding
 from ckptconv.mmdetection.training import Training, training
@@ -146,6 +146,7 @@ def check(config: PathLike, fetching: Fetching | None = None, stage: Callable[[s
         with addresses.downloaded(held.values()):
             starting.finish(start, settings)
     stage(f"comparing {len(start.model.state_dict())} tensors with the checkpoint")
+    opened += [name for name in named(settings.to_dict()) if name not in opened]  # some readers open files unseen
     found = found_sites.complete(start.model, said, held, opened, loaded)
     look = Look(Path(config), settings, start, held, tuple(found), pixels.measured(start.model, settings), seen)
     reports = tuple(_report(i, look) for i in range(len(found)))
@@ -191,6 +192,7 @@ def _report(number: int, look: Look) -> Report:
             converts=getattr(site.module, "convert_weights", None) if fits_otherwise(site, checkpoint) else None,
             recorded={n.removeprefix(inside): text for n, text in start.recorded.items() if n.startswith(inside)},
             changed={name: changed[name] for name in comparison.differing if name in changed},
+            trainers=start.trainers,
             loaded_over=detector_findings.loaded_over(look.settings),
             random=look.is_random(f"{inside}{name}" for name in comparison.missing) if comparison.missing else False,
             fed=look.fed,

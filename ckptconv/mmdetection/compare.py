@@ -179,6 +179,8 @@ def _compared(
         for name in other.module.state_dict()
     }
     extra = tuple(name for name in stored if name not in taken and name not in state)
+    if plain is None and not extra:
+        _add(groups, state, lines)
     if any(groups[kind] for kind in _DOUBTFUL):
         _after_loading(site, checkpoint, stored, groups)
     mixed = [name for name in groups["differing"] if _same_numbers(state[name], _tensor(checkpoint, stored[name]))]
@@ -230,6 +232,15 @@ def _is_own(name: str, value: torch.Tensor, lines: Iterable[str]) -> bool:
     if not value.is_floating_point():
         return not name.endswith("num_batches_tracked")
     return not telling(value) and not name.endswith(_STATISTICS) and _line(name) not in lines
+
+
+def _add(groups: Mapping[str, list[str]], state: Mapping[str, torch.Tensor], lines: Collection[str]) -> None:
+    """Take for a network's own what a file that has all the rest of it does not have in any block."""
+    own = [name for name in groups["missing"] if _line(name) not in lines and not name.endswith(_STATISTICS)]
+    here, there = (sum(state[name].numel() for name in names) for names in (own, groups["equal"]))
+    if here < there and not groups["differing"] and not groups["reshaped"]:
+        groups["missing"][:] = [name for name in groups["missing"] if name not in own]
+        groups["added"] += own
 
 
 def _line(name: str) -> str:

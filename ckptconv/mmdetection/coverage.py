@@ -16,6 +16,9 @@ from ckptconv import backbones
 from ckptconv.mmdetection.by_value import telling
 from ckptconv.spec import DTYPES, TensorSpec
 
+_LAYERS = ("torch.nn.", "mmcv.cnn.bricks.", "mmcv.ops.")
+"""Where single layers are from: whatever their names, they are no networks."""
+
 
 @dataclass(frozen=True)
 class Gap:
@@ -48,7 +51,7 @@ def _is_backbone(path: str, module: torch.nn.Module) -> bool:
     if isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict | torch.nn.Sequential):
         return False
     name = path.rpartition(".")[2]
-    if ".necks." in type(module).__module__:
+    if ".necks." in type(module).__module__ or type(module).__module__.startswith(_LAYERS):
         return False
     return "backbone" in name or ".backbones." in type(module).__module__
 

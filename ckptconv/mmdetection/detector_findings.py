@@ -10,6 +10,7 @@ from ckptconv.errors import CkptconvError
 from ckptconv.folding import fold, some
 from ckptconv.formats import open_checkpoint
 from ckptconv.mmdetection import guard_record, pixels, runtime
+from ckptconv.mmdetection.kinds import named
 from ckptconv.mmdetection.pretrained import conversion, raw_method
 from ckptconv.mmdetection.reasons import Finding
 
@@ -38,6 +39,14 @@ def problems(look: Look, failing: bool) -> Iterator[Finding]:
                 (f"custom_hooks: without {name}",),
                 certain=False,
             )
+    for what, line in look.start.foreign:
+        if not _guarded(look.settings):
+            yield Finding(
+                f"not proved: {what}, which may change weights before the first iteration and does not run here",
+                (line,),
+                certain=False,
+            )
+    yield from _guard(look)
     if look.start.failed is not None and not failing:
         yield Finding(f"the initialisation fails: {runtime.told(look.start.failed)}")
 
@@ -46,6 +55,8 @@ def notes(look: Look) -> Iterator[Finding]:
     """What is worth knowing of a detector that starts as it should."""
     for name, why in look.start.unknown.items():
         yield Finding(f"the hook {name} does not run here ({why}); the guard looks after it, and stops a wrong start")
+    for what, _ in look.start.foreign:
+        yield Finding(f"{what}, which does not run here; the guard looks after it, and stops a wrong start")
     trained = look.fed
     for part in ("val", "test"):
         if trained.unknown or not look.settings.get(f"{part}_dataloader") or not look.sites:
@@ -58,8 +69,40 @@ def notes(look: Look) -> Iterator[Finding]:
             )
 
 
+def _guards(settings: Any) -> list[Mapping[str, Any]]:
+    return [hook for hook in settings.get("custom_hooks") or () if named(hook, "CheckpointGuard")]
+
+
 def _guarded(settings: Any) -> bool:
-    return any("CheckpointGuard" in str(hook.get("type")) for hook in settings.get("custom_hooks") or ())
+    return bool(_guards(settings))
+
+
+def _guard(look: Look) -> Iterator[Finding]:
+    """What the guard of the config would stop though the detector starts as it says: the guard is for another file."""
+    sites = {site.path: site for site, _ in look.sites if site.by == "init_cfg"}
+    for number, hook in enumerate(look.settings.get("custom_hooks") or ()):
+        if not named(hook, "CheckpointGuard") or look.settings.get("resume"):
+            continue
+        modules = hook.get("modules", ("backbone",))
+        absent = [module for module in modules if module not in sites]
+        if absent:
+            yield Finding(
+                f"the guard stops the training: no init_cfg of {' and '.join(absent)} names a checkpoint",
+                (
+                    "custom_hooks: without CheckpointGuard",
+                    *((f"custom_hooks[{number}]: modules={[*sites]!r}",) if sites else ()),
+                ),
+            )
+        for module in modules:
+            if module not in sites:
+                continue
+            mark = guard_record.fingerprint_of(look.held[sites[module].checkpoint].path)
+            if mark != hook.get("fingerprint"):
+                yield Finding(
+                    f"the guard stops the training: it is for the file with the fingerprint "
+                    f"{str(hook.get('fingerprint'))[:16]}, and {sites[module].checkpoint} has {mark[:16]}",
+                    (f"custom_hooks[{number}]: fingerprint={mark!r}",),
+                )
 
 
 def _gaps(look: Look) -> Iterator[Finding]:

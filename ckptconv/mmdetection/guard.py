@@ -46,6 +46,10 @@ class CheckpointGuard(Hook):  # type: ignore[misc]  # mmengine has no annotation
         self._record: Mapping[str, str] = {}
         self._proved = False
 
+    def before_run(self, runner) -> None:  # type: ignore[no-untyped-def]
+        """Goes behind the hooks that have the lowest priority, too."""
+        runner._hooks = [*(hook for hook in runner._hooks if hook is not self), self]  # the old list is being walked
+
     def after_load_checkpoint(self, runner, checkpoint) -> None:  # type: ignore[no-untyped-def]
         """Reads what an earlier guard wrote into a checkpoint that is resumed."""
         meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None

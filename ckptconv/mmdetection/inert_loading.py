@@ -83,20 +83,21 @@ def require_readable(config: Mapping[str, Any], work_dir: Path) -> None:
     Raises UnreadableError for what is broken or unsafe.
     """
     config = dict(config.items())  # mmengine's Config is no Mapping
-    for name in dict.fromkeys((*_named(config), *_resumed(config, work_dir))):
+    for name in dict.fromkeys((*named(config), *_resumed(config, work_dir))):
         path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser fails without a home)
         if is_file(path):
             with open_checkpoint(path) as checkpoint:
                 require_safe(checkpoint, name)
 
 
-def _named(node: object, key: object = "") -> Iterator[str]:
+def named(node: object, key: object = "") -> Iterator[str]:
+    """What may be the name of a checkpoint in a config."""
     if isinstance(node, Mapping):
         for name, child in node.items():
-            yield from _named(child, name)
+            yield from named(child, name)
     elif isinstance(node, list | tuple):
         for child in node:
-            yield from _named(child, key)
+            yield from named(child, key)
     elif isinstance(node, str) and (key in _KEYS or node.endswith(_SUFFIXES)):
         yield node
 

@@ -46,7 +46,8 @@ class Evidence:
     ``failed``: the error of the initialisation, and ``refused`` what torch did not load it for, if that was it.
     ``by``: what loads it, as `compare.Site` has it. ``own_way``: whether its class loads checkpoints by code of its
     own, which may rename; ``converts``: its ``convert_weights``, if the file would fit with the other one.
-    ``recorded``: what mmengine noted of each parameter's initialisation; ``changed``: hooks that changed entries.
+    ``recorded``: what mmengine noted of each parameter's initialisation; ``changed``: hooks that changed entries, ''
+    for the detector's ``train()``; ``trainers``: the user's classes that have one.
     ``loaded_over``: the config's ``load_from``. ``random``: whether what is missing starts from random numbers.
     ``fed``: what the network gets of an image; ``fed_at``: where the config says so; ``style``: where its blocks have
     their strides; ``said``: the config's node.
@@ -71,6 +72,7 @@ class Evidence:
     converts: bool | None
     recorded: Mapping[str, str]
     changed: Mapping[str, str]
+    trainers: tuple[str, ...]
     loaded_over: str
     random: bool
     fed: Fed
@@ -250,6 +252,14 @@ def _overwritten(e: Evidence) -> Iterator[Finding]:
         return
     if e.loaded_over:
         return  # which is said of the detector
+    if e.trainers and "" in e.changed.values():
+        kinds = some(e.trainers, 3)
+        yield Finding(
+            f"loaded and then overwritten by train() of {kinds}, which a training calls before its first iteration: "
+            f"{len(differing)} of {len(e.wanted)} tensors differ from {e.checkpoint}: {_few(differing)}",
+            (f"Let train() of {kinds} leave the weights as they are",),
+        )
+        return
     if e.changed:
         hooks = some(dict.fromkeys(e.changed.values()), 3)
         yield Finding(
@@ -274,22 +284,33 @@ def _overwritten(e: Evidence) -> Iterator[Finding]:
 
 
 def _pixels(e: Evidence) -> Iterator[Finding]:
-    wanted, fed = e.pixels, e.fed
-    if wanted is None:
-        return
+    if e.pixels is not None:
+        found = (_fed(e, e.pixels, fed) for fed in (e.fed, *e.fed.also))
+        yield from next(([one] for one in found if one), [])
+
+
+def _fed(e: Evidence, wanted: Pixels, fed: Fed) -> Finding | None:
     method = e.method.name if e.method else "the checkpoint"
     right = Fed(wanted.order, wanted.mean, wanted.std)
     trained = f"{method} was trained on {_words(right)}"
-    steps = [f"train_dataloader.dataset.pipeline: without {step}" for step in dict.fromkeys(fed.steps)]
     kind = "" if fed.preprocessor == "DetDataPreprocessor" else "type='DetDataPreprocessor', "
-    mend = "; ".join((*steps, f"{e.fed_at}: {kind}{_settings(wanted)}"))
+    batch = ", batch_augments=None" if fed.batch else ""
+    mend = "; ".join((*dict.fromkeys(fed.without), f"{e.fed_at}: {kind}{_settings(wanted)}{batch}"))
+    if fed.inside:
+        mend = f"Let the code of {e.detector} and {e.kind} leave the channels as the preprocessor gives them"
+    elif any(line.startswith("Give ") for line in fed.without):
+        mend = next(line for line in fed.without if line.startswith("Give "))
+    elif fed.unknown.startswith("the data set "):
+        mend = "Let the data set take its images through its pipeline"
     if fed.unknown:
-        yield Finding(
+        return Finding(
             f"not proved: what the detector feeds cannot be measured ({fed.unknown}); {trained}", (mend,), certain=False
         )
-    elif not fed.like(right):
-        through = f", through {' and '.join((*fed.steps, fed.preprocessor))}" if fed.steps or kind else ""
-        yield Finding(f"the detector feeds {_words(fed)}{through}; {trained}", (mend,))
+    if fed.like(right):
+        return None
+    parts = (*fed.steps, fed.preprocessor, *(("its own code",) if fed.inside else ()))
+    through = f", through {' and '.join(parts)}" if fed.steps or kind or fed.inside else ""
+    return Finding(f"the detector feeds {_words(fed)}{through}; {trained}", (mend,))
 
 
 def _words(fed: Fed) -> str:

@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -176,8 +176,10 @@ def _is(node: Mapping[str, Any], kind: str, argument: str) -> bool:
     return name.rpartition(".")[2] == kind and argument in node
 
 
-def load_over(model: Any, name: str, hooks: Iterable[Any] = ()) -> str:
+def load_over(model: Any, name: str, read: Callable[[Any], None]) -> str:
     """Load a checkpoint over a detector as ``load_from`` does; returns why it cannot be, or ''.
+
+    ``read`` is given what was read, before it is loaded.
 
     Source: `Runner.load_checkpoint` of mmengine/runner/runner.py, 0.10.7.
     """
@@ -186,8 +188,7 @@ def load_over(model: Any, name: str, hooks: Iterable[Any] = ()) -> str:
     try:
         with inert_loading(), quiet():
             checkpoint = _load_checkpoint(name, map_location="cpu")
-            for hook in hooks:
-                hook.after_load_checkpoint(runner=None, checkpoint=checkpoint)
+            read(checkpoint)
             _load_checkpoint_to_model(model, checkpoint, strict=False, revise_keys=[(r"^module.", "")])
     except UnreadableError:
         raise

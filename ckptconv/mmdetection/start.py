@@ -1,14 +1,17 @@
 """What a training does to a detector's weights before its first iteration, in the order of mmengine's Runner.
 
 Source: mmengine/runner/runner.py, 0.10.7. `Runner.train` calls the hooks' ``before_run``, the detector's
-``init_weights``, then ``load_or_resume``, then the hooks' ``before_train``; the loop calls ``before_train_epoch`` and
-``before_train_iter`` (mmengine/runner/loops.py). Hooks of the user may change weights in any of these.
+``init_weights``, then ``load_or_resume``, then the hooks' ``before_train``; the loop calls ``before_train_epoch``, the
+detector's ``train()`` and ``before_train_iter`` (mmengine/runner/loops.py). Code of the user's may change weights in
+any of these. A Runner or a loop of the user's may do something else altogether, and is only named here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +19,18 @@ from typing import Any
 
 from ckptconv.mmdetection import runtime
 
-_BEFORE, _AFTER = ("before_run",), ("before_train", "before_train_epoch", "before_train_iter")
-_MOMENTS = (*_BEFORE, *_AFTER, "after_load_checkpoint")
-_KNOWN = ("mmengine", "mmdet", "mmcv", "mmpretrain", "ckptconv")
+_MOMENTS = ("before_run", "before_train", "before_train_epoch", "before_train_iter", "after_load_checkpoint")
+_OF_RUNNER = (
+    "build_model",
+    "wrap_model",
+    "train",
+    "_init_model_weights",
+    "load_or_resume",
+    "load_checkpoint",
+    "resume",
+)
+_OF_LOOP = ("__init__", "run", "run_epoch", "run_iter")
+_KNOWN = ("mmengine", "mmdet", "mmcv", "mmpretrain", "torch", "ckptconv")
 """Packages whose hooks leave the weights that a training starts from as they are."""
 
 
@@ -28,7 +40,9 @@ class Start:
 
     ``failed``: the error of its initialisation; ``recorded``: what mmengine noted of each parameter; ``opened``: the
     files that were read on the way, in order; ``loading``: why ``load_from`` could not be loaded;
-    ``changed``: the entries that each hook changed; ``unknown``: hooks that do not run without a training, and why.
+    ``changed``: the entries that each hook changed, or the detector's ``train()``, which is called '';
+    ``unknown``: hooks that do not run without a training, and why; ``foreign``: the user's Runner or loop, what it does
+    by code of its own, and the line that takes mmengine's; ``trainers``: the user's classes with a ``train()``.
     """
 
     model: Any
@@ -38,19 +52,25 @@ class Start:
     loading: str = ""
     changed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
+    foreign: tuple[tuple[str, str], ...] = ()
+    trainers: tuple[str, ...] = ()
 
 
 def finish(start: Start, settings: Any) -> None:
     """Initialise a detector that is built, load what is loaded over it, and call the user's hooks."""
     hooks = list(_hooks(settings))
-    _call(start, settings, hooks, _BEFORE)
+    start.foreign = tuple(_foreign(settings))
+    _call(start, settings, hooks, "before_run")
     start.failed, start.recorded = runtime.initialise(start.model)
     loaded = settings.get("load_from")
     if loaded and not settings.get("resume") and start.failed is None:
         start.loading = runtime.load_over(
-            start.model, str(loaded), [hook for _, hook in hooks if not isinstance(hook, Exception)]
+            start.model, str(loaded), lambda one: _call(start, settings, hooks, "after_load_checkpoint", checkpoint=one)
         )
-    _call(start, settings, hooks, _AFTER)
+    _call(start, settings, hooks, "before_train")
+    _call(start, settings, hooks, "before_train_epoch")
+    _train(start)
+    _call(start, settings, hooks, "before_train_iter", batch_idx=0)
 
 
 def again(settings: Any, shown: str) -> Mapping[str, Any]:
@@ -73,43 +93,102 @@ def again(settings: Any, shown: str) -> Mapping[str, Any]:
     return found
 
 
-def _hooks(settings: Any) -> Iterator[tuple[str, Any]]:
-    """The user's own hooks that act before the first iteration, built; an error where one cannot be."""
+def _hooks(settings: Any) -> list[tuple[str, Any, tuple[str, ...]]]:
+    """The user's own hooks and the moments before the first iteration in which they act, in the Runner's order.
+
+    Built, or the error where one cannot be.
+    """
     from mmengine.hooks import Hook
     from mmengine.registry import HOOKS
+    from mmengine.runner.priority import get_priority
 
     default = settings.get("default_hooks") or {}
+    found: list[tuple[int, str, Any, tuple[str, ...]]] = []
     for said in (*default.values(), *(settings.get("custom_hooks") or ())):
         kind = said.get("type") if isinstance(said, Mapping) else type(said)
         with runtime.quiet():
-            found = HOOKS.get(kind) if isinstance(kind, str) else kind
-        if found is None or found.__module__.partition(".")[0] in _KNOWN:
+            known: Any = HOOKS.get(kind) if isinstance(kind, str) else kind
+        acts = tuple(moment for moment in _MOMENTS if known is not None and not _is_known(known, moment))
+        if not acts:
             continue
-        if all(getattr(found, name, None) is getattr(Hook, name) for name in _MOMENTS):
-            continue
+        arguments = dict(said) if isinstance(said, Mapping) else {}
+        priority = arguments.pop("priority", None)
         try:
             with runtime.quiet():
-                yield found.__name__, HOOKS.build(dict(said)) if isinstance(said, Mapping) else said
+                hook = HOOKS.build(arguments) if arguments else said
         except Exception as error:  # whatever its constructor does
-            yield found.__name__, error
+            hook = error
+        level = priority if priority is not None else getattr(hook, "priority", Hook.priority)
+        found.append((get_priority(level), known.__name__, hook, acts))
+    return [rest for _, *rest in sorted(found, key=lambda one: one[0])]  # type: ignore[misc]
 
 
-def _call(start: Start, settings: Any, hooks: Iterable[tuple[str, Any]], moments: Iterable[str]) -> None:
-    for moment in moments:
-        for name, hook in hooks:
-            if isinstance(hook, Exception):
-                start.unknown[name] = runtime.told(hook)
-                continue
-            before = {key: value.clone() for key, value in start.model.state_dict().items()}
-            more = {"batch_idx": 0} if moment == "before_train_iter" else {}
-            try:
-                with runtime.quiet():
-                    getattr(hook, moment)(_Runner(start.model, settings), **more)
-            except Exception as error:
-                start.unknown[name] = runtime.told(error)
-            changed = tuple(key for key, value in start.model.state_dict().items() if not _same(before.get(key), value))
-            if changed:
-                start.changed[name] = (*start.changed.get(name, ()), *changed)
+def _is_known(kind: type, method: str) -> bool:
+    """Whether what a class does in a method is code of a package that is known."""
+    owner = next((base for base in kind.__mro__ if method in vars(base)), object)
+    code = getattr(vars(owner).get(method), "__module__", None) or owner.__module__
+    return owner is object or code.partition(".")[0] in _KNOWN
+
+
+def _foreign(settings: Any) -> Iterator[tuple[str, str]]:
+    """A Runner or a loop that starts a training by code of its own, and the line that takes mmengine's."""
+    from mmengine.registry import LOOPS, RUNNERS
+    from mmengine.runner import Runner
+
+    kind = settings.get("runner_type") or Runner
+    loop = (settings.get("train_cfg") or {}).get("type")
+    for word, said, registry, methods in (
+        ("Runner", kind, RUNNERS, _OF_RUNNER),
+        ("loop", loop, LOOPS, _OF_LOOP),
+    ):
+        with runtime.quiet():
+            found: Any = registry.get(said) if isinstance(said, str) else said
+        own = [name for name in methods if isinstance(found, type) and not _is_known(found, name)]
+        if not own:
+            continue
+        usual = next(base.__name__ for base in found.__mro__ if base.__module__.startswith("mmengine."))
+        line = f"runner_type={usual!r}" if word == "Runner" else f"train_cfg.type={usual!r}"
+        if found.__name__ == usual:  # patched
+            line = f"Leave {' and '.join(own)} of {usual} as mmengine has it"
+        yield f"the {word} {found.__name__} has {' and '.join(own)} of its own", line
+
+
+def _call(start: Start, settings: Any, hooks: Iterable[Any], moment: str, **more: Any) -> None:
+    for name, hook, acts in hooks:
+        if moment not in acts:
+            continue
+        if isinstance(hook, Exception):
+            start.unknown[name] = runtime.told(hook)
+            continue
+        before = _copied(start.model)
+        try:
+            with runtime.quiet():
+                getattr(hook, moment)(_Runner(start.model, settings), **more)
+        except Exception as error:
+            start.unknown[name] = runtime.told(error)
+        _note_changes(start, name, before)
+
+
+def _train(start: Start) -> None:
+    """Call the detector's ``train()``, as the loop does, if a class of the user's has one."""
+    kinds = dict.fromkeys(type(module) for module in start.model.modules())
+    start.trainers = tuple(kind.__name__ for kind in kinds if not _is_known(kind, "train"))
+    if not start.trainers:
+        return
+    before = _copied(start.model)
+    with contextlib.suppress(Exception), runtime.quiet():
+        start.model.train()
+    _note_changes(start, "", before)
+
+
+def _copied(model: Any) -> dict[str, Any]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def _note_changes(start: Start, name: str, before: Mapping[str, Any]) -> None:
+    changed = tuple(key for key, value in start.model.state_dict().items() if not _same(before.get(key), value))
+    if changed:
+        start.changed[name] = (*start.changed.get(name, ()), *changed)
 
 
 def _same(before: Any, after: Any) -> bool:
@@ -135,32 +214,45 @@ class _Runner:
         return MMLogger.get_current_instance()
 
 
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".tar", ".npz", ".npy", ".pkl")
+_opened: list[str] | None = None
+
+
 @contextlib.contextmanager
 def watched(opened: list[str]) -> Iterator[None]:
     """While it lasts, the names of checkpoints that are read are noted, whoever reads them."""
-    import torch
     from mmengine.runner import CheckpointLoader
 
-    torch_load, load_checkpoint = torch.load, CheckpointLoader.__dict__["load_checkpoint"]
-
-    def note(name: object) -> None:
-        if isinstance(name, str | Path) and str(name) not in opened:
-            opened.append(str(name))
-
-    def load(f: Any, *args: Any, **kwargs: Any) -> Any:
-        note(f)
-        return torch_load(f, *args, **kwargs)
+    global _opened
+    before, load_checkpoint = _opened, CheckpointLoader.__dict__["load_checkpoint"]
 
     def load_one(cls: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
-        note(filename)
+        _note(filename)
         return load_checkpoint.__get__(None, cls)(filename, *args, **kwargs)
 
-    torch.load, CheckpointLoader.load_checkpoint = load, classmethod(load_one)
+    _watch()
+    _opened, CheckpointLoader.load_checkpoint = opened, classmethod(load_one)
     try:
-        with _watched_safetensors(note):
+        with _watched_safetensors(_note):
             yield
     finally:
-        torch.load, CheckpointLoader.load_checkpoint = torch_load, load_checkpoint
+        _opened, CheckpointLoader.load_checkpoint = before, load_checkpoint
+
+
+def _note(name: object) -> None:
+    if isinstance(name, str | Path) and _opened is not None and str(name) not in _opened:
+        _opened.append(str(name))
+
+
+@functools.cache
+def _watch() -> None:
+    """Python tells of each file that its code opens; a hook on it cannot be taken away again."""
+    sys.addaudithook(_hear)
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _opened is not None and isinstance(arguments[0], str) and arguments[0].endswith(_SUFFIXES):
+        _note(arguments[0])
 
 
 @contextlib.contextmanager

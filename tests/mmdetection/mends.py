@@ -24,8 +24,13 @@ BY_HAND = (
     r"Let init_weights\(\) of \w+ call that of its parts: super\(\)\.init_weights\(\)",
     r"Let \w+ hand it on: super\(\)\.__init__\(init_cfg=init_cfg\)",
     r"Give \w+ an init_cfg where it is built",
+    r"Give the data set a pipeline without \w+",
+    r"Let the code of \w+ and \w+ leave the channels as the preprocessor gives them",
+    r"Let the data set take its images through its pipeline",
+    r"Let train\(\) of \w+ leave the weights as they are",
     r"Get a checkpoint with running_mean and running_var: without them .*",
     r"ckptconv inspect \S+(, to see what it is)?",
+    r"Leave \w+ of \w+ as mmengine has it",
     r"rm \S+",
     r".*https?://.*",  # the test's own server is gone by then, and a signature is never printed
 )
@@ -101,14 +106,14 @@ def _typed(part: str, settings: Any, original: Path) -> str:
     if part.startswith("ckptconv "):
         return _command(shlex.split(part)[1:], original)
     part = re.sub(r", (without a prefix|which reads it .*)$", "", part)
-    if without := re.fullmatch(r"([\w.]+): without (\w+)", part):
+    if without := re.fullmatch(r"([\w.\[\]]+): without (\w+)", part):
         *steps, last = without[1].split(".")
         node = _at(settings, steps)
         kept = [step for step in node[last] if str(step.get("type")).rpartition(".")[2] != without[2]]
         assert len(kept) < len(node[last]), part
         node[last] = kept
         return ""
-    if several := re.fullmatch(r"([\w.]+): (\w+=.*)", part):
+    if several := re.fullmatch(r"([\w.\[\]]+): (\w+=.*)", part):
         node = _at(settings, several[1].split("."))
         values = eval(f"dict({several[2]})")
         node.update(values)
@@ -123,6 +128,10 @@ def _typed(part: str, settings: Any, original: Path) -> str:
 def _at(settings: Any, steps: list[str]) -> Any:
     node = settings
     for step in steps:
+        step, *numbers = re.split(r"[\[\]]+", step.rstrip("]"))
+        if numbers:
+            node = node[step][int(numbers[0])]
+            continue
         if node.get(step) is None:
             node[step] = {}
         node = node[step]
