@@ -22,7 +22,7 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.source import Transfer
 from ckptconv.mmdetection.inert_loading import require_safe
-from ckptconv.mmdetection.pretrained import conversion, more_than_tensors, raw_method
+from ckptconv.mmdetection.pretrained import conversion, more_than_tensors, raw_method, through_the_loader
 from ckptconv.mmdetection.reasons import Finding
 from ckptconv.small_file import is_file
 from ckptconv.sources import Fetching, find
@@ -151,8 +151,5 @@ def notes(held: Held, checkpoint: Checkpoint, line: str, unpickled: Container[Pa
     elif held.path.resolve() in unpickled:
         yield Finding(
             f"a training unpickles this, which imports and calls what the file names: {some(named, 3)}",
-            (
-                convert,
-                "custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and runs nothing",
-            ),
+            (convert, *through_the_loader(checkpoint, "runs nothing")),
         )

@@ -18,7 +18,7 @@ from ckptconv.mmdetection import addresses, detector_findings, pixels, reasons, 
 from ckptconv.mmdetection.addresses import Held
 from ckptconv.mmdetection.comparison import Comparison
 from ckptconv.mmdetection.inert_loading import Seen, inert_loading, named, require_readable
-from ckptconv.mmdetection.pretrained import more_than_tensors, raw_method, section_of
+from ckptconv.mmdetection.pretrained import more_than_tensors, raw_method, section_of, through_the_loader
 from ckptconv.mmdetection.reasons import Evidence, Finding
 from ckptconv.mmdetection.training import Training, training
 from ckptconv.pipeline import PathLike
@@ -188,6 +188,7 @@ def _report(number: int, look: Look) -> Report:
             pixels=said.pixels if said else method.pixels if method else None,
             failed=runtime.told(start.failed) if start.failed else "",
             refused=more_than_tensors(checkpoint.named) if type(start.failed).__name__ == "UnpicklingError" else (),
+            loader=through_the_loader(checkpoint, "executes nothing"),
             own_way=runtime.loads_its_own_way(site.module),
             converts=getattr(site.module, "convert_weights", None) if fits_otherwise(site, checkpoint) else None,
             recorded={n.removeprefix(inside): text for n, text in start.recorded.items() if n.startswith(inside)},

@@ -158,6 +158,12 @@ def raw_method(checkpoint: Checkpoint) -> Method | None:
         return None
 
 
+def through_the_loader(checkpoint: Checkpoint, effect: str) -> tuple[str, ...]:
+    """The line that has our loader read a file for mmengine; () for numpy's arrays, which mmengine does not load."""
+    line = f"custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and {effect}"
+    return (line,) if checkpoint.format.startswith("torch") else ()
+
+
 def more_than_tensors(named: tuple[str, ...]) -> tuple[str, ...]:
     """Of what a file's pickle names, what is no part of any tensor."""
     return tuple(name for name in named if not name.startswith(("torch.", "collections.OrderedDict")))

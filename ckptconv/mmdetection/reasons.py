@@ -44,6 +44,7 @@ class Evidence:
     the file that hold tensors.
     ``method``: what explains the file; ``converted``: whether ckptconv wrote it; ``pixels``: what it was trained with.
     ``failed``: the error of the initialisation, and ``refused`` what torch did not load it for, if that was it.
+    ``loader``: the line that has our loader read it, if that can.
     ``by``: what loads it, as `compare.Site` has it. ``own_way``: whether its class loads checkpoints by code of its
     own, which may rename; ``converts``: its ``convert_weights``, if the file would fit with the other one.
     ``recorded``: what mmengine noted of each parameter's initialisation; ``changed``: hooks that changed entries, ''
@@ -68,6 +69,7 @@ class Evidence:
     pixels: Pixels | None
     failed: str
     refused: tuple[str, ...]
+    loader: tuple[str, ...]
     own_way: bool
     converts: bool | None
     recorded: Mapping[str, str]
@@ -148,10 +150,7 @@ def _not_initialised(e: Evidence) -> Finding:
         command, target = conversion(e.checkpoint, e.method)
         return Finding(
             f"torch does not load {e.checkpoint}, which holds more than tensors: {some(e.refused, 3)}",
-            (
-                f"{command}, then {_line(e, target)}",
-                "custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and executes nothing",
-            ),
+            (f"{command}, then {_line(e, target)}", *e.loader),
         )
     return Finding(f"the initialisation fails: {e.failed}", (f"ckptconv inspect {shell_word(e.checkpoint)}",))
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmengine.runner import CheckpointLoader
+
 import ckptconv
 from ckptconv.mmdetection import config, runtime
 from ckptconv.mmdetection.check import Checked, check
@@ -64,8 +66,10 @@ def require_typed(seen: Seen) -> None:
     lines = [[line for line in f.mend if not any(re.fullmatch(one, line) for one in BY_HAND)] for f in findings]
     if not all(lines):
         return  # one of them is mended by hand, and the rest does not pass without it
-    before = sys.path[:]
+    before, schemes = sys.path[:], CheckpointLoader._schemes
     sys.path[:0] = seen.syspath
+    CheckpointLoader._schemes = dict(schemes)
+    sys.modules.pop("ckptconv.mmdetection.loader", None)  # it registers itself when it is imported first
     try:
         with _inside(seen.folder):
             for i, alternatives in enumerate(lines):
@@ -73,7 +77,7 @@ def require_typed(seen: Seen) -> None:
                     others = [other[0] for j, other in enumerate(lines) if j != i]
                     _require_passes(seen, [line, *others], findings[i])
     finally:
-        sys.path[:] = before
+        sys.path[:], CheckpointLoader._schemes = before, schemes
 
 
 @contextmanager
