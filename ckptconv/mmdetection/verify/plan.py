@@ -20,6 +20,7 @@ from ckptconv.mmdetection.verify.folder import Job
 from ckptconv.mmdetection.verify.launch import MEETING, Launch, launch
 from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
 from ckptconv.mmdetection.verify.request import Request, is_config
+from ckptconv.mmdetection.verify.requirements import require_packages
 from ckptconv.mmdetection.verify.verdict import FAIL, PASS, Expected
 
 # Few images a step and many steps: a backbone that knows nothing learns enough from 1800 images, too.
@@ -296,6 +297,8 @@ def _runs(made: Plan) -> Iterator[Run]:
     launcher = processes.launcher
     seeds = range(request.seed, request.seed + (request.seeds or (3 if tier == "lift" else 1)))
     config: dict[str, Any] = dict(made.config)
+    if tier in ("smoke", "lift"):  # which ask the detector's classes
+        require_packages()
     takes: arms.Takes = runtime.arguments(config) if tier in ("smoke", "lift") else lambda *_: ()
     if not cuda:
         config = small.unsynced(config)
