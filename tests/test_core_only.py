@@ -153,7 +153,8 @@ PARTS: dict[str, tuple[list[str], list[str], str, str]] = {
     # distributions that are left out, files that are; what check says, and what verify-ap
     "torch alone": (
         ["mmengine", "mmcv", "mmdet"], [], f"{CANNOT}'mmengine'", f"{CANNOT}'mmengine'"),
-    "no torch": (["torch"], [], f"{LOADER}'torch'", f"{NEEDS}torch"),
+    "no torch": (
+        ["torch"], [], "emitted.py needs a package that is missing: No module named 'torch'", f"{NEEDS}torch"),
     "no mmdet": (
         ["mmdet"], [],
         "emitted.py needs a package that is missing: mmdet is not installed, please install mmdet manually",
