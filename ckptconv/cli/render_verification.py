@@ -189,7 +189,8 @@ def _told(step: Event) -> str:
 
 
 def _ap(event: Event) -> str:
-    return ", ".join(f"{metric} {ap:.1f}" for metric, ap in event["ap"].items() if ap is not None)
+    """CocoMetric reports no AP where nothing is detected (`mmdet/evaluation/metrics/coco_metric.py`)."""
+    return ", ".join(f"{metric} {ap:.1f}" for metric, ap in event["ap"].items() if ap is not None) or "0: no detection"
 
 
 class _Lines:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import ckptconv
+from ckptconv.cli import render_verification
 from ckptconv.cli.render_verification import _Shown
 from ckptconv.mmdetection.verify.recipes import RECIPES
 from tests.mmdetection.raw_files import moco
@@ -273,3 +274,11 @@ def test_on_a_terminal_the_line_stays_up_to_date_and_leaves_nothing_behind(folde
     assert "epoch 2/2" in told
     assert "AP so far: box" in told
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]+", told))
+
+
+@pytest.mark.parametrize(
+    ("ap", "text"),
+    [({"box": 1.26, "mask": None}, "box 1.3"), ({"box": 0.0}, "box 0.0"), ({}, "0: no detection")],
+)
+def test_an_evaluation_is_told_also_where_nothing_is_detected(ap, text):
+    assert render_verification._ap({"ap": ap}) == text
