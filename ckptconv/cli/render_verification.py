@@ -190,7 +190,9 @@ def _told(step: Event) -> str:
 
 def _ap(event: Event) -> str:
     """CocoMetric reports no AP where nothing is detected (`mmdet/evaluation/metrics/coco_metric.py`)."""
-    return ", ".join(f"{metric} {ap:.1f}" for metric, ap in event["ap"].items() if ap is not None) or "0: no detection"
+    if not event["ap"]:
+        return "0: no detection"
+    return ", ".join(f"{m} {ap:.1f}" for m, ap in event["ap"].items() if ap is not None) or "none: no annotation counts"
 
 
 class _Lines:

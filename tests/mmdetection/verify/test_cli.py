@@ -278,7 +278,12 @@ def test_on_a_terminal_the_line_stays_up_to_date_and_leaves_nothing_behind(folde
 
 @pytest.mark.parametrize(
     ("ap", "text"),
-    [({"box": 1.26, "mask": None}, "box 1.3"), ({"box": 0.0}, "box 0.0"), ({}, "0: no detection")],
+    [
+        ({"box": 1.26, "mask": None}, "box 1.3"),
+        ({"box": 0.0}, "box 0.0"),
+        ({}, "0: no detection"),
+        ({"box": None}, "none: no annotation counts"),
+    ],
 )
 def test_an_evaluation_is_told_also_where_nothing_is_detected(ap, text):
     assert render_verification._ap({"ap": ap}) == text
