@@ -12,25 +12,10 @@ from typing import Any
 
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.kinds import named
+from ckptconv.mmdetection.pipelines import COLOURS
 
 _OWN = ("mmcv.", "mmdet.", "mmengine.", "mmpretrain.", "ckptconv.")
-_COLOURS = (
-    "Normalize",
-    "PhotoMetricDistortion",
-    "YOLOXHSVRandomAug",
-    "RandomGrayscale",
-    "ColorTransform",
-    "Color",
-    "Brightness",
-    "Contrast",
-    "Equalize",
-    "Posterize",
-    "Solarize",
-    "SolarizeAdd",
-    "Sharpness",
-    "AutoContrast",
-    "Invert",
-)
+_COLOURS = (*COLOURS, "Normalize", "RandomGrayscale")
 """Transforms of mmcv 2.1.0 and mmdet 3.3.0 that change colours, of one image alone."""
 _LOADS = "LoadImageFromFile"
 _ALIKE = ("cv2", "pillow", "turbojpeg")

@@ -17,18 +17,9 @@ from ckptconv.mmdetection.literal import Code
 
 LOAD, ORDER = "LoadImageFromFile", "FileOrder"
 _OF_OPENCV = (1, 4)
-_OF_COLOURS = (
+COLOURS = (
     "PhotoMetricDistortion",
     "YOLOXHSVRandomAug",
-    "Mosaic",
-    "CachedMosaic",
-    "MixUp",
-    "CachedMixUp",
-    "CutOut",
-    "Corrupt",
-    "Albu",
-    "AutoAugment",
-    "RandAugment",
     "ColorTransform",
     "Color",
     "Brightness",
@@ -40,6 +31,19 @@ _OF_COLOURS = (
     "Sharpness",
     "AutoContrast",
     "Invert",
+)
+"""Transforms of mmdet that change the colours of one image."""
+_OF_COLOURS = (
+    *COLOURS,
+    "Mosaic",
+    "CachedMosaic",
+    "MixUp",
+    "CachedMixUp",
+    "CutOut",
+    "Corrupt",
+    "Albu",
+    "AutoAugment",
+    "RandAugment",
 )
 """Transforms of mmdet that are written for three channels."""
 _MOST_OF_PAD = 4  # numbers of a scalar of OpenCV, with which mmcv's Pad fills
@@ -83,7 +87,7 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
             "Write the loading into the config yourself; ckptconv check CONFIG proves its backbone.",
         )
     for steps in found.values():
-        for step in _steps(steps):
+        for step in transforms(steps):
             if named(step, *_OF_COLOURS) or (named(step, "Pad") and channels > _MOST_OF_PAD):
                 raise UsageError(
                     f"its pipeline has {kind(step)}, which images of {channels} channels do not go through",
@@ -125,13 +129,13 @@ def _pipelines(node: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
             yield from _pipelines(child, f"{path}[{i}]")
 
 
-def _steps(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Every step of a pipeline, those inside others, too."""
+def transforms(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Every transform of a pipeline, those inside others, too."""
     if isinstance(node, Mapping):
         if "type" in node:
             yield node
         for child in node.values():
-            yield from _steps(child)
+            yield from transforms(child)
     elif isinstance(node, list | tuple):
         for child in node:
-            yield from _steps(child)
+            yield from transforms(child)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ckptconv.mmdetection.detectors import value_at
 from ckptconv.mmdetection.kinds import kind, named
+from ckptconv.mmdetection.pipelines import transforms
 from ckptconv.mmdetection.verify.data import metainfo
 from ckptconv.small_file import is_file
 
@@ -115,7 +116,7 @@ def _said(node: Mapping[str, Any], name: str, where: str) -> Said | Unknown:
     path = _joined(root, ann_file)
     if node.get("backend_args") or path.startswith(_REMOTE):
         return Unknown(where, f"{path} is not a file of this machine")
-    loads = list(_transforms(node.get("pipeline")))
+    loads = list(transforms(node.get("pipeline")))
     return Said(
         where=where,
         kind=name,
@@ -155,15 +156,3 @@ def _names(classes: Any) -> tuple[str, ...] | str:
 
 def _indices(said: Any) -> int | tuple[int, ...] | None:
     return tuple(said) if isinstance(said, Sequence) else said
-
-
-def _transforms(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Every transform of a pipeline, those inside of others too."""
-    if isinstance(node, Mapping):
-        if "type" in node:
-            yield node
-        for child in node.values():
-            yield from _transforms(child)
-    elif isinstance(node, list | tuple):
-        for child in node:
-            yield from _transforms(child)
