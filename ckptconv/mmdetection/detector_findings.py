@@ -97,7 +97,7 @@ def _guard(look: Look) -> Iterator[Finding]:
             if module not in sites:
                 continue
             mark = guard_record.fingerprint_of(look.held[sites[module].checkpoint].path)
-            if mark != hook.get("fingerprint"):
+            if mark and mark != hook.get("fingerprint"):
                 yield Finding(
                     f"the guard stops the training: it is for the file with the fingerprint "
                     f"{str(hook.get('fingerprint'))[:16]}, and {sites[module].checkpoint} has {mark[:16]}",

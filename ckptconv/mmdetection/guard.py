@@ -19,9 +19,6 @@ from ckptconv.folding import some
 from ckptconv.formats import open_checkpoint
 from ckptconv.mmdetection import guard_record
 from ckptconv.mmdetection.compare import Site, compare, sites
-from ckptconv.mmdetection.pretrained import section_of
-from ckptconv.transform import as_they_are
-from ckptconv.witness import fingerprint
 
 _MEND = "Emit the config again for the file that is meant: ckptconv emit-config; or look closer: ckptconv check CONFIG"
 
@@ -114,11 +111,11 @@ class CheckpointGuard(Hook):  # type: ignore[misc]  # mmengine has no annotation
 
     def _prove(self, site: Site, found: Iterable[Site], loaded: str | None) -> int:
         with open_checkpoint(Path(site.checkpoint).expanduser()) as checkpoint:
-            mark = fingerprint(as_they_are(section_of(checkpoint), checkpoint))
+            mark = guard_record.fingerprint_in(checkpoint)
             if mark != self.fingerprint:
                 raise _stopped(
                     f"{site.checkpoint} is not the file this config was made for "
-                    f"(its fingerprint is {mark[:16]}, not {self.fingerprint[:16]})"
+                    f"(its fingerprint is {mark[:16] or 'that of no weights'}, not {self.fingerprint[:16]})"
                 )
             result = compare(site, checkpoint, found)
         if result.wrong:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.inert import Blob
+from ckptconv.formats.interface import Checkpoint
 from ckptconv.mmdetection.pretrained import section_of
 from ckptconv.transform import as_they_are
 from ckptconv.witness import fingerprint
@@ -46,7 +47,13 @@ def of_file(path: Path) -> dict[str, str]:
         return read(said)
 
 
+def fingerprint_in(checkpoint: Checkpoint) -> str:
+    """The fingerprint of a file's weights, as `convert` prints it; '' where mmengine finds none in the file."""
+    section = section_of(checkpoint)
+    return fingerprint(as_they_are(section, checkpoint)) if section in checkpoint.sections else ""
+
+
 def fingerprint_of(path: Path) -> str:
-    """The fingerprint of a file's weights, as `convert` prints it and a config's guard has it."""
+    """The same of the file at a path."""
     with open_checkpoint(path) as checkpoint:
-        return fingerprint(as_they_are(section_of(checkpoint), checkpoint))
+        return fingerprint_in(checkpoint)

@@ -87,6 +87,15 @@ def test_a_checkpoint_that_was_swapped_stops_it(folder, other):
     assert not list((folder / "work").glob("*.pth"))
 
 
+def test_a_file_in_which_mmengine_finds_no_weights_stops_it(folder):
+    torch.save({"model": torch.load(folder / "r18.pth")["state_dict"]}, folder / "r18.pth")
+    done = train(folder)
+    assert done.returncode == 1
+    sentence = next(line for line in done.stderr.splitlines() if line.startswith(STOPPED))
+    assert "is not the file this config was made for (its fingerprint is that of no weights, not " in sentence
+    assert iterations(done) == 0
+
+
 def test_two_processes_over_gloo(folder, other):
     distributed = ('launcher="pytorch"', 'model_wrapper_cfg={"type": "MMDistributedDataParallel", "device_ids": null}')
     # mmengine starts a group on GPUs only, and goes on with one that stands
