@@ -102,6 +102,8 @@ def _require_passes(seen: Seen, lines: list[str], finding: Finding) -> None:
     if name == str(mended):
         settings.dump(name)
     again = check(name)
+    for written in (original, mended):
+        written.unlink(missing_ok=True)
     assert again.good, f"{finding.text}\n{lines} does not mend it: {[f.text for f in again.findings]}"
 
 
