@@ -69,12 +69,8 @@ def notes(look: Look) -> Iterator[Finding]:
             )
 
 
-def _guards(settings: Any) -> list[Mapping[str, Any]]:
-    return [hook for hook in settings.get("custom_hooks") or () if named(hook, "CheckpointGuard")]
-
-
 def _guarded(settings: Any) -> bool:
-    return bool(_guards(settings))
+    return any(named(hook, "CheckpointGuard") for hook in settings.get("custom_hooks") or ())
 
 
 def _guard(look: Look) -> Iterator[Finding]:

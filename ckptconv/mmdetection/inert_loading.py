@@ -80,26 +80,39 @@ def require_readable(config: Mapping[str, Any], work_dir: Path) -> None:
     """Open every local checkpoint that a config names with the inert reader. What is not there is not its business.
 
     ``work_dir`` is where a training would look for the checkpoint that it resumes from.
-    Raises UnreadableError for what is broken or unsafe.
+    Raises UnreadableError for what is unsafe, and for what is broken where it stands under the key of a checkpoint.
     """
     config = dict(config.items())  # mmengine's Config is no Mapping
-    for name in dict.fromkeys((*named(config), *_resumed(config, work_dir))):
+    meant = {name for name, key in _texts(config) if key in _KEYS} | {*_resumed(config, work_dir)}
+    for name in dict.fromkeys((*named(config), *meant)):
         path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser fails without a home)
-        if is_file(path):
-            with open_checkpoint(path) as checkpoint:
-                require_safe(checkpoint, name)
+        if not is_file(path):
+            continue
+        with contextlib.ExitStack() as stack:
+            try:
+                checkpoint = stack.enter_context(open_checkpoint(path))
+            except UnreadableError:
+                if name in meant:
+                    raise
+                continue  # data of any kind may be called so; `torch.load` is the reader for whoever loads it
+            require_safe(checkpoint, name)
 
 
-def named(node: object, key: object = "") -> Iterator[str]:
-    """What may be the name of a checkpoint in a config."""
+def named(config: object) -> Iterator[str]:
+    """What may be the name of a checkpoint in a config: what stands under such a key, or ends as checkpoints do."""
+    return (name for name, key in _texts(config) if key in _KEYS or name.endswith(_SUFFIXES))
+
+
+def _texts(node: object, key: object = "") -> Iterator[tuple[str, object]]:
+    """Every text in a config with its key; those of a list have the list's."""
     if isinstance(node, Mapping):
         for name, child in node.items():
-            yield from named(child, name)
+            yield from _texts(child, name)
     elif isinstance(node, list | tuple):
         for child in node:
-            yield from named(child, key)
-    elif isinstance(node, str) and (key in _KEYS or node.endswith(_SUFFIXES)):
-        yield node
+            yield from _texts(child, key)
+    elif isinstance(node, str):
+        yield node, key
 
 
 def _resumed(config: Mapping[str, Any], work_dir: Path) -> Iterator[str]:

@@ -97,6 +97,13 @@ def test_a_hostile_file_that_is_named_elsewhere(evil, more):
     assert message.removeprefix("./") == UNSAFE
 
 
+def test_a_file_of_data_that_is_named_as_checkpoints_are_is_nobodys_business():
+    save("r18.pth", state_dict=raw_files.backbone_state(18))
+    Path("words.bin").write_bytes(bytes(range(256)))
+    Path("classes.pt").write_text("box\n")
+    assert check(detector("r18.pth", more="words = ['words.bin', 'classes.pt']\n")).good
+
+
 def test_a_hostile_file_that_a_training_would_resume_from(evil):
     save("r18.pth", state_dict=raw_files.backbone_state(18))
     Path("work").mkdir()

@@ -215,7 +215,7 @@ def _fill_in(path: str) -> str:
     return f"Fill them in: {commands.areas(path)}"
 
 
-_WITHOUT_MASKS = "Annotate masks, or take a detector of boxes: emit-config --detector faster-rcnn."
+_WITHOUT_MASKS = "Annotate masks, or take a detector of boxes: ckptconv emit-config CKPT --detector faster-rcnn"
 _HINTS: Mapping[str, str | Callable[[str], str]] = {
     dataset.NO_AREA: _fill_in,
     evaluator.NO_ISCROWD: _fill_in,

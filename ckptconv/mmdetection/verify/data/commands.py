@@ -9,7 +9,12 @@ from ckptconv.mmdetection.coco_file import Category
 
 _MANY = 20  # names that still can be read in a line
 
-_CHANGE = "import json, sys; p = sys.argv[1]; d = json.load(open(p)); {}; json.dump(d, open(p, 'w'))"
+# The file as it was is kept beside it, and the new one gets its name when all of it is written.
+_WRITE = (
+    "json.dump(d, open(p + '.new', 'w')); os.path.exists(p + '.old') or os.replace(p, p + '.old'); "
+    "os.replace(p + '.new', p)"
+)
+_CHANGE = "import json, os, sys; p = sys.argv[1]; d = json.load(open(p)); {}; " + _WRITE
 _AREAS = (
     "[a.update(area=a['area'] if isinstance(a.get('area'), (int, float)) else a['bbox'][2] * a['bbox'][3], "
     "iscrowd=int(a.get('iscrowd') or 0)) for a in d['annotations']]"
@@ -17,8 +22,8 @@ _AREAS = (
 _NUMBERS = "[a.update(id=i) for i, a in enumerate(d['annotations'], 1)]"
 _NAMES = "import json, sys; print(tuple(c['name'] for c in json.load(open(sys.argv[1]))['categories']))"
 _ORDER = (
-    "import json, sys; o = [c['name'] for c in json.load(open(sys.argv[1]))['categories']]; p = sys.argv[2]; "
-    "d = json.load(open(p)); d['categories'].sort(key=lambda c: o.index(c['name'])); json.dump(d, open(p, 'w'))"
+    "import json, os, sys; o = [c['name'] for c in json.load(open(sys.argv[1]))['categories']]; p = sys.argv[2]; "
+    "d = json.load(open(p)); d['categories'].sort(key=lambda c: o.index(c['name'])); " + _WRITE
 )
 
 
@@ -27,7 +32,7 @@ def _python(code: str, *paths: str) -> str:
 
 
 def areas(path: str) -> str:
-    """Fills in area and iscrowd."""
+    """Fills in area and iscrowd; the file as it was stays beside it, as FILE.old."""
     return _python(_CHANGE.format(_AREAS), path)
 
 

@@ -384,7 +384,7 @@ WRONG = {
         [
             (
                 f"train.json: 1 of the annotations {MASKLESS}: annotations[4]",
-                "Annotate masks, or take a detector of boxes: emit-config --detector faster-rcnn.",
+                "Annotate masks, or take a detector of boxes: ckptconv emit-config CKPT --detector faster-rcnn",
             )
         ],
     ),
@@ -490,10 +490,14 @@ def test_what_does_not_go_together_is_said_and_mmdetection_does_not_measure_it(w
 def test_the_commands_mend_the_files(world, name):
     WRONG[name][0](world)
     world.write()
+    before = {path.name: path.read_bytes() for path in Path().glob("*.json")}
     for problem in world.find().problems:
         command = problem.hint[problem.hint.index("python -c") :]
         subprocess.run(shlex.split(command.replace("python", sys.executable, 1)), check=True)
     assert not world.find().problems
+    changed = {path.stem: path.read_bytes() for path in Path().glob("*.old")}
+    assert changed == {n: data for n, data in before.items() if Path(n).read_bytes() != data}  # nothing is lost
+    assert not [*Path().glob("*.new")]
     world.train, world.val = (json.loads(Path(f"{part}.json").read_text()) for part in ("train", "val"))
     assert world.ideal() == 1
 
