@@ -3,15 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ONEDL_PIP := .onedl/bin/python -m pip --disable-pip-version-check
-# What tests/pretrain.py imports, apart from everything else: torchvision's wheels are for CUDA.
+# What tests/support/pretrain.py imports, apart from everything else: torchvision's wheels are for CUDA.
 PRETRAIN := mmpretrain timm torchvision einops importlib_metadata markdown mat4py model-index ordered-set zipp
 # An index to take torch from, such as that of its wheels without CUDA: make test INDEX=https://download.pytorch.org/whl/cpu
 INDEX ?=
 TORCH := -c constraints.txt $(if $(INDEX),--index-url $(INDEX)) torch
 # What `make test-onedl` runs: all that speaks to mmengine, mmcv and mmdet, and two trainings.
-ONEDL := $(addprefix tests/mmdetection/,test_stack.py test_guard.py test_loader.py test_check.py)
+ONEDL := $(addprefix tests/mmdetection/,test_stack.py test_guard.py test_loader.py check/test_run.py)
 # What `make test-lowest` runs: what needs no torch, of the command line and below it.
-LOWEST := tests/test_cli.py tests/formats/test_target.py tests/sources/test_addresses.py
+LOWEST := tests/cli/test_cli.py tests/sources/test_atomic.py tests/sources/test_addresses.py
 
 .PHONY: demo test test-lowest test-onedl lint bench clean
 
@@ -22,7 +22,7 @@ LOWEST := tests/test_cli.py tests/formats/test_target.py tests/sources/test_addr
 
 # torch comes first and alone: mmcv's build imports it, and a later resolution must not bring another.
 .venv/.test: .venv/.core
-	$(BIN)/python -m tests.downloads $(TORCH)
+	$(BIN)/python -m tests.support.downloads $(TORCH)
 	$(PIP) install -q $(TORCH)
 	$(PIP) install -q -c constraints.txt numpy setuptools wheel ninja psutil
 	MMCV_WITH_OPS=1 $(PIP) install -q -c constraints.txt --no-build-isolation mmcv
@@ -57,7 +57,7 @@ test-lowest: .lowest/.made
 # The forks of MMDetection, in an environment of their own: they have the same modules.
 .onedl/.made: pyproject.toml constraints.txt
 	test -x .onedl/bin/python || $(PYTHON) -m venv .onedl
-	.onedl/bin/python -m tests.downloads $(TORCH)
+	.onedl/bin/python -m tests.support.downloads $(TORCH)
 	$(ONEDL_PIP) install -q $(TORCH)
 	$(ONEDL_PIP) install -q -c constraints.txt numpy setuptools wheel ninja psutil
 	MMCV_WITH_OPS=1 $(ONEDL_PIP) install -q -c constraints.txt --no-build-isolation --no-binary onedl-mmcv onedl-mmcv

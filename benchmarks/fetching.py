@@ -19,7 +19,7 @@ import ckptconv
 from benchmarks import files, machine, table
 from benchmarks.measure import Command, Run, once, ratios, summary
 from ckptconv.errors import CkptconvError
-from tests.sources.server import Server, serving
+from tests.support.server import Server, serving
 
 SCHEMA = 1
 RESULT = Path(__file__).parent / "results" / "fetching.json"

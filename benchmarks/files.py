@@ -12,7 +12,7 @@ from ckptconv.backbones.interface import CANONICAL
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.formats.torch_writer import pickled
 from ckptconv.spec import DTYPES, TensorSpec
-from tests import hollow
+from tests.support import hollow
 
 SIZE = 6_000_000_000
 KEPT = 0.05

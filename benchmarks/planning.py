@@ -21,12 +21,12 @@ from typing import Any
 from benchmarks import machine
 from ckptconv.errors import CkptconvError, VerdictError
 from ckptconv.formats import open_checkpoint
-from ckptconv.identify import choose
 from ckptconv.methods import METHODS
-from ckptconv.planning import Options
+from ckptconv.planning.identify import choose
+from ckptconv.planning.plan import Options
 from ckptconv.spec import Section
-from tests import hollow
-from tests.cases import Case, cases
+from tests.support import hollow
+from tests.support.cases import Case, cases
 
 SCHEMA = 1
 RESULT = Path(__file__).parent / "results" / "planning.json"

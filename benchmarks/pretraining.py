@@ -17,12 +17,15 @@ from mmdet.models.backbones import ResNet
 
 from benchmarks.ap import ROW
 from ckptconv import convert
-from ckptconv.mmdetection import literal, runtime
-from ckptconv.mmdetection.verify import arms, launch, shapes, small
+from ckptconv.mmdetection import runtime
+from ckptconv.mmdetection.config import python_source
+from ckptconv.mmdetection.verify import arms, config_edits
+from ckptconv.mmdetection.verify.data import synthetic
 from ckptconv.mmdetection.verify.pipeline import planned
 from ckptconv.mmdetection.verify.request import Request
+from ckptconv.mmdetection.verify.run import launch
 
-_TRAINING = small.Training(train=1000, val=1, epochs=4, val_every=4)
+_TRAINING = config_edits.Training(train=1000, val=1, epochs=4, val_every=4)
 _SEED = 1  # of images and training; verify-ap's is 0
 
 
@@ -44,7 +47,7 @@ def trained(path: Path, folder: Path) -> None:
     _save(path, {name.removeprefix(head): value for name, value in detector.items() if name.startswith(head)})
 
 
-def prepare(folder: Path, training: small.Training, random: bool, hooks: dict[str, Any] | None = None) -> Path:
+def prepare(folder: Path, training: config_edits.Training, random: bool, hooks: dict[str, Any] | None = None) -> Path:
     """The work dir of one training of the smoke tier's detector, ready for the worker; nothing is trained yet.
 
     ``random``: from random weights, else from a converted checkpoint, which is made, too.
@@ -53,13 +56,13 @@ def prepare(folder: Path, training: small.Training, random: bool, hooks: dict[st
     untrained(folder / "raw.pth")
     convert(folder / "raw.pth", folder / "r18.pth", "moco", force=True)
     (run,) = planned(Request(ROW, "smoke", pretrained=str(folder / "r18.pth"), gpus=0, seed=_SEED)).runs
-    config = small.shrink(dict(run.config), training, folder / "data", shapes.CLASSES)
+    config = config_edits.shrink(dict(run.config), training, folder / "data", synthetic.CLASSES)
     config = arms.from_random(config, runtime.arguments(config)) if random else config
     config["default_hooks"] |= hooks or {}
-    shapes.make(folder / "data", training.train, training.val, training.side, _SEED)
+    synthetic.make(folder / "data", training.train, training.val, training.side, _SEED)
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    (work / "config.py").write_text(literal.assignments(config), encoding="utf-8")
+    (work / "config.py").write_text(python_source.assignments(config), encoding="utf-8")
     run.job.save(work)
     return work
 

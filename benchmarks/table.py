@@ -67,7 +67,7 @@ def _goal(goal: Row) -> str:
 
 def ap(reports: Iterable[Row]) -> str:
     """The reports of verify-ap as one table with MMDetection's columns, and the verdict of each."""
-    from ckptconv.mmdetection.verify.report import markdown
+    from ckptconv.mmdetection.verify.report.report import markdown
 
     return markdown(list(reports)).strip()
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from ckptconv._version import __version__
 
 if TYPE_CHECKING:
+    from ckptconv.conversion.pipeline import Receipt, convert, plan
     from ckptconv.errors import CkptconvError
+    from ckptconv.inspection import Explanation, Inspection, explain, inspect
     from ckptconv.methods.interface import Layout, Method, Pixels, Release
-    from ckptconv.pipeline import Receipt, convert, plan
-    from ckptconv.planning import Plan
-    from ckptconv.questions import Explanation, Inspection, explain, inspect
+    from ckptconv.planning.plan import Plan
     from ckptconv.remap import remap_state_dict
     from ckptconv.rules import drop, fuse, keep, under
-    from ckptconv.sources import Fetching
+    from ckptconv.sources.interface import Fetching
 
 __all__ = [
     "CkptconvError",
@@ -50,10 +50,10 @@ __all__ = [
 _HOMES = {
     "CkptconvError": "errors",
     **dict.fromkeys(("Layout", "Method", "Pixels", "Release"), "methods.interface"),
-    **dict.fromkeys(("Receipt", "convert", "plan"), "pipeline"),
-    **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "questions"),
-    "Plan": "planning",
-    "Fetching": "sources",
+    **dict.fromkeys(("Receipt", "convert", "plan"), "conversion.pipeline"),
+    **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "inspection"),
+    "Plan": "planning.plan",
+    "Fetching": "sources.interface",
     "remap_state_dict": "remap",
     **dict.fromkeys(("drop", "fuse", "keep", "under"), "rules"),
 }

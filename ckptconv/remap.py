@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ckptconv import fields
-from ckptconv.identify import choose
-from ckptconv.matching import Move
 from ckptconv.methods.interface import Method
-from ckptconv.planning import Options, Plan
+from ckptconv.planning.identify import choose
+from ckptconv.planning.matching import Move
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.rules import Rule
 from ckptconv.sections import find_sections, section_at
 from ckptconv.spec import DTYPES, TensorSpec, Unreadable

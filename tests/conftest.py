@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ckptconv import identify
 from ckptconv.errors import CkptconvError
-from tests import hints
+from ckptconv.planning import identify
+from tests.support import hints
 
 # The same examples in every run, and no limit in time: what is drawn tells nothing of a machine's speed.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

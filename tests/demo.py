@@ -12,7 +12,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from tests import hollow
+from tests.support import hollow
 
 FOLDER = Path(".demo")
 SOURCE = FOLDER / "moco_v2_200ep_pretrain.pth.tar"

@@ -16,9 +16,9 @@ import benchmarks
 import ckptconv
 from benchmarks import fetching, files, machine, planning, speed, table
 from benchmarks.measure import MEASURES
-from tests import hollow
-from tests.cases import case
-from tests.sources.server import serving
+from tests.support import hollow
+from tests.support.cases import case
+from tests.support.server import serving
 
 NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("*.py") if path.stem != "__init__")
 SCRIPTS = {"launch"}  # runs what its command line says, when it is imported

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 import ckptconv
-from ckptconv import Fetching, Layout, Method, Pixels, Release, fields, rulefile
+from ckptconv import Fetching, Layout, Method, Pixels, Release, fields
 from ckptconv.backbones import FAMILIES, TARGETS
-from ckptconv.backbones.resizing import Size
+from ckptconv.backbones.image_size import Size
 from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.methods import METHODS
 from ckptconv.ops import concat, permute, regroup, reshape, resize_grid, resize_patch
-from ckptconv.planning import Options
+from ckptconv.planning.plan import Options
 from ckptconv.remap import remap_state_dict
 from ckptconv.rules import Drop, Fuse, Keep, Pattern, Template, drop, fuse, keep, under
 
@@ -335,7 +335,7 @@ def test_a_rule_file_is_refused_in_the_words_of_python(tmp_path: Path, toml: str
     path = tmp_path / "rules.toml"
     path.write_text(toml, encoding="utf-8")
     with pytest.raises(UsageError) as written:
-        rulefile.load(path)
+        toml.load(path)
     with pytest.raises(UsageError) as called:
         python()
     assert written.value.message == f"in the rule file {path}: {called.value.message}"

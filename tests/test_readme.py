@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import table
-from ckptconv.mmdetection import training
-from tests import hollow
+from ckptconv.mmdetection.config import training_commands
+from tests.support import hollow
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,14 +57,18 @@ def commands() -> list[tuple[str, str]]:
 
 def normal(text: str, folder: Path) -> str:
     """Times differ from run to run, paths from machine to machine, and nothing else; tables are padded with spaces."""
-    for there, shown in ((str(training.tool()), TOOL), (training.python(), "python"), (f"{folder}/", "/home/you/")):
+    for there, shown in (
+        (str(training_commands.tool()), TOOL),
+        (training_commands.python(), "python"),
+        (f"{folder}/", "/home/you/"),
+    ):
         text = text.replace(there, shown)
     return re.sub(r" +$", "", re.sub(r"\d+\.\d+ s\b", "T s", text), flags=re.M).strip()
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from tests.mmdetection import tiny_coco
+    from tests.support import tiny_coco
 
     folder = tmp_path_factory.mktemp("readme")
     tiny_coco.roboflow(folder / "rf", names=("ball", "box"))

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from ckptconv.backbones import TARGETS
 from ckptconv.backbones.resnet import ResNet
+from ckptconv.conversion.transform import transform
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import concat, permute, reshape
-from ckptconv.planning import Options, Plan, cast_plan, make_plan
+from ckptconv.planning.plan import Options, Plan, cast_plan, make_plan
 from ckptconv.remap import remap_state_dict, spec_of
 from ckptconv.rules import Rule, RuleError, drop, fuse, keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
-from ckptconv.transform import transform
-from tests import hints
+from tests.support import hints
 
 STRIP = (keep("net.{key...}", "{key...}"),)
 TINY = ResNet((2, 2, 2, 2), False, 4, 4, 4, 1, 7, 3)  # a ResNet-18 of 4 channels

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ckptconv.errors import IncompletePlanError
-from ckptconv.identify import nearest
+from ckptconv.planning.identify import nearest
 from ckptconv.remap import remap_state_dict
 from ckptconv.rules import Rule, keep
 from ckptconv.spec import Section
 from ckptconv.wrappers import INNER, OUTER, wrapper_of
-from tests.cases import case
+from tests.support.cases import case
 from tests.test_remap import STRIP, network
 
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
+from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, Places, Size
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
-from ckptconv.backbones.resizing import KERNEL, POSITIONS, Change, Places, Size
+from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import BEIT, partial, unusual
 from ckptconv.backbones.vit import VITDET_FRESH, folded
-from ckptconv.backbones.votes import most_common
 from ckptconv.ops import apart
 from ckptconv.rules import Rule, drop, fuse, keep
 from ckptconv.spec import StateSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from ckptconv.backbones.votes import most_common
+from ckptconv.backbones.majority import most_common
 from ckptconv.spec import StateSpec
 
 NO_BIAS = "its queries, keys and values have no bias"

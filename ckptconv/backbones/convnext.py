@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from ckptconv.backbones.blocks import NO_NORM, depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import CONVNEXT, partial, unusual
-from ckptconv.backbones.votes import most_common
 from ckptconv.ops import reshape
 from ckptconv.rules import keep
 from ckptconv.spec import StateSpec

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ckptconv.backbones.resizing import Change, Size
+from ckptconv.backbones.image_size import Change, Size
 from ckptconv.rules import Rule
 from ckptconv.spec import StateSpec
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from ckptconv.backbones.blocks import depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import partial, resnets, unusual
-from ckptconv.backbones.votes import most_common
 from ckptconv.spec import StateSpec
 
 _DEPTHS = {

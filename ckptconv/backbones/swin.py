@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from math import isqrt
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
+from ckptconv.backbones.image_size import KERNEL
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
-from ckptconv.backbones.resizing import KERNEL
+from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import SWIN, partial, unusual
-from ckptconv.backbones.votes import most_common
 from ckptconv.ops import regroup
 from ckptconv.rules import drop, keep
 from ckptconv.spec import StateSpec

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
+from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, Places, Size
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
-from ckptconv.backbones.resizing import KERNEL, POSITIONS, Change, Places, Size
+from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import VIT, partial, unusual
-from ckptconv.backbones.votes import most_common
 from ckptconv.ops import scale
 from ckptconv.rules import Rule, drop, keep
 from ckptconv.spec import StateSpec

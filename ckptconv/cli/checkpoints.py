@@ -65,8 +65,8 @@ def convert(
     as_json: Json = False,
 ) -> None:
     """Write the backbone of SRC to DST as MMDetection loads it, or say which tensor stands in the way."""
-    from ckptconv import pipeline
     from ckptconv.cli import render, render_checkpoints, render_sources
+    from ckptconv.conversion import pipeline
 
     with render_sources.fetching(whole, cache_dir) as fetching, render.progress() as progress:
         receipt = pipeline.convert(
@@ -100,11 +100,11 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what SRC holds, and which methods explain it. Nothing in it is executed."""
-    from ckptconv import questions
+    from ckptconv import inspection
     from ckptconv.cli import render_checkpoints, render_sources
 
     with render_sources.fetching(whole, cache_dir) as fetching:
-        found = questions.inspect(src, rules=rules, fetching=fetching)
+        found = inspection.inspect(src, rules=rules, fetching=fetching)
     render_checkpoints.inspection(found, full, as_json)
 
 
@@ -126,7 +126,7 @@ def methods(
     A rule file holds a name and rules: name = "mine", rules = [{keep = "encoder.{key...}", to = "{key...}"},
     {drop = "head.{key...}", why = "the head"}]. {x} is one segment of a dotted name, {x...} one or more.
     """
-    from ckptconv import questions
+    from ckptconv import inspection
     from ckptconv.cli import render_methods, render_sources
 
     if fits is not None:
@@ -136,15 +136,15 @@ def methods(
                 f"Whether {name} fits: ckptconv convert --dry-run --selfsup {name} SRC DST",
             )
         with render_sources.fetching(whole, cache_dir) as fetching:
-            found = questions.fitting(fits, rules=rules, fetching=fetching)
+            found = inspection.fitting(fits, rules=rules, fetching=fetching)
         render_methods.fitting(found, as_json)
         return
     if name is None:
-        render_methods.methods(questions.known_methods(rules), as_json)
+        render_methods.methods(inspection.known_methods(rules), as_json)
         return
     from ckptconv.mmdetection.verify.recipes import RECIPES
 
-    render_methods.named(questions.known_method(name, rules), RECIPES.values(), as_json)
+    render_methods.named(inspection.known_method(name, rules), RECIPES.values(), as_json)
 
 
 def explain(
@@ -161,11 +161,11 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say which rule takes KEY and where it goes, or why it is left out."""
-    from ckptconv import questions
+    from ckptconv import inspection
     from ckptconv.cli import render_checkpoints, render_sources
 
     with render_sources.fetching(whole, cache_dir) as fetching:
-        found = questions.explain(
+        found = inspection.explain(
             src,
             key,
             selfsup,
@@ -187,10 +187,10 @@ def releases(
     as_json: Json = False,
 ) -> None:
     """List the files that methods' authors published: sources by their names. --json shows their addresses, too."""
-    from ckptconv import questions
+    from ckptconv import inspection
     from ckptconv.cli import render_sources
 
-    render_sources.releases(questions.known_releases(pattern, rules), as_json)
+    render_sources.releases(inspection.known_releases(pattern, rules), as_json)
 
 
 def cache_list(cache_dir: CacheDir = None, as_json: Json = False) -> None:

@@ -94,8 +94,8 @@ def emit_config(
 
     with waiting.stage(f"writing a config for {ckpt}", as_json):
         from ckptconv.cli import render_detection
-        from ckptconv.mmdetection import config
-        from ckptconv.mmdetection.choices import choose
+        from ckptconv.mmdetection.config import emit
+        from ckptconv.mmdetection.config.options import choose
 
         choices = choose(
             detector=detector,
@@ -118,7 +118,7 @@ def emit_config(
             std=std,
             guard=not no_guard,
         )
-        emitted = config.emit(ckpt, choices) if out is None else config.write(ckpt, out, choices, force)
+        emitted = emit.emit(ckpt, choices) if out is None else emit.write(ckpt, out, choices, force)
     if out is None:
         render_detection.config_text(emitted, as_json)
     else:
@@ -138,7 +138,7 @@ def check(
 
     with waiting.stage(f"reading {config}", as_json) as stage:
         from ckptconv.cli import render_detection, render_sources
-        from ckptconv.mmdetection.check import check
+        from ckptconv.mmdetection.check.run import check
 
         with render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching:
             found = check(config, stage.making_room(fetching), stage)
@@ -260,7 +260,7 @@ def doctor(as_json: Json = False) -> None:
 
     with waiting.stage("importing torch, mmengine, mmcv and mmdet", as_json):
         from ckptconv.cli import render_detection
-        from ckptconv.mmdetection.doctor import examine
+        from ckptconv.mmdetection.environment.doctor import examine
 
         found = examine()
     render_detection.diagnosis(found, as_json)

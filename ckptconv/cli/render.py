@@ -19,7 +19,7 @@ from ckptconv.errors import CkptconvError, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ckptconv.pipeline import Progress
+    from ckptconv.conversion.pipeline import Progress
 
 SCHEMA = 1
 _MANY_BYTES = 256 << 20

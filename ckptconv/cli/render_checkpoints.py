@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ckptconv.cli import render, render_sources
+from ckptconv.conversion.pipeline import Receipt
 from ckptconv.errors import shell_word
-from ckptconv.folding import fold, place
-from ckptconv.mmdetection.networks import network
-from ckptconv.pipeline import Receipt
-from ckptconv.questions import Explanation, Inspection, dropped_by_reason
-from ckptconv.ways import Copy, Way
+from ckptconv.inspection import Explanation, Inspection, dropped_by_reason
+from ckptconv.mmdetection.config.backbone_args import network
+from ckptconv.planning.alternatives import Copy, Way
+from ckptconv.text import fold, place
 
 _MOST_LINES = 40
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from ckptconv.cli import render, render_sources
 from ckptconv.errors import shell_word
-from ckptconv.folding import some
+from ckptconv.text import some
 
 if TYPE_CHECKING:
-    from ckptconv.mmdetection.check import Checked
-    from ckptconv.mmdetection.config import Emitted
-    from ckptconv.mmdetection.doctor import Diagnosis
-    from ckptconv.mmdetection.reasons import Finding
-    from ckptconv.mmdetection.training import Command
+    from ckptconv.mmdetection.check.diagnosis import Finding
+    from ckptconv.mmdetection.check.run import Checked
+    from ckptconv.mmdetection.config.emit import Emitted
+    from ckptconv.mmdetection.config.training_commands import Command
+    from ckptconv.mmdetection.environment.doctor import Diagnosis
 
 _WIDTH = 11  # of 'torchvision'
 _ANSWERS = {
@@ -76,10 +76,10 @@ def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
 
 
 def _training(emitted: Emitted, config: str) -> Command | None:
-    from ckptconv.mmdetection import training
+    from ckptconv.mmdetection.config import training_commands
 
-    return training.command(
-        config, training.Rate(emitted.batch_size, emitted.images, emitted.lr, counts=emitted.counts)
+    return training_commands.command(
+        config, training_commands.Rate(emitted.batch_size, emitted.images, emitted.lr, counts=emitted.counts)
     )
 
 

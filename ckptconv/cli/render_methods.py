@@ -9,11 +9,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from ckptconv.cli import render, render_sources
-from ckptconv.folding import fold, place
+from ckptconv.inspection import Fitting
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.questions import Fitting
 from ckptconv.rules import Drop, Keep, Rule
 from ckptconv.sections import BELOW
+from ckptconv.text import fold, place
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.recipes import Recipe

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckptconv.cli import render
-from ckptconv.formats.source import Transfer
 from ckptconv.methods.interface import Method, Release
-from ckptconv.sources import Fetching
+from ckptconv.sources.file import Transfer
+from ckptconv.sources.interface import Fetching
 
 if TYPE_CHECKING:
     from ckptconv.sources.cache import Entry

@@ -14,12 +14,13 @@ from ckptconv.cli import render
 from ckptconv.errors import printable, shell_word
 
 if TYPE_CHECKING:
-    from ckptconv.mmdetection.verify.conduct import Watch
     from ckptconv.mmdetection.verify.data.findings import Findings
-    from ckptconv.mmdetection.verify.events import Event
-    from ckptconv.mmdetection.verify.plan import Plan, Run
+    from ckptconv.mmdetection.verify.plan import Plan
     from ckptconv.mmdetection.verify.recipes import Recipe
-    from ckptconv.mmdetection.verify.report import Report
+    from ckptconv.mmdetection.verify.report.report import Report
+    from ckptconv.mmdetection.verify.run.events import Event
+    from ckptconv.mmdetection.verify.run.files import Run
+    from ckptconv.mmdetection.verify.run.supervisor import Watch
 
 _EVERY = 20  # seconds between two plain lines
 _FEW, _RECENT = 3, 50  # steps, to tell how long it takes
@@ -215,7 +216,7 @@ def verdict(found: Report, folder: str, as_json: bool) -> None:
     if as_json:
         render.text(render.json_text(found))
         return
-    from ckptconv.mmdetection.verify.report import raw_weights
+    from ckptconv.mmdetection.verify.report.report import raw_weights
 
     render.row("target", f"{found['target']}, tier {found['tier']}")
     render.row("claim", found["claim"])

@@ -17,7 +17,7 @@ from ckptconv.errors import printable
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from ckptconv.sources import Fetching
+    from ckptconv.sources.interface import Fetching
 
 _PATIENCE = 0.5  # seconds from a signal to the end
 

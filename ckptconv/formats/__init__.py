@@ -10,9 +10,10 @@ from ckptconv.errors import UnreadableError
 from ckptconv.formats import numpy_file, safetensors_file, sharded, torch_file
 from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
 from ckptconv.formats.parts import require_whole
-from ckptconv.formats.source import Place, Source
+from ckptconv.sources.file import Place, Source
+from ckptconv.sources.sniff import is_html
 
-_STRANGERS: tuple[tuple[bytes, str, str], ...] = (
+_OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch it: git lfs pull."),
     (b"\x89HDF\r\n", "an HDF5 file (Keras)", "Convert it to a torch or safetensors state dict where it was made."),
     (b"\x1f\x8b", "gzip-compressed", "Unpack it first: gunzip."),
@@ -68,7 +69,7 @@ def _by_content(source: Source, open_shard: Callable[[Path | Place], Checkpoint]
         return torch_file.read_legacy(source) if legacy else numpy_file.read_pickle(source)
     if head.startswith(numpy_file.NPY_MAGIC):
         return numpy_file.read_npy(source)
-    _refuse_strangers(source, head)
+    _refuse_other_files(source, head)
     if head.lstrip()[:1] == b"{":
         return sharded.read_index(source, open_shard)
     raise UnreadableError(
@@ -81,21 +82,16 @@ _TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 """The end of a LevelDB table: tensorflow/core/lib/io/format.h."""
 
 
-def is_page(head: bytes) -> bool:
-    """Whether a file that starts so is a web page."""
-    return head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head"))
-
-
-def _refuse_strangers(source: Source, head: bytes) -> None:
+def _refuse_other_files(source: Source, head: bytes) -> None:
     if source.size > len(_TABLE_MAGIC) and source.read(source.size - 8, 8) == _TABLE_MAGIC:
         raise UnreadableError(
             f"{source.path} is the index of a TensorFlow checkpoint",
             "Convert it first: tonylins/simclr-converter for SimCLR, Separius/SimCLRv2-Pytorch for SimCLRv2.",
         )
-    for magic, what, hint in _STRANGERS:
+    for magic, what, hint in _OTHER_FILES:
         if head.startswith(magic):
             raise UnreadableError(f"{source.path} is {what}", hint)
-    if is_page(head):
+    if is_html(head):
         raise UnreadableError(
             f"{source.path} is a web page, not a checkpoint", "The download gave a login or error page: get it again."
         )
@@ -110,4 +106,4 @@ def _refuse_strangers(source: Source, head: bytes) -> None:
         )
 
 
-__all__ = ["Checkpoint", "Place", "Source", "Storage", "StoredTensor", "is_page", "open_checkpoint"]
+__all__ = ["Checkpoint", "Place", "Source", "Storage", "StoredTensor", "open_checkpoint"]

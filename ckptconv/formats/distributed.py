@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ckptconv.errors import UnreadableError, printable, shell_word
 from ckptconv.formats.distributed_metadata import METADATA, Record, fields_of, first_of, load, nested
-from ckptconv.formats.inert import Call, Global, Malformed
 from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor, tensor_of
 from ckptconv.formats.joined import Joined, Stretch, joined_crc
-from ckptconv.formats.pickled import lengths_of
-from ckptconv.formats.source import Source
+from ckptconv.formats.records import Call, Global, Malformed
 from ckptconv.formats.torch_file import read_zip
+from ckptconv.formats.torch_pickle import lengths_of
 from ckptconv.sections import kind_of
+from ckptconv.sources.file import Source
 from ckptconv.spec import DTYPES, TensorSpec, Unreadable
 
 _MOST_FILES = 512  # they are open all at once, and many systems allow a process 1,024

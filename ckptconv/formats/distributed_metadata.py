@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from ckptconv.errors import printable
-from ckptconv.formats.inert import Malformed, Meaning
-from ckptconv.formats.pickled import Pickled
-from ckptconv.formats.sandbox import Unpickler
-from ckptconv.formats.source import Source
+from ckptconv.formats.records import Malformed, Meaning
+from ckptconv.formats.torch_pickle import Pickled
+from ckptconv.formats.unpickler import Unpickler
+from ckptconv.sources.file import Source
 from ckptconv.spec import TensorSpec
 
 METADATA = ".metadata"

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ckptconv.formats.inert import Call, Global, Made, Malformed, Meaning, key_of
-from ckptconv.formats.pickled import Pickled, PickledArray
+from ckptconv.formats.records import Call, Global, Made, Malformed, Meaning, key_of
+from ckptconv.formats.torch_pickle import Pickled, PickledArray
 
 
 def meanings(pickled: Pickled) -> Mapping[tuple[str, str], Meaning]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.calls import is_dangerous
-from ckptconv.formats.source import Place, Source, Transfer
 from ckptconv.formats.stand_ins import Look
 from ckptconv.sections import find_sections, section_at
+from ckptconv.sources.file import Place, Source, Transfer
 from ckptconv.spec import TensorSpec
 
 if TYPE_CHECKING:

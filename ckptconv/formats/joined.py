@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.source import Source
+from ckptconv.sources.file import Source
 
 Stretch = tuple[Source, int, int]
 """A file, an offset in it, and a count of bytes."""

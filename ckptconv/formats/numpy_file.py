@@ -8,9 +8,9 @@ from __future__ import annotations
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import haiku_pickle
 from ckptconv.formats.interface import Checkpoint
-from ckptconv.formats.pickled import Pickled, PickledArray
-from ckptconv.formats.sandbox import Unpickler
-from ckptconv.formats.source import Source
+from ckptconv.formats.torch_pickle import Pickled, PickledArray
+from ckptconv.formats.unpickler import Unpickler
+from ckptconv.sources.file import Source
 
 NPY_MAGIC = b"\x93NUMPY"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ckptconv.errors import UnreadableError, shell_word
 from ckptconv.formats.distributed_metadata import METADATA
-from ckptconv.formats.source import Place
 from ckptconv.small_file import is_file
+from ckptconv.sources.file import Place
 
 _SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,6})-of-(?P<count>\d{2,6})(?P<suffix>(?:\.\w+)+)")
 _ZERO = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt")

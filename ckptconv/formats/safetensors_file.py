@@ -12,8 +12,8 @@ from typing import Any
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
-from ckptconv.formats.source import Source
 from ckptconv.sections import require_few
+from ckptconv.sources.file import Source
 from ckptconv.spec import DTYPES, TensorSpec
 
 _BY_CODE = {d.safetensors: d for d in DTYPES.values() if d.safetensors}

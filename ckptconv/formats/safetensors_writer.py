@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from ckptconv.errors import UsageError
+from ckptconv.formats.copy import pour
 from ckptconv.formats.interface import Piece, Seen
-from ckptconv.formats.pour import pour
 
 
 def in_order(pieces: Sequence[Piece]) -> list[Piece]:

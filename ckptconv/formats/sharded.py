@@ -11,7 +11,7 @@ from pathlib import Path
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.interface import Checkpoint, Extent, Storage, StoredTensor
 from ckptconv.formats.safetensors_file import parse_json
-from ckptconv.formats.source import Place, Source
+from ckptconv.sources.file import Place, Source
 
 _MOST_SHARDS = 500
 _LONGEST_INDEX = 4 << 20

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ckptconv.errors import UnreadableError, printable
-from ckptconv.formats.inert import Call
+from ckptconv.formats.records import Call
 from ckptconv.spec import TensorSpec, Unreadable
 
 _GATHER = (

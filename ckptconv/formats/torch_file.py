@@ -10,10 +10,10 @@ import zlib
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.interface import Checkpoint, Extent, Storage
-from ckptconv.formats.pickled import Pickled, StorageRef
-from ckptconv.formats.sandbox import Unpickler
-from ckptconv.formats.source import Source
+from ckptconv.formats.torch_pickle import Pickled, StorageRef
+from ckptconv.formats.unpickler import Unpickler
 from ckptconv.formats.zip_directory import Record, ZipDirectory
+from ckptconv.sources.file import Source
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001

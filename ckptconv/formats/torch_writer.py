@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import BinaryIO
 
 from ckptconv.errors import UsageError
+from ckptconv.formats.copy import pour
 from ckptconv.formats.interface import Piece, Seen
-from ckptconv.formats.pour import pour
 from ckptconv.spec import TensorSpec
 
 _ROOT = "archive/"

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, replace
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.source import Source
+from ckptconv.sources.file import Source
 
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")

@@ -10,11 +10,11 @@ from ckptconv.methods import (
     beit,
     clustering,
     contrastive,
-    conventions,
     frameworks,
     haiku,
     lightly_train,
     masked,
+    naming_schemes,
     siamese,
     simclr,
     swin,
@@ -24,7 +24,7 @@ from ckptconv.methods import (
 from ckptconv.methods.interface import CLIP, HALF, IMAGENET, UNIT, Layout, Method, Pixels, Release
 
 _FAMILIES = (
-    conventions,
+    naming_schemes,
     frameworks,
     lightly_train,
     swin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods import conventions
+from ckptconv.methods import naming_schemes
 from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.rules import drop, keep
 
@@ -33,7 +33,7 @@ MOCO = Method(
         Release(name, f"{_FB}moco/moco_checkpoints/{name}/{name}_pretrain.pth.tar", md5, backbone="ResNet-50")
         for name, md5 in (("moco_v1_200ep", "b251726a"), ("moco_v2_200ep", "59fd9945"), ("moco_v2_800ep", "a04e12f8"))
     ),
-    converted=conventions.DETECTRON2.layouts,  # detection/convert-pretrain-to-detectron2.py
+    converted=naming_schemes.DETECTRON2.layouts,  # detection/convert-pretrain-to-detectron2.py
 )
 
 MOCOV3 = Method(
@@ -67,7 +67,7 @@ MOCOV3 = Method(
         )
     ),
     heads=12,  # of a ViT-S, too, where others have 6: vits.py
-    converted=conventions.TIMM.layouts,  # convert_to_deit.py
+    converted=naming_schemes.TIMM.layouts,  # convert_to_deit.py
 )
 
 DENSECL = Method(
@@ -124,7 +124,7 @@ PIXPRO = Method(
         ),
     ),
     pixels=IMAGENET,
-    converted=conventions.DETECTRON2.layouts,  # transfer/detection/convert_pretrain_to_d2.py
+    converted=naming_schemes.DETECTRON2.layouts,  # transfer/detection/convert_pretrain_to_d2.py
 )
 
 RESIM = Method(
@@ -156,7 +156,7 @@ RESIM = Method(
         )
         for n in (200, 400)
     ),
-    converted=conventions.DETECTRON2.layouts,  # detection/convert-pretrain-to-detectron2.py
+    converted=naming_schemes.DETECTRON2.layouts,  # detection/convert-pretrain-to-detectron2.py
 )
 
 INSLOC = Method(
@@ -185,7 +185,7 @@ INSLOC = Method(
         ),
     ),
     pixels=IMAGENET,
-    converted=conventions.DETECTRON2.layouts,  # transfer/detection/convert_pretrained.py
+    converted=naming_schemes.DETECTRON2.layouts,  # transfer/detection/convert_pretrained.py
 )
 
 _PYCONTRAST_RULES = (
@@ -209,7 +209,7 @@ PYCONTRAST = Method(
         ),
     ),
     pixels=IMAGENET,
-    converted=conventions.DETECTRON2.layouts,  # pycontrast/detection/convert_pretrained.py
+    converted=naming_schemes.DETECTRON2.layouts,  # pycontrast/detection/convert_pretrained.py
 )
 
 PYCONTRAST_EMA = Method(
@@ -227,7 +227,7 @@ PYCONTRAST_EMA = Method(
     ),
     pixels=IMAGENET,
     guess=False,
-    converted=conventions.DETECTRON2.layouts,  # the same, --ema
+    converted=naming_schemes.DETECTRON2.layouts,  # the same, --ema
 )
 
 CMC = Method(
@@ -265,5 +265,5 @@ DETCO = Method(
         ),
     ),
     pixels=IMAGENET,
-    converted=conventions.DETECTRON2.layouts,  # benchmarks/detection/convert-pretrain-to-detectron2.py
+    converted=naming_schemes.DETECTRON2.layouts,  # benchmarks/detection/convert-pretrain-to-detectron2.py
 )

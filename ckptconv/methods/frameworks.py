@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods import conventions, naming_convnext, naming_vit
+from ckptconv.methods import naming_convnext, naming_schemes, naming_vit
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.methods.naming_swin import MM_MIXMIM, MM_SWIN, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
@@ -101,7 +101,7 @@ MMSELFSUP = Method(
     ),
     pixels=None,
     # tools/model_converters/: extract_backbone_weights.py leaves a ResNet torchvision's names, mmcls2timm.py has timm's
-    converted=(*conventions.TORCHVISION.layouts, *conventions.TIMM.layouts),
+    converted=(*naming_schemes.TORCHVISION.layouts, *naming_schemes.TIMM.layouts),
 )
 
 _LIGHTLY_VIT = (
@@ -208,7 +208,7 @@ LIGHTLY = Method(
     ),
     pixels=None,
     # its tutorials save a bare backbone
-    converted=(*conventions.TORCHVISION.layouts, *conventions.TIMM.layouts),
+    converted=(*naming_schemes.TORCHVISION.layouts, *naming_schemes.TIMM.layouts),
 )
 
 _SOLO_HEADS = (  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
@@ -285,7 +285,7 @@ SOLO_LEARN = Method(
         ),
     ),
     pixels=None,
-    converted=conventions.DETECTRON2.layouts,  # downstream/object_detection/convert_model_to_detectron2.py
+    converted=naming_schemes.DETECTRON2.layouts,  # downstream/object_detection/convert_model_to_detectron2.py
 )
 
 SOLO_LEARN_MOMENTUM = Method(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ckptconv.methods import conventions, frameworks
+from ckptconv.methods import frameworks, naming_schemes
 from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.rules import drop, keep, under
@@ -286,7 +286,7 @@ SOCO = Method(
     ),
     pixels=IMAGENET,
     # converter_detectron2/ and converter_mmdetection/
-    converted=(*conventions.DETECTRON2.layouts, *frameworks.MMSELFSUP.layouts),
+    converted=(*naming_schemes.DETECTRON2.layouts, *frameworks.MMSELFSUP.layouts),
 )
 
 SOCO_EMA = Method(

@@ -6,7 +6,7 @@ Files called `converted_vissl_*.torch` are of two kinds: the zoo's were converte
 
 from __future__ import annotations
 
-from ckptconv.methods import conventions
+from ckptconv.methods import naming_schemes
 from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
 from ckptconv.rules import drop, keep
 
@@ -89,7 +89,7 @@ VISSL = Method(
         ),
     ),
     # extra_scripts/convert_vissl_to_torchvision.py and convert_vissl_to_detectron2.py
-    converted=(*conventions.TORCHVISION.layouts, *conventions.DETECTRON2.layouts),
+    converted=(*naming_schemes.TORCHVISION.layouts, *naming_schemes.DETECTRON2.layouts),
 )
 
 _DINO_HEADS = (

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ckptconv.errors import UnreadableError, UsageError
-from ckptconv.folding import some
 from ckptconv.small_file import is_file, read_small
+from ckptconv.text import some
 
 LARGEST = 8 << 30
 """Bytes. COCO's own is 0.5 GB, and a file takes about three times its size in memory while it is read."""

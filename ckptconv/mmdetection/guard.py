@@ -15,10 +15,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from ckptconv.errors import CkptconvError, ProofError
-from ckptconv.folding import some
 from ckptconv.formats import open_checkpoint
-from ckptconv.mmdetection import guard_record
-from ckptconv.mmdetection.compare import Site, compare, sites
+from ckptconv.mmdetection.check import guard_record
+from ckptconv.mmdetection.check.compare import Site, compare, sites
+from ckptconv.text import some
 
 _MEND = "Emit the config again for the file that is meant: ckptconv emit-config; or look closer: ckptconv check CONFIG"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from mmengine.runner import CheckpointLoader
 
-from ckptconv.mmdetection.contents import load
+from ckptconv.mmdetection.loading.torch_objects import load
 
 LOCAL = r"(?!.*://)"
 """What has no scheme; mmengine sorts its schemes backwards, so this one comes before its own empty one."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError
-from ckptconv.mmdetection.inert_loading import inert_loading
+from ckptconv.mmdetection.loading.inert_load import inert_loading
 from ckptconv.small_file import is_file
 
 _DOCTOR = "See what is missing and how to mend it: ckptconv doctor"

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
-from ckptconv.formats import is_page
-from ckptconv.formats.source import Source, Transfer
+from ckptconv.sources.file import Source, Transfer
 from ckptconv.sources.interface import LONGEST_NAME, Digest, Far, Fetching, UnreachableError
+from ckptconv.sources.ranged import room
 from ckptconv.sources.safe_folder import SafeFolder, opened
-from ckptconv.sources.spool import room
+from ckptconv.sources.sniff import is_html
 
 _NOTE = "~note.json"
 """No file has this name: see `places.Address.name`."""
@@ -197,7 +197,7 @@ def _filled(file: BinaryIO, folder: SafeFolder, shown: str, name: str, far: Far,
     file.seek(0, os.SEEK_END)
     _note(folder, Entry(shown, name, far.size or 0, far.version, published))
     for run in far.read(done, far.size):
-        if not done and is_page(run[:512]):
+        if not done and is_html(run[:512]):
             raise UnreadableError(
                 f"{shown} is a web page, not a checkpoint", "It may be a login page: look at it in a browser."
             )

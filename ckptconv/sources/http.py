@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from ckptconv._version import __version__
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
-from ckptconv.sources import pace
+from ckptconv.sources import session
 from ckptconv.sources.interface import HEAD, RUN, Digest, UnreachableError, changed
 from ckptconv.sources.urls import Url, UrlError, join, parse
 
@@ -80,8 +80,8 @@ class HttpFile:
         state: str = "",
     ) -> None:
         self._url, self._shown, self._headers = _required(shown, url), shown, dict(headers or {})
-        self._pace = pace.Pace()
-        self._session = pace.paced_session(self._pace)
+        self._pace = session.Pace()
+        self._session = session.paced_session(self._pace)
         self._session.headers["User-Agent"] = f"ckptconv/{__version__}"
         self._session.headers["Accept-Encoding"] = "identity"
         self.published = published
@@ -257,7 +257,7 @@ class HttpFile:
             )
         if self._pace.too_slow:
             return _Broken(
-                f"its server sends less than {pace.SLOWEST / 1024:g} KiB a second",
+                f"its server sends less than {session.SLOWEST / 1024:g} KiB a second",
                 tries=2,
                 hint="Try again later, or download it by another way and give the file.",
             )

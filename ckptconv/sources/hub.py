@@ -10,9 +10,9 @@ import re
 
 from ckptconv._version import __version__
 from ckptconv.errors import CkptconvError, UnreadableError
-from ckptconv.sources.extras import package
 from ckptconv.sources.http import HttpFile
 from ckptconv.sources.interface import Digest, UnreachableError
+from ckptconv.sources.optional import package
 
 _LOGIN = "hf auth login, or HF_TOKEN"
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ckptconv.conversion.pipeline import convert
 from ckptconv.errors import CkptconvError, UnreadableError
-from ckptconv.pipeline import convert
-from tests.formats import broken
+from tests.support import broken
 
 PATIENCE = 10  # seconds; a good deal more than the second that any of these may take
 MOST_MEMORY = 200 << 20
@@ -110,7 +110,7 @@ def test_a_file_that_may_not_be_opened(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ckptconv.formats.source.os.open", forbidden)
+        patch.setattr("ckptconv.sources.file.os.open", forbidden)
         with pytest.raises(UnreadableError, match="cannot be opened: Permission denied") as refused:
             convert(source, tmp_path / "out.pth")
     assert refused.value.hint == "Check its permissions."
@@ -124,7 +124,7 @@ def test_a_file_on_a_failing_disk(tmp_path, monkeypatch):
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ckptconv.formats.source.os.pread", failing)
+        patch.setattr("ckptconv.sources.file.os.pread", failing)
         with pytest.raises(UnreadableError, match="cannot be read: Input/output error"):
             convert(source, tmp_path / "out.pth")
     assert list(tmp_path.iterdir()) == [source]
@@ -186,7 +186,7 @@ def test_any_damage_has_an_answer(base, tmp_path, guard_each):
 CHILD = """
 import json, re, signal, sys, time
 from pathlib import Path
-from ckptconv.pipeline import convert
+from ckptconv.conversion.pipeline import convert
 
 def stop(*_):
     raise TimeoutError

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import ckptconv
-from ckptconv import registry
 from ckptconv.errors import UnidentifiedError, UnreadableError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.calls import is_dangerous
-from ckptconv.identify import identify
-from ckptconv.planning import Options
+from ckptconv.methods import registry
+from ckptconv.planning.identify import identify
+from ckptconv.planning.plan import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 

@@ -27,8 +27,8 @@ from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.formats import distributed as reader
 from ckptconv.formats import distributed_metadata, open_checkpoint
 from ckptconv.formats.joined import Joined, joined_crc
-from ckptconv.formats.source import Source
-from tests import hollow
+from ckptconv.sources.file import Source
+from tests.support import hollow
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -14,10 +14,10 @@ import safetensors.numpy
 import ckptconv
 from ckptconv.errors import IncompletePlanError, UnreadableError
 from ckptconv.formats import open_checkpoint
-from ckptconv.identify import choose
-from ckptconv.planning import Options
+from ckptconv.planning.identify import choose
+from ckptconv.planning.plan import Options
 from ckptconv.sections import section_at
-from tests import haiku_files
+from tests.support import haiku_files
 
 STATE = "experiment_state..."
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import open_checkpoint
-from ckptconv.formats.inert import Call, Global
+from ckptconv.formats.records import Call, Global
 from ckptconv.formats.stand_ins import Look
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -17,8 +17,8 @@ with warnings.catch_warnings():
     import mmdet.models  # noqa: F401
     from mmengine.config import config as reading
 
-from ckptconv.mmdetection import check as checking
-from tests.mmdetection import mends
+from ckptconv.mmdetection.check import run as checking
+from tests.support import fixes
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,18 +31,18 @@ def _bases_are_found_once() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _mends_are_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever `check` finds in this test is recorded, and what it says to type is typed when the test is over."""
-    seen: dict[Any, mends.Seen] = {}
+    seen: dict[Any, fixes.Seen] = {}
     kind = checking.Checked
 
     def recorded(config: str, *rest: Any) -> Any:
         found = kind(config, *rest)
         if not found.good:
             text = Path(config).read_text()
-            seen[found.findings] = mends.Seen(Path.cwd(), config, text, found, tuple(sys.path))
+            seen[found.findings] = fixes.Seen(Path.cwd(), config, text, found, tuple(sys.path))
         return found
 
     with monkeypatch.context() as patch:
         patch.setattr(checking, "Checked", recorded)
         yield
     for one in seen.values():
-        mends.require_typed(one)
+        fixes.require_typed(one)

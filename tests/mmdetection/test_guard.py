@@ -11,9 +11,11 @@ import pytest
 import torch
 
 import ckptconv
-from ckptconv.mmdetection import config, guard_record, runtime
-from ckptconv.mmdetection.choices import Choices
-from tests.mmdetection import raw_files, tiny_coco
+from ckptconv.mmdetection import runtime
+from ckptconv.mmdetection.check import guard_record
+from ckptconv.mmdetection.config import emit
+from ckptconv.mmdetection.config.options import Choices
+from tests.support import raw_files, tiny_coco
 
 pytestmark = pytest.mark.mmdet
 
@@ -46,7 +48,7 @@ def folder(tmp_path, monkeypatch, raw, choices) -> Path:
     """The current folder, with a converted checkpoint and the config that was emitted for it."""
     monkeypatch.chdir(tmp_path)
     ckptconv.convert(raw, "r18.pth", "moco")
-    config.write("r18.pth", Path("detector.py"), choices)
+    emit.write("r18.pth", Path("detector.py"), choices)
     return tmp_path
 
 
@@ -55,7 +57,7 @@ def train(folder: Path, *options: str, processes: int = 1, script: str = "") -> 
     run = [sys.executable] if processes == 1 else [sys.executable, "-m", "torch.distributed.run"]
     run += [] if processes == 1 else [f"--nproc_per_node={processes}", "--standalone"]
     code = folder / "train.py"
-    code.write_text(f"import runpy\n{script}\nrunpy.run_module('tests.mmdetection.training', run_name='__main__')\n")
+    code.write_text(f"import runpy\n{script}\nrunpy.run_module('tests.support.training', run_name='__main__')\n")
     words = [*run, str(code), "detector.py", 'work_dir="work"', *options]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=env, timeout=300)
@@ -230,7 +232,7 @@ def test_ema_and_mixed_precision_are_no_difference(folder):
 
 def test_a_checkpoint_in_half_precision_is_compared_as_it_is_loaded(folder, raw, choices):
     ckptconv.convert(raw, "r18.pth", "moco", dtype="float16", force=True)
-    config.write("r18.pth", Path("detector.py"), choices, force=True)
+    emit.write("r18.pth", Path("detector.py"), choices, force=True)
     done = train(folder)
     assert done.returncode == 0, done.stderr
     assert "guard: 120/120" in done.stdout

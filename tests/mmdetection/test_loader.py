@@ -33,14 +33,12 @@ from safetensors.torch import load_file
 
 import ckptconv
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.inert import Call
-from tests import hollow
-from tests.formats import broken
-from tests.formats.broken import text, zipped
-from tests.formats.test_sandbox import CONTAINERS, Shell
+from ckptconv.formats.records import Call
 from tests.formats.test_torch_files import raw, replace_in_pickle, tensors, views, zip_and_legacy
-from tests.mmdetection import raw_files
-from tests.mmdetection.stack import FORKS
+from tests.formats.test_unpickler import CONTAINERS, Shell
+from tests.support import broken, hollow, raw_files
+from tests.support.broken import text, zipped
+from tests.support.stack import FORKS
 
 OWN = dict(CheckpointLoader._schemes)
 

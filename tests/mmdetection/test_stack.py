@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.mmdetection import raw_files, tiny_coco
-from tests.mmdetection.stack import FORKS
+from tests.support import raw_files, tiny_coco
+from tests.support.stack import FORKS
 
 pytestmark = pytest.mark.mmdet
 
@@ -63,7 +63,7 @@ def test_a_config_loads_trains_and_is_proved(folder):
     assert loaded.returncode == 0, loaded.stderr
     assert re.search(r"^proof     120/120 tensors equal .*r18\.pth$", loaded.stdout, re.M)
     assert loaded.stdout.splitlines()[-1].startswith("verdict   pass")
-    trained = run(folder, "tests.mmdetection.training", "own.py", 'work_dir="work"')
+    trained = run(folder, "tests.support.training", "own.py", 'work_dir="work"')
     assert trained.returncode == 0, trained.stderr
     assert re.search(r"guard: 120/120 tensors of backbone equal .*r18\.pth$", trained.stdout, re.M)
     assert trained.stdout.count("Epoch(train)") == 2
@@ -106,13 +106,13 @@ def test_code_in_a_checkpoint_is_not_run(folder, loader):
     assert (done.returncode, (folder / MARK).exists()) == (3, False)
     assert done.stderr.splitlines()[0].startswith("error: hostile.pth is not safe: unpickling it would call ")
     if loader:  # which reads the tensors and leaves the code
-        trained = run(folder, "tests.mmdetection.training", "hostile.py", 'work_dir="hostile"')
+        trained = run(folder, "tests.support.training", "hostile.py", 'work_dir="hostile"')
         assert (trained.returncode, (folder / MARK).exists()) == (0, False), trained.stderr
 
 
 @pytest.mark.skipif(not FORKS, reason="mmengine itself refuses, with torch 2.6 or newer")
 def test_without_the_loader_the_forks_run_it(folder):
     (folder / "bare.py").write_text(BASE + HOSTILE)
-    run(folder, "tests.mmdetection.training", "bare.py", 'work_dir="bare"')
+    run(folder, "tests.support.training", "bare.py", 'work_dir="bare"')
     assert (folder / MARK).exists(), "the control: the file does run where a loader does what it says"
     (folder / MARK).unlink()

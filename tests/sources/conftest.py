@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import hollow
+from tests.support import hollow
 
 
 @pytest.fixture(scope="session")

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from ckptconv import registry
 from ckptconv.errors import EnvironmentMissingError, UnreadableError, UsageError
 from ckptconv.formats import open_checkpoint
+from ckptconv.methods import registry
 from ckptconv.methods.interface import Layout, Method, Release
 from ckptconv.rules import keep
-from ckptconv.sources import Digest, Fetching, find
-from ckptconv.sources.places import Address
+from ckptconv.sources.address import Address
+from ckptconv.sources.interface import Digest, Fetching
+from ckptconv.sources.locate import locate
 
 FETCHING = Fetching()
 
 
 def address(text: str) -> Address:
-    found = find(text, FETCHING).path
+    found = locate(text, FETCHING).path
     assert isinstance(found, Address)
     return found
 
@@ -30,36 +31,36 @@ def address(text: str) -> Address:
     "text", ["some.pth", "./moco_v2_800ep", "a/folder/moco_v2_800ep", "/a/b.pth", "C:name", "a:b/c"]
 )
 def test_a_path_is_a_path(text):
-    assert find(text, FETCHING).path == Path(text)
-    assert find(Path(text), FETCHING).path == Path(text)
+    assert locate(text, FETCHING).path == Path(text)
+    assert locate(Path(text), FETCHING).path == Path(text)
 
 
 def test_a_release_by_its_name_unless_a_file_has_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = find("moco_v2_800ep", FETCHING)
+    found = locate("moco_v2_800ep", FETCHING)
     assert isinstance(found.path, Address)
     assert found.path.url.endswith("moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar")
     assert found.path.digest == Digest("md5", "a04e12f8")
     assert (found.method.name, found.release.name, found.label) == ("moco", "moco_v2_800ep", "moco_v2_800ep")
-    assert find(Path("moco_v2_800ep"), FETCHING).path == Path("moco_v2_800ep")
+    assert locate(Path("moco_v2_800ep"), FETCHING).path == Path("moco_v2_800ep")
     (tmp_path / "moco_v2_800ep").write_text("")
-    assert find("moco_v2_800ep", FETCHING).path == Path("moco_v2_800ep")
+    assert locate("moco_v2_800ep", FETCHING).path == Path("moco_v2_800ep")
 
 
 def test_a_release_of_somebody_s_own(tmp_path):
     release = Release("mine_r50", "https://example.org/mine.pth", sha256="0123abcd", backbone="ResNet-50")
     mine = Method("mine", "Mine", (Layout((keep("{k...}", "{k...}"),), ("",)),), releases=(release,))
-    found = find("mine_r50", FETCHING, [mine])
+    found = locate("mine_r50", FETCHING, [mine])
     assert found.path.digest == Digest("sha256", "0123abcd")
     assert found.method is mine
 
 
 def test_a_name_that_is_nearly_a_release_s():
     with pytest.raises(UnreadableError) as caught:
-        find("moco_v2_80ep", FETCHING)
+        locate("moco_v2_80ep", FETCHING)
     assert caught.value.message == "there is no file moco_v2_80ep, and no release of that name"
     assert caught.value.hint.startswith("Did you mean moco_v2_800ep")
-    assert find("moco_v2_80ep.pth", FETCHING).path == Path("moco_v2_80ep.pth")  # the reader says that there is none
+    assert locate("moco_v2_80ep.pth", FETCHING).path == Path("moco_v2_80ep.pth")  # the reader says that there is none
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_name_that_is_nearly_a_release_s():
 def test_addresses(text, shown, name):
     found = address(text)
     assert (str(found), found.name, found.digest) == (shown, name, None)
-    assert "secret" not in repr(found) + str(found) + find(text, FETCHING).label
+    assert "secret" not in repr(found) + str(found) + locate(text, FETCHING).label
 
 
 def test_what_stands_beside_keeps_the_revision_and_the_signature():
@@ -118,7 +119,7 @@ def test_hosts_that_name_files_by_their_digest(text, digest):
 )
 def test_addresses_that_are_none(text, message, hint):
     with pytest.raises(UsageError) as caught:
-        find(text, FETCHING)
+        locate(text, FETCHING)
     assert caught.value.message == message
     assert hint in caught.value.hint
 
@@ -127,7 +128,7 @@ def test_addresses_that_are_none(text, message, hint):
 def test_a_package_that_is_missing_is_named_with_what_to_type(scheme, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EnvironmentMissingError) as caught:
-        open_checkpoint(find(f"{scheme}://a/b/c.pth", FETCHING).path)
+        open_checkpoint(locate(f"{scheme}://a/b/c.pth", FETCHING).path)
     assert caught.value.exit_code == 4
     assert caught.value.message == f"{scheme}:// needs the package {package}"
     assert caught.value.hint == f"pip install 'ckptconv[{scheme}]'"

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import ckptconv
-from tests import hollow
-from tests.sources.server import serving
+from tests.support import hollow
+from tests.support.server import serving
 
 LITTLE = 1_000_000
 MOCO = ("moco", "state_dict", "module.encoder_q.", ("module.encoder_q.fc.",), "state_dict")

@@ -18,10 +18,10 @@ import torch
 
 import ckptconv
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
-from ckptconv.sources import Digest, Fetching
+from ckptconv.sources.address import Address
 from ckptconv.sources.cache import Cache, usual_folder
-from ckptconv.sources.places import Address
-from tests.sources.server import numbers, serving
+from ckptconv.sources.interface import Digest, Fetching
+from tests.support.server import numbers, serving
 
 CONTENT = numbers(3_000_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import save_file
 
 import ckptconv
-from ckptconv import Fetching, registry
+from ckptconv import Fetching
 from ckptconv.errors import UnreadableError, UsageError
-from ckptconv.methods import METHODS
+from ckptconv.methods import METHODS, registry
 from ckptconv.methods.interface import Release
-from tests.sources.server import serving
-from tests.test_cli import in_a_terminal
+from tests.cli.test_cli import in_a_terminal
+from tests.support.server import serving
 
 
 @pytest.fixture(scope="module")

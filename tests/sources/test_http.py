@@ -14,10 +14,10 @@ import pytest
 import trustme
 
 from ckptconv.errors import CkptconvError, UnreadableError
-from ckptconv.sources import Fetching, find
 from ckptconv.sources.http import HttpFile
-from ckptconv.sources.interface import UnreachableError
-from tests.sources.server import numbers, serving
+from ckptconv.sources.interface import Fetching, UnreachableError
+from ckptconv.sources.locate import locate
+from tests.support.server import numbers, serving
 
 CONTENT = numbers(3_000_000)
 PARTS = [(0, 65536), (70_000, 70_008), (1_000_000, 2_500_000), (2_999_978, 3_000_000)]
@@ -143,7 +143,7 @@ PART = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 65536\r\nContent-Range:
     ids=["status", "header", "body", "chunk's length"],
 )
 def test_a_server_that_sends_a_byte_now_and_then(start, drop, naps, monkeypatch):
-    monkeypatch.setattr("ckptconv.sources.pace.PATIENCE", 0.4)
+    monkeypatch.setattr("ckptconv.sources.session.PATIENCE", 0.4)
     monkeypatch.setattr("ckptconv.sources.http._TIMEOUT", (5, 5))
     began = time.monotonic()
     with dripping(start, drop, 0.02) as address, pytest.raises(UnreachableError) as caught:
@@ -164,7 +164,7 @@ def test_a_server_that_goes_silent_within_a_body(naps, monkeypatch):
 
 
 def test_a_slow_reader_is_not_taken_for_a_slow_server(naps, monkeypatch):
-    monkeypatch.setattr("ckptconv.sources.pace.PATIENCE", 0.3)
+    monkeypatch.setattr("ckptconv.sources.session.PATIENCE", 0.3)
     with serving(files={"/f.pth": CONTENT}) as server, http_file(server) as file:
         got = []
         for number, run in enumerate(file.read(0, 400_000)):
@@ -301,7 +301,7 @@ def test_a_server_that_lies_about_length(ranged, more, naps):
 )
 def test_http_without_tls_is_refused_before_anything_is_sent(address):
     with pytest.raises(UnreadableError, match="is http without TLS: anybody on the way could change the file"):
-        find(address, Fetching()).path.open()
+        locate(address, Fetching()).path.open()
 
 
 def test_redirects_are_followed(naps):
@@ -380,6 +380,6 @@ def test_nothing_secret_is_ever_said(status, naps):
     with serving(answers=[(status, {}, b"")] * 9) as server:
         address = f"{server.url}/f.pth?X-Amz-Signature=hush#hush"
         with pytest.raises(CkptconvError) as caught:
-            find(address, Fetching()).path.open()
-    assert "hush" not in str(caught.value) + repr(find(address, Fetching()))
+            locate(address, Fetching()).path.open()
+    assert "hush" not in str(caught.value) + repr(locate(address, Fetching()))
     assert str(caught.value).startswith(f"{server.url}/f.pth?… ")

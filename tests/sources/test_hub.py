@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.sources.server import serving
+from tests.support.server import serving
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 OTHER = "0ddba1" * 6 + "0ddb"

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ckptconv.errors import CkptconvError, UnreadableError, UsageError
-from ckptconv.sources import Fetching, find
 from ckptconv.sources.http import HttpFile
+from ckptconv.sources.interface import Fetching
+from ckptconv.sources.locate import locate
 from ckptconv.sources.urls import UrlError, join, parse, redacted
-from tests.sources.server import numbers, serving
+from tests.support.server import numbers, serving
 
 CONTENT = numbers(100_000)
 PIECES = [
@@ -80,7 +81,7 @@ def test_the_host_that_is_called_is_the_host_of_the_rule(dialled, text):
 @given(st.one_of(TEXTS, TEXTS.map("hf://o/r/".__add__), TEXTS.map("s3://b/".__add__)))
 def test_any_address_is_an_address_or_one_sentence(text):
     try:
-        shown = find(text, Fetching()).path.name
+        shown = locate(text, Fetching()).path.name
     except CkptconvError as error:
         shown = error.message
     assert shown.isprintable() or not re.match("[A-Za-z][A-Za-z0-9+.-]*://", text)  # else it is a path
@@ -125,7 +126,7 @@ def test_any_address_is_an_address_or_one_sentence(text):
 )
 def test_what_parsers_read_in_different_ways_is_refused(text, what):
     with pytest.raises(UsageError) as caught:
-        find(text, Fetching())
+        locate(text, Fetching())
     assert caught.value.message.startswith("the address ")
     assert caught.value.message.endswith(f" {what}")
     assert caught.value.message.isprintable()
@@ -143,13 +144,13 @@ def test_what_parsers_read_in_different_ways_is_refused(text, what):
 )
 def test_names_in_stores(text, message):
     with pytest.raises(UsageError) as caught:
-        find(text, Fetching())
+        locate(text, Fetching())
     assert caught.value.message == message
 
 
 def test_a_store_s_name_may_have_a_space_which_is_written_as_elsewhere():
-    assert find("s3://b/my%20file.pth", Fetching()).path._stored == "b/my file.pth"
-    assert find("hf://o/r/x/index.json", Fetching()).path.beside("a b.bin")._stored == "o/r/x/a b.bin"
+    assert locate("s3://b/my%20file.pth", Fetching()).path._stored == "b/my file.pth"
+    assert locate("hf://o/r/x/index.json", Fetching()).path.beside("a b.bin")._stored == "o/r/x/a b.bin"
 
 
 @pytest.mark.parametrize(

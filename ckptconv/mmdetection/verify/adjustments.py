@@ -11,8 +11,8 @@ from copy import deepcopy
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.detectors import value_at
-from ckptconv.mmdetection.kinds import kind
+from ckptconv.mmdetection.config.detectors import value_at
+from ckptconv.mmdetection.type_names import kind
 
 _AVERAGE = re.compile(r"EMA|SWA|Averag")  # EMAHook has an average of any kind, others' hooks are named after theirs
 _OWN_SCHEDULE = {

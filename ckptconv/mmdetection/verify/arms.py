@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
-from ckptconv.mmdetection.kinds import loads, named
-from ckptconv.mmdetection.verify.small import Config, dicts
+from ckptconv.mmdetection.type_names import loads, named
+from ckptconv.mmdetection.verify.config_edits import Config, dicts
 
 Takes = Callable[[Mapping[str, Any], str | None], Collection[str]]
 """The names of the arguments that a dict's class takes, in a scope of mmengine's registries; () if it is not known."""

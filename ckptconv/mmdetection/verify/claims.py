@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ckptconv.folding import some
 from ckptconv.mmdetection.verify.recipes import Recipe
 from ckptconv.mmdetection.verify.request import TIERS
 from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
+from ckptconv.text import some
 
 ASKED = "--expect"
 """The source of an AP that the user expects."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.kinds import kind, named
+from ckptconv.mmdetection.type_names import kind, named
 from ckptconv.mmdetection.verify.measure import USUAL
 
 _ONE = "Leave one CocoMetric in val_evaluator: verify-ap measures COCO's AP only."

@@ -12,20 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection import literal, runtime
-from ckptconv.mmdetection.check import Checked, check
-from ckptconv.mmdetection.inert_loading import require_readable
-from ckptconv.mmdetection.verify import alike, claims, kept, page, report, shapes, small, subset
-from ckptconv.mmdetection.verify.conduct import Stopped, Watch, alone, conduct
+from ckptconv.mmdetection import runtime
+from ckptconv.mmdetection.check.run import Checked, check
+from ckptconv.mmdetection.config import python_source
+from ckptconv.mmdetection.loading.inert_load import require_readable
+from ckptconv.mmdetection.verify import claims, config_edits, same_network
+from ckptconv.mmdetection.verify.data import subset, synthetic
 from ckptconv.mmdetection.verify.data.check import check as check_data
 from ckptconv.mmdetection.verify.data.findings import Findings
-from ckptconv.mmdetection.verify.events import Curve, curve
-from ckptconv.mmdetection.verify.folder import CONFIG, DETECTIONS, EVALUATION, EVENTS, RAW
-from ckptconv.mmdetection.verify.machine import require_machine
 from ckptconv.mmdetection.verify.measure import Counting, Measured, differences, measure
-from ckptconv.mmdetection.verify.plan import CONVERTED, RANDOM, Plan, Run, plan
+from ckptconv.mmdetection.verify.packages import gpus_there, require_packages
+from ckptconv.mmdetection.verify.plan import CONVERTED, RANDOM, Plan, plan
+from ckptconv.mmdetection.verify.report import html, report
 from ckptconv.mmdetection.verify.request import Request
-from ckptconv.mmdetection.verify.requirements import gpus_there, require_packages
+from ckptconv.mmdetection.verify.requirements import require_machine
+from ckptconv.mmdetection.verify.run import results
+from ckptconv.mmdetection.verify.run.events import Curve, curve
+from ckptconv.mmdetection.verify.run.files import CONFIG, DETECTIONS, EVALUATION, EVENTS, RAW, Run
+from ckptconv.mmdetection.verify.run.supervisor import Stopped, Watch, alone, conduct
 from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
 
 IDENTITY = "request.json"
@@ -89,7 +93,7 @@ def verify(
                     _lay_out(run)
                     run.job.save(run.folder)
                     conduct(run, made.launch.command(run.folder), lock, watch or _unwatched)
-                    measured[run.name] = kept.measured(run.folder, partial(_measured, made, run), stage)
+                    measured[run.name] = results.measured(run.folder, partial(_measured, made, run), stage)
                     (weak if run.group == RANDOM else reasons).extend(_spoilt(run, measured[run.name]))
                     if text := measured[run.name].unconfirmed:
                         weak.append(f"{run.name}: {text} for the same detections")
@@ -106,7 +110,7 @@ def verify(
         found = report.report(made, _proof(made, checked), measured, verdict, seen.notes)
         for name, write in report.FORMS.items():
             _write(made.folder / name, partial(write, found, made.folder), stage)
-        _write(made.folder / page.PAGE, lambda: page.write(found, made.folder, _seen(made)), stage)
+        _write(made.folder / html.PAGE, lambda: html.write(found, made.folder, _seen(made)), stage)
         return found, made.folder
 
 
@@ -132,7 +136,7 @@ def _claim(made: Plan) -> None:
     """A work dir belongs to one question: asked again it goes on; another one is refused."""
     asked = asdict(made.request)
     asked |= {
-        "config": hashlib.sha256(literal.assignments(made.config).encode()).hexdigest(),
+        "config": hashlib.sha256(python_source.assignments(made.config).encode()).hexdigest(),
         "fingerprint": made.start.fingerprint if made.start else None,
         "detector_sha256": report.hashed(Path(made.request.detector)) if made.request.detector else None,
         "annotations_sha256": None if made.training else report.hashed(report.truth(made)),
@@ -154,7 +158,7 @@ def _claim(made: Plan) -> None:
 
 def _write_config(path: Path, config: Mapping[str, Any]) -> None:
     try:
-        path.write_text(literal.assignments(config), encoding="utf-8")
+        path.write_text(python_source.assignments(config), encoding="utf-8")
     except (TypeError, ValueError) as error:
         raise UsageError(f"the config cannot be written down: {error}", "Use plain values in it.") from None
 
@@ -187,7 +191,7 @@ def _lay_out(run: Run) -> Path:
 def _require_alike(made: Plan, stage: Callable[[str], None]) -> None:
     stage("arms: both networks are built and compared")
     one, other = (next(run for run in made.runs if run.group == arm) for arm in (CONVERTED, RANDOM))
-    alike.require_alike(_lay_out(one), _lay_out(other))
+    same_network.require_alike(_lay_out(one), _lay_out(other))
 
 
 def _prepare(made: Plan, stage: Callable[[str], None]) -> None:
@@ -195,7 +199,7 @@ def _prepare(made: Plan, stage: Callable[[str], None]) -> None:
     if made.training is not None and not (made.data / "annotations" / "instances_val2017.json").exists():
         stage(f"data: {made.training.train} images to train on and {made.training.val} to evaluate are drawn")
         draft = made.folder / ".data"
-        shapes.make(draft, made.training.train, made.training.val, made.training.side)
+        synthetic.make(draft, made.training.train, made.training.val, made.training.side)
         draft.replace(made.data)
     if made.request.images is not None:
         stage(f"data: {made.request.images} images of each part are chosen")
@@ -221,7 +225,7 @@ def _evaluated(made: Plan, run: Run, folder: Path) -> Measured:
 def _seen(made: Plan) -> tuple[Path, Path, Path] | None:
     """Where what was evaluated first can be seen: annotations, detections, images."""
     for run in made.runs[:1]:
-        for dataset in small.datasets(run.config, "val"):
+        for dataset in config_edits.datasets(run.config, "val"):
             folder = (dataset.get("data_prefix") or {}).get("img", "")
             images = Path(dataset.get("data_root") or "") / folder
             return report.truth(made), run.folder / DETECTIONS, images

@@ -9,24 +9,24 @@ from typing import Any
 
 from ckptconv.backbones.resnet import RESNET50
 from ckptconv.errors import UnreadableError, UsageError, shell_word, unknown
-from ckptconv.mmdetection import config as emitting
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.choices import Choices
-from ckptconv.mmdetection.detectors import value_at
-from ckptconv.mmdetection.kinds import kind
-from ckptconv.mmdetection.pretrained import Pretrained, pretrained
-from ckptconv.mmdetection.verify import adjustments, arms, claims, evaluators, small
-from ckptconv.mmdetection.verify.folder import Job
-from ckptconv.mmdetection.verify.launch import MEETING, Launch, launch
+from ckptconv.mmdetection.config import emit as emitting
+from ckptconv.mmdetection.config.checkpoint import Pretrained, pretrained
+from ckptconv.mmdetection.config.detectors import value_at
+from ckptconv.mmdetection.config.options import Choices
+from ckptconv.mmdetection.type_names import kind
+from ckptconv.mmdetection.verify import adjustments, arms, claims, config_edits, evaluators
+from ckptconv.mmdetection.verify.packages import require_packages
 from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
 from ckptconv.mmdetection.verify.request import Request, is_config
-from ckptconv.mmdetection.verify.requirements import require_packages
+from ckptconv.mmdetection.verify.run.files import Job, Run
+from ckptconv.mmdetection.verify.run.launch import MEETING, Launch, launch
 from ckptconv.mmdetection.verify.verdict import FAIL, PASS, Expected
 
 # Few images a step and many steps: a backbone that knows nothing learns enough from 1800 images, too.
-SMOKE = small.Training(train=200, val=60, epochs=9, val_every=5, batch=4, lr=1e-3)
+SMOKE = config_edits.Training(train=200, val=60, epochs=9, val_every=5, batch=4, lr=1e-3)
 # A fine-tuning recipe: with the heads' rate, AdamW would rewrite within a hundred steps what the backbone knows.
-LIFT = small.Training(train=200, val=100, epochs=6, val_every=3, batch=4, lr=2e-3, backbone=0.1)
+LIFT = config_edits.Training(train=200, val=100, epochs=6, val_every=3, batch=4, lr=2e-3, backbone=0.1)
 CONVERTED, RANDOM = "converted", "random"  # the arms of a lift
 _LEARNT = 20.0  # AP points: an untrained detector has 0
 _TESTED = (
@@ -37,18 +37,6 @@ _TESTED = (
     ),
 )
 _TRAINED = (0.3, "a training of the same recipe: what mmdet's maintainers call noise")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training or test: its folder, its config, and what its processes do. ``group``: what it is one seed of."""
-
-    name: str
-    folder: Path
-    config: Mapping[str, Any]
-    job: Job
-    group: str
-    local: int = 1
 
 
 @dataclass(frozen=True)
@@ -71,7 +59,7 @@ class Plan:
     launch: Launch
     runs: tuple[Run, ...]
     expected: Expected | None
-    training: small.Training | None
+    training: config_edits.Training | None
     missing: tuple[str, ...]
     known: str = ""
     notes: tuple[str, ...] = ()
@@ -129,17 +117,17 @@ def plan(request: Request, gpus_there: int) -> Plan:
         _require_coco(request, config, own_data)
         adjustments.require_honoured(config, request.target, request.tier, not own_data)
     if request.data_root is not None:
-        config = small.moved(config, request.data_root)
-    if request.images is not None and any(len(list(small.datasets(config, p))) > 1 for p in ("train", "val")):
+        config = config_edits.moved(config, request.data_root)
+    if request.images is not None and any(len(list(config_edits.datasets(config, p))) > 1 for p in ("train", "val")):
         raise UsageError(
             f"{request.target} has several data sets in a part", "Leave out --images, or give one of them."
         )
     if request.amp:
-        config = small.mixed(config)
+        config = config_edits.mixed(config)
     started = launch(request.launcher, request.gpus, request.nodes, gpus_there if own_data else min(gpus_there, 1))
     images = _images(config, recipe)
     counts = adjustments.accumulated(config)
-    mark = digest(small.batch(config, images // counts), 1)
+    mark = digest(config_edits.batch(config, images // counts), 1)
     rows = [row for row in RECIPES.values() if row.digest == mark and request.tier in ("full", "eval")]
     method = start.method if start is not None else None
     recipe = recipe or claims.row_of(rows, method)
@@ -301,25 +289,25 @@ def _runs(made: Plan) -> Iterator[Run]:
         require_packages()
     takes: arms.Takes = runtime.arguments(config) if tier in ("smoke", "lift") else lambda *_: ()
     if not cuda:
-        config = small.unsynced(config)
+        config = config_edits.unsynced(config)
     if made.start is not None:
-        config = small.guarded(config, made.start.fingerprint)
+        config = config_edits.guarded(config, made.start.fingerprint)
     if tier == "eval":
         job = Job(False, request.seed, launcher, cuda, detector=request.detector)
         yield Run("test", made.folder / "test", config, job, "test", processes.local)
     if made.training is not None:
-        from ckptconv.mmdetection.verify.shapes import CLASSES
+        from ckptconv.mmdetection.verify.data.synthetic import CLASSES
 
-        config = small.shrink(config, made.training, made.data, CLASSES)
+        config = config_edits.shrink(config, made.training, made.data, CLASSES)
         config = arms.unfrozen(config, takes)
         config["default_scope"] = config.get("default_scope") or "mmdet"  # in which its new parts are named
-        config = small.mixed(config) if request.amp else config
+        config = config_edits.mixed(config) if request.amp else config
     elif tier == "lift":
         config = arms.unfrozen(config, takes)
         if request.images is not None:
-            config = small.annotated(config, *(made.data / f"{part}.json" for part in ("train", "val")))
+            config = config_edits.annotated(config, *(made.data / f"{part}.json" for part in ("train", "val")))
     if tier in ("smoke", "lift", "full"):
-        config = small.batch(config, made.batch_size)
+        config = config_edits.batch(config, made.batch_size)
     for seed in seeds if tier in ("smoke", "lift", "full") else ():
         job = Job(True, seed, launcher, cuda, repeatable=made.training is not None)
         both = {CONVERTED: config, RANDOM: arms.from_random(config, takes)} if tier == "lift" else {"": config}
@@ -332,7 +320,7 @@ def _missing(config: Mapping[str, Any], tier: str) -> Iterator[str]:
     """Files and folders of the data set that are not there, below its root."""
     parts = ("val",) if tier == "eval" else ("train", "val")
     for part in parts:
-        for dataset in small.datasets(config, part):
+        for dataset in config_edits.datasets(config, part):
             root = Path(dataset.get("data_root") or "")
             folder = (dataset.get("data_prefix") or {}).get("img", "")
             for below, there in ((dataset["ann_file"], Path.is_file), (folder, Path.is_dir)):

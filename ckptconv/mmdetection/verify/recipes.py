@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ckptconv.mmdetection.choices import Choices
-from ckptconv.mmdetection.detectors import value_at
-from ckptconv.mmdetection.kinds import kind, named
+from ckptconv.mmdetection.config.detectors import value_at
+from ckptconv.mmdetection.config.options import Choices
+from ckptconv.mmdetection.type_names import kind, named
 
 _MMDET = "mmdetection 3.3.0, configs/selfsup_pretrain/README.md"
 _TRAINING = (

@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.verify import adjustments
 from ckptconv.mmdetection.verify.adjustments import accumulated, adjusted, require_honoured
-from tests.mmdetection.converted import OWN, read
+from tests.support.converted import OWN, read
 
 pytestmark = pytest.mark.mmdet
 EMA = {"type": "EMAHook", "momentum": 0.0002}

@@ -21,7 +21,7 @@ from mmengine.registry import DefaultScope
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.verify import alike, arms
+from ckptconv.mmdetection.verify import arms, same_network
 
 pytestmark = pytest.mark.mmdet
 NARROW = {"base_channels": 8, "stem_channels": 8}
@@ -211,7 +211,7 @@ def arm(home: Path, name: str, kind: str, start: str, **said: Any) -> Path:
 
 def compared(home: Path, kind: str, random: str = "", **said: Any) -> None:
     start = f"init_cfg=dict(type='Pretrained', checkpoint={str(home / 'file.pth')!r})"
-    alike.require_alike(arm(home, "one", kind, start, **said), arm(home, "other", kind, random, **said))
+    same_network.require_alike(arm(home, "one", kind, start, **said), arm(home, "other", kind, random, **said))
 
 
 @pytest.mark.parametrize("kind", ["ResNet", "mmdet.ResNet", "HisOwnResNet"])

@@ -18,7 +18,7 @@ import ckptconv
 from ckptconv.cli import render_verification
 from ckptconv.cli.render_verification import _Shown
 from ckptconv.mmdetection.verify.recipes import RECIPES
-from tests.mmdetection.raw_files import moco
+from tests.support.raw_files import moco
 
 pytestmark = pytest.mark.mmdet
 ROW = "mocov2-mask-rcnn-r50-fpn-1x"

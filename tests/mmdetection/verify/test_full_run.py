@@ -13,15 +13,16 @@ import torch
 
 import ckptconv
 from ckptconv.cli import render_verification
-from ckptconv.mmdetection import literal
-from ckptconv.mmdetection.verify import pipeline, plan, shapes, small
-from ckptconv.mmdetection.verify.events import Follower
+from ckptconv.mmdetection.config import python_source
+from ckptconv.mmdetection.verify import config_edits, pipeline, plan
+from ckptconv.mmdetection.verify.data import synthetic
 from ckptconv.mmdetection.verify.pipeline import planned, verify
 from ckptconv.mmdetection.verify.request import Request
-from tests.mmdetection.raw_files import moco
+from ckptconv.mmdetection.verify.run.events import Follower
+from tests.support.raw_files import moco
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore")]
-SHORT = small.Training(train=8, val=4, epochs=1, val_every=1, side=64)
+SHORT = config_edits.Training(train=8, val=4, epochs=1, val_every=1, side=64)
 RATE = 1e-3
 
 
@@ -30,7 +31,7 @@ def own(tmp_path_factory) -> Path:
     """A small detector's config: batches of 2, of which 2 make a step of 4 images, and an average of the weights."""
     folder = tmp_path_factory.mktemp("own")
     ckptconv.convert(moco(folder / "raw.pth"), folder / "r18.pth", "moco")
-    shapes.make(folder / "data", SHORT.train, SHORT.val, SHORT.side)
+    synthetic.make(folder / "data", SHORT.train, SHORT.val, SHORT.side)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(plan, "SMOKE", SHORT)
@@ -43,7 +44,7 @@ def own(tmp_path_factory) -> Path:
     config["optim_wrapper"] |= {"accumulative_counts": 2, "optimizer": {"type": "AdamW", "lr": RATE}}
     config["param_scheduler"] = []
     config["custom_hooks"].append({"type": "EMAHook", "momentum": 0.3})
-    (folder / "own.py").write_text(literal.assignments(config))
+    (folder / "own.py").write_text(python_source.assignments(config))
     return folder
 
 

@@ -18,7 +18,7 @@ from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ckptconv.mmdetection.verify import shapes
+from ckptconv.mmdetection.verify.data import synthetic
 from ckptconv.mmdetection.verify.measure import NAMES, measure
 
 pytestmark = [
@@ -43,7 +43,7 @@ def large(tmp_path_factory) -> COCO:
 
 
 def made(folder: Path, side: int) -> COCO:
-    shapes.make(folder, train=1, val=40, side=side, seed=1)
+    synthetic.make(folder, train=1, val=40, side=side, seed=1)
     return read(folder / "annotations" / "instances_val2017.json")
 
 
@@ -169,7 +169,7 @@ def of_mmdet(truth, tmp_path_factory) -> Callable[[int], tuple[Path, dict[str, f
     def evaluated(seed: int) -> tuple[Path, dict[str, float]]:
         prefix = tmp_path_factory.mktemp("mmdet") / "found"
         metric = CocoMetric(str(truth.path), metric=["bbox", "segm"], outfile_prefix=str(prefix))
-        metric.dataset_meta = {"classes": shapes.CLASSES}
+        metric.dataset_meta = {"classes": synthetic.CLASSES}
         metric.process({}, list(samples(truth, jittered(truth, seed))))
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -22,18 +22,19 @@ from mmengine.config import Config
 
 import ckptconv
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection import config
-from ckptconv.mmdetection.verify import arms, page, plan, small
-from ckptconv.mmdetection.verify import report as reporting
-from ckptconv.mmdetection.verify.conduct import alone
-from ckptconv.mmdetection.verify.events import Follower
+from ckptconv.mmdetection.config import emit
+from ckptconv.mmdetection.verify import arms, config_edits, plan
 from ckptconv.mmdetection.verify.pipeline import planned, verify
+from ckptconv.mmdetection.verify.report import html
+from ckptconv.mmdetection.verify.report import report as reporting
 from ckptconv.mmdetection.verify.request import Request
-from tests.mmdetection.raw_files import moco
+from ckptconv.mmdetection.verify.run.events import Follower
+from ckptconv.mmdetection.verify.run.supervisor import alone
+from tests.support.raw_files import moco
 
 pytestmark = pytest.mark.mmdet
 ROW = "mocov2-mask-rcnn-r50-fpn-1x"
-SHORT = small.Training(train=24, val=8, epochs=3, val_every=2, side=64)
+SHORT = config_edits.Training(train=24, val=8, epochs=3, val_every=2, side=64)
 ANY = {"box": 0.0}
 
 
@@ -133,7 +134,7 @@ def test_a_form_of_the_report_that_fails_leaves_the_verdict(first, folder, monke
         raise OSError(28, "No space left on device")
 
     if form == "report.html":
-        monkeypatch.setattr(page, "write", fail)
+        monkeypatch.setattr(html, "write", fail)
     else:
         monkeypatch.setitem(reporting.FORMS, form, fail)
     said: list[str] = []
@@ -270,7 +271,7 @@ def test_another_node_is_started_with_the_command_that_is_shown(folder, monkeypa
 
 
 def test_a_swapped_checkpoint_stops_before_the_first_step(folder, tmp_path):
-    config.write(folder / "r18.pth", tmp_path / "emitted.py")
+    emit.write(folder / "r18.pth", tmp_path / "emitted.py")
     text = (tmp_path / "emitted.py").read_text().replace(str(folder / "r18.pth"), str(tmp_path / "swapped.pth"))
     (tmp_path / "emitted.py").write_text(text)
     ckptconv.convert(moco(tmp_path / "raw.pth", seed=5), tmp_path / "swapped.pth", "moco")

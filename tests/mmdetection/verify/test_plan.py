@@ -11,13 +11,13 @@ import torch
 
 import ckptconv
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection import config as emitting
-from ckptconv.mmdetection.choices import Choices
+from ckptconv.mmdetection.config import emit as emitting
+from ckptconv.mmdetection.config.options import Choices
 from ckptconv.mmdetection.verify.plan import LIFT, SMOKE, Plan, plan
 from ckptconv.mmdetection.verify.recipes import RECIPES, digest
 from ckptconv.mmdetection.verify.request import Request
-from tests.mmdetection.converted import OWN, at, read
-from tests.mmdetection.raw_files import backbone_state, moco
+from tests.support.converted import OWN, at, read
+from tests.support.raw_files import backbone_state, moco
 
 pytestmark = pytest.mark.mmdet
 ROW = "mocov2-mask-rcnn-r50-fpn-1x"
@@ -425,7 +425,7 @@ def test_commands_can_be_typed(r50):
     many = planned(ROW, "full", pretrained=r50, gpus=8, work_dir="my work")
     (command,) = many.commands()
     torchrun = "python -m torch.distributed.run --standalone --nproc-per-node=8"
-    assert command == f"{torchrun} -m ckptconv.mmdetection.verify.worker 'my work/seed0'"
+    assert command == f"{torchrun} -m ckptconv.mmdetection.verify.run.worker 'my work/seed0'"
     nodes = planned(ROW, "full", pretrained=r50, gpus=4, nodes=2, launcher="pytorch", work_dir="work")
     (command,) = nodes.commands()
     assert " --rdzv-endpoint=$MASTER_ADDR:$MASTER_PORT " in command  # for the shell to fill in

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ckptconv.methods import METHODS
-from ckptconv.mmdetection.choices import Choices
-from ckptconv.mmdetection.detectors import DETECTORS, SCHEDULES
+from ckptconv.mmdetection.config.detectors import DETECTORS, SCHEDULES
+from ckptconv.mmdetection.config.options import Choices
 from ckptconv.mmdetection.verify.recipes import RECIPES, digest
-from tests.mmdetection.converted import OWN, at, emit, read, resolve
+from tests.support.converted import OWN, at, emit, read, resolve
 
 pytestmark = pytest.mark.mmdet
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ckptconv.folding import some
 from ckptconv.mmdetection.coco_file import CocoFile, no_collection, read
-from ckptconv.mmdetection.detectors import value_at
-from ckptconv.mmdetection.verify.data import classes, commands, dataset, evaluator, images, left
+from ckptconv.mmdetection.config.detectors import value_at
+from ckptconv.mmdetection.verify.data import classes, commands, dataset, evaluator, images, remaining
 from ckptconv.mmdetection.verify.data.dataset import Fault, Loaded
+from ckptconv.mmdetection.verify.data.datasets import Evaluator, Said, datasets, evaluators
 from ckptconv.mmdetection.verify.data.findings import Findings
-from ckptconv.mmdetection.verify.data.said import Evaluator, Said, datasets, evaluators
 from ckptconv.small_file import is_file
+from ckptconv.text import some
 
 _LONG = 20 << 20  # bytes of a file that takes a second to read
 Trained = tuple[Said, CocoFile, Loaded]
@@ -114,13 +114,13 @@ class _Check:
         for fault in loaded.faults:
             self._fault(coco.path, fault)
         if said.where.startswith("train_") and not loaded.faults:
-            left.left(said, coco, loaded, self._found)
+            remaining.left(said, coco, loaded, self._found)
         if loaded.lost:
             self._found.problem(
                 f"{loaded.lost:,} of {said.where}.indices are beyond the images of {coco.path}",
                 f"Leave {said.where}.indices out.",
             )
-        left.odd(said, coco, loaded, self._found)
+        remaining.odd(said, coco, loaded, self._found)
         if said.images is not None and said.here:
             self._images(said, loaded)
         return said, coco, loaded

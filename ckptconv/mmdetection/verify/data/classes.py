@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ckptconv.folding import some
 from ckptconv.mmdetection.coco_file import CocoFile
-from ckptconv.mmdetection.detectors import value_at
+from ckptconv.mmdetection.config.detectors import value_at
 from ckptconv.mmdetection.verify.data import commands
 from ckptconv.mmdetection.verify.data.dataset import Loaded
+from ckptconv.mmdetection.verify.data.datasets import Said
 from ckptconv.mmdetection.verify.data.evaluator import Truth
 from ckptconv.mmdetection.verify.data.findings import Findings
-from ckptconv.mmdetection.verify.data.said import Said
+from ckptconv.text import some
 
 # Where detectors of mmdet 3.3.0 have the heads whose labels are the classes. That of an RPN has one class.
 _BOX_HEADS = ("model.bbox_head", "model.roi_head.bbox_head", "model.query_head")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ckptconv.mmdetection.coco_file import NO_MASK, NOT_A_MASK, Annotation, Category, CocoFile, Image
-from ckptconv.mmdetection.verify.data.said import Said
+from ckptconv.mmdetection.verify.data.datasets import Said
 
 
 class Fault(NamedTuple):

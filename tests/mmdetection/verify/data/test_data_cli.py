@@ -10,8 +10,8 @@ import sys
 import pytest
 
 import ckptconv
-from tests.mmdetection import tiny_coco
-from tests.mmdetection.raw_files import moco
+from tests.support import tiny_coco
+from tests.support.raw_files import moco
 
 pytestmark = pytest.mark.mmdet
 

@@ -17,7 +17,7 @@ from mmdet.datasets.transforms import LoadAnnotations
 
 from ckptconv.mmdetection.coco_file import read
 from ckptconv.mmdetection.verify.data import dataset
-from ckptconv.mmdetection.verify.data.said import Said, datasets
+from ckptconv.mmdetection.verify.data.datasets import Said, datasets
 
 WIDTH, HEIGHT = 64, 48
 TRIANGLE = [[10, 10, 20, 10, 15, 20]]

@@ -1,0 +1,134 @@
+"""What a converted file says of itself: from which method, network and pixels it came. Written by `pipeline`.
+
+It is JSON: in a torch file the text at ``meta.ckptconv``, in safetensors at ``__metadata__.ckptconv``. Before,
+torch files held it as a dictionary, whose floats torch 1.13 refuses under ``weights_only``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ckptconv._version import __version__
+from ckptconv.errors import UsageError
+from ckptconv.fields import is_name
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.records import Blob
+from ckptconv.methods.interface import Pixels
+from ckptconv.planning.identify import Match
+from ckptconv.planning.plan import Plan
+from ckptconv.sources.file import Transfer
+
+KEY = "ckptconv"
+_LONGEST = 1 << 20
+
+
+def describe(
+    checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | None, checksums: int
+) -> dict[str, object]:
+    """What the output of a plan says of itself: plain values only, and nothing that differs from run to run."""
+    assert settled.backbone is not None
+    network = dict(settled.backbone.settings())
+    rgb = network["in_channels"] == 3 and settled.picked is None
+    pixels = match.method.pixels if rgb else None
+    if match.method.heads is not None and "heads" in network:
+        network["heads"] = match.method.heads
+    if match.method.eps is not None:
+        network["eps"] = match.method.eps
+    source: dict[str, object] = {
+        "name": checkpoint.path.name,
+        "format": checkpoint.format,
+        "bytes": checkpoint.size,
+    }
+    if checkpoint.transfers:
+        source["fetched"] = [trust(transfer) for transfer in checkpoint.transfers]
+        source["checksums"] = checksums
+    return {
+        "version": __version__,
+        "method": match.method.name,
+        "also": list(match.also),
+        "layout": settled.layout,
+        "section": settled.section,
+        "target": settled.target,
+        "source": source,
+        "backbone": {"name": settled.backbone.name, **network},
+        "pixels": {"mean": list(pixels.mean), "std": list(pixels.std), "order": pixels.order} if pixels else None,
+        "tensors": len(settled.moves),
+        "dropped": len(settled.dropped),
+        "dtype": dtype,
+        **({"channels": list(settled.picked.channels)} if settled.picked else {}),
+        **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
+    }
+
+
+def trust(transfer: Transfer) -> dict[str, object]:
+    """What vouches for a file that was fetched: nothing in it differs while the file and the question are the same."""
+    return {
+        "address": transfer.address,
+        "bytes": transfer.size,
+        "version": transfer.version,
+        "whole": transfer.whole,
+        "published": transfer.published,
+        "hash_checked": transfer.hash_checked,
+    }
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is read back: the method's name, whose names the tensors have, the pixels.
+
+    ``facts`` are the heads and eps of a transformer, which no tensor tells. ``picked`` says that the network sees
+    channels that a user chose, so that even three of them need be no red, green and blue.
+    """
+
+    method: str
+    target: str
+    pixels: Pixels | None
+    facts: Mapping[str, int | float]
+    picked: bool = False
+
+
+def origin(checkpoint: Checkpoint) -> Origin | None:
+    """What a file says of its origin; None if ckptconv did not write it. Values that ckptconv never writes count so."""
+    found = _said(checkpoint)
+    try:
+        method, target = found["method"], found["target"]
+        pixels = _pixels(found["pixels"])
+        known = _facts(found.get("backbone", {}))
+    except (KeyError, TypeError, ValueError, UsageError):
+        return None
+    if not is_name(method) or not is_name(target):
+        return None
+    return Origin(method, target, pixels, known, bool(found.get("channels")))
+
+
+def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    meta = checkpoint.tree.get("meta") if isinstance(checkpoint.tree, Mapping) else None
+    said: Any = checkpoint.metadata.get(KEY) or (meta.get(KEY) if isinstance(meta, Mapping) else None)
+    if isinstance(said, Blob) and said.kind == "str" and said.length <= _LONGEST:
+        said = said.read(checkpoint.sources[0])
+    if isinstance(said, str):
+        try:
+            said = json.loads(said)
+        except (ValueError, RecursionError):
+            return {}
+    return said if isinstance(said, Mapping) else {}
+
+
+def _facts(said: Any) -> dict[str, int | float]:
+    if not isinstance(said, Mapping):
+        raise TypeError("no backbone")
+    heads, eps = said.get("heads"), said.get("eps")
+    if (heads is not None and (type(heads) is not int or not 0 < heads < 1000)) or (
+        eps is not None and (type(eps) is not float or not 0 < eps < 1)
+    ):
+        raise ValueError("no facts")
+    return {name: value for name, value in (("heads", heads), ("eps", eps)) if value is not None}
+
+
+def _pixels(said: Any) -> Pixels | None:
+    if said is None:
+        return None
+    return Pixels(said["mean"], said["std"], said["order"])

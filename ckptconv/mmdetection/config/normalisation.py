@@ -1,0 +1,109 @@
+"""What a detector feeds its backbone: the pixels' statistics, and how images that have not three channels are loaded.
+
+Pure; imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ckptconv.errors import UsageError
+from ckptconv.methods.interface import IMAGENET, Pixels
+from ckptconv.mmdetection.config.channels import LOAD, adapted, fed, loading, on_base
+from ckptconv.mmdetection.config.checkpoint import Pretrained
+from ckptconv.mmdetection.config.detectors import Detector
+from ckptconv.mmdetection.config.edits import ABSENT, Changes
+from ckptconv.mmdetection.config.options import Choices
+from ckptconv.mmdetection.config.python_source import Code
+
+_BACKEND = Code("_base_.backend_args")
+_AT = "model.data_preprocessor"
+
+
+def feed(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
+    """Write the pixels into the sheet. Raises UsageError where their statistics are needed and not said."""
+    mean, std = _statistics(detector, found, choices)
+    count = found.in_channels
+    if count == 3:
+        _colours(sheet, detector, found, mean, std)
+    elif mean:
+        _feed(sheet, detector, fed(count, mean, std), f"Images of {count} channels, in the order of their files.")
+        _load(sheet, detector, found, mean, std)
+
+
+def loading_for(detector: Detector, found: Pretrained, choices: Choices) -> list[dict[str, Any]]:
+    """The first steps of a pipeline on MMDetection's own bases."""
+    mean, std = _statistics(detector, found, choices)
+    if found.in_channels == 3:
+        return [{"type": LOAD, "backend_args": _BACKEND}]
+    return loading(found.in_channels, mean, std, _BACKEND)
+
+
+def _statistics(detector: Detector, found: Pretrained, choices: Choices) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, as the user says; () where nothing is said nor needed."""
+    count, images = found.in_channels, f"{found.path} takes images of {found.in_channels} channel"
+    images += "s" * (count != 1)
+    if not choices.mean:
+        if found.colour or _fed_already(detector, count):
+            return (), ()
+        raise UsageError(
+            f"{images}, and nothing tells the mean and the standard deviation of their pixels",
+            f"emit-config takes them: --mean and --std, {count} numbers each or one for all. --mean 0 --std 1 leaves "
+            "the pixels as they are.",
+        )
+    for option, values in (("--mean", choices.mean), ("--std", choices.std)):
+        if len(values) not in (1, count):
+            raise UsageError(
+                f"{option} has {len(values)} numbers, and {images}", f"Give {count} numbers, or one for all."
+            )
+    mean, std = (values * count if len(values) == 1 else values for values in (choices.mean, choices.std))
+    return mean, std
+
+
+def _fed_already(detector: Detector, count: int) -> bool:
+    """Whether the base feeds a network of as many channels, which are not three: then its pipelines are right."""
+    had = detector.backbone
+    return count != 3 and had.get("in_channels", had.get("in_chans", 3)) == count
+
+
+def _load(
+    sheet: Changes, detector: Detector, found: Pretrained, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    """Pipelines for images that have not three channels."""
+    count = found.in_channels
+    if detector.found is not None:
+        for path, pipeline in adapted(detector.found, count, mean, std).items():
+            sheet.set(path, pipeline)
+        return
+    steps = loading(count, mean, std, _BACKEND)
+    note = "" if count in (1, 4) else "tifffile reads any number of channels, which come last: pip install tifffile."
+    for name in ("train_pipeline", "test_pipeline"):
+        sheet.set(name, on_base(steps, name), note if name == "train_pipeline" else "")
+    for part in ("train", "val", "test"):
+        sheet.set(f"{part}_dataloader.dataset.pipeline", Code(f"{'train' if part == 'train' else 'test'}_pipeline"))
+
+
+def _colours(
+    sheet: Changes, detector: Detector, found: Pretrained, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
+    pixels = found.pixels
+    note = f"The pixels that {found.method} was trained with."
+    if mean:
+        pixels = Pixels((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+        note = "As --mean and --std say, in the order of the files' channels."
+    if pixels is None:
+        pixels, note = IMAGENET, f"{found.method} does not tell what pixels it was trained with: ImageNet's."
+    if pixels != detector.pixels:
+        values = {"mean": list(pixels.mean), "std": list(pixels.std), "bgr_to_rgb": pixels.order == "RGB"}
+        _feed(sheet, detector, values, note)
+
+
+def _feed(sheet: Changes, detector: Detector, values: Mapping[str, Any], note: str) -> None:
+    if detector.found is not None and not sheet.had(_AT):
+        sheet.put(_AT, {"type": "DetDataPreprocessor", "pad_size_divisor": 32})
+    elif detector.found is not None and sheet.had(_AT) is ABSENT:
+        sheet.set(f"{_AT}.type", "DetDataPreprocessor")
+        sheet.set(f"{_AT}.pad_size_divisor", 32)
+    for key, value in values.items():
+        sheet.set(f"{_AT}.{key}", value, note if key == "mean" else "")

@@ -1,0 +1,169 @@
+"""What a user may choose of a config, checked as it comes in. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import UsageError, unknown
+from ckptconv.mmdetection.config.detectors import DETECTORS, SCHEDULES
+from ckptconv.small_file import is_file
+
+STYLES = ("inherit", "flat")
+_SYNCED = (
+    "Batch norm trains, with statistics over all GPUs: those of one GPU's few images are poor, and features learnt "
+    "without labels are not scaled as an ImageNet classifier's are (MoCo, arXiv:1911.05722, section 4.2)."
+)
+NORMS: Mapping[str, tuple[Mapping[str, Any], bool, str]] = {
+    "SyncBN": (
+        {"type": "SyncBN", "requires_grad": True},
+        False,
+        _SYNCED,
+    ),
+    "BN": (
+        {"type": "BN", "requires_grad": True},
+        False,
+        "Batch norm trains, each GPU with the statistics of its own few images; SyncBN is what MMDetection's rows use.",
+    ),
+    "frozen": (
+        {"type": "BN", "requires_grad": False},
+        True,
+        "Batch norm keeps the statistics of the pretraining; without labels these suit a detector less than SyncBN.",
+    ),
+}
+"""For each choice of ``norm``: norm_cfg, norm_eval, and why."""
+
+_DATA = {
+    "train_ann": "a file in COCO's format",
+    "val_ann": "a file in COCO's format",
+    "train_images": "a folder of images",
+    "val_images": "a folder of images",
+}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a user may choose. None is the recipe's own value: of the schedule, the detector or MMDetection's base.
+
+    ``base`` is a config to stand on instead of a detector and a schedule: 'mmdet::…' or a path.
+    ``classes`` are the names of the data set's classes. ``train_ann`` and ``val_ann`` are files in COCO's format,
+    ``train_images`` and ``val_images`` folders: below ``data_root``, or from the current folder.
+    ``batch_size`` is images a GPU. ``mean`` and ``std`` are those of the pixels, a number for each channel in the
+    order of the file, or one for all.
+    """
+
+    detector: str = "mask-rcnn"
+    schedule: str = "1x"
+    style: str = "inherit"
+    base: str | None = None
+    frozen_stages: int | None = None
+    norm: str = "SyncBN"
+    num_classes: int | None = None
+    classes: tuple[str, ...] = ()
+    data_root: str | None = None
+    train_ann: str | None = None
+    val_ann: str | None = None
+    train_images: str | None = None
+    val_images: str | None = None
+    batch_size: int | None = None
+    gpus: int | None = None
+    amp: bool = False
+    guard: bool = True
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, name, table in (
+            ("detector", self.detector, DETECTORS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("style", self.style, STYLES),
+            ("norm", self.norm, NORMS),
+        ):
+            if name not in table:
+                raise unknown(what, name, table)
+        for option, value, least in (
+            ("--num-classes", self.num_classes, 1),
+            ("--batch-size", self.batch_size, 1),
+            ("--gpus", self.gpus, 1),
+            ("--frozen-stages", self.frozen_stages, -1),
+        ):
+            if value is not None and value < least:
+                raise UsageError(f"{option} {value} makes no sense", f"Give {least} or more.")
+        if self.frozen_stages is not None and self.frozen_stages > 4:
+            raise UsageError(f"--frozen-stages {self.frozen_stages}: a ResNet has 4 stages", "Give -1 to 4.")
+        if bool(self.mean) != bool(self.std):
+            given, other = ("mean", "std") if self.mean else ("std", "mean")
+            raise UsageError(f"--{given} alone does not normalise", f"Give --{other}, too.")
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=1) <= 0:
+            raise UsageError("--mean and --std are no statistics of pixels", "Give finite numbers, and --std above 0.")
+        for name, what in (("data_root", "the folder of the data set"), *_DATA.items()):
+            if getattr(self, name) == "":
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is empty",
+                    f"Give {what}{'; . is the current folder' * ('folder' in what)}.",
+                )
+        if self.classes and self.num_classes not in (None, len(self.classes)):
+            raise UsageError(
+                f"--num-classes says {self.num_classes}, --classes names {len(self.classes)}", "Give --classes alone."
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise UsageError("--classes names a class twice", "Each class has one name.")
+
+    @property
+    def own_data(self) -> bool:
+        """Whether files of the data set are named, beside its root."""
+        return any(getattr(self, name) is not None for name in _DATA)
+
+
+def choose(
+    *,
+    detector: str | None = None,
+    schedule: str | None = None,
+    classes: str | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    **others: Any,
+) -> Choices:
+    """Choices as a command line has them, where None is "not said". Raises UsageError for those that contradict."""
+    named: dict[str, Any] = {
+        key: value for key, value in (("detector", detector), ("schedule", schedule)) if value is not None
+    }
+    if others.get("base") is not None and named:
+        raise UsageError(
+            f"--base is a whole config, and --{next(iter(named))} would replace it", "Give one of the two."
+        )
+    for option, text in (("mean", mean), ("std", std)):
+        if text is not None:
+            named[option] = _numbers(f"--{option}", text)
+    return Choices(**named, classes=class_names(classes) if classes is not None else (), **others)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is not a list of numbers", f"Such as {option} 0.5,0.5,0.5,0.5") from None
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """Class names from ``a,b,c``, or from a file with one on each line. Raises UsageError for an empty list."""
+    lines: Iterable[str] = text.split(",")
+    with contextlib.suppress(OSError, ValueError):  # a list of names may be too long for a path
+        if is_file(text):
+            lines = _lines_of(Path(text))
+    names = tuple(name for line in lines if (name := re.sub(r"\s+", " ", line).strip()))
+    if not names:
+        raise UsageError(f"--classes {text!r} names no class", "Give a,b,c or a file with one name on each line.")
+    return names
+
+
+def _lines_of(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the class names in {path} cannot be read: {error}", "One name a line, in UTF-8.") from None

@@ -1,0 +1,97 @@
+"""A network that is no ResNet in the place of a base's backbone. Pure; imports no torch.
+
+Three ways: a network with a map a stage takes any base's place; one that hands out a single map, that of a backbone
+which hands out one, too; and ViTDet's ViT only adapts one that is there already.
+"""
+
+from __future__ import annotations
+
+from ckptconv.errors import UsageError
+from ckptconv.mmdetection.config.checkpoint import Pretrained
+from ckptconv.mmdetection.config.detectors import Detector, among
+from ckptconv.mmdetection.config.edits import ABSENT, Changes
+from ckptconv.mmdetection.config.options import Choices
+from ckptconv.mmdetection.type_names import named
+
+_AT = "model.backbone"
+
+
+def place(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
+    """Write the network into the sheet. Raises UsageError where it has no place in the detector."""
+    net = found.network
+    if choices.norm != "SyncBN":
+        raise UsageError(f"--norm {choices.norm}: {found.backbone.name} has no batch norm", "Leave it out.")
+    if net.stands_on:
+        _adapt(sheet, detector, found)
+        return
+    if net.stride:
+        _on_one_map(sheet, detector, found)
+    else:
+        _by_stages(sheet, detector, found, choices)
+    if choices.frozen_stages is not None:
+        sheet.set(f"{_AT}.frozen_stages", choices.frozen_stages)
+    sheet.set(f"{_AT}.init_cfg", {"type": "Pretrained", "checkpoint": found.path, **net.init})
+
+
+def _by_stages(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
+    """It hands out what the neck uses: what is unused gets no gradient."""
+    net, first = found.network, detector.start_level
+    if max(detector.backbone.get("dilations", (1,))) > 1:
+        raise UsageError(
+            f"{choices.base} has its strides from dilations, which {found.backbone.name} has not",
+            "Choose a detector with FPN: --detector mask-rcnn",
+        )
+    taken = next((t for t in detector.widths.values()), (0, 1, 2, 3))
+    stages = (taken if isinstance(taken, tuple) else (taken,))[first:]
+    sheet.set(f"{_AT}._delete_", True)
+    for key, value in {**net.arguments, "out_indices": list(stages)}.items():
+        sheet.set(f"{_AT}.{key}", value)
+    for path, taken in detector.widths.items():
+        sheet.set(path, among(net.channels, taken[first:] if isinstance(taken, tuple) else taken))
+    if first:
+        sheet.set("model.neck.start_level", 0)
+
+
+def _on_one_map(sheet: Changes, detector: Detector, found: Pretrained) -> None:
+    """Its stride is that of anchors and RoIs, too."""
+    net, stages = found.network, detector.backbone.get("out_indices", (0, 1, 2, 3))
+    if detector.shared_head or (not isinstance(stages, int) and len(stages) != 1):
+        raise _one_map(
+            detector,
+            found,
+            "For a pyramid of maps, convert it with --target vitdet. For one map, give a config such as: "
+            f"--base {net.base}",
+        )
+    sheet.set(f"{_AT}._delete_", True)
+    for key, value in net.arguments.items():
+        sheet.set(f"{_AT}.{key}", value)
+    for path, taken in detector.widths.items():
+        sheet.set(path, among(net.channels, taken))
+    for path in detector.strides:
+        if list(sheet.had(path)) != [net.stride]:
+            sheet.set(path, [net.stride])
+
+
+def _adapt(sheet: Changes, detector: Detector, found: Pretrained) -> None:
+    """The base's own network with this one's sizes: what it has beside them is the detector's."""
+    net, had = found.network, detector.backbone
+    if not named(had, net.stands_on):
+        raise _one_map(
+            detector,
+            found,
+            "Give a config of ViTDet, from a clone of MMDetection: --base projects/ViTDet/configs/FILE.py",
+        )
+    for key, value in net.arguments.items():
+        if key != "type" and had.get(key) != value:
+            put = sheet.put if isinstance(value, dict) else sheet.set
+            put(f"{_AT}.{key}", value)
+    sheet.put(f"{_AT}.init_cfg", {"type": "Pretrained", "checkpoint": found.path, **net.init})
+    for path, taken in detector.widths.items():
+        sheet.set(path, among(net.channels, taken))
+    if sheet.had("model.neck.backbone_channel") not in (ABSENT, net.channels[-1]):
+        sheet.set("model.neck.backbone_channel", net.channels[-1])
+
+
+def _one_map(detector: Detector, found: Pretrained, hint: str) -> UsageError:
+    name = found.backbone.name
+    return UsageError(f"{name} gives one map of features, which {detector.title} does not stand on", hint)

@@ -1,0 +1,331 @@
+"""What is installed, whether it can detect, and the commands that mend it.
+
+`collect` asks this interpreter's environment, in child processes: what a broken package does to its process is a
+finding. `judge` turns the answers into a diagnosis and touches nothing; the commands it advises are in `mends`. Nothing
+is printed here, and neither torch nor mmengine is imported.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ckptconv.mmdetection.environment import fixes, probe
+
+State = Literal["ok", "note", "bad"]
+Loading = Literal["safe", "refuses", "runs code", "unknown"]
+
+# Each line is one process, so that torch is imported twice at the same time and not eleven times in a row.
+_LINES = (
+    ("installed", "torch", "mmengine", "loading", "torchvision"),
+    ("mmcv", "mmdet", "models", "bases", "report", "pkg_resources"),
+)
+_SECONDS = 180.0  # torch from a cold network disk takes a minute
+_REFUSED = re.compile(r"MMCV==(\S+) is used but incompatible")  # mmdet/__init__.py of MMDetection, and its version
+_NEEDED = ("torch", "mmengine", "mmcv", "mmdet", "torchvision")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a step of `probe` found, or the error that it ended with."""
+
+    found: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+Facts = Mapping[str, Answer]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One package: ``bad`` wants mending, ``note`` is good to know. ``mend`` are commands, in their order."""
+
+    name: str
+    version: str
+    state: State
+    text: str
+    mend: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings, how mmengine loads a checkpoint, and whether a detector can run."""
+
+    findings: tuple[Finding, ...]
+    loading: Loading
+    can_detect: bool
+
+    @property
+    def verdict(self) -> str:
+        bad = [f.name for f in self.findings if f.state == "bad"]
+        if not self.can_detect:
+            return f"detection cannot run: {', '.join(n for n in bad if n in _NEEDED)}"
+        return f"detection can run; to mend: {', '.join(bad)}" if bad else "detection can run"
+
+
+def examine() -> Diagnosis:
+    """The diagnosis of the environment of this interpreter."""
+    return judge(collect())
+
+
+def collect(lines: Sequence[Sequence[str]] = _LINES) -> dict[str, Answer]:
+    """Run the steps of `probe`, every line in a child of its own and at the same time."""
+    children = _Children()
+    with concurrent.futures.ThreadPoolExecutor(len(lines)) as pool:
+        try:
+            found = list(pool.map(lambda steps: _ask(steps, children), lines))
+        except BaseException:  # Ctrl-C: the pool waits for its threads, and these for their children
+            children.stop()
+            raise
+    return {step: answer for answers in found for step, answer in answers.items()}
+
+
+class _Children:
+    """The child processes, which can be ended together."""
+
+    def __init__(self) -> None:
+        self._lock, self._running, self.stopped = threading.Lock(), list[subprocess.Popen[bytes]](), False
+
+    def start(self, command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+        quiet = subprocess.DEVNULL
+        with self._lock:
+            child = subprocess.Popen(command, cwd=folder, stdin=quiet, stdout=quiet, stderr=quiet)
+            self._running.append(child)
+            if self.stopped:
+                child.kill()
+        return child
+
+    def stop(self) -> None:
+        self.stopped = True
+        with self._lock:
+            for child in self._running:
+                child.kill()
+
+
+def _ask(steps: Sequence[str], children: _Children) -> dict[str, Answer]:
+    """The steps in one child; where one of them ends it, those behind it are run in a new child."""
+    answers: dict[str, Answer] = {}
+    while (rest := steps[len(answers) :]) and not children.stopped:
+        with tempfile.TemporaryDirectory(prefix="ckptconv-doctor-", ignore_cleanup_errors=True) as folder:
+            end = _child(Path(folder), rest, children)
+            report = Path(folder, "report")
+            for line in report.read_text().splitlines() if report.exists() else ():
+                said = json.loads(line)
+                answers[said["step"]] = Answer(said.get("found", {}), said.get("error", ""))
+        if len(answers) < len(steps):
+            answers[steps[len(answers)]] = Answer(error=end)
+    return answers
+
+
+def _child(folder: Path, steps: Sequence[str], children: _Children) -> str:
+    """How the child ended; what it found stands in its report."""
+    nowhere = folder / "empty"  # `python -c` imports from where it stands
+    nowhere.mkdir()
+    command = [sys.executable, "-c", inspect.getsource(probe), str(folder), *steps]
+    child = children.start(command, nowhere)
+    try:
+        code = child.wait(_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        return f"did not end within {_SECONDS:.0f} s"
+    if code < 0 and os.name == "posix":
+        return f"the process was ended by {signal.Signals(-code).name}"
+    return f"the process ended with exit code {code}"
+
+
+def judge(facts: Facts) -> Diagnosis:
+    """The diagnosis of what was collected. A step that is not among the facts counts as not run."""
+    torch = _torch(facts)
+    mmengine = _mmengine(facts, (torch,))
+    mmcv = _mmcv(facts, (torch, mmengine))
+    mmdet = _mmdet(facts, (torch, mmengine, mmcv))
+    loading, how = _loading(facts, (torch, mmengine))
+    machine = _answer(facts, "installed").found
+    python = Finding("python", machine.get("python", ""), "ok", machine.get("executable", ""))
+    findings = (python, torch, mmengine, mmcv, mmdet, _setuptools(facts), _torchvision(facts), how)
+    return Diagnosis(findings, loading, not any(f.state == "bad" and f.name in _NEEDED for f in findings))
+
+
+def _answer(facts: Facts, step: str) -> Answer:
+    return facts.get(step, Answer(error="was not examined"))
+
+
+def _distributions(facts: Facts, package: str) -> Mapping[str, str]:
+    """Name and version of what provides a package; usually one, none where it is missing."""
+    found: Mapping[str, str] = _answer(facts, "installed").found.get("packages", {}).get(package, {})
+    return found
+
+
+def _finding(
+    facts: Facts, package: str, state: State, text: str, mend: tuple[str, ...] = (), known: str = ""
+) -> Finding:
+    """A finding about a package, with the names of what provides it where that is not the usual one."""
+    from_ = _distributions(facts, package)
+    if len(from_) > 1:  # mmcv and mmcv-lite overwrite each other's files, and so do the forks
+        text = f"{text} (there are two: {', '.join(f'{n} {v}' for n, v in from_.items())})"
+        state = "note" if state == "ok" else state
+    elif from_ and package not in from_:
+        text = f"{text} (from {next(iter(from_))})"
+    return Finding(package, known or next(iter(from_.values()), ""), state, text, mend)
+
+
+def _broken(
+    facts: Facts, package: str, error: str, earlier: Sequence[Finding], mend: tuple[str, ...], text: str = ""
+) -> Finding:
+    """A package that is missing, lacks an earlier one, or fails by itself: then ``text`` says how."""
+    if _is_absent(facts, package):
+        return _finding(facts, package, "bad", "not installed", mend)
+    for before in earlier:
+        if before.state == "bad" and (f"No module named '{before.name}'" in error or error.endswith(before.text)):
+            return _finding(facts, package, "bad", f"cannot be imported without {before.name}")
+    return _finding(facts, package, "bad", text or error, mend)
+
+
+def _torch(facts: Facts) -> Finding:
+    answer = _answer(facts, "torch")
+    if answer.error:
+        return _broken(facts, "torch", answer.error, (), fixes.torch(answer.error, _distributions(facts, "numpy")))
+    cuda, gpus = answer.found["cuda"], answer.found["gpus"]
+    has = f"CUDA {cuda}" if cuda else "no CUDA"
+    if gpus:
+        return _finding(facts, "torch", "ok", f"{has}, {', '.join(gpus)}", known=answer.found["version"])
+    seen = f"{has}, but no GPU is seen" if cuda else has
+    return _finding(facts, "torch", "note", f"{seen}: training needs a GPU", known=answer.found["version"])
+
+
+def _mmengine(facts: Facts, earlier: Sequence[Finding]) -> Finding:
+    error = _answer(facts, "mmengine").error
+    if error:
+        mend = fixes.openmmlab("mmengine", error, _distributions(facts, "mmengine"), _is_onedl(facts))
+        return _broken(facts, "mmengine", error, earlier, mend)
+    report = _answer(facts, "report").error
+    if report and not _ends_the_report(facts):
+        return _finding(facts, "mmengine", "bad", f"its environment report, with which a run begins, fails: {report}")
+    return _finding(facts, "mmengine", "ok", "imports")
+
+
+def _mmcv(facts: Facts, earlier: Sequence[Finding]) -> Finding:
+    answer = _answer(facts, "mmcv")
+    if answer.error:
+        without = "'mmcv._ext'" in answer.error
+        text = "was installed without its compiled ops" if without else f"its ops do not run: {answer.error}"
+        return _broken(facts, "mmcv", answer.error, earlier, _mmcv_mend(facts), text)
+    devices = f"ops run on {' and '.join(answer.found['devices'])}"
+    version, onedl = next(iter(_distributions(facts, "mmcv").values()), ""), _is_onedl(facts)
+    if version and not fixes.mmdet_takes(version, onedl) and not _compares(facts):
+        return _finding(facts, "mmcv", "bad", f"{devices}, but {fixes.wanted_mmcv(onedl)}", _mmcv_mend(facts))
+    return _finding(facts, "mmcv", "ok", devices)
+
+
+def _compares(facts: Facts) -> bool:
+    """Whether the mmdet that is here compares mmcv's version with what it wants: the fork does not."""
+    return any(name == "mmdet" and version.startswith("3.") for name, version in _distributions(facts, "mmdet").items())
+
+
+def _mmcv_mend(facts: Facts) -> tuple[str, ...]:
+    machine = _answer(facts, "installed").found.get("machine", "")
+    torch = _answer(facts, "torch").found
+    return fixes.mmcv(machine, torch, _distributions(facts, "mmcv"), _is_onedl(facts))
+
+
+def _mmdet(facts: Facts, earlier: Sequence[Finding]) -> Finding:
+    own, mmcv, onedl = _distributions(facts, "mmdet"), earlier[-1], _is_onedl(facts)
+    error = _answer(facts, "mmdet").error
+    another = fixes.openmmlab("mmdet", "", own, onedl)
+    # What cannot be imported does not say yet that it refuses the mmcv that is going to be installed.
+    too_old = another if mmcv.mend and not fixes.takes_advised_mmcv(own, onedl) else ()
+    if refused := _REFUSED.search(error):
+        mend = too_old if mmcv.state == "bad" else _fitting(facts, own, refused[1], another)
+        return _finding(facts, "mmdet", "bad", error, mend)
+    if "MMEngine==" in error:
+        return _finding(facts, "mmdet", "bad", error, fixes.openmmlab("mmengine", "", {}, onedl))
+    lacks_ops = _answer(facts, "models").error if mmcv.state == "bad" and not error else ""
+    if lacks_ops and not too_old:
+        return _finding(facts, "mmdet", "bad", "its models need the ops of mmcv")
+    error = error or _answer(facts, "models").error
+    if error:
+        found = _broken(facts, "mmdet", error, earlier, fixes.openmmlab("mmdet", error, own, onedl))
+        return replace(found, mend=too_old or found.mend)
+    bases = _answer(facts, "bases").error
+    if bases and "pkg_resources" not in bases:
+        return _finding(facts, "mmdet", "note", f"imports, but its configs are not found as bases: {bases}")
+    fits = " and ".join(f"{f.name} {f.version}" for f in earlier[1:])
+    return _finding(facts, "mmdet", "ok", f"imports, fits {fits}")
+
+
+def _fitting(facts: Facts, own: Mapping[str, str], mmcv: str, another: tuple[str, ...]) -> tuple[str, ...]:
+    """For an mmdet that refuses a whole mmcv: another mmdet where one takes it, which is quick; else another mmcv."""
+    onedl = _is_onedl(facts)
+    if fixes.mmdet_takes(mmcv, onedl):
+        return another
+    return (*_mmcv_mend(facts), *(() if fixes.takes_advised_mmcv(own, onedl) else another))
+
+
+def _setuptools(facts: Facts) -> Finding:
+    bases = _answer(facts, "bases").error
+    missing = _answer(facts, "pkg_resources").error
+    if not bases:
+        return _finding(facts, "setuptools", "ok", "bases such as 'mmdet::…' are found")
+    if missing and not _is_onedl(facts):  # the forks find a package without pkg_resources
+        text = f"no pkg_resources, by which mmengine finds bases such as 'mmdet::…' ({missing}); --style flat has none"
+        return _finding(facts, "setuptools", "bad", text, fixes.SETUPTOOLS)
+    return _finding(facts, "setuptools", "ok", "not needed by mmengine" if missing else "has pkg_resources")
+
+
+def _torchvision(facts: Facts) -> Finding:
+    error = _answer(facts, "torchvision").error
+    if not error:
+        return _finding(facts, "torchvision", "ok", "imports")
+    if _is_absent(facts, "torchvision"):
+        return _finding(facts, "torchvision", "ok", "not installed, not needed")
+    if _ends_the_report(facts):
+        text = f"its import ends mmengine's environment report, with which a run begins: {error}"
+        return _finding(facts, "torchvision", "bad", text, fixes.TORCHVISION)
+    return _finding(facts, "torchvision", "note", f"not needed, but broken: {error}", fixes.TORCHVISION)
+
+
+def _loading(facts: Facts, earlier: Sequence[Finding]) -> tuple[Loading, Finding]:
+    answer = _answer(facts, "loading")
+    if answer.error:
+        lacks = next((f.name for f in earlier if f.state == "bad"), "")
+        return "unknown", Finding("loading", "", "note", f"unknown without {lacks}" if lacks else answer.error)
+    if answer.found["ran"]:
+        text = "runs code: mmengine executes what a checkpoint says; the loader of ckptconv does not"
+        return "runs code", Finding("loading", "", "bad", text, fixes.LOADER)
+    if answer.found["own"]:
+        text = "refuses: mmengine cannot read the checkpoints it saves; the loader of ckptconv can, and runs no code"
+        return "refuses", Finding("loading", "", "note", text, fixes.LOADER)
+    return "safe", Finding("loading", "", "ok", "safe: mmengine reads the checkpoints it saves and runs no code in one")
+
+
+def _ends_the_report(facts: Facts) -> bool:
+    """Whether it is torchvision that makes mmengine's environment report fail."""
+    error = _answer(facts, "torchvision").error
+    return bool(error) and error in _answer(facts, "report").error
+
+
+def _is_absent(facts: Facts, package: str) -> bool:
+    return package in _answer(facts, "installed").found.get("absent", ())
+
+
+def _is_onedl(facts: Facts) -> bool:
+    """Whether the forks are here, or the only stack that can be installed."""
+    names = [name for package in ("mmdet", "mmengine", "mmcv") for name in _distributions(facts, package)]
+    python = _answer(facts, "installed").found.get("python", "")
+    lacks = any(_answer(facts, step).error for step in ("mmcv", "mmdet", "models"))
+    return (bool(python) and lacks and not fixes.builds_mmcv(python)) or any(
+        name.startswith("onedl-") for name in names
+    )

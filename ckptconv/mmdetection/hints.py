@@ -1,0 +1,38 @@
+"""What a hint about a raw file says: which method's it is, the command that converts it, and what our loader is for."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from ckptconv.errors import VerdictError
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.methods.interface import Method
+from ckptconv.planning.identify import choose
+from ckptconv.planning.plan import Options
+
+
+def raw_method(checkpoint: Checkpoint) -> Method | None:
+    """The method that explains a file which ckptconv did not write; None if none does, or several differ."""
+    try:
+        return choose(checkpoint.sections, "auto", Options()).method
+    except VerdictError:
+        return None
+
+
+def through_the_loader(checkpoint: Checkpoint, effect: str) -> tuple[str, ...]:
+    """The line that has our loader read a file for mmengine; () for numpy's arrays, which mmengine does not load."""
+    line = f"custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and {effect}"
+    return (line,) if checkpoint.format.startswith("torch") else ()
+
+
+def more_than_tensors(named: tuple[str, ...]) -> tuple[str, ...]:
+    """Of what a file's pickle names, what is no part of any tensor."""
+    return tuple(name for name in named if not name.startswith(("torch.", "collections.OrderedDict")))
+
+
+def conversion(path: str, method: Method | None) -> tuple[str, str]:
+    """The command that converts a raw file, and the name of the file it writes."""
+    target = f"{Path(path.partition('?')[0]).name.partition('.')[0]}_backbone.pth"
+    named = ["--selfsup", method.name] if method else []
+    return shlex.join(["ckptconv", "convert", *named, path, target]), target

@@ -1,0 +1,250 @@
+"""Files that are read while a detector is built and initialised come from the inert reader, whoever asks for them.
+
+A training reads local checkpoints with `torch.load`, which on many stacks runs what a file says: on torch before 2.6,
+with ``weights_only=False``, and with onedl-mmengine 0.10.12, which tries again unsafely (`_safe_torch_load` of its
+`mmengine/runner/checkpoint.py`). Here the reader opens each file first, refuses what is broken or unsafe, and gives the
+contents of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import UnreadableError, shell_word
+from ckptconv.formats import open_checkpoint
+from ckptconv.formats.calls import is_dangerous
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.mmdetection.hints import conversion, more_than_tensors, raw_method
+from ckptconv.small_file import is_file, read_small
+from ckptconv.text import some
+
+_KEYS = ("checkpoint", "load_from", "pretrained", "resume", "resume_from", "teacher_ckpt", "weights")
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pth.tar")
+_YES = ("1", "y", "yes", "true")  # torch/serialization.py, `true_values`
+_PLAIN = {
+    "builtins": "set frozenset list dict tuple str bytes bytearray int float bool complex slice range object",
+    "collections": "OrderedDict Counter deque",
+    "copyreg": "_reconstructor",
+    "_codecs": "encode",
+    "numpy": "ndarray dtype",
+    "numpy.core.multiarray": "_reconstruct scalar",
+    "numpy._core.multiarray": "_reconstruct scalar",
+    "numpy.core.numeric": "_frombuffer",
+    "numpy._core.numeric": "_frombuffer",
+    "torch": "Size device",
+    "torch.storage": "_load_from_bytes TypedStorage UntypedStorage",
+}
+"""What pickles of numbers, arrays and tensors name. `_load_from_bytes` calls `torch.load`, which is ours."""
+
+
+@dataclass
+class Seen:
+    """What was read: files that a training would unpickle, with what they name beside tensors; and unsafe ones."""
+
+    unpickled: dict[Path, tuple[str, ...]] = field(default_factory=dict)
+    unsafe: list[UnreadableError] = field(default_factory=list)
+
+
+_seen: Seen | None = None
+_thread = 0  # whose unpickling is watched
+_plain = False  # whether it is held to plain data
+
+
+def require_safe(checkpoint: Checkpoint, shown: str) -> None:
+    """Raise UnreadableError for a file that would run something where it is unpickled."""
+    if checkpoint.dangerous:
+        raise _unsafe(checkpoint, shown)
+
+
+def _unsafe(checkpoint: Checkpoint, shown: str) -> UnreadableError:
+    method = raw_method(checkpoint) if checkpoint.sections else None
+    advice = conversion(shown, method)[0] if method else f"ckptconv inspect {shell_word(shown)}"
+    return UnreadableError(
+        f"{shown} is not safe: unpickling it would call {some(checkpoint.dangerous, 3)}. Nothing was run here",
+        f"{'Write its weights without that' if method else 'See what it holds'}: {advice}",
+    )
+
+
+def require_readable(config: Mapping[str, Any], work_dir: Path) -> None:
+    """Open every local checkpoint that a config names with the inert reader. What is not there is not its business.
+
+    ``work_dir`` is where a training would look for the checkpoint that it resumes from.
+    Raises UnreadableError for what is unsafe, and for what is broken where it stands under the key of a checkpoint.
+    """
+    config = dict(config.items())  # mmengine's Config is no Mapping
+    meant = {name for name, key in _texts(config) if key in _KEYS} | {*_resumed(config, work_dir)}
+    for name in dict.fromkeys((*named(config), *meant)):
+        path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser fails without a home)
+        if not is_file(path):
+            continue
+        with contextlib.ExitStack() as stack:
+            try:
+                checkpoint = stack.enter_context(open_checkpoint(path))
+            except UnreadableError:
+                if name in meant:
+                    raise
+                continue  # data of any kind may be called so; `torch.load` is the reader for whoever loads it
+            require_safe(checkpoint, name)
+
+
+def named(config: object) -> Iterator[str]:
+    """What may be the name of a checkpoint in a config: what stands under such a key, or ends as checkpoints do."""
+    return (name for name, key in _texts(config) if key in _KEYS or name.endswith(_SUFFIXES))
+
+
+def _texts(node: object, key: object = "") -> Iterator[tuple[str, object]]:
+    """Every text in a config with its key; those of a list have the list's."""
+    if isinstance(node, Mapping):
+        for name, child in node.items():
+            yield from _texts(child, name)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from _texts(child, key)
+    elif isinstance(node, str):
+        yield node, key
+
+
+def _resumed(config: Mapping[str, Any], work_dir: Path) -> Iterator[str]:
+    """The checkpoint that mmengine finds for ``resume=True``: `find_latest_checkpoint` of its runner/checkpoint.py."""
+    if config.get("resume") and not config.get("load_from"):
+        with contextlib.suppress(OSError):
+            yield read_small(work_dir / "last_checkpoint", 1 << 12).decode(errors="replace").strip()
+
+
+@contextlib.contextmanager
+def inert_loading(plain: bool = True) -> Iterator[Seen]:
+    """While it lasts, `torch.load` is the inert reader, and what else unpickles in this thread is held to plain data.
+
+    Without ``plain`` it is held to what calls nothing dangerous: a training's processes send each other their objects.
+    What an unsafe file is refused with is raised at the end, too, if somebody has caught it.
+    """
+    import torch
+
+    global _seen, _thread, _plain
+    before, own = (_seen, _thread, _plain), torch.load
+    seen = _seen or Seen()
+    if _seen is None:
+        torch.load = torch.serialization.load = _ours(own, seen)
+    _watch()
+    _seen, _thread, _plain = seen, threading.get_ident(), plain
+    try:
+        yield seen
+    except Exception as error:
+        refusal = _refusal(error)
+        if refusal is None or refusal is error:
+            raise
+        raise refusal from None
+    finally:
+        _seen, _thread, _plain = before
+        if _seen is None:
+            torch.load = torch.serialization.load = own
+    if seen.unsafe:
+        raise seen.unsafe[0]
+
+
+def _refusal(error: BaseException | None) -> UnreadableError | None:
+    """The reader's word, if that is what an error comes from."""
+    while error is not None and not isinstance(error, UnreadableError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _ours(own: Any, seen: Seen) -> Any:
+    """`torch.load` by the inert reader.
+
+    torch itself sees a file that the reader has passed, where it would read nothing but tensors, which runs no code: to
+    refuse what it would refuse in a training. ``own`` is torch's.
+    """
+
+    @functools.wraps(own)
+    def load(f: Any, map_location: Any = None, pickle_module: Any = None, **options: Any) -> Any:
+        from ckptconv.mmdetection.loading import torch_objects
+
+        with _file_of(f) as found:
+            if found is None:
+                return own(f, map_location, pickle_module, **options)  # there is no such file
+            path, shown = found
+            try:
+                with open_checkpoint(path) as checkpoint:
+                    if checkpoint.dangerous:
+                        seen.unsafe.append(_unsafe(checkpoint, shown))
+                        raise seen.unsafe[-1]
+                    named, is_torch = more_than_tensors(checkpoint.named), checkpoint.format.startswith("torch")
+            except UnreadableError as error:
+                error.message = error.message.replace(str(path), shown)  # where it was copied to
+                raise
+            if not is_torch or _takes_tensors_only(own, pickle_module, options.get("weights_only")):
+                own(path, "cpu", pickle_module, weights_only=True)
+            elif named:
+                seen.unpickled[path.resolve()] = named
+            return torch_objects.load(str(path), map_location)
+
+    return load
+
+
+@contextlib.contextmanager
+def _file_of(f: Any) -> Iterator[tuple[Path, str] | None]:
+    """The file behind what `torch.load` is given, and its name for people; None where there is none."""
+    if isinstance(f, str | os.PathLike):
+        path = Path(f)
+        yield (path, str(path)) if is_file(path) else None
+        return
+    with tempfile.NamedTemporaryFile(prefix="ckptconv-") as copy:
+        shutil.copyfileobj(f, copy)
+        copy.flush()
+        yield Path(copy.name), str(getattr(f, "name", "a checkpoint in memory"))
+
+
+def _takes_tensors_only(own: Any, pickle_module: Any, weights_only: bool | None) -> bool:
+    """Whether torch would read this with ``weights_only=True``: torch/serialization.py, `load`, 1.13 to 2.13."""
+    import torch
+
+    if os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0").lower() in _YES:
+        return True
+    if weights_only is not None:
+        return weights_only
+    default = inspect.signature(own).parameters["weights_only"].default
+    if os.environ.get("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "0").lower() in _YES or pickle_module is not None:
+        return False
+    return default is not False and torch.__version__ >= (2, 6)
+
+
+@functools.cache
+def _watch() -> None:
+    """Python tells of each name that an unpickler looks up; a hook on it cannot be taken away again."""
+    sys.addaudithook(_hold)
+
+
+def _hold(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "pickle.find_class" or _seen is None or _thread != threading.get_ident():
+        return
+    module, name = arguments
+    if not (_is_plain(module, name) if _plain else _is_usual(module, name)):
+        refused = UnreadableError(
+            f"the detector unpickles a file that names {module}.{name}, which is not plain data. Nothing was run here",
+            "Let it read tensors or arrays: torch.save of a state dict, or numpy.save.",
+        )
+        _seen.unsafe.append(refused)
+        raise refused
+
+
+def _is_plain(module: str, name: str) -> bool:
+    if module == "torch._utils" and name.startswith("_rebuild_"):
+        return True
+    return (module == "torch" and name.endswith("Storage")) or name in _PLAIN.get(module, "").split()
+
+
+def _is_usual(module: str, name: str) -> bool:
+    """Whether processes may send it to each other."""
+    return module.startswith("multiprocessing.") or not is_dangerous(f"{module}.{name}")

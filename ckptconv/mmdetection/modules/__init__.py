@@ -1,0 +1,1 @@
+"""Modules that users' configs import by `custom_imports`. Their import paths are public."""

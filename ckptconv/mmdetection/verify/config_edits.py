@@ -1,0 +1,252 @@
+"""Changes to a resolved config: small and quick, on other data, or from random weights. Pure; imports no torch.
+
+All of them take a config as nested dicts and return a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import UsageError
+from ckptconv.mmdetection.config.overlay import GUARD
+from ckptconv.mmdetection.type_names import SYNC_BN, named
+
+Config = dict[str, Any]
+
+_WIDTH = 64  # channels of the neck and of the heads, a quarter of the usual 256
+_USUAL = 256
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long the small detector trains, on how many generated images; ``side`` in pixels, ``val_every`` in epochs.
+
+    ``lr`` is that of the heads; the backbone's is ``backbone`` times as much.
+    """
+
+    train: int
+    val: int
+    epochs: int
+    val_every: int
+    side: int = 128
+    batch: int = 8
+    lr: float = 5e-4
+    backbone: float = 1.0
+
+    @property
+    def iterations(self) -> int:
+        return self.epochs * -(-self.train // self.batch)
+
+
+def shrink(config: Config, training: Training, data: Path, classes: tuple[str, ...]) -> Config:
+    """The same family of detector with narrow heads, few samples and a short schedule, on the generated data.
+
+    The backbone, its checkpoint and the pixels it is fed stay. Where a detector has none of the values below, it keeps
+    its own: it is slower, not other.
+    """
+    small = deepcopy(config)
+    _narrow(small["model"])
+    _recount(small["model"], len(classes))
+    small |= _data(small, training, data, classes)
+    small |= _schedule(training)
+    small["default_hooks"] = {
+        **(small.get("default_hooks") or {}),
+        "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2},
+    }
+    return small
+
+
+def guarded(config: Config, fingerprint: str) -> Config:
+    """The same config with `CheckpointGuard` for its backbone, if it has none yet."""
+    hooks = list(config.get("custom_hooks") or [])
+    if any(named(hook, "CheckpointGuard") for hook in hooks):
+        return config
+    watched = deepcopy(config)
+    watched["custom_hooks"] = [*hooks, {"type": "CheckpointGuard", "fingerprint": fingerprint}]
+    imports = (watched.get("custom_imports") or {}).get("imports") or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    watched["custom_imports"] = {"imports": [*imports, GUARD], "allow_failed_imports": False}
+    return watched
+
+
+def unsynced(config: Config) -> Config:
+    """The same config with BN for SyncBN, which has no CPU implementation among several processes."""
+    local = deepcopy(config)
+    for _, node in dicts(local["model"]):
+        if named(node, *SYNC_BN):
+            node["type"] = "BN"
+    return local
+
+
+def batch(config: Config, images: int) -> Config:
+    """The same config with this many images a process and step."""
+    split = deepcopy(config)
+    split["train_dataloader"]["batch_size"] = images
+    return split
+
+
+def mixed(config: Config) -> Config:
+    """The same config with automatic mixed precision, as mmdet's ``tools/train.py --amp`` sets it."""
+    changed = deepcopy(config)
+    changed["optim_wrapper"] |= {"type": "AmpOptimWrapper", "loss_scale": "dynamic"}
+    return changed
+
+
+def moved(config: Config, root: str) -> Config:
+    """The same config with what lies below its data root below another one. Raises UsageError for none or several."""
+    after = f"{root.rstrip('/')}/"
+    changed = {**deepcopy(config), "data_root": after}
+    parts = [changed.get(part) for part in ("train_dataloader", "val_dataloader", "val_evaluator")]
+    roots = {node["data_root"] for part in parts for _, node in dicts(part) if node.get("data_root")}
+    said = str(config.get("data_root"))
+    if said not in roots and len(roots) != 1:
+        where = f"they are in {', '.join(sorted(roots))}" if roots else "the config has no data_root"
+        raise UsageError(f"which data set --data-root moves is not clear: {where}", "Set it in the config.")
+    before = f"{(said if said in roots else roots.pop()).rstrip('/')}/"
+    for part in parts:
+        for _, node in dicts(part):
+            for key in ("data_root", "ann_file", "img"):
+                value = node.get(key)
+                if isinstance(value, str) and f"{value}/".startswith(before):
+                    node[key] = after + value[len(before) :]
+    return changed
+
+
+def datasets(config: Mapping[str, Any], part: str) -> Iterator[Config]:
+    """The data sets of a part, 'train' or 'val', whatever wraps them."""
+    return (node for _, node in dicts(config.get(f"{part}_dataloader")) if "ann_file" in node)
+
+
+def annotated(config: Config, train: Path, val: Path) -> Config:
+    """The same config with other annotation files for training and for evaluation."""
+    changed = deepcopy(config)
+    for part, file in (("train", train), ("val", val)):
+        for _, node in dicts(changed[f"{part}_dataloader"]):
+            if "ann_file" in node:
+                node["ann_file"] = str(file.absolute())
+    changed["val_evaluator"]["ann_file"] = str(val.absolute())
+    return changed
+
+
+def dicts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict below a node, with its dotted path."""
+    if isinstance(node, dict):
+        yield path, node
+        for name, child in node.items():
+            yield from dicts(child, f"{path}.{name}" if path else str(name))
+    elif isinstance(node, list | tuple):
+        for child in node:
+            yield from dicts(child, path)
+
+
+def _narrow(model: Config) -> None:
+    """Values of mmdet 3.3.0's configs that cost most, by the end of their path: (value it has, smaller value)."""
+    neck = model.get("neck")
+    if isinstance(neck, dict) and named(neck, "FPN") and neck.get("out_channels") == _USUAL:
+        for path, node in dicts(model):
+            for key in ("in_channels", "out_channels", "feat_channels", "conv_out_channels"):
+                if not path.startswith("backbone") and node.get(key) == _USUAL:
+                    node[key] = _WIDTH
+            if isinstance(node.get("fc_out_channels"), int):
+                node["fc_out_channels"] = _USUAL
+            if named(node, "FCNMaskHead"):
+                node["num_convs"] = 2
+    for path, node in dicts(model):
+        if named(node, "RandomSampler") and node.get("num") == 512:
+            node["num"] = 64
+        if path.endswith(("rpn_proposal", "test_cfg.rpn")):
+            node |= {"nms_pre": 200, "max_per_img": 100}
+        if path.endswith("test_cfg.rcnn"):
+            node["max_per_img"] = 20
+        if named(node, "AnchorGenerator") and node.get("scales") == [8]:
+            node["scales"] = [4]  # objects of 18 to 64 pixels
+
+
+def _recount(model: Config, classes: int) -> None:
+    """The number of classes, wherever it stands: what the box head says, and all that agrees with it."""
+    said = {path: node["num_classes"] for path, node in dicts(model) if isinstance(node.get("num_classes"), int)}
+    wanted = next((count for path, count in said.items() if "bbox_head" in path), None)
+    for _, node in dicts(model):
+        if wanted is not None and node.get("num_classes") == wanted:
+            node["num_classes"] = classes
+
+
+def _data(config: Config, training: Training, data: Path, classes: tuple[str, ...]) -> Config:
+    """Loaders and evaluators of the generated data set; ``{"type": …}`` as mmdet's `coco_instance.py` has them."""
+    metric = config["val_evaluator"].get("metric", "bbox")
+    masks = {"with_mask": True} if "segm" in metric else {}
+    size = {"type": "Resize", "scale": (training.side, training.side), "keep_ratio": True}
+    load: list[Config] = [{"type": "LoadImageFromFile", "backend_args": None}]
+    annotations = {"type": "LoadAnnotations", "with_bbox": True, **masks}
+    meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+    train = [*load, annotations, size, {"type": "RandomFlip", "prob": 0.5}, {"type": "PackDetInputs"}]
+    val = [*load, size, annotations, {"type": "PackDetInputs", "meta_keys": meta}]
+
+    def loader(part: str, images: int, shuffled: bool, pipeline: list[Config]) -> Config:
+        kept = {"filter_cfg": {"filter_empty_gt": True, "min_size": 4}} if shuffled else {"test_mode": True}
+        return {
+            "batch_size": images,
+            "num_workers": 0,
+            "persistent_workers": False,
+            "drop_last": False,
+            "sampler": {"type": "DefaultSampler", "shuffle": shuffled},
+            "dataset": {
+                "type": "CocoDataset",
+                "data_root": f"{data}/",
+                "ann_file": f"annotations/instances_{part}2017.json",
+                "data_prefix": {"img": f"{part}2017/"},
+                "metainfo": {"classes": classes},
+                "pipeline": pipeline,
+                "backend_args": None,
+                **kept,
+            },
+        }
+
+    loaders = {
+        "train_dataloader": loader("train", training.batch, True, train),
+        "val_dataloader": loader("val", 1, False, val),
+    }
+    evaluator = {
+        "type": "CocoMetric",
+        "ann_file": f"{data}/annotations/instances_val2017.json",
+        "metric": metric,
+        "format_only": False,
+        "backend_args": None,
+    }
+    return {
+        "data_root": f"{data}/",
+        **loaders,
+        "val_evaluator": evaluator,
+        "test_dataloader": loaders["val_dataloader"],
+        "test_evaluator": evaluator,
+    }
+
+
+def _schedule(training: Training) -> Config:
+    """AdamW, which learns within hundreds of steps whatever the backbone is; the rate falls at three quarters."""
+    fall = max(training.epochs * 3 // 4, 1)
+    steps = {"type": "MultiStepLR", "begin": 0, "end": training.epochs, "by_epoch": True, "milestones": [fall]}
+    slower = {"custom_keys": {"backbone": {"lr_mult": training.backbone}}}
+    return {
+        "train_cfg": {
+            "type": "EpochBasedTrainLoop",
+            "max_epochs": training.epochs,
+            "val_interval": training.val_every,
+        },
+        "val_cfg": {"type": "ValLoop"},
+        "test_cfg": {"type": "TestLoop"},
+        "param_scheduler": [
+            {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": 0, "end": 20},
+            {**steps, "gamma": 0.2},
+        ],
+        "optim_wrapper": {
+            "type": "OptimWrapper",
+            "optimizer": {"type": "AdamW", "lr": training.lr, "weight_decay": 1e-4},
+            "clip_grad": {"max_norm": 10},
+            **({"paramwise_cfg": slower} if training.backbone != 1 else {}),
+        },
+    }

@@ -1,0 +1,158 @@
+"""A resolved config -> its data sets, as MMDetection would build them. Reads no file but a list of class names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ckptconv.mmdetection.config.channels import transforms
+from ckptconv.mmdetection.config.detectors import value_at
+from ckptconv.mmdetection.type_names import kind, named
+from ckptconv.mmdetection.verify.data import metainfo
+from ckptconv.small_file import is_file
+
+# mmengine 0.10.7, dataset/dataset_wrapper.py; mmdet 3.3.0, datasets/dataset_wrappers.py.
+_WRAPPERS = ("ConcatDataset", "RepeatDataset", "ClassBalancedDataset", "MultiImageMixDataset")
+_REMOTE = ("http://", "https://", "s3://")  # mmengine 0.10.7, utils/path.py: absolute, and not on this machine
+
+
+@dataclass(frozen=True)
+class Said:
+    """One data set of a part.
+
+    ``where``: its path in the config. ``ann_file`` and ``images`` with the data root before them; ``images`` is None
+    where ``data_prefix`` has no 'img'. ``classes``: names; a string that is no file stays one, as MMDetection leaves
+    it. ``default``: the config names none, and they are those of ``kind``. ``capitals``: it says CLASSES, as
+    MMDetection 2 did. ``filtered``: whether filter_cfg counts. ``masks``: whether a mask of each object is loaded.
+    ``here``: whether the images are files on this machine that a pipeline reads.
+    """
+
+    where: str
+    kind: str
+    ann_file: str
+    images: str | None
+    classes: tuple[str, ...] | str
+    default: bool = False
+    capitals: bool = False
+    filtered: bool = False
+    filter_empty: bool = False
+    min_size: float = 0
+    indices: int | tuple[int, ...] | None = None
+    masks: bool = False
+    here: bool = True
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A data set that cannot be judged from the config, and why, or what is wrong with it where ``hint`` says so."""
+
+    where: str
+    why: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A CocoMetric: its path in the config, the file that it compares with, and whether masks are measured."""
+
+    where: str
+    ann_file: str
+    masks: bool
+
+
+def datasets(config: Mapping[str, Any], part: str) -> Iterator[Said | Unknown]:
+    """The data sets of a part, 'train' or 'val', below whatever MMDetection wraps them in."""
+    where = f"{part}_dataloader.dataset"
+    node = value_at(config, where)
+    if isinstance(node, Mapping):
+        yield from _below(node, where)
+
+
+def evaluators(config: Mapping[str, Any]) -> Iterator[Evaluator]:
+    """Those that compare with a file of this machine."""
+    said = config.get("val_evaluator")
+    several = isinstance(said, list | tuple)
+    for i, node in enumerate(said if isinstance(said, list | tuple) else [said]):
+        if isinstance(node, Mapping) and named(node, "CocoMetric") and not node.get("backend_args"):
+            path = node.get("ann_file")
+            if isinstance(path, str) and not path.startswith(_REMOTE):
+                yield Evaluator(
+                    f"val_evaluator{f'[{i}]' * several}", _joined("", path), "segm" in (node.get("metric") or "")
+                )
+
+
+def _below(node: Mapping[str, Any], where: str) -> Iterator[Said | Unknown]:
+    if not named(node, *_WRAPPERS):
+        yield _said(node, kind(node), where)
+        return
+    inside = {f"{where}.dataset": node.get("dataset")}
+    if named(node, "ConcatDataset"):
+        several = node.get("datasets")
+        inside = {f"{where}.datasets[{i}]": d for i, d in enumerate(several if isinstance(several, Sequence) else ())}
+    for path, child in inside.items():
+        if isinstance(child, Mapping):
+            yield from _below(child, path)
+
+
+def _said(node: Mapping[str, Any], name: str, where: str) -> Said | Unknown:
+    usual = metainfo.classes_of(name)
+    if usual is None:
+        return Unknown(where, f"how {name} reads its files is not known here")
+    ann_file, root, prefix = node.get("ann_file") or "", node.get("data_root") or "", node.get("data_prefix")
+    if isinstance(ann_file, Sequence) and not isinstance(ann_file, str):
+        return Unknown(
+            where,
+            f"{where}.ann_file is a list, and {name} takes one file",
+            "Give each file a data set, and join them: type='ConcatDataset', datasets=[…].",
+        )
+    if not ann_file:
+        return Unknown(where, f"{where} has no ann_file", f"Set {where}.ann_file.")
+    meta = node.get("metainfo") or {}
+    classes = meta.get("classes", usual) if isinstance(meta, Mapping) else usual
+    filters = node.get("filter_cfg")
+    images = prefix.get("img") if isinstance(prefix, Mapping) else None
+    path = _joined(root, ann_file)
+    if node.get("backend_args") or path.startswith(_REMOTE):
+        return Unknown(where, f"{path} is not a file of this machine")
+    loads = list(transforms(node.get("pipeline")))
+    return Said(
+        where=where,
+        kind=name,
+        ann_file=path,
+        images=_joined(root, images) if isinstance(images, str) else None,
+        classes=_names(classes),
+        default="classes" not in meta,
+        capitals="CLASSES" in meta,
+        filtered=isinstance(filters, Mapping) and not node.get("test_mode", False),
+        filter_empty=isinstance(filters, Mapping) and bool(filters.get("filter_empty_gt", False)),
+        min_size=filters.get("min_size", 0) if isinstance(filters, Mapping) else 0,
+        indices=_indices(node.get("indices")),
+        masks=any(named(t, "LoadAnnotations") and t.get("with_mask") for t in loads),
+        here=any(
+            named(t, "LoadImageFromFile") and not t.get("backend_args") and not t.get("file_client_args") for t in loads
+        ),
+    )
+
+
+def _joined(root: Any, path: str) -> str:
+    """As mmengine 0.10.7 does (`BaseDataset._join_prefix`)."""
+    if path.startswith(_REMOTE):
+        return path
+    if not isinstance(root, str) or not root:
+        return str(Path(path))
+    return str(Path(root, path)) if not root.startswith(_REMOTE) else f"{root.rstrip('/')}/{path}"
+
+
+def _names(classes: Any) -> tuple[str, ...] | str:
+    """As mmengine 0.10.7 does (`BaseDataset._load_metainfo`): a string may be a file with a name on each line."""
+    if isinstance(classes, str):
+        if not is_file(classes):
+            return classes
+        return tuple(Path(classes).read_text(encoding="utf-8", errors="replace").splitlines())
+    return tuple(classes) if isinstance(classes, Sequence) else ()
+
+
+def _indices(said: Any) -> int | tuple[int, ...] | None:
+    return tuple(said) if isinstance(said, Sequence) else said

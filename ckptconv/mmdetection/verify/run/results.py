@@ -1,0 +1,45 @@
+"""What was measured of a run, on the disk before anything is made of it: ``ap.json`` in the run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from ckptconv.errors import UsageError
+from ckptconv.mmdetection.runtime import told
+from ckptconv.mmdetection.verify.measure import Measured
+from ckptconv.mmdetection.verify.run.files import RESULT, write_whole
+
+AP = "ap.json"
+
+
+def measured(folder: Path, measure: Callable[[], Measured], note: Callable[[str], None]) -> Measured:
+    """Measure a finished run and keep what was found; what was kept before, where its detections are gone.
+
+    A disk that is full costs the file, which is noted, and not the answer. Raises UsageError if there is neither.
+    """
+    try:
+        found = measure()
+    except (OSError, ValueError, LookupError) as error:
+        kept = _kept(folder)
+        if kept is None:
+            raise UsageError(
+                f"{folder} has its result, and its detections cannot be read: {told(error)}",
+                f"Remove {folder / RESULT}: the same command evaluates the last checkpoint again.",
+            ) from error
+        note(f"{folder.name}: its detections cannot be read; the AP is that of {AP}, measured before")
+        return kept
+    try:
+        write_whole(folder / AP, asdict(found))
+    except OSError as error:
+        note(f"{folder / AP} could not be written: {told(error)}")
+    return found
+
+
+def _kept(folder: Path) -> Measured | None:
+    try:
+        return Measured(**json.loads((folder / AP).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,199 @@
+"""Starts a run's processes, follows their events, and stops all of them with it.
+
+A work dir belongs to one call at a time, which holds a lock on it with what it starts; and a run's folder to one set
+of processes, which hold another one: those that outlived a killed call are noticed, not joined.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ckptconv.errors import EnvironmentMissingError, TrainingError, UsageError
+from ckptconv.mmdetection.verify.run.events import Event, Follower
+from ckptconv.mmdetection.verify.run.files import EVENTS, FAILURE, LOCK, RESULT, Run
+from ckptconv.mmdetection.verify.run.launch import MEETING
+
+OUTPUT = "output.log"
+_PAUSE = 0.2  # seconds between two looks at the events
+_PATIENCE = 15  # seconds that srun has to end its job when asked
+_SHORTLY = 0.5  # the same for processes that can all be killed from here
+Watch = Callable[[Run, Event], None]
+
+
+class Stopped(Exception):
+    """The run ended with a reason that is an answer: no proof, or a loss that is no number."""
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[int]:
+    """Holds the folder's lock; yields its file descriptor. Raises UsageError if another call works there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            group = os.pread(descriptor, 20, 0).decode().strip()
+            stop = f", or stop it: kill -- -{group}" if group.isdigit() else ""
+            raise UsageError(
+                f"another run is at work in {folder}", f"Wait for it{stop}; or give another --work-dir."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        yield descriptor
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _require_idle(folder: Path) -> None:
+    """Raises UsageError if processes of an earlier call are still at work on the run."""
+    with (folder / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UsageError(
+                f"processes of an earlier call are still at work in {folder}",
+                f"Wait for them, or stop them: kill {file.read().strip()}",
+            ) from None
+        file.truncate(0)
+
+
+def surroundings(processes: int) -> dict[str, str]:
+    """The environment of a run of this many processes on this machine, which share its cores."""
+    threads = str(max((os.cpu_count() or 1) // processes, 1))
+    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
+    """Run it to its end, or find that it is there.
+
+    Raises Stopped for a reason that is an answer, TrainingError for an error that is none, EnvironmentMissingError for
+    processes that were killed or ran out of memory. Interrupted or terminated, it stops the processes first.
+    """
+    if (run.folder / RESULT).exists():
+        return
+    _require_idle(run.folder)
+    (run.folder / FAILURE).unlink(missing_ok=True)
+    follower = Follower(run.folder / EVENTS, from_the_end=True)
+    with (run.folder / OUTPUT).open("ab") as output, _terminable():
+        start = output.tell()
+        try:
+            process = subprocess.Popen(
+                [os.path.expandvars(word) if word.startswith(MEETING) else word for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=surroundings(run.local),
+                start_new_session=True,
+                pass_fds=[lock],
+            )
+        except FileNotFoundError:
+            raise EnvironmentMissingError(f"there is no {command[0]}", "Start it where it is installed.") from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(process.pid).encode(), 0)
+        try:
+            while process.poll() is None:
+                for event in follower.new():
+                    watch(run, event)
+                time.sleep(_PAUSE)
+        finally:
+            _stop(process, _PATIENCE if run.job.launcher == "slurm" else _SHORTLY)
+            os.ftruncate(lock, 0)
+    for event in follower.new():
+        watch(run, event)
+    if not (run.folder / RESULT).exists():  # written last, and whole: what happened after it changes nothing
+        _explain(run, process.returncode, start)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, as a batch system sends it, ends the call as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(process: subprocess.Popen[bytes], patience: float) -> None:
+    """End the whole group that it leads, and what torchrun has started in sessions of their own.
+
+    They are asked first, then killed, and at once if one is impatient.
+    """
+    below = tuple(_below(process.pid))
+    try:
+        _send(process, signal.SIGTERM, below, patience)
+    finally:
+        _send(process, signal.SIGKILL, below, patience)
+
+
+def _below(pid: int) -> Iterator[int]:
+    """All processes that this one has started, and they in turn, where Linux tells them: `proc_pid_children(5)`."""
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, path.read_text().split()):
+                yield child
+                yield from _below(child)
+
+
+def _send(process: subprocess.Popen[bytes], sent: int, below: tuple[int, ...], patience: float) -> None:
+    """Send it to the group and those below, and wait for its leader. Nothing happens if they have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, sent)
+    for pid in below:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sent)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(patience)
+
+
+def _said(failure: Path) -> dict[str, Any] | None:
+    """What a process said of its end; None if it could not say, or not all of it."""
+    try:
+        said: dict[str, Any] = json.loads(failure.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return said
+
+
+def _explain(run: Run, status: int, start: int) -> NoReturn:
+    log = run.folder / OUTPUT
+    if said := _said(run.folder / FAILURE):
+        kind, message = said["kind"], said["message"]
+        if kind in ("proof", "diverged"):
+            raise Stopped(message)
+        if kind == "memory":
+            raise EnvironmentMissingError(
+                f"{run.name} ran out of memory: {message}",
+                "More GPUs take fewer images each: --gpus N. --amp needs half of it, and is another recipe.",
+            )
+        raise TrainingError(
+            f"{run.name} failed: {message}", said["hint"] or f"Its whole output: {log}", said.get("exit_code")
+        )
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    lines = [line for line in lines if any(map(str.isalnum, line))]
+    last = f": {lines[-1]}" if lines else ""
+    killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}{last}"
+    raise EnvironmentMissingError(
+        f"{run.name} {killed}", f"The same command goes on from its last checkpoint. Its whole output: {log}"
+    )

@@ -1,0 +1,225 @@
+"""One process of a run: ``python -m ckptconv.mmdetection.verify.run.worker FOLDER``, alone, by torchrun or by srun.
+
+It reads ``job.json`` and ``config.py`` in the run's folder, gives mmengine's Runner the config, and leaves there:
+``events.jsonl`` while it runs; ``detections.bbox.json``, ``detections.segm.json`` and ``evaluation.json`` of the last
+evaluation; in a folder ``raw`` the same of the weights as they were trained, where a hook averages them; mmengine's
+checkpoints; and at the end ``result.json``, or ``failure.json`` with the reason. Whatever checkpoint the Runner or a
+module reads comes through the inert reader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import CkptconvError, ProofError
+from ckptconv.mmdetection.loading.inert_load import inert_loading
+from ckptconv.mmdetection.verify.run.environment import environment as _environment
+from ckptconv.mmdetection.verify.run.environment import tried
+from ckptconv.mmdetection.verify.run.files import (
+    CONFIG,
+    DETECTIONS,
+    EVALUATION,
+    EVENTS,
+    FAILURE,
+    LOCK,
+    RAW,
+    RESULT,
+    Job,
+    write_whole,
+)
+from ckptconv.mmdetection.verify.run.resume import latest
+from ckptconv.text import some
+
+
+def main(folder: Path) -> int:
+    job = Job.load(folder)
+    if not job.cuda:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for GPUs
+    try:
+        with _at_work(folder), _group(job), inert_loading(plain=False), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = _run(folder, job)
+            if result is not None:
+                write_whole(folder / RESULT, result)
+            _wait_for_each_other()
+        return 0
+    except ProofError as error:
+        _fail(folder, "proof", error.message, error.hint)
+    except CkptconvError as error:
+        _fail(folder, "input", error.message, error.hint, error.exit_code)
+    except FloatingPointError as error:
+        _fail(folder, "diverged", str(error))
+    except Exception as error:  # whatever a training may do
+        import traceback
+
+        traceback.print_exc()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        _fail(folder, _kind(error), f"{type(error).__name__}: {lines[0] if lines else ''}")
+    return 1
+
+
+def _wait_for_each_other() -> None:
+    """Until all processes are here: torchrun stops them all when one breaks, be it while it leaves."""
+    from mmengine.dist import barrier
+
+    barrier()
+
+
+def _kind(error: Exception) -> str:
+    return "memory" if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" else "error"
+
+
+def _fail(folder: Path, kind: str, message: str, hint: str = "", exit_code: int | None = None) -> None:
+    """The first of the processes that fails says why; what the others meet after that is only its echo."""
+    with contextlib.suppress(FileExistsError), (folder / FAILURE).open("x", encoding="utf-8") as file:
+        json.dump({"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}, file)
+
+
+@contextlib.contextmanager
+def _at_work(folder: Path) -> Iterator[None]:
+    """A lock on the run's folder, shared by its processes: they may outlive torchrun, and whoever started it."""
+    with (folder / LOCK).open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        file.write(f"{os.getpid()} ")
+        file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _group(job: Job) -> Iterator[None]:
+    """The processes' group. mmengine's own start of one wants a GPU, so on CPUs it is started here, and found there."""
+    if job.launcher == "none" or job.cuda:
+        yield
+        return
+    import torch.distributed as dist
+
+    if job.launcher == "slurm":
+        for name, said in (("RANK", "PROCID"), ("WORLD_SIZE", "NTASKS"), ("LOCAL_RANK", "LOCALID")):
+            os.environ[name] = os.environ[f"SLURM_{said}"]
+        nodes = subprocess.check_output(["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]], text=True)
+        os.environ.setdefault("MASTER_ADDR", nodes.split()[0])
+        os.environ.setdefault("MASTER_PORT", "29500")
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _run(folder: Path, job: Job) -> dict[str, object] | None:
+    """The result, on the first process; None on all others."""
+    from mmengine.config import Config
+    from mmengine.dist import is_main_process
+    from mmengine.runner import Runner
+
+    import ckptconv.mmdetection.loader  # noqa: F401 (makes mmengine read checkpoints inertly)
+    from ckptconv.mmdetection.verify.run import hooks
+
+    settings = Config(Config.fromfile(str(folder / CONFIG)).to_dict())  # without its name, to which mmengine writes
+    settings.work_dir = str(folder)
+    settings.launcher = "pytorch" if not job.cuda and job.launcher != "none" else job.launcher
+    settings.randomness = {"seed": job.seed, "deterministic": job.repeatable and not job.cuda}
+    settings.val_evaluator.type = f"mmdet.{hooks.RecordingCocoMetric.__name__}"
+    settings.val_evaluator.outfile_prefix = str(folder / DETECTIONS)
+    settings.val_evaluator.record = str(folder / EVALUATION)
+    settings.test_dataloader = settings.test_evaluator = settings.test_cfg = None  # the same as for val
+    settings.custom_hooks = [
+        *(settings.get("custom_hooks") or []),
+        *([{"type": hooks.ReseedHook.__name__, "seed": job.seed}] if job.repeatable else []),
+        {"type": hooks.ChronicleHook.__name__, "path": str(folder / EVENTS)},
+    ]
+    if not job.cuda:
+        settings.merge_from_dict({"env_cfg.dist_cfg.backend": "gloo"})
+        if job.launcher != "none":  # as mmengine's own, which is for a GPU
+            settings.model_wrapper_cfg = {
+                "type": "MMDistributedDataParallel",
+                "broadcast_buffers": False,
+                "find_unused_parameters": settings.get("find_unused_parameters", False),
+                **(settings.get("model_wrapper_cfg") or {}),
+                "device_ids": None,
+            }
+    if job.train:
+        found = latest(folder)
+        settings.resume, settings.load_from = found is not None, str(found) if found else settings.get("load_from")
+    else:
+        settings.resume, settings.load_from = False, job.detector
+    runner = Runner.from_cfg(settings)
+    chronicle = next(h for h in runner.hooks if isinstance(h, hooks.ChronicleHook))
+    if job.train:
+        runner.train()
+        if chronicle.evaluated != runner.iter:  # killed after the last checkpoint and before the evaluation's end
+            runner.val_loop.run()
+        _evaluate_raw(runner, folder / RAW)
+    else:
+        assert job.detector is not None
+        _require_all_of(runner.model, job.detector)
+        runner.val()
+    if not is_main_process():
+        return None
+    return {
+        "iterations": runner.iter if job.train else 0,
+        "images_a_second": chronicle.images_a_second,
+        "peak_mib": tried(hooks.peak_mib),
+        "environment": _environment(),
+    }
+
+
+def _evaluate_raw(runner: Any, folder: Path) -> None:
+    """Evaluate the weights as they were trained, if what was evaluated before was an average of them.
+
+    No hook is called meanwhile but ours: it is no evaluation of the training's, by which others choose or stop.
+    """
+    from mmengine.hooks import EMAHook
+
+    from ckptconv.mmdetection.verify.run import hooks
+
+    if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        return
+    folder.mkdir(exist_ok=True)
+    (metric,) = runner.val_loop.evaluator.metrics
+    metric.record_in(folder)
+    kept = list(runner.hooks)
+    runner.hooks[:] = [hook for hook in kept if isinstance(hook, hooks.ChronicleHook)]
+    for hook in runner.hooks:
+        hook.aside = True
+    runner.val_loop.run()
+    runner.hooks[:] = kept
+
+
+def _require_all_of(model: Any, detector: str) -> None:
+    """Raises ProofError if the checkpoint is not exactly this detector's: mmengine would only warn and test on."""
+    from mmengine.model import is_model_wrapper
+
+    from ckptconv.mmdetection.loader import load
+
+    model = model.module if is_model_wrapper(model) else model
+    said = load(detector)
+    said = said.get("state_dict", said) if isinstance(said, dict) else {}
+    said = {str(name).removeprefix("module."): value for name, value in said.items()}
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in said and not name.endswith("num_batches_tracked")]
+    other = [n for n, t in wanted.items() if n in said and tuple(getattr(said[n], "shape", ())) != tuple(t.shape)]
+    extra = [name for name in said if name not in wanted]
+    for names, what in (
+        (missing, "are missing in"),
+        (other, "have another shape in"),
+        (extra, "have no place for what is in"),
+    ):
+        if names:
+            raise ProofError(
+                f"{len(names)} tensors of the detector {what} {detector}: {some(names, 3)}",
+                "Give the config that this detector was trained with.",
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

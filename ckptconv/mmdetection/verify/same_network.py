@@ -1,0 +1,76 @@
+"""Whether the two arms of a lift, built and initialised, are one network that trains whole, and differ in values only.
+
+A class may freeze its parameters or read its weights by code of its own, whatever its config says: here it is seen
+before anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ckptconv.errors import UsageError
+from ckptconv.mmdetection import runtime
+from ckptconv.text import fold, some
+
+_SAME = 0.5  # share of the weights that a random arm may have in common with the other one by chance: small ones
+
+
+def require_alike(converted: Path, random: Path) -> None:
+    """Raises UsageError where the comparison of the two configs' trainings would say nothing of the checkpoint."""
+    from ckptconv.mmdetection.check.compare import sites
+
+    one, other = _built(converted), _built(random)
+    for what, found, opposite in zip(("module", "parameter", "buffer"), _parts(one), _parts(other), strict=True):
+        if found != opposite:
+            first = next(name for name in {**found, **opposite} if found.get(name) != opposite.get(name))
+            raise UsageError(
+                f"the arms of a lift are not alike: the {what} {first} is not the same from random weights",
+                "Set frozen_stages=-1, norm_eval=False and zero_init_residual=False where the config has them.",
+            )
+    paths = [site.path for site in sites(one)] or ["backbone"]
+    pairs = list(_pairs(one, other, paths))
+    frozen = [name for name, a, b in pairs if not a.requires_grad and not bool((a == b).all())]
+    if frozen:
+        raise UsageError(
+            "parameters stay frozen in both arms of a lift, and random numbers there learn nothing: "
+            f"{some(fold(frozen), 3)}",
+            "Let the class of that module take frozen_stages, or freeze nothing there.",
+        )
+    weights = [(name, a, b) for name, a, b in pairs if a.dim() > 1]
+    same = [name for name, a, b in weights if bool((a == b).all())]
+    if weights and len(same) > _SAME * len(weights):
+        raise UsageError(
+            f"the arm of random weights has {len(same)} of {len(weights)} weights of the checkpoint, too: "
+            f"{some(fold(same), 3)}",
+            "Let init_cfg=dict(type='Pretrained', checkpoint=...) load them, and nothing else.",
+        )
+
+
+def _built(config: Path) -> Any:
+    import torch
+
+    settings = runtime.read_config(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = runtime.build(settings, str(config))
+        failed, _ = runtime.initialise(model)
+    if failed is not None:
+        raise UsageError(f"{config}: its model cannot be initialised: {runtime.told(failed)}", "Correct the config.")
+    model.train()  # which returns nothing where a class has its own
+    return model
+
+
+def _parts(model: Any) -> Iterator[dict[str, object]]:
+    """Modules by class and mode, parameters by shape and whether they train, buffers by shape."""
+    yield {name: (type(module), module.training) for name, module in model.named_modules()}
+    yield {name: (value.shape, value.dtype, value.requires_grad) for name, value in model.named_parameters()}
+    yield {name: (value.shape, value.dtype) for name, value in model.named_buffers()}
+
+
+def _pairs(one: Any, other: Any, paths: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
+    """The parameters of these modules in both arms, by name."""
+    starts = tuple(f"{path}." if path else "" for path in paths)
+    opposite = dict(other.named_parameters())
+    return ((name, value, opposite[name]) for name, value in one.named_parameters() if name.startswith(starts))

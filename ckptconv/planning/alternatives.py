@@ -1,0 +1,241 @@
+"""Where in a file a network is that no method finds by itself, and where it is once more: each with what to ask for.
+
+Pure: it sees names and shapes, and no file. `identify` looks here before it refuses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from ckptconv.backbones import FAMILIES
+from ckptconv.errors import printable
+from ckptconv.methods.interface import Layout, Method
+from ckptconv.methods.naming_schemes import GENERIC
+from ckptconv.planning.candidates import MOST_PLANNED, Glance, Planner, Sections
+from ckptconv.planning.plan import Options, Plan, behind, make_plan, unexplained
+from ckptconv.rules import Pattern
+from ckptconv.sections import BELOW, section_at
+from ckptconv.spec import Section
+from ckptconv.text import place
+from ckptconv.wrappers import wrapper_of
+
+_T = TypeVar("_T")
+
+_LEAST = 12  # tensors of the smallest network that is looked for behind a prefix
+_DEEPEST = 8  # segments of a prefix
+_MOST_NAMES = 100_000  # that are looked at on the way: names of real files times their depth
+_MOST_WAYS = 4
+_NUMBER = re.compile("[0-9]+")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A network in a file, and what to ask for to get it: a method, a section, a prefix; None or '' where not needed.
+
+    ``path`` and ``behind`` say where it is: the section, and what stands before its names there. ``target`` is named
+    where the usual one cannot hold the network; ``obstacle`` says why where none can.
+    """
+
+    network: str
+    path: str
+    behind: str
+    method: str | None
+    section: str | None
+    prefix: str
+    target: str | None = None
+    obstacle: str = ""
+
+    @property
+    def asked(self) -> tuple[tuple[str, str | None], ...]:
+        """The options of the command line, each with its value, None where it is not needed."""
+        taken_off = self.prefix or None
+        words = (("--selfsup", self.method), ("--strip-prefix", taken_off), ("--section", self.section))
+        return (*words, ("--target", self.target))
+
+    @property
+    def where(self) -> str:
+        """The section and the prefix, for a sentence: "in 'model', behind 'teacher.'"."""
+        if self.behind and self.section is None:
+            return f"behind '{printable(self.behind)}'"
+        inside = f"in {place(self.path)}" if self.path else "at the top level"
+        return inside + (f", behind '{printable(self.behind)}'" if self.behind else "")
+
+
+def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tuple[Way, ...]:
+    """The networks that stand in some section behind some prefix, and that a method explains there, outermost first.
+
+    ``methods`` are asked for what a person may want, in the order of the table. Nothing that ``options`` name is
+    looked for elsewhere, but for the prefix: a wrong one is the question.
+    """
+    found: list[Way] = []
+    seen = 0
+    for path, section in sections.items():
+        if options.section not in (None, path) or not _LEAST <= section.entries <= MOST_PLANNED:
+            continue
+        done: list[str] = []
+        for prefix, names in _prefixes(section):
+            seen += len(names)
+            if seen > _MOST_NAMES or len(found) == _MOST_WAYS:
+                return tuple(found)
+            if not any(prefix.startswith(other) for other in done):
+                way = way_to(sections, path, prefix, methods, options, names)
+                if way is not None:
+                    done.append(prefix)
+                    if way.section is not None or way.prefix or options.prefix:  # else it is what was asked for
+                        found.append(way)
+    return tuple(found)
+
+
+def _prefixes(section: Section) -> Iterator[tuple[str, Sequence[str]]]:
+    """'' and every dotted prefix that enough names have, short ones first, with these names."""
+    having: dict[str, list[str]] = {}
+    for name in section.tensors:
+        segments = name.split(".", _DEEPEST + 1)[:-1][:_DEEPEST]
+        prefix = ""
+        for segment in segments:
+            prefix += f"{segment}."
+            having.setdefault(prefix, []).append(name)
+    yield "", list(section.tensors)
+    enough = [(p, names) for p, names in having.items() if len(names) >= _LEAST]
+    yield from sorted(enough, key=lambda one: one[0].count("."))
+
+
+def way_to(
+    sections: Sections,
+    path: str,
+    prefix: str,
+    methods: Iterable[Method],
+    options: Options,
+    names: Sequence[str] | None = None,
+) -> Way | None:
+    """How to get what stands in a section behind a prefix; None if no method explains it.
+
+    ``names`` are those of the tensors that have the prefix, where they are known.
+    """
+    drops = [Pattern(pattern) for pattern in options.drops]  # of whole names
+    whole = sections[path]
+
+    def inside(entries: Mapping[str, _T], names: Iterable[str]) -> dict[str, _T]:
+        return {
+            name[len(prefix) :]: entries[name]
+            for name in names
+            if name.startswith(prefix) and all(pattern.match(name) is None for pattern in drops)
+        }
+
+    section = Section(
+        inside(whole.tensors, whole.tensors if names is None else names),
+        inside(whole.others, whole.others),
+        unreadable=inside(whole.unreadable, whole.unreadable),
+    )
+    found: list[tuple[Method, Layout, Plan]] = []
+    for one in _explaining(section, sorted(methods, key=lambda m: m.name != GENERIC.name), options):
+        found.append(one)
+        if prefix and one[0].name == GENERIC.name and one[2].complete:
+            break  # what a prefix alone asks for
+    found = [one for one in found if one[2].complete] or found
+    if not found:
+        return None
+    usual = [one for one in found if prefix and one[0].name == GENERIC.name]
+    usual = usual or [one for one in found if one[0].guess]
+    method, layout, plan = (usual or found)[0]
+    target, obstacle = (None, "") if plan.complete else _place(plan)
+    if options.drops and Planner(sections, replace(options, prefix=prefix, section=path)).complete(method) is None:
+        return None  # what is dropped is a part of it
+    needed = None if usual and all(plan.same_as(other) for _, _, other in usual) else method.name
+    looked = [at for at in layout.sections if at in sections]
+    if prefix:
+        looked = [at for at in looked if behind(sections[at].tensors, prefix) is not None] or [
+            at for at, section in sections.items() if behind(section.tensors, prefix) is not None
+        ]
+    network = plan.backbone.name if plan.backbone else ""
+    return Way(network, path, prefix, needed, None if looked[:1] == [path] else path, prefix, target, obstacle)
+
+
+def _place(plan: Plan) -> tuple[str | None, str]:
+    """The first target that holds the network of a plan, or why the one that was asked for does not."""
+    assert plan.backbone is not None
+    targets = [t for t in FAMILIES[plan.backbone.family].targets if not plan.backbone.obstacle(t)]
+    return (targets[0], "") if targets else (None, plan.problems[0].text)
+
+
+def _explaining(section: Section, methods: Iterable[Method], options: Options) -> Iterator[tuple[Method, Layout, Plan]]:
+    """Every method that explains these names, whatever section it looks in, with its first plan that is complete.
+
+    Or with one that only the target stands against.
+    """
+    names, inside = section.tensors, replace(options, drops=(), prefix="", section=None)
+    glance, plans = Glance(names), dict[int, Plan | None]()
+    for method in methods:
+        for layout in method.layouts:
+            if glance.rules_out(layout) or _only_section_tells(layout):
+                continue
+            key = layout.number
+            if key not in plans:
+                plans[key] = None
+                if not unexplained(layout, section, inside, 0):
+                    plan = make_plan(method, layout, "", section, inside)
+                    plans[key] = plan if plan.complete or plan.misplaced else None
+            plan_here = plans[key]
+            if plan_here is not None:
+                yield method, layout, plan_here
+                break
+
+
+def _only_section_tells(layout: Layout) -> bool:
+    """Whether half a network of another method would look like one of the layout, but for its section."""
+    takes_all = layout.first_segments is None and layout.keeps_names
+    return takes_all and "norm" in layout.without and "" not in layout.sections
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The same network once more: its section, what stands before its names there, and how to get it, if known."""
+
+    path: str
+    behind: str
+    way: Way | None
+
+    @property
+    def where(self) -> str:
+        """For a sentence: "at the top level, behind 'module.encoder_k.'"."""
+        return Way("", self.path, self.behind, None, self.path, "").where
+
+
+def _goes_on(section: Section, start: str, names: Iterable[str]) -> bool:
+    """Whether more names behind a prefix differ in their numbers alone from these: blocks of a larger network."""
+    kinds = {_NUMBER.sub("*", start + name) for name in names}
+    more = section.tensors.keys() - {start + name for name in names}
+    return any(name.startswith(start) and _NUMBER.sub("*", name) in kinds for name in more)
+
+
+def copies(sections: Sections, plan: Plan, methods: Iterable[Method], options: Options) -> tuple[Copy, ...]:
+    """Where the file holds the network of a complete plan again: other tensors with the same names and shapes."""
+    assert plan.backbone is not None
+    needed = [move.sources for move in plan.moves if not plan.backbone.optional(move.target)]
+    sources = [name for names in needed for name in names]
+    taken = section_at(sections, plan.section)
+    if taken is None or not sources or plan.section.endswith(BELOW):
+        return ()
+    low, high = min(sources), max(sources)  # what these two share, all names share
+    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    common = low[: low.rfind(".", 0, shared) + 1]
+    shapes = {name[len(common) :]: taken.tensors[name].shape for name in sources}
+    first = next(iter(shapes))
+    found: list[Copy] = []
+    for path, section in sections.items():
+        for name, spec in section.tensors.items():
+            start = name[: -len(first)]
+            if spec.shape != shapes[first] or not name.endswith(first) or (start and start[-1] != "."):
+                continue
+            others = (section.tensors.get(start + rest) for rest in shapes)
+            same = all(o is not None and o.shape == shape for o, shape in zip(others, shapes.values(), strict=True))
+            if same and (path, start) != (plan.section, common):
+                start = "" if start == wrapper_of(section.tensors) else start
+                way = way_to(sections, path, start, methods, options)
+                larger = _goes_on(section, start, shapes) if way is None else way.network != plan.backbone.name
+                if not larger:
+                    found.append(Copy(path, start, way))
+    return tuple(found)

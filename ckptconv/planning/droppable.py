@@ -1,0 +1,116 @@
+"""Which tensors a user may give up with --drop: what lies beside the network, and nothing of the network itself.
+
+Without a bias, a token or a norm of its own, a network computes something else, and its file often reads as another,
+smaller network. Pure: it sees names, shapes and rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from ckptconv import backbones
+from ckptconv.backbones import FAMILIES, Backbone
+from ckptconv.errors import printable
+from ckptconv.methods.interface import Layout
+from ckptconv.planning.matching import Draft, Move, Problem, match
+from ckptconv.rules import Drop
+from ckptconv.spec import StateSpec
+
+_OTHERWISE = "without it the network computes something else"
+
+
+def blocks_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
+    """What starts the names of one block or stage of the network, and of nothing else, as the file calls them."""
+    found: dict[str, None] = {}
+    for level in FAMILIES[backbone.family].blocks:
+        blocks: dict[str, set[str]] = {}  # that names with such a start belong to
+        for move in moves:
+            block = re.match(level, move.target)
+            for source in move.sources:
+                for start in _starts(source):
+                    blocks.setdefault(start, set()).add(block[0] if block else "")
+        own = {start for start, belonging in blocks.items() if len(belonging) == 1 and "" not in belonging}
+        found |= {start: None for start in blocks if start in own and own.isdisjoint(_starts(start[:-1]))}
+    return tuple(found)
+
+
+def parts_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
+    """What starts the names of one block or stage, or of one layer outside of them: nothing else has such names."""
+    blocks = blocks_of(backbone, moves)
+    names = (source.rpartition(".") for move in moves for source in move.sources)
+    layers = {f"{layer}.": None for layer, _, last in names if layer and last in ("weight", "bias")}
+    return (*blocks, *(layer for layer in layers if not inside(layer, blocks)))
+
+
+def _joins_tokens(key: str, names: StateSpec, backbone: Backbone, moves: Sequence[Move]) -> bool:
+    """Whether a tensor is as wide as the tokens and stands beside theirs: registers, prompts, positions, or a norm.
+
+    What stands for hidden patches is used in pre-training alone.
+    """
+    width, shape = backbone.settings().get("embed_dim"), names[key].shape
+    own = {source.rpartition(".")[0] for m in moves if len(m.spec.shape) == 3 for source in m.sources}
+    parent, _, last = key.rpartition(".")
+    if shape == (width,) and parent and parent.rpartition(".")[0] in own:
+        return all(spec.shape == shape for name, spec in names.items() if name.startswith(f"{parent}."))
+    return parent in own and len(shape) > 2 and shape[0] == 1 and width in shape and "mask" not in last
+
+
+def _starts(name: str) -> Iterator[str]:
+    """Its first segment with a dot, its first two, and so on; never all of them."""
+    dot = name.find(".")
+    while dot >= 0:
+        yield name[: dot + 1]
+        dot = name.find(".", dot + 1)
+
+
+def inside(key: str, blocks: Iterable[str]) -> str:
+    """The block or stage that a name lies in; '' if it lies in none."""
+    return max((block for block in blocks if key.startswith(block)), key=len, default="")
+
+
+def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[Drop], draft: Draft) -> list[Problem]:
+    """A problem for each name that the user's drops take from the network. ``draft`` is what they leave.
+
+    A second name of what is kept may go.
+    """
+    gone = [dropped.source for dropped in draft.dropped if any(dropped.rule is drop for drop in drops)]
+    network = backbones.read({m.target: m.spec for m in draft.moves}, layout.families) if gone else None
+    if network is None:
+        return []
+    blocks, filled = parts_of(network, draft.moves), {m.target for m in draft.moves}
+    undropped = match(layout.rules, names, prefix).moves
+    whole = backbones.read({m.target: m.spec for m in undropped}, layout.families) or network
+    entries = {name for name in whole.entries() if name not in filled and not whole.optional(name)}
+    own = {source: m.target for m in undropped if m.target in entries for source in m.sources}
+    alone = match(layout.rules, {key: names[key] for key in gone}, prefix).moves
+    again = {m.sources[0] for m in (*undropped, *alone) if m.target in filled}
+    problems = []
+    for key in gone:
+        block = inside(key, blocks)
+        if key in own:
+            text = f"this is {own[key]} of {whole.name}: {_OTHERWISE}"
+        elif block and key not in again:
+            text = f"it lies in {printable(block[:-1])}, of which other tensors are kept: {_OTHERWISE}"
+        else:
+            continue
+        problems.append(Problem("drop", key, f"--drop cannot take {printable(key)}: {text}"))
+    return problems
+
+
+def losable(
+    backbone: Backbone, layout: Layout, names: StateSpec, moves: Sequence[Move], problems: Sequence[Problem]
+) -> tuple[str, ...]:
+    """The names whose loss makes a plan complete; () where no drop does, or where one would take a part of the network.
+
+    ``names`` are the section's, ``moves`` those of the canonical names, ``problems`` all that the plan has.
+    """
+    keys = {problem.key: None for problem in problems if problem.kind == "unexplained"}
+    if not keys or len(keys) != len(problems):
+        return ()
+    stay = [move for move in moves if not keys.keys() & set(move.sources)]
+    blocks = parts_of(backbone, stay)
+    if any(key in names and _joins_tokens(key, names, backbone, stay) for key in keys):
+        return ()
+    same = backbones.read({m.target: m.spec for m in stay}, layout.families) == backbone
+    return tuple(keys) if same and not any(inside(key, blocks) for key in keys) else ()

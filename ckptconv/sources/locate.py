@@ -1,0 +1,74 @@
+"""What the name of a source stands for: a path, an address, or a release.
+
+What talks to a network is imported when there is an address, and not before.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckptconv.errors import UnreadableError
+from ckptconv.methods import registry
+from ckptconv.methods.interface import Method, Release
+from ckptconv.sources.file import Place
+from ckptconv.sources.interface import Digest, Fetching
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".tar", ".safetensors", ".bin", ".pkl", ".torch", ".pyth", ".npy", ".npz", ".json")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A source: where it is, what it is called without anything secret, and whose release it is, if it is one."""
+
+    path: Path | Place
+    label: str
+    method: Method | None = None
+    release: Release | None = None
+
+
+def locate(source: str | Path, fetching: Fetching, methods: Iterable[Method] = ()) -> Located:
+    """What a source's name stands for. A file of that name goes before a release."""
+    if isinstance(source, Path):
+        return Located(source, str(source))
+    if _ADDRESS.match(source):
+        from ckptconv.sources.address import Address
+
+        address = Address(source, fetching)
+        return Located(address, str(address))
+    if os.sep in source or os.path.exists(source):
+        _require_no_repository(source)
+        return Located(Path(source), source)
+    known = registry.releases(methods)
+    if source in known:
+        from ckptconv.sources.address import Address
+
+        method, release = known[source]
+        digest = Digest("sha256", release.sha256) if release.sha256 else None
+        digest = digest or (Digest("md5", release.md5) if release.md5 else None)
+        return Located(Address(release.url, fetching, digest), source, method, release)
+    from difflib import get_close_matches
+
+    near = get_close_matches(source, known, 3)
+    if near and not Path(source).suffix:
+        raise UnreadableError(
+            f"there is no file {source}, and no release of that name", f"Did you mean {' or '.join(near)}?"
+        )
+    return Located(Path(source), source)
+
+
+def _require_no_repository(source: str) -> None:
+    """Raises UnreadableError for what is no file here, and looks like a repository of the Hugging Face Hub."""
+    if not _REPOSITORY.fullmatch(source) or Path(source).suffix in _SUFFIXES:
+        return
+    if not os.path.exists(source) and not os.path.isdir(os.path.dirname(source)):
+        raise UnreadableError(
+            f"there is no file {source}",
+            f"A file of that repository of the Hugging Face Hub is written hf://{source}/FILE, "
+            f"such as hf://{source}/model.safetensors",
+        )

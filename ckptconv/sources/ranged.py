@@ -1,0 +1,175 @@
+"""A file that lies elsewhere, read as if it lay here: what was fetched stays in a private file, each byte once."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+from ckptconv.errors import EnvironmentMissingError, UnreadableError
+from ckptconv.sources.file import Place, Source, Transfer
+from ckptconv.sources.interface import Far, Fetching
+
+_AHEAD = 1 << 16
+_WASTE = 1 << 19
+
+
+class Spans:
+    """Which bytes are there: disjoint spans from a first to a last offset, in order."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        if first < last:
+            start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
+        self._starts[first:last], self._ends[first:last] = [start], [end]
+
+    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The gaps between two offsets."""
+        gaps = []
+        for i in range(bisect_right(self._ends, start), len(self._starts)):
+            if self._starts[i] >= end:
+                break
+            if self._starts[i] > start:
+                gaps.append((start, self._starts[i]))
+            start = self._ends[i]
+        if start < end:
+            gaps.append((start, end))
+        return gaps
+
+
+def joined(ranges: Iterable[tuple[int, int]], waste: int) -> list[tuple[int, int]]:
+    """The ranges in order, joined over the smallest gaps for as long as these take at most ``waste`` bytes in all."""
+    parts: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if parts and start <= parts[-1][1]:
+            parts[-1] = (parts[-1][0], max(end, parts[-1][1]))
+        elif start < end:
+            parts.append((start, end))
+    bridged = set()
+    for gap, at in sorted((parts[i + 1][0] - parts[i][1], i) for i in range(len(parts) - 1)):
+        if gap > waste:
+            break
+        waste -= gap
+        bridged.add(at)
+    found: list[tuple[int, int]] = []
+    for i, (start, end) in enumerate(parts):
+        if i and i - 1 in bridged:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return found
+
+
+@contextlib.contextmanager
+def room(what: str) -> Iterator[None]:
+    """A full disk is said to be one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise EnvironmentMissingError(f"there is no room for {what}", "Free some, or name another place.") from None
+
+
+class Spooled(Source):
+    """A far file as a Source. Its private file has no name: whatever happens, nothing of it is left."""
+
+    near = False
+
+    def __init__(self, place: Place, far: Far, fetching: Fetching) -> None:
+        self.path = place
+        self.name = place.name
+        if not far.size:
+            far.close()
+            raise UnreadableError(f"{place} is empty", "Nothing was uploaded there, or it is not the file.")
+        self.size = far.size
+        self._far = far
+        self._progress = fetching.progress
+        self._there = Spans()
+        self._lock = threading.Lock()
+        self._wasted = 0
+        self._file = tempfile.TemporaryFile(prefix="ckptconv-", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self._fd = self._file.fileno()
+        with room("what is fetched (TMPDIR says where it goes)"):
+            os.ftruncate(self._fd, self.size)
+            self._put(0, far.head)
+        published = str(far.published) if far.published else ""
+        self.transfer = Transfer(str(place), self.size, far.version, published)
+        self._count()
+
+    def read(self, offset: int, length: int) -> bytes:
+        self._have(offset, length)
+        return super().read(offset, length)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        self._have(offset, len(buffer))
+        super().read_into(buffer, offset)
+
+    def copy_to(self, target: int, at: int, offset: int, length: int) -> bool:
+        self._have(offset, length)
+        return super().copy_to(target, at, offset, length)
+
+    def prepare(self, ranges: Iterable[tuple[int, int]]) -> None:
+        with self._lock:
+            gaps = [gap for start, end in ranges for gap in self._there.missing(start, min(end, self.size))]
+            parts = joined(gaps, _WASTE - self._wasted)
+            self._wasted += sum(b - a for a, b in parts) - sum(b - a for a, b in joined(gaps, 0))
+            total, done = sum(end - start for start, end in parts), 0
+            for start, end in parts:
+                for count in self._fetch(start, end):
+                    done += count
+                    if self._progress is not None:
+                        self._progress(done, total)
+
+    def _have(self, offset: int, length: int) -> None:
+        """Fetch what of a part is not there yet, and where that is little, what stands behind it, too."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise self.truncated()
+        with self._lock:
+            for start, end in self._there.missing(offset, offset + length):
+                end = min(max(end, start + _AHEAD), self.size)
+                if end == self.size:  # directories stand at the end, and are read backwards
+                    start = max(0, min(start, end - _AHEAD))
+                for gap in self._there.missing(start, end):
+                    for _ in self._fetch(*gap):
+                        pass
+
+    def _fetch(self, start: int, end: int) -> Iterator[int]:
+        with room("what is fetched (TMPDIR says where it goes)"):
+            for run in self._far.read(start, end):
+                self._put(start, run)
+                start += len(run)
+                self._count()
+                yield len(run)
+
+    def _put(self, at: int, run: bytes) -> None:
+        done = 0
+        while done < len(run):
+            done += os.pwrite(self._fd, memoryview(run)[done:], at + done)
+        if run:
+            self._there.add(at, at + len(run))
+
+    def _count(self) -> None:
+        assert self.transfer is not None
+        self.transfer.fetched, self.transfer.requests = self._far.received, self._far.requests
+
+    def truncated(self) -> UnreadableError:
+        return UnreadableError(
+            f"{self.path} ends before its contents do ({self.size:,} bytes)", "It was not uploaded whole."
+        )
+
+    def require_unchanged(self) -> None:
+        self._far.require_unchanged()
+        self._count()
+
+    def close(self) -> None:
+        self._far.close()
+        self._file.close()
