@@ -16,7 +16,7 @@ from ckptconv import Fetching, Layout, Method, Pixels, Release, fields
 from ckptconv.backbones import FAMILIES, TARGETS
 from ckptconv.backbones.image_size import Size
 from ckptconv.errors import CkptconvError, UsageError
-from ckptconv.methods import METHODS
+from ckptconv.methods import METHODS, toml
 from ckptconv.ops import concat, permute, regroup, reshape, resize_grid, resize_patch
 from ckptconv.planning.plan import Options
 from ckptconv.remap import remap_state_dict
@@ -311,7 +311,7 @@ NAME, RULE_LINE = 'name = "x"\n', 'rules = [{keep = "a", to = "b"}]\n'
 
 
 @pytest.mark.parametrize(
-    ("toml", "python"),
+    ("text", "python"),
     [
         ('name = "my net"\n' + RULE_LINE, lambda: method(name="my net")),
         ('name = "auto"\n' + RULE_LINE, lambda: method(name="auto")),
@@ -331,9 +331,9 @@ NAME, RULE_LINE = 'name = "x"\n', 'rules = [{keep = "a", to = "b"}]\n'
         (NAME + "rules = [{fuse = ['a', 'a'], to = 'b', op = 'concat(0)'}]", lambda: fuse(["a", "a"], "b", concat(0))),
     ],
 )
-def test_a_rule_file_is_refused_in_the_words_of_python(tmp_path: Path, toml: str, python: Callable[[], object]) -> None:
+def test_a_rule_file_is_refused_in_the_words_of_python(tmp_path: Path, text: str, python: Callable[[], object]) -> None:
     path = tmp_path / "rules.toml"
-    path.write_text(toml, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as written:
         toml.load(path)
     with pytest.raises(UsageError) as called:

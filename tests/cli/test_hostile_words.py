@@ -235,8 +235,8 @@ def test_odd_paths_in_python(path, odd):
 
 
 def test_what_was_not_foreseen_is_said_to_be_a_bug(tmp_path):
-    script = "from ckptconv import questions\ndef inspect(*a, **k): raise ZeroDivisionError('secret')\n"
-    script += "questions.inspect = inspect\nfrom ckptconv.cli import main; main()"
+    script = "from ckptconv import inspection\ndef inspect(*a, **k): raise ZeroDivisionError('secret')\n"
+    script += "inspection.inspect = inspect\nfrom ckptconv.cli import main; main()"
     done = run("inspect", "x", script=script)
     assert (done.returncode, done.stdout) == (70, "")
     message, hint = done.stderr.splitlines()
@@ -255,8 +255,8 @@ def test_what_was_not_foreseen_is_said_to_be_a_bug(tmp_path):
 
 @pytest.mark.parametrize(("error", "code"), [("RecursionError", 70), ("MemoryError", 4), ("KeyboardInterrupt", 130)])
 def test_other_ends(error, code):
-    script = f"from ckptconv import questions\ndef inspect(*a, **k): raise {error}\n"
-    script += "questions.inspect = inspect\nfrom ckptconv.cli import main; main()"
+    script = f"from ckptconv import inspection\ndef inspect(*a, **k): raise {error}\n"
+    script += "inspection.inspect = inspect\nfrom ckptconv.cli import main; main()"
     done = run("inspect", "x", script=script)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
@@ -278,9 +278,9 @@ def test_usage_errors_are_json_where_that_is_asked():
 
 def test_ctrl_c_is_no_traceback():
     script = (
-        "import time\nfrom ckptconv import questions\n"
+        "import time\nfrom ckptconv import inspection\n"
         "def inspect(*a, **k):\n print('ready', flush=True)\n time.sleep(60)\n"
-        "questions.inspect = inspect\nfrom ckptconv.cli import main; main()"
+        "inspection.inspect = inspect\nfrom ckptconv.cli import main; main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, "inspect", "x"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

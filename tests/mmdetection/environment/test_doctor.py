@@ -460,7 +460,7 @@ def test_the_folder_one_stands_in_is_not_imported_from(tmp_path, monkeypatch):
 
 def test_examining_imports_neither_torch_nor_mmengine():
     code = (
-        "import sys; from ckptconv.mmdetection import doctor; doctor.collect([['installed']]); "
+        "import sys; from ckptconv.mmdetection.environment import doctor; doctor.collect([['installed']]); "
         "print([m for m in ('torch', 'numpy', 'mmengine', 'mmcv', 'mmdet') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

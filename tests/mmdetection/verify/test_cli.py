@@ -25,8 +25,8 @@ ROW = "mocov2-mask-rcnn-r50-fpn-1x"
 SHORTER = """
 import sys
 from ckptconv.cli import main
-from ckptconv.mmdetection.verify import plan, small
-plan.SMOKE = small.Training(train=8, val=4, epochs=2, val_every=1, side=64, batch=2)
+from ckptconv.mmdetection.verify import config_edits, plan
+plan.SMOKE = config_edits.Training(train=8, val=4, epochs=2, val_every=1, side=64, batch=2)
 main()
 """
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.mmdet
 SLOW_FIRST = """
 import os, sys, time
 from pathlib import Path
-from ckptconv.mmdetection.verify import worker
+from ckptconv.mmdetection.verify.run import worker
 def run(folder, job):
     if os.environ["RANK"] == "0":
         time.sleep(2)
