@@ -38,8 +38,10 @@ LOWEST := tests/cli/test_cli.py tests/sources/test_atomic.py tests/sources/test_
 demo: .venv/.core
 	$(BIN)/python -m tests.demo
 
+# Two processes, since hosted runners have two cores; make test JOBS=8 where there are more.
+JOBS ?= 2
 test: .venv/.test .venv/.pretrain
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=10
 
 # The lowest versions that pyproject.toml allows of what the core needs, and the newest of what that needs in turn.
 .lowest/.made: pyproject.toml constraints.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from ckptconv.errors import CkptconvError
 from ckptconv.planning import identify
 from tests.support import hints
+
+# One thread for torch in each process: several tests run at once, and more threads than cores wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run, and no limit in time: what is drawn tells nothing of a machine's speed.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
