@@ -13,7 +13,7 @@ ONEDL := $(addprefix tests/mmdetection/,test_stack.py test_guard.py test_loader.
 # What `make test-lowest` runs: what needs no torch, of the command line and below it.
 LOWEST := tests/cli/test_cli.py tests/sources/test_atomic.py tests/sources/test_addresses.py
 
-.PHONY: demo test test-lowest test-onedl lint bench clean
+.PHONY: demo test test-lowest test-onedl lint bench pages clean
 
 .venv/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -77,6 +77,13 @@ lint: .venv/.test
 
 bench: .venv/.test
 	$(BIN)/python -m benchmarks.speed
+
+# The parts of README and the guide that are made: tables, the API, outputs of commands, the picture.
+pages: .venv/.test
+	$(BIN)/python -m benchmarks.table
+	$(BIN)/python -m tests.support.generated
+	$(BIN)/python -m tests.support.transcripts
+	$(BIN)/python -m tests.support.picture
 
 clean:
 	rm -rf .venv .lowest .onedl .demo .cache

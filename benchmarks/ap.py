@@ -1,7 +1,7 @@
 """What verify-ap measures on generated data, from raw files in MoCo's layout to reports in results/ap/.
 
 `python -m benchmarks.ap` does it on any machine without data; `--add WORK_DIR` takes the report of a run of your own.
-`python -m benchmarks.table` then writes all of them into the project's README.
+`python -m benchmarks.table` then writes all of them into the guide.
 """
 
 from __future__ import annotations

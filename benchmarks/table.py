@@ -1,4 +1,4 @@
-"""Writes what is in results/, and the table of methods, into the README, between markers; --check only compares."""
+"""Writes what is in results/ into the guide's page of measurements, between markers; --check only compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGE = HERE.parent / "ckptconv" / "guide" / "measurements.md"
 _HEAD = ("input", "ckptconv", "peer", "time ÷ peer's", "memory ÷ peer's", "goal", "met")
 _UNITS = {"wall_s": "s", "peak_mib": "MiB", "cpu_s": "s of CPU"}
 
@@ -87,26 +87,13 @@ def fetching(result: Row) -> str:
     return "\n".join(lines)
 
 
-def methods() -> str:
-    """The methods as a Markdown table: what `--selfsup` takes, whose it is, and how many files are published."""
-    from ckptconv.methods import METHODS
-
-    lines = [_line(("`--selfsup`", "what", "code", "files")), _line(("---",) * 4)]
-    for m in METHODS:
-        name = f"`{m.name}`" + ("" if m.guess else " *")
-        title = f"[{m.title}]({m.paper})" if m.paper else m.title
-        code = f"[{m.repository}](https://github.com/{m.repository})" if m.repository else ""
-        lines.append(_line((name, title, code, str(len(m.releases) or ""))))
-    return "\n".join(lines)
-
-
 def inserted(text: str, name: str, table: str) -> str:
     """The text with the table between the markers of this name. Raises SystemExit if they are not there."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     head, found, rest = text.partition(begin)
     _, closed, tail = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"README.md has no {begin} … {end}")
+        raise SystemExit(f"the page has no {begin} … {end}")
     return f"{head}{begin}\n{table}\n{end}{tail}"
 
 
@@ -115,23 +102,22 @@ def _read(path: Path) -> Any:
 
 
 def updated(text: str) -> str:
-    """The README's text with every table as its result, or the package, has it now."""
+    """The page's text with every table as its result has it now."""
     results = HERE / "results"
     text = inserted(text, "speed", speed(_read(results / "speed.json")))
     text = inserted(text, "fetching", fetching(_read(results / "fetching.json")))
-    text = inserted(text, "methods", methods())
     return inserted(text, "ap", ap(map(_read, sorted((results / "ap").glob("*.json")))))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="exit with 1 if the README is out of date")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if the page is out of date")
     options = parser.parse_args()
-    old = README.read_text(encoding="utf-8")
+    old = PAGE.read_text(encoding="utf-8")
     new = updated(old)
     if options.check:
-        sys.exit("README.md is out of date: python -m benchmarks.table" if new != old else 0)
-    README.write_text(new, encoding="utf-8")
+        sys.exit(f"{PAGE.name} is out of date: python -m benchmarks.table" if new != old else 0)
+    PAGE.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import typer
 
 from ckptconv._version import __version__
 from ckptconv.cli import checkpoints, detection
+from ckptconv.cli.guide import guide
 
 app = typer.Typer(
     name="ckptconv",
@@ -47,6 +48,7 @@ for name, command in (
     ("verify-ap", detection.verify_ap),
     ("recipes", detection.recipes),
     ("doctor", detection.doctor),
+    ("guide", guide),
 ):
     app.command(name)(command)
 

@@ -64,6 +64,7 @@ COMMANDS: dict[str, list[tuple[str, int, str]]] = {
     ],
     "recipes": [("", 0, ""), ("--json", 0, "")],
     "doctor": [("", 4, ""), ("--json", 4, "")],
+    "guide": [("", 0, ""), ("troubleshooting", 0, ""), ("nothere", 2, "there is no topic 'nothere'")],
     "cache list": [("", 0, ""), ("--json", 0, "")],
     "cache clear": [("", 0, "")],
 }

@@ -1,0 +1,197 @@
+"""README.md and the guide as transcripts: the commands that a page shows, run, and what they print.
+
+`python -m tests.support.transcripts [PAGE …]` writes into the pages what the commands print now.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from ckptconv import guide
+from ckptconv.backbones.resnet import ResNet
+from tests.support import hollow
+
+ROOT = Path(__file__).parent.parent.parent
+README = "README"
+INPUTS = {
+    "moco_v2.pth": "moco_v2_r50_legacy",
+    "dino_r50_full.pth": "dino_r50_full",
+    "swav_800ep.pth": "swav_r50_released",
+}
+CONVERTED = "moco_r50.pth"
+MMDETECTION = ("emit-config", "check", "verify-ap", "doctor")
+"""Commands that print something else, or nothing, where MMDetection is not installed."""
+RAW_CONFIG = f"""_base_ = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
+model = dict(backbone=dict(init_cfg=dict(checkpoint="{next(iter(INPUTS))}")))
+"""
+TOOL = ".venv/lib/python3.11/site-packages/mmdet/.mim/tools/train.py"
+_BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.M | re.S)
+_FILE = re.compile(r"^```\w+\n(# ([\w.-]+\.(?:py|toml))\n.*?)^```$", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, or a Python program (then it prints nothing), with the output that the page shows for it."""
+
+    command: str
+    """What follows the prompt, or the program's text."""
+    output: str
+    span: tuple[int, int]
+    """Where the output stands in the page's text."""
+    program: bool = False
+
+    def __str__(self) -> str:
+        return self.command.partition("\n")[0]
+
+
+def pages() -> dict[str, Path]:
+    """README and the guide's pages, by name."""
+    return {README: ROOT / "README.md", **{topic.name: topic.path for topic in guide.topics()}}
+
+
+def files(text: str) -> dict[str, str]:
+    """The files that a page shows: blocks whose first line is a comment with a file's name."""
+    return {name: content for content, name in _FILE.findall(text)}
+
+
+def steps(text: str, mmdetection: bool) -> list[Step]:
+    """The commands and programs of a page, in order: those that need MMDetection, or those that do not."""
+    made = []
+    for block in _BLOCK.finditer(text):
+        if _FILE.fullmatch(block[0]):
+            continue
+        commands = list(_commands(block)) if block[1] == "console" else [Step(block[2], "", block.span(2), True)]
+        if mmdetection == any(map(_needs_mmdetection, commands)):
+            made += commands
+    return made
+
+
+def _commands(block: re.Match[str]) -> Iterator[Step]:
+    for part in re.finditer(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)\n((?:(?!\$ ).*\n)*)", block[2], re.M):
+        start = block.start(2)
+        yield Step(part[1], part[2], (start + part.start(2), start + part.end(2)))
+
+
+def _needs_mmdetection(step: Step) -> bool:
+    if step.program:
+        return "ckptconv.mmdetection" in step.command or "import torch" in step.command
+    return any(f"ckptconv {name}" in step.command for name in MMDETECTION)
+
+
+def make_inputs(folder: Path) -> Path:
+    """The checkpoints that pages name, at their full size, and a data set."""
+    for file, layout in INPUTS.items():
+        hollow.fill(layout, folder / file)
+    first = next(iter(INPUTS))
+    _run([sys.executable, "-m", "ckptconv", "convert", "--selfsup", "moco", first, CONVERTED], folder)
+    if find_spec("cv2"):  # comes with MMDetection
+        from tests.support import tiny_coco
+
+        tiny_coco.roboflow(folder / "rf", names=("ball", "box"))
+    (folder / "raw.py").write_text(RAW_CONFIG, encoding="utf-8")
+    _make_refused(folder)
+    return folder
+
+
+def _make_refused(folder: Path) -> None:
+    """Small files that are refused, each for one reason."""
+    import torch
+    from safetensors.torch import save_file
+
+    network = ResNet((2, 2, 2, 2), False, 64, 64, 64, groups=1, stem_kernel=7, in_channels=3)
+    state = {name: torch.full(shape, 0.5) if shape else torch.tensor(1) for name, shape in network.entries().items()}
+    torch.save({"state_dict": {f"model.resnet.{n}": t for n, t in state.items()}}, folder / "prefixed.pth")
+    last = "layer4.1."
+    short = {f"module.encoder_q.{n}": t for n, t in state.items() if not n.startswith(last)}
+    torch.save({"state_dict": short}, folder / "cut_short.pth")
+    more = {"ema.decay": torch.ones(1)}
+    torch.save({"state_dict": {**{f"backbone.{n}": t for n, t in state.items()}, **more}}, folder / "extra.pth")
+    whole = (folder / "prefixed.pth").read_bytes()
+    (folder / "half.pth").write_bytes(whole[: len(whole) // 2])
+    (folder / "page.pth").write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>")
+    lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{'0' * 64}", "size 377664473", "")
+    (folder / "pointer.pth").write_text("\n".join(lines))
+    with zipfile.ZipFile(folder / "script.pt", "w") as archive:  # as torch.jit.save writes it
+        for name in ("data.pkl", "code/__torch__.py", "constants.pkl", "version"):
+            archive.writestr(f"script/{name}", b"")
+    save_file({name: state[name] for name in list(state)[:20]}, folder / "model-00001-of-00002.safetensors")
+
+
+def prepare(folder: Path, inputs: Path, text: str, todo: Iterable[Step]) -> None:
+    """Give the folder what the steps of a page start from; links, for the inputs are a gigabyte."""
+    made_here = any(f"convert {next(iter(INPUTS))} {CONVERTED}" in step.command for step in todo)
+    for path in inputs.iterdir():
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+        elif not (made_here and path.name == CONVERTED):
+            os.link(path, folder / path.name)
+    for name, content in files(text).items():
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def run(step: Step, folder: Path) -> str:
+    """What the step prints, both streams as on a terminal, and its exit code if that is not 0."""
+    if step.program:
+        return _run([sys.executable, "-c", step.command], folder)
+    words = shlex.split(step.command.replace("\\\n", " "))
+    if words[0] == "cat":
+        return (folder / words[1]).read_text(encoding="utf-8")
+    return _run([sys.executable, "-m", *words] if words[0] == "ckptconv" else [sys.executable, *words[1:]], folder)
+
+
+def _run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300
+    )
+    return done.stdout + (f"[exit {done.returncode}]\n" if done.returncode else "")
+
+
+def shown(text: str, folder: Path) -> str:
+    """An output as a page shows it: paths are those of no machine. Tables are padded with spaces."""
+    from ckptconv.mmdetection.config import training_commands
+
+    for there, instead in ((str(training_commands.tool()), TOOL), (training_commands.python(), "python"), (f"{folder}/", "/home/you/")):
+        text = text.replace(there, instead)
+    return re.sub(r" +$", "", text, flags=re.M)
+
+
+def normal(text: str) -> str:
+    """An output without what differs from run to run: times."""
+    return re.sub(r"\d+\.\d+ s\b", "T s", text).strip()
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(pages())
+    with tempfile.TemporaryDirectory() as made:
+        (inputs := Path(made, "inputs")).mkdir()
+        make_inputs(inputs)
+        for name in wanted:
+            path = pages()[name]
+            for mmdetection in (False, True):
+                text = path.read_text(encoding="utf-8")
+                todo = steps(text, mmdetection)
+                (folder := Path(made, f"{name}-{mmdetection}")).mkdir()
+                prepare(folder, inputs, text, todo)
+                printed = [(step, shown(run(step, folder), folder)) for step in todo]
+                for step, output in reversed(printed):
+                    if normal(output) != normal(step.output) and not step.program:
+                        text = text[: step.span[0]] + output + text[step.span[1] :]
+                    elif step.program and output:
+                        sys.exit(f"{path}: a program prints:\n{output}")
+                path.write_text(text, encoding="utf-8")
+                shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
