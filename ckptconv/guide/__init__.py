@@ -46,9 +46,8 @@ class Topic:
         return re.sub(r"\[([^]]+)\]\(([\w-]+)\.md\)", r"\1 (`ckptconv guide \2`)", self.text())
 
     def summary(self) -> str:
-        """The sentence below the page's title: what the page is for."""
-        with self.path.open(encoding="utf-8") as lines:
-            return next(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+        """What the page is for: the sentence below its title, without "This page" and the full stop."""
+        return self.text().split("\n", 3)[2].removeprefix("This page ").removesuffix(".")
 
 
 def topics() -> list[Topic]:

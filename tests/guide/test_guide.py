@@ -30,8 +30,8 @@ def test_a_page_begins_with_its_title_and_one_sentence(topic):
     title, empty, sentence, after = topic.text().splitlines()[:4]
     assert re.fullmatch(r"# \S.*", title)
     assert (empty, after) == ("", "")
-    assert sentence == topic.summary()
     assert re.fullmatch(r"This page [^.]*\.", sentence)
+    assert sentence == f"This page {topic.summary()}."
 
 
 def test_the_topics_are_listed():
@@ -39,7 +39,7 @@ def test_the_topics_are_listed():
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[: len(NAMES)]] == NAMES
-    assert lines[0] == "quickstart      This page takes you from a raw checkpoint to a detector that trains."
+    assert lines[0] == "quickstart      takes you from a raw checkpoint to a detector that trains"
     assert lines[-1] == "Show one: ckptconv guide TOPIC"
 
 
