@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 def topics(every: Iterable[Topic]) -> None:
     for topic in every:
         render.row(topic.name, topic.summary(), width=15)
-    render.row("", "")
-    render.text("Show one: ckptconv guide TOPIC\n")
+    render.text("\nShow one: ckptconv guide TOPIC\n")
 
 
 def page(topic: Topic) -> None:

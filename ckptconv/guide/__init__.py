@@ -46,8 +46,8 @@ class Topic:
         return re.sub(r"\[([^]]+)\]\(([\w-]+)\.md\)", r"\1 (`ckptconv guide \2`)", self.text())
 
     def summary(self) -> str:
-        """What the page is for: the sentence below its title, without "This page" and the full stop."""
-        return self.text().split("\n", 3)[2].removeprefix("This page ").removesuffix(".")
+        """What the page is for: the sentence below its title, without "This page", marks and the full stop."""
+        return self.text().split("\n", 3)[2].removeprefix("This page ").removesuffix(".").replace("`", "")
 
 
 def topics() -> list[Topic]:
