@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ckptconv.errors import EnvironmentMissingError
+from ckptconv.errors import EnvironmentMissingError, shell_word
+
+REQUIREMENTS = {"hf": "huggingface_hub>=0.26", "s3": "s3fs>=2024.6", "gs": "gcsfs>=2024.6"}
+"""What each scheme needs, as `pyproject.toml` says in the extra of the same name."""
 
 
 def package(name: str, scheme: str) -> Any:
@@ -14,5 +17,5 @@ def package(name: str, scheme: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise EnvironmentMissingError(
-            f"{scheme}:// needs the package {name}", f"pip install 'ckptconv[{scheme}]'"
+            f"{scheme}:// needs the package {name}", f"pip install {shell_word(REQUIREMENTS[scheme])}"
         ) from None

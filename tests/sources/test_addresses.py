@@ -17,6 +17,7 @@ from ckptconv.rules import keep
 from ckptconv.sources.address import Address
 from ckptconv.sources.interface import Digest, Fetching
 from ckptconv.sources.locate import locate
+from ckptconv.sources.optional import REQUIREMENTS
 
 FETCHING = Fetching()
 
@@ -124,14 +125,27 @@ def test_addresses_that_are_none(text, message, hint):
     assert hint in caught.value.hint
 
 
-@pytest.mark.parametrize(("scheme", "package"), [("hf", "huggingface_hub"), ("s3", "s3fs"), ("gs", "gcsfs")])
-def test_a_package_that_is_missing_is_named_with_what_to_type(scheme, package, monkeypatch):
+def test_what_a_scheme_needs_is_what_its_extra_says():
+    text = (Path(__file__).parent.parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    for scheme, requirement in REQUIREMENTS.items():
+        assert f'\n{scheme} = ["{requirement}"]\n' in text
+
+
+@pytest.mark.parametrize(
+    ("scheme", "package", "requirement"),
+    [
+        ("hf", "huggingface_hub", "huggingface_hub>=0.26"),
+        ("s3", "s3fs", "s3fs>=2024.6"),
+        ("gs", "gcsfs", "gcsfs>=2024.6"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_what_to_type(scheme, package, requirement, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(EnvironmentMissingError) as caught:
         open_checkpoint(locate(f"{scheme}://a/b/c.pth", FETCHING).path)
     assert caught.value.exit_code == 4
     assert caught.value.message == f"{scheme}:// needs the package {package}"
-    assert caught.value.hint == f"pip install 'ckptconv[{scheme}]'"
+    assert caught.value.hint == f"pip install '{requirement}'"
 
 
 def test_releases_are_listed():

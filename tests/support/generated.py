@@ -1,4 +1,7 @@
-"""The parts of the guide that are made from the package: its tables, and the API. `python -m tests.support.generated`"""
+"""The parts of the guide that are made from the package: its tables, and the API.
+
+`python -m tests.support.generated` makes them again.
+"""
 
 from __future__ import annotations
 
