@@ -132,12 +132,16 @@ OTHERS = {
 def test_commands_and_options_that_a_page_names_exist(name):
     """In text and in blocks that no test runs; the others are run."""
     text = re.sub(r"^```(?:console|diff|py|python|toml)\n.*?^```$", "", TEXTS[name], flags=re.M | re.S)
-    for command, rest in re.findall(r"\bckptconv ([a-z]+(?:-[a-z]+)*)([^`\n]*)", text):
-        if f"`ckptconv {command}" in text or f"\nckptconv {command}" in text:
-            assert command in COMMANDS, command
-            known = {o for p in COMMANDS[command].params for o in p.opts} | {"--help"}
-            if not hasattr(COMMANDS[command], "commands"):
-                assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)) <= known, (command, rest)
+    for command, rest in re.findall(r"(?:^|`|\$ |: )ckptconv ([a-z]+(?:-[a-z]+)*)([^`\n]*)", text, re.M):
+        assert command in COMMANDS, command
+        parsed = COMMANDS[command]
+        known = {
+            option
+            for one in getattr(parsed, "commands", {"": parsed}).values()
+            for p in one.params
+            for option in p.opts
+        }
+        assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rest)) <= known | {"--help"}, (command, rest)
     code = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
     for option in re.findall(r"(?<![\w-])--[a-z][a-z_-]*", " ".join(re.findall(r"`([^`]+)`", code))):
         assert option in OPTIONS | OTHERS, option
