@@ -161,12 +161,9 @@ def shown(text: str, folder: Path) -> str:
     """An output as a page shows it: paths are those of no machine. Tables are padded with spaces."""
     from ckptconv.mmdetection.config import training_commands
 
-    for there, instead in (
-        (str(training_commands.tool()), TOOL),
-        (training_commands.python(), "python"),
-        (f"{folder}/", "/home/you/"),
-    ):
-        text = text.replace(there, instead)
+    if (tool := training_commands.tool()) is not None:
+        text = text.replace(str(tool), TOOL)
+    text = text.replace(training_commands.python(), "python").replace(f"{folder}/", "/home/you/")
     return re.sub(r" +$", "", text, flags=re.M)
 
 
