@@ -1,4 +1,7 @@
-"""MMDetection is imported here, once, with the warnings of its own old code; in the tests warnings are errors."""
+"""Every test of this folder needs MMDetection, and without it none is collected.
+
+MMDetection is imported here, once, with the warnings of its own old code; in the tests warnings are errors.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,32 @@ import functools
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import mmdet.models  # noqa: F401
-    from mmengine.config import config as reading
+FOLDER = Path(__file__).parent
 
-from ckptconv.mmdetection.check import run as checking
-from tests.support import fixes
+if find_spec("mmdet") is None:
+    collect_ignore_glob = ["*"]
+else:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mmdet.models  # noqa: F401
+        from mmengine.config import config as reading
+
+    from ckptconv.mmdetection.check import run as checking
+    from tests.support import fixes
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(FOLDER):
+            item.add_marker(pytest.mark.mmdet)
 
 
 @pytest.fixture(autouse=True, scope="session")
