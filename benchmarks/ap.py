@@ -13,8 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.recipe import ROW
+
 RESULTS = Path(__file__).parent / "results" / "ap"
-ROW = "mocov2-mask-rcnn-r50-fpn-1x"
 TWO_PROCESSES = ("--launcher", "pytorch", "--gpus", "0")
 RUNS = {
     "smoke": ("trained", "smoke", ()),
@@ -35,7 +36,7 @@ def add(work_dir: Path, name: str) -> None:
 
 def run(folder: Path) -> None:
     """Pretrain, convert, verify, collect. What is there already, from a run that was stopped, is not done again."""
-    from benchmarks import pretraining
+    from benchmarks import pretraining  # and with it MMDetection, which --add does without
 
     raw = {name: folder / f"{name}.pth.tar" for name in ("trained", "untrained")}
     if not raw["trained"].exists():

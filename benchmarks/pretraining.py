@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from mmdet.models.backbones import ResNet
 
-from benchmarks.ap import ROW
+from benchmarks.recipe import ROW
 from ckptconv import convert
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.config import python_source

@@ -84,6 +84,50 @@ def test_environment_imports_nothing_else_of_mmdetection():
             assert all(other.startswith("mmdetection.environment") for other in theirs), name
 
 
+ROOT = PACKAGE.parent
+OUTSIDE = ("ckptconv", "tests.support", "benchmarks", "tests")
+"""The repository's folders from the ground up: each imports itself and those before it."""
+
+
+def folder_outside(name: str) -> str:
+    """Which of OUTSIDE a module of the repository stands in; '' for one of other packages."""
+    return max((f for f in OUTSIDE if f"{name}.".startswith(f"{f}.")), key=len, default="")
+
+
+def imports_outside(path: Path) -> set[str]:
+    """Modules of the repository that a file imports, wherever in it."""
+    known: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            known |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            known |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in known if folder_outside(name)}
+
+
+def repository() -> dict[str, Path]:
+    files = [path for top in ("ckptconv", "benchmarks", "tests") for path in (ROOT / top).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+
+
+def test_package_helpers_benchmarks_and_tests_point_one_way():
+    for name, path in repository().items():
+        own = folder_outside(name)
+        above = [o for o in imports_outside(path) if OUTSIDE.index(folder_outside(o)) > OUTSIDE.index(own)]
+        assert not above, f"{name} imports {above}"
+
+
+def test_no_two_benchmarks_import_each_other():
+    files = {name: path for name, path in repository().items() if folder_outside(name) == "benchmarks"}
+    reached = {
+        name: {o for o in files if any(f"{i}.".startswith(f"{o}.") for i in imports_outside(path))}
+        for name, path in files.items()
+    }
+    for _ in files:
+        reached = {name: others.union(*(reached[o] for o in others)) for name, others in reached.items()}
+    assert not [name for name, others in reached.items() if name in others]
+
+
 def room(name: str) -> str:
     """The folder that a module lies in; a folder itself for its ``__init__``."""
     return name if MODULES[name].stem == "__init__" else name.rpartition(".")[0] or "ckptconv"

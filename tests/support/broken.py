@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ckptconv.backbones.resnet import ResNet
 
@@ -120,7 +121,7 @@ def storages() -> dict[str, bytes]:
 
 _LOCAL, _ENTRY, _END = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s4H2LH")
 
-Headers = dict[str, object]
+Headers = dict[str, Any]
 
 
 @dataclass
@@ -137,7 +138,7 @@ def archive(records: Iterable[Record], before: bytes = b"", announced: int | Non
     body, directory, count = bytearray(before), bytearray(), 0
     for record in records:
         size = len(record.data)
-        truth = {"name": record.name.encode(), "flags": 0, "method": 0, "crc": zlib.crc32(record.data)}
+        truth: Headers = {"name": record.name.encode(), "flags": 0, "method": 0, "crc": zlib.crc32(record.data)}
         truth |= {"packed": size, "size": size, "header": len(body)}
         t = truth | record.local
         body += _LOCAL.pack(
@@ -271,7 +272,10 @@ def legacy_cuts() -> dict[str, Callable[[], bytes]]:
 
         return make
 
-    cuts = {f"in pickle {i}": cut(lambda ends, i=i: (ends[i - 1] + ends[i]) // 2) for i in range(1, 6)}
+    def middle(number: int) -> Callable[[list[int]], int]:
+        return lambda ends: (ends[number - 1] + ends[number]) // 2
+
+    cuts = {f"in pickle {i}": cut(middle(i)) for i in range(1, 6)}
     return cuts | {
         "before the third pickle": cut(lambda ends: ends[2]),
         "before the storages": cut(lambda ends: ends[5]),
@@ -289,7 +293,9 @@ _MAGIC = pickled(integer(0x1950A86A20F9469CFC6C))
 _SYSTEM = pickle.dumps({"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}, 2)
 
 
-def legacy(body: bytes, keys: object = ("0",), counts: Iterable[int] = (4,), protocol: bytes = integer(1001)) -> bytes:
+def legacy(
+    body: bytes, keys: Iterable[object] = ("0",), counts: Iterable[int] = (4,), protocol: bytes = integer(1001)
+) -> bytes:
     end = b"".join(struct.pack("<q", count) + bytes(4 * count) for count in counts)
     return _MAGIC + pickled(protocol) + _SYSTEM + pickled(body) + pickle.dumps(list(keys), 2) + end
 
@@ -360,7 +366,7 @@ def tar() -> bytes:
 def torchscript() -> bytes:
     import torch
 
-    class Net(torch.nn.Module):
+    class Net(torch.nn.Module):  # type: ignore[misc]  # torch is not followed
         def __init__(self) -> None:
             super().__init__()
             self.fc = torch.nn.Linear(2, 2)
@@ -439,15 +445,22 @@ Content = bytes | Callable[[], bytes]
 
 
 @dataclass(frozen=True)
+class Special:
+    """What is no plain file of bytes, or needs others beside it."""
+
+    write: Callable[[Path], object]
+
+
+@dataclass(frozen=True)
 class Row:
     """A file: what is wrong with it, a part of the sentence that says so, its content and its name.
 
-    A ``content`` that takes a path writes the file itself.
+    A `Special` content writes the file itself.
     """
 
     name: str
     says: str
-    content: Content | Callable[[Path], None]
+    content: Content | Special
     file: str = "model.pth"
 
     def write(self, folder: Path) -> Path:
@@ -457,13 +470,6 @@ class Row:
         else:
             path.write_bytes(self.content if isinstance(self.content, bytes) else self.content())
         return path
-
-
-@dataclass(frozen=True)
-class Special:
-    """What is no plain file of bytes, or needs others beside it."""
-
-    write: Callable[[Path], object]
 
 
 def sharded(weight_map: object, **shards: bytes) -> Special:

@@ -58,12 +58,14 @@ def emit(
 ) -> emit_config.Emitted:
     """What `emit-config` makes of a file that says so of itself; ``said`` is what the command line says."""
     folder = said.pop("folder", None)
+    built = backbone_args.network(NETWORKS[network])
+    assert built is not None
     file = Pretrained(
         path,
         "safetensors" if path.endswith(".safetensors") else "torch zip",
         method,
         NETWORKS[network],
-        backbone_args.network(NETWORKS[network]),
+        built,
         pixels,
         MARK,
     )
@@ -79,7 +81,8 @@ def read(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     with warnings.catch_warnings(), mock.patch.object(reading, "_get_external_cfg_path", _external):
         warnings.simplefilter("ignore")
-        return Config.fromfile(str(path), import_custom_modules=False).to_dict()
+        values: dict[str, Any] = Config.fromfile(str(path), import_custom_modules=False).to_dict()
+        return values
 
 
 _external = functools.cache(reading._get_external_cfg_path)  # reads a hundred YAML files, each time

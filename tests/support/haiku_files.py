@@ -13,7 +13,7 @@ import pickle
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
@@ -134,8 +134,9 @@ def _main(out: str, way: str, depth: str) -> None:
     _module("dill._dill", "_create_namedtuple", "_create_array", "_import_module", "_get_attr")
     _module("jax._src.array", "_reconstruct_array")
     _module("haiku._src.data_structures", "FlatMapping", "frozendict")
-    state = namedtuple("_ByolExperimentState", "online_params target_params online_state target_state opt_state")
-    lars, decay = namedtuple("ScaleByLarsState", "mu"), namedtuple("AddWeightDecayState", "")
+    made: Callable[[str, str], Any] = namedtuple
+    state = made("_ByolExperimentState", "online_params target_params online_state target_state opt_state")
+    lars, decay = made("ScaleByLarsState", "mu"), made("AddWeightDecayState", "")
     online, target = (with_heads(*network(int(depth), seed=seed), seed + 2) for seed in (0, 1))
 
     def mapped(tree: Tree) -> _Mapping:

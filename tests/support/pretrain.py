@@ -14,12 +14,13 @@ import warnings
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 FOLDER = Path(sys.prefix) / "pretrain"
 _UNASKED = ("nms", "qnms")
 """Operators for which torchvision 0.28.0 registers shapes without asking whether they were loaded."""
 
-_schemas = []  # a schema is gone when its library is
+_schemas: list[Any] = []  # a schema is gone when its library is
 
 
 @cache

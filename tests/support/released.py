@@ -93,14 +93,15 @@ def network(name: str, like: Any = None) -> Backbone:
     if s["kind"] == "BEiT":
         assert isinstance(like, Beit)
         return replace(like, dim=dim, depth=depth, hidden=hidden, heads=dim // 64, patch=patch)
-    like = like or VisionTransformer(dim, depth, hidden, patch=16, positions=14**2)
+    vit: VisionTransformer = like or VisionTransformer(dim, depth, hidden, patch=16, positions=14**2)
+    assert vit.grid is not None
     return replace(
-        like,
+        vit,
         dim=dim,
         depth=depth,
         hidden=hidden,
         patch=patch,
-        positions=(like.grid * like.patch // patch) ** 2,
+        positions=(vit.grid * vit.patch // patch) ** 2,
         registers=int(s["registers"] or 0),
         swiglu=gated,
     )
