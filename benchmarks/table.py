@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.markers import inserted
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "ckptconv" / "guide" / "measurements.md"
 _HEAD = ("input", "ckptconv", "peer", "time ÷ peer's", "memory ÷ peer's", "goal", "met")
@@ -85,16 +87,6 @@ def fetching(result: Row) -> str:
     rate = result["bytes_a_second"] / 1e6
     lines += ["", f"Measured {result['date']}; the server sends {rate:g} MB a second. {_machine(result['machine'])}"]
     return "\n".join(lines)
-
-
-def inserted(text: str, name: str, table: str) -> str:
-    """The text with the table between the markers of this name. Raises SystemExit if they are not there."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    head, found, rest = text.partition(begin)
-    _, closed, tail = rest.partition(end)
-    if not found or not closed:
-        raise SystemExit(f"the page has no {begin} … {end}")
-    return f"{head}{begin}\n{table}\n{end}{tail}"
 
 
 def _read(path: Path) -> Any:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.table import inserted
 from ckptconv.backbones import FAMILIES
 from ckptconv.guide import topic
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Method, Release
+from tests.support.markers import inserted
 from tests.support.reference import reference
 
 
