@@ -13,7 +13,7 @@ from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
 
 if TYPE_CHECKING:
-    from ckptconv.sources.cache import Entry
+    from ckptconv.sources.cache import CacheEntry
 
 _MANY_FETCHED = 4 << 20
 
@@ -66,7 +66,7 @@ def _published(release: Release) -> str:
     return f"sha256 {release.sha256}" if release.sha256 else f"md5 {release.md5}" if release.md5 else ""
 
 
-def cache(folder: str, entries: Iterable[Entry], as_json: bool) -> None:
+def cache(folder: str, entries: Iterable[CacheEntry], as_json: bool) -> None:
     if as_json:
         render.dump("cache list", {"folder": folder, "files": [vars(entry) for entry in entries]})
         return

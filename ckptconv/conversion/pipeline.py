@@ -217,7 +217,7 @@ def convert(
         EnvironmentMissingError: the disk is full, or a package that an address needs is missing.
         ProofError: what was read back differs; nothing was kept.
     """
-    from ckptconv.sources.atomic import check_target
+    from ckptconv.sources.atomic import check_destination
 
     started = time.perf_counter()
     options, asked = options_of(drop, strip_prefix, section, for_target, rules, channels), Size(image_size, patch_size)
@@ -236,7 +236,7 @@ def convert(
         settled = cast_plan(settled, dtype) if dtype else settled
         _require_sections(kind, settled)
         places = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
-        real = check_target(Path(target), force or dry_run, places)
+        real = check_destination(Path(target), force or dry_run, places)
         if dry_run:
             fingerprint, size, proved, checksums = "", sum(move.spec.nbytes for move in settled.moves), 0, 0
         else:
@@ -303,7 +303,7 @@ def _write(
 ) -> tuple[str, int, int]:
     """Write, sync, read back, publish. Returns the fingerprint, the file's size and how many tensors were proved."""
     from ckptconv.formats import safetensors_writer, torch_writer
-    from ckptconv.sources.atomic import drafting
+    from ckptconv.sources.atomic import write_atomically
 
     total, done = sum(p.spec.nbytes for p in pieces), 0
 
@@ -313,7 +313,7 @@ def _write(
         if progress is not None:
             progress(done, total)
 
-    with Witness(pieces) as witness, drafting(target, force) as draft:
+    with Witness(pieces) as witness, write_atomically(target, force) as draft:
         text = json.dumps(said, separators=(",", ":"))
         if kind == "safetensors":
             texts = {"format": "pt", KEY: text}

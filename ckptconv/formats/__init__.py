@@ -9,8 +9,8 @@ from pathlib import Path
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import numpy_file, safetensors_file, sharded, torch_file
 from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
-from ckptconv.formats.parts import require_whole
-from ckptconv.sources.file import Place, Source
+from ckptconv.formats.partial_files import require_complete
+from ckptconv.sources.file import RemotePath, Source
 from ckptconv.sources.sniff import is_html
 
 _OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
@@ -28,9 +28,9 @@ _OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-def open_checkpoint(path: Path | Place) -> Checkpoint:
+def open_checkpoint(path: Path | RemotePath) -> Checkpoint:
     """Open a checkpoint of any known format. Raises UnreadableError if it is none, is broken or is not safe."""
-    require_whole(path)
+    require_complete(path)
     if isinstance(path, Path) and os.path.isdir(path):  # which is False for a path that is too long
         from ckptconv.formats import distributed  # few sources are folders
 
@@ -38,19 +38,19 @@ def open_checkpoint(path: Path | Place) -> Checkpoint:
     return _opened(path, _shard)
 
 
-def _shard(path: Path | Place) -> Checkpoint:
-    def refuse(_: Path | Place) -> Checkpoint:
+def _shard(path: Path | RemotePath) -> Checkpoint:
+    def refuse(_: Path | RemotePath) -> Checkpoint:
         raise UnreadableError(f"{path} is a shard and is an index itself", "Give the index that names the files.")
 
     return _opened(path, refuse)
 
 
-def _opened(path: Path | Place, open_shard: Callable[[Path | Place], Checkpoint]) -> Checkpoint:
+def _opened(path: Path | RemotePath, open_shard: Callable[[Path | RemotePath], Checkpoint]) -> Checkpoint:
     source = Source(path) if isinstance(path, Path) else path.open()
     try:
         return _by_content(source, open_shard)
     except UnreadableError:
-        source.forget()
+        source.evict()
         source.close()
         raise
     except BaseException:
@@ -58,7 +58,7 @@ def _opened(path: Path | Place, open_shard: Callable[[Path | Place], Checkpoint]
         raise
 
 
-def _by_content(source: Source, open_shard: Callable[[Path | Place], Checkpoint]) -> Checkpoint:
+def _by_content(source: Source, open_shard: Callable[[Path | RemotePath], Checkpoint]) -> Checkpoint:
     head = source.read(0, min(source.size, 512))
     if safetensors_file.header_length(source) is not None:
         return safetensors_file.read(source)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from ckptconv.formats.records import Blob, Malformed
 from ckptconv.sources.file import Source
 
-_WINDOW = 1 << 18
-_LONGEST_LINE = 1 << 16
+_BUFFER_SIZE = 1 << 18
+_MAX_LINE = 1 << 16
 
 
-class Window:
+class BufferedReader:
     """Bytes of ``source`` from ``start`` on, to ``end`` at most."""
 
     def __init__(self, source: Source, start: int, end: int) -> None:
         self.source, self.base, self.end = source, start, end
-        self.window = b""
+        self.buffer = b""
         self.at = 0
 
     def tell(self) -> int:
@@ -22,37 +22,37 @@ class Window:
 
     def take(self, count: int) -> bytes:
         at = self.at
-        if at + count > len(self.window):
+        if at + count > len(self.buffer):
             self.refill(count)
             at = 0
         self.at = at + count
-        return self.window[at : at + count]
+        return self.buffer[at : at + count]
 
     def refill(self, count: int) -> None:
         start = self.tell()
         if start + count > self.end:
             raise self.source.truncated()
-        self.window = self.source.read(start, max(count, min(_WINDOW, self.end - start)))
+        self.buffer = self.source.read(start, max(count, min(_BUFFER_SIZE, self.end - start)))
         self.base, self.at = start, 0
 
     def skip(self, count: int) -> Blob:
         start = self.tell()
         if start + count > self.end:
             raise self.source.truncated()
-        if self.at + count <= len(self.window):
+        if self.at + count <= len(self.buffer):
             self.at += count
         else:
-            self.window, self.base, self.at = b"", start + count, 0
+            self.buffer, self.base, self.at = b"", start + count, 0
         return Blob(start, count)
 
     def line(self) -> bytes:
-        found = self.window.find(b"\n", self.at)
+        found = self.buffer.find(b"\n", self.at)
         if found < 0:
             start = self.tell()
-            self.refill(min(_LONGEST_LINE, self.end - start))
-            found = self.window.find(b"\n")
+            self.refill(min(_MAX_LINE, self.end - start))
+            found = self.buffer.find(b"\n")
             if found < 0:
                 raise Malformed("a line has no end")
-        text = self.window[self.at : found]
+        text = self.buffer[self.at : found]
         self.at = found + 1
         return text

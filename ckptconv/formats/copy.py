@@ -5,13 +5,13 @@ from __future__ import annotations
 import zlib
 from typing import BinaryIO
 
-from ckptconv.formats.interface import Piece, Seen
+from ckptconv.formats.interface import Piece, WriteProgress
 
 _WORTH_A_CALL = 1 << 16
 _AT_ONCE = 1 << 24
 
 
-def pour(piece: Piece, file: BinaryIO, seen: Seen, needs_crc: bool) -> int:
+def copy_piece(piece: Piece, file: BinaryIO, seen: WriteProgress, needs_crc: bool) -> int:
     """Append the piece to the file. Returns its CRC-32 if ``needs_crc``, computing it where the source keeps none."""
     unknown = needs_crc and piece.crc is None
     if piece.place is not None and not unknown and piece.spec.nbytes >= _WORTH_A_CALL and _copied(piece, file, seen):
@@ -25,7 +25,7 @@ def pour(piece: Piece, file: BinaryIO, seen: Seen, needs_crc: bool) -> int:
     return crc if piece.crc is None else piece.crc
 
 
-def _copied(piece: Piece, file: BinaryIO, seen: Seen) -> bool:
+def _copied(piece: Piece, file: BinaryIO, seen: WriteProgress) -> bool:
     """Whether the kernel could copy the piece; if not, the file stands where it stood."""
     assert piece.place is not None
     source, offset = piece.place

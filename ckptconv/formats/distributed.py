@@ -12,20 +12,20 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from ckptconv.errors import UnreadableError, printable, shell_word
-from ckptconv.formats.distributed_metadata import METADATA, Record, fields_of, first_of, load, nested
-from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor, tensor_of
-from ckptconv.formats.joined import Joined, Stretch, joined_crc
+from ckptconv.formats.concatenated import ByteRange, ConcatenatedSource, concatenated_crc
+from ckptconv.formats.distributed_metadata import METADATA, MetadataRecord, fields_of, first_of, load, nested
+from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor, as_stored_tensor
 from ckptconv.formats.records import Call, Global, Malformed
 from ckptconv.formats.torch_file import read_zip
-from ckptconv.formats.torch_pickle import lengths_of
+from ckptconv.formats.torch_pickle import parse_lengths
 from ckptconv.sections import kind_of
 from ckptconv.sources.file import Source
 from ckptconv.spec import DTYPES, TensorSpec, Unreadable
 
-_MOST_FILES = 512  # they are open all at once, and many systems allow a process 1,024
-_MOST_PARTS = 200_000
-_LONGEST_VALUE = 1 << 16
-_MOST_VALUES = 8 << 20
+_MAX_FILES = 512  # they are open all at once, and many systems allow a process 1,024
+_MAX_PARTS = 200_000
+_MAX_VALUE_BYTES = 1 << 16
+_MAX_VALUES = 8 << 20
 
 
 def join_command(folder: Path) -> str:
@@ -68,7 +68,7 @@ class _Part:
 
     first: int
     spec: TensorSpec
-    stretch: Stretch
+    byte_range: ByteRange
 
 
 class _Folder:
@@ -77,7 +77,7 @@ class _Folder:
     def __init__(self, folder: Path, files: dict[str, Source]) -> None:
         self._folder, self._files = folder, files
         self._metadata, self._named, self._called = load(files[METADATA])
-        self._stretches = self._found()
+        self._byte_ranges = self._found()
         self._parts: dict[str, tuple[_Part, ...]] = {}
         self._sizes: dict[str, int] = {}
         self._plain: dict[str, Storage] = {}
@@ -106,12 +106,12 @@ class _Folder:
 
     # What .metadata says ----------------------------------------------------------------------------------------
 
-    def _found(self) -> dict[tuple[str, tuple[int, ...] | None], Stretch]:
+    def _found(self) -> dict[tuple[str, tuple[int, ...] | None], ByteRange]:
         """Where each part stands, by the name of its tensor and its first element's place along each axis."""
         data = self._metadata.get("storage_data")
         if not isinstance(data, dict):
             raise Malformed("it says of no file what it holds")
-        found: dict[tuple[str, tuple[int, ...] | None], Stretch] = {}
+        found: dict[tuple[str, tuple[int, ...] | None], ByteRange] = {}
         for index, info in data.items():
             key, at = fields_of(index, "MetadataIndex"), fields_of(info, "_StorageInfo")
             name, place = key.get("fqn"), key.get("offset")
@@ -126,7 +126,7 @@ class _Folder:
             source = self._file(at.get("relative_path"))
             if offset < 0 or length < 0 or offset + length > source.size:
                 raise Malformed(f"{printable(name)} lies outside of {source.name}")
-            spot = (name, None if place is None else lengths_of(place))
+            spot = (name, None if place is None else parse_lengths(place))
             if spot in found:
                 raise Malformed(f"{printable(name)} has two places for one part")
             found[spot] = (source, offset, length)
@@ -135,7 +135,7 @@ class _Folder:
     def _require_apart(self) -> None:
         """Refuse parts that share bytes: a few of them would unfold to any number."""
         taken: dict[Source, list[tuple[int, int]]] = {}
-        for source, offset, length in self._stretches.values():
+        for source, offset, length in self._byte_ranges.values():
             taken.setdefault(source, []).append((offset, offset + length))
         for source, ranges in taken.items():
             ranges.sort()
@@ -148,19 +148,19 @@ class _Folder:
         if "/" in name or "\\" in name:
             raise Malformed(f"it names a file outside its folder: {name}")
         if name not in self._files:
-            if len(self._files) > _MOST_FILES:
+            if len(self._files) > _MAX_FILES:
                 raise UnreadableError(
-                    f"{self._folder} consists of more than {_MOST_FILES:,} files", join_command(self._folder)
+                    f"{self._folder} consists of more than {_MAX_FILES:,} files", join_command(self._folder)
                 )
             self._files[name] = Source(self._folder / name)
         return self._files[name]
 
     def _entry(self, name: str, described: object) -> StoredTensor | _Value:
-        if isinstance(described, Record) and described.kind == "BytesStorageMetadata":
-            return self._value(self._stretch(name, None))
+        if isinstance(described, MetadataRecord) and described.kind == "BytesStorageMetadata":
+            return self._value(self._byte_range(name, None))
         fields = fields_of(described, "TensorStorageMetadata")
         properties, chunks = fields.get("properties"), fields.get("chunks")
-        state = properties.state if isinstance(properties, Record) else None
+        state = properties.state if isinstance(properties, MetadataRecord) else None
         dtype = state[0] if isinstance(state, tuple) and state else None
         if not isinstance(dtype, Global) or not isinstance(chunks, list):
             raise Malformed(f"{printable(name)} has no type or no parts")
@@ -168,7 +168,7 @@ class _Folder:
         if known is None:
             what = f"a tensor of type {printable(dtype.kind)}"
             return _Value("tensor", Unreadable(what, "Save it as float32 or another usual type: .float()."))
-        spec = TensorSpec(lengths_of(fields.get("size")), known)
+        spec = TensorSpec(parse_lengths(fields.get("size")), known)
         parts = sorted((self._part(name, spec, chunk) for chunk in chunks), key=lambda part: part.first)
         parts = [part for part in parts if part.spec.numel]
         ends = [0, *accumulate(part.spec.numel for part in parts)]
@@ -180,16 +180,16 @@ class _Folder:
 
     def _part(self, name: str, whole: TensorSpec, chunk: object) -> _Part:
         fields = fields_of(chunk, "ChunkStorageMetadata")
-        offsets, sizes = lengths_of(fields.get("offsets")), lengths_of(fields.get("sizes"))
+        offsets, sizes = parse_lengths(fields.get("offsets")), parse_lengths(fields.get("sizes"))
         spec = TensorSpec(sizes, whole.dtype)
         if len(offsets) != len(whole.shape) or len(sizes) != len(whole.shape):
             raise Malformed(f"a part of {printable(name)} has other axes than the whole")
         self._listed += 1
-        if self._listed > _MOST_PARTS:
-            raise Malformed(f"it lists more than {_MOST_PARTS:,} parts")
+        if self._listed > _MAX_PARTS:
+            raise Malformed(f"it lists more than {_MAX_PARTS:,} parts")
         if not spec.numel:  # of a process that has no rows; several such parts have one place
             return _Part(0, spec, (self._files[METADATA], 0, 0))
-        source, offset, length = stretch = self._stretch(name, offsets)
+        source, offset, length = byte_range = self._byte_range(name, offsets)
         if spec.nbytes > length:
             raise Malformed(f"a part of {printable(name)} is {spec.nbytes:,} bytes in a file of {length:,}")
         if source.read(offset, min(4, length)) != b"PK\3\4":
@@ -198,35 +198,35 @@ class _Folder:
                 "It was saved as safetensors, which torch does not read from such a folder: "
                 "save it again with FileSystemWriter(FOLDER).",
             )
-        return _Part(first_of(whole, offsets, sizes), spec, stretch)
+        return _Part(first_of(whole, offsets, sizes), spec, byte_range)
 
-    def _stretch(self, name: str, place: tuple[int, ...] | None) -> Stretch:
-        stretch = self._stretches.get((name, place))
-        if stretch is None:
+    def _byte_range(self, name: str, place: tuple[int, ...] | None) -> ByteRange:
+        byte_range = self._byte_ranges.get((name, place))
+        if byte_range is None:
             raise Malformed(f"it does not say where {printable(name)} is")
         if (name, place) in self._used:
             raise Malformed(f"it lists one part of {printable(name)} twice")
         self._used.add((name, place))
-        return stretch
+        return byte_range
 
     # What the other files hold ----------------------------------------------------------------------------------
 
-    def _value(self, stretch: Stretch) -> _Value:
+    def _value(self, byte_range: ByteRange) -> _Value:
         """A value of another kind. Short ones are looked into: a tensor in a tuple or an object is saved so."""
-        source, offset, length = stretch
+        source, offset, length = byte_range
         self._looked_into += length
-        if length > _LONGEST_VALUE or self._looked_into > _MOST_VALUES:
+        if length > _MAX_VALUE_BYTES or self._looked_into > _MAX_VALUES:
             what = "an object that was not looked into"
             return _Value("object", Unreadable(what, join_command(self._folder), certain=False))
         if source.read(offset, min(4, length)) != b"PK\3\4":
             return _Value("bytes")
-        opened = read_zip(Joined([stretch]))
+        opened = read_zip(ConcatenatedSource([byte_range]))
         self._named |= dict.fromkeys(opened.named)
         self._called |= dict.fromkeys(opened.called)
         kind = kind_of(opened.tree)
         if not _holds_tensors(opened.tree):
             return _Value(kind)
-        certain = tensor_of(opened.tree) is not None
+        certain = as_stored_tensor(opened.tree) is not None
         what = f"a {kind} that holds tensors" if not certain else "a tensor that was saved as an object"
         return _Value(kind, Unreadable(what, join_command(self._folder), certain))
 
@@ -244,26 +244,26 @@ class _Folder:
     def _storage(self, key: str) -> Storage:
         """The tensor's bytes: stretches of files where they stand there in order, else put together here."""
         opened = [self._opened(key, part) for part in self._parts[key]]
-        stretches: list[Stretch] = []
+        byte_ranges: list[ByteRange] = []
         crc = 0
         for part, tensor in opened:
             place, own = part.place(tensor), part.checksum(tensor)
             if place is None or own is None:
                 data = b"".join(part.array(tensor).tobytes() for part, tensor in opened)
                 return Storage(self._sizes[key], inline=data)
-            stretches.append((*place, tensor.spec.nbytes))
-            crc = joined_crc(crc, own, tensor.spec.nbytes)
-        return Storage(self._sizes[key], Joined(stretches), crc=crc) if opened else Storage(0, inline=b"")
+            byte_ranges.append((*place, tensor.spec.nbytes))
+            crc = concatenated_crc(crc, own, tensor.spec.nbytes)
+        return Storage(self._sizes[key], ConcatenatedSource(byte_ranges), crc=crc) if opened else Storage(0, inline=b"")
 
     def _opened(self, name: str, part: _Part) -> tuple[Checkpoint, StoredTensor]:
-        opened = read_zip(Joined([part.stretch]))
+        opened = read_zip(ConcatenatedSource([part.byte_range]))
         tensor = opened.tree
         if opened.called or not isinstance(tensor, StoredTensor) or tensor.spec != part.spec:
             raise UnreadableError(
-                f"{opened.path}: what stands at byte {part.stretch[1]:,} is not the {part.spec} of {printable(name)}",
+                f"{opened.path}: the data at byte {part.byte_range[1]:,} is not {printable(name)} ({part.spec})",
                 "The folder is damaged or was made to mislead; get it again from its source.",
             )
-        opened.require_sound(name, tensor)
+        opened.require_valid(name, tensor)
         return opened, tensor
 
 
@@ -275,7 +275,7 @@ def _holds_tensors(tree: object) -> bool:
         if id(one) in seen:
             continue
         seen.add(id(one))
-        if tensor_of(one) is not None:
+        if as_stored_tensor(one) is not None:
             return True
         queue += one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple) else []
         queue += [one.args, one.state, one.items, one.pairs] if isinstance(one, Call) else []

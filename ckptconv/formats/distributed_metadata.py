@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from ckptconv.errors import printable
-from ckptconv.formats.records import Malformed, Meaning
-from ckptconv.formats.torch_pickle import Pickled
+from ckptconv.formats.records import Handler, Malformed
+from ckptconv.formats.torch_pickle import PickledTensors
 from ckptconv.formats.unpickler import Unpickler
 from ckptconv.sources.file import Source
 from ckptconv.spec import TensorSpec
@@ -30,12 +30,12 @@ _CLASSES = (
     ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
 )
 _CONSTANTS = ((_MODULE, "_MEM_FORMAT_ENCODING"), ("torch.serialization", "_get_layout"))
-_MOST_STEPS = 4_000_000  # of `.metadata`, which takes about 75 for each part of a tensor
-_DEEPEST_PATH = 20
-_MOST_GAPS = 100  # in a list: an empty dict in it is not saved
+_MAX_STEPS = 4_000_000  # of `.metadata`, which takes about 75 for each part of a tensor
+_MAX_PATH_DEPTH = 20
+_MAX_GAPS = 100  # in a list: an empty dict in it is not saved
 
 
-class Record:
+class MetadataRecord:
     """An object of one of torch's classes that describe the folder: its class, and the attributes that it was given."""
 
     __slots__ = ("kind", "state")
@@ -52,27 +52,27 @@ class Record:
 
 def load(source: Source) -> tuple[Mapping[str, Any], dict[str, None], dict[str, None]]:
     """The attributes of the record that the file pickles, and the globals that it names and calls."""
-    meanings: dict[tuple[str, str], Meaning] = {
-        **Pickled(source).meanings,
+    handlers: dict[tuple[str, str], Handler] = {
+        **PickledTensors(source).handlers,
         **{(module, name): partial(_record, name) for module, name in _CLASSES},
         **dict.fromkeys(_CONSTANTS, lambda *_: None),
     }
-    unpickler = Unpickler(source, 0, source.size, meanings, most_steps=_MOST_STEPS)
+    unpickler = Unpickler(source, 0, source.size, handlers, max_steps=_MAX_STEPS)
     fields = fields_of(unpickler.load(), "Metadata")
     if unpickler.tell() != source.size:
         raise Malformed(f"{source.size - unpickler.tell():,} bytes stand behind its pickle")
     return fields, unpickler.named, unpickler.called
 
 
-def _record(kind: str, *args: object) -> Record:
+def _record(kind: str, *args: object) -> MetadataRecord:
     if args:
         raise Malformed(f"a {kind} is not described as torch does")
-    return Record(kind)
+    return MetadataRecord(kind)
 
 
 def fields_of(value: object, kind: str) -> Mapping[str, Any]:
     """The attributes of a record of one kind."""
-    if not isinstance(value, Record) or value.kind != kind or not isinstance(value.state, dict):
+    if not isinstance(value, MetadataRecord) or value.kind != kind or not isinstance(value.state, dict):
         raise Malformed(f"it has no {kind} where one belongs")
     return value.state
 
@@ -92,7 +92,7 @@ def nested(values: Mapping[str, object], paths: object) -> object:
     tree: dict[str | int, object] = {}
     for name, value in values.items():
         path = paths.get(name, (name,)) if isinstance(paths, dict) else (name,)
-        if not isinstance(path, tuple) or not 0 < len(path) <= _DEEPEST_PATH or not {*map(type, path)} <= {str, int}:
+        if not isinstance(path, tuple) or not 0 < len(path) <= _MAX_PATH_DEPTH or not {*map(type, path)} <= {str, int}:
             raise Malformed(f"the path of {printable(name)} is none")
         at = tree
         for step in path[:-1]:
@@ -115,6 +115,6 @@ def _with_lists(node: dict[str | int, object]) -> object:
     if all(type(key) is str for key in values):
         return values
     places = [key for key in values if type(key) is int]
-    if len(places) != len(values) or min(places) < 0 or max(places) >= len(values) + _MOST_GAPS:
+    if len(places) != len(values) or min(places) < 0 or max(places) >= len(values) + _MAX_GAPS:
         raise Malformed("a list in it has places that are none")
     return [values.get(place) for place in range(max(places) + 1)]

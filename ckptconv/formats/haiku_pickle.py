@@ -11,40 +11,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ckptconv.formats.records import Call, Global, Made, Malformed, Meaning, key_of
-from ckptconv.formats.torch_pickle import Pickled, PickledArray
+from ckptconv.formats.records import Call, ClassStub, Global, Handler, Malformed, checked_key
+from ckptconv.formats.torch_pickle import PickledArray, PickledTensors
 
 
-def meanings(pickled: Pickled) -> Mapping[tuple[str, str], Meaning]:
-    """Those of `Pickled`, and what stands around its arrays."""
+def handlers(pickled: PickledTensors) -> Mapping[tuple[str, str], Handler]:
+    """Those of `PickledTensors`, and what stands around its arrays."""
 
     def array(func: object, args: object, state: object, *rest: object) -> object:
         """An array that is made by a call of ``func`` and then given its state."""
-        meaning = pickled.meanings.get((func.module, func.name)) if isinstance(func, Global) else None
-        if meaning is None or not isinstance(args, tuple):
+        handler = pickled.handlers.get((func.module, func.name)) if isinstance(func, Global) else None
+        if handler is None or not isinstance(args, tuple):
             return Call(func, (args, state, *rest))
-        made = meaning(*args)
+        made = handler(*args)
         if isinstance(made, PickledArray):
             made.build(state)
         return made
 
-    def named_tuple(name: object, fields: object, *_: object) -> Made:
+    def named_tuple(name: object, fields: object, *_: object) -> ClassStub:
         """A class of named tuples; each of them is a mapping of its fields."""
         if not isinstance(fields, tuple | list) or not all(isinstance(f, str) for f in fields):
             raise Malformed(f"the fields of the named tuple {name} are no names")
         pickled.charge(len(fields))
-        names = [key_of(f) for f in fields]
+        names = [checked_key(f) for f in fields]
 
-        def stand_in(*values: object) -> dict[str, Any]:
+        def instantiate(*values: object) -> dict[str, Any]:
             if len(values) != len(names):
                 raise Malformed(f"a named tuple of {len(names)} fields holds {len(values)} values")
             pickled.charge(len(names))
             return dict(zip(names, values, strict=True))
 
-        return Made(stand_in)
+        return ClassStub(instantiate)
 
     return {
-        **pickled.meanings,
+        **pickled.handlers,
         ("dill._dill", "_create_namedtuple"): named_tuple,
         ("dill._dill", "_create_array"): array,
         ("dill._dill", "_import_module"): lambda name, *_: _Module(name),

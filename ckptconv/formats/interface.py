@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.calls import is_dangerous
-from ckptconv.formats.stand_ins import Look
+from ckptconv.formats.dangerous_calls import is_dangerous
+from ckptconv.formats.pickled_objects import ObjectInterpreter
 from ckptconv.sections import find_sections, section_at
-from ckptconv.sources.file import Place, Source, Transfer
+from ckptconv.sources.file import RemotePath, Source, Transfer
 from ckptconv.spec import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
 CHUNK = 1 << 18  # fits a core's cache; larger writes are slower, too
-_UNFOLDED = 64 << 20  # bytes that views may unfold to, whatever their storages, before they are called a bomb
-_MOST_COPIES = 8  # views of one storage in one section: a module is listed under each name that it has
+_MAX_EXPANDED = 64 << 20  # bytes that views may unfold to, whatever their storages, before they are called a bomb
+_MAX_COPIES = 8  # views of one storage in one section: a module is listed under each name that it has
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Piece:
 Extent = tuple[Source, int, int]
 """A file, and the first and the last offset of what must be there to read a storage."""
 
-Seen = Callable[[str, int], None]
+WriteProgress = Callable[[str, int], None]
 """What a writer calls with a tensor's name and how many of its bytes it has just written."""
 
 
@@ -121,7 +121,7 @@ class Checkpoint:
     looking.
     """
 
-    path: Path | Place
+    path: Path | RemotePath
     format: str
     sources: tuple[Source, ...]
     tree: object
@@ -133,7 +133,7 @@ class Checkpoint:
     called: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.sections = find_sections(self.tree, Look(_spec_of))
+        self.sections = find_sections(self.tree, ObjectInterpreter(_spec_of))
         self._tensors: dict[str, Mapping[str, StoredTensor]] = {}
         self._verified: set[str] = set()
         for path in self.sections:
@@ -159,9 +159,9 @@ class Checkpoint:
             section = section_at(self.sections, path)
             if section is None:
                 raise KeyError(path)
-            found = {k: t for k in section.tensors if (t := tensor_of(section.node[k])) is not None}
+            found = {k: t for k in section.tensors if (t := as_stored_tensor(section.node[k])) is not None}
             for name, tensor in found.items():
-                self.require_sound(name, tensor)
+                self.require_valid(name, tensor)
             self._require_bounded(found.values())
             self._tensors[path] = found
         return self._tensors[path]
@@ -171,16 +171,16 @@ class Checkpoint:
         wanted: dict[Source, dict[tuple[int, int], None]] = {}
         for tensor in tensors:
             extent = self.extent(tensor.storage)
-            if extent is not None and not extent[0].near:
+            if extent is not None and not extent[0].is_local:
                 wanted.setdefault(extent[0], {})[extent[1:]] = None
         for source, ranges in wanted.items():
-            source.prepare(ranges)
+            source.prefetch(ranges)
 
     def checksums(self, tensors: Iterable[StoredTensor]) -> int:
         """How many of the storages behind these tensors have a checksum that is verified when they are read."""
         return sum(self.locate(key).crc is not None for key in {tensor.storage for tensor in tensors})
 
-    def require_sound(self, name: str, tensor: StoredTensor) -> None:
+    def require_valid(self, name: str, tensor: StoredTensor) -> None:
         """Refuse a view that reaches outside its storage, or that unfolds into far more than the file holds."""
         itemsize = tensor.spec.dtype.itemsize
         if tensor.spec.numel and (tensor.offset + tensor.extent) * itemsize > self.nbytes_of(tensor.storage):
@@ -188,7 +188,7 @@ class Checkpoint:
                 f"{self.path}: the tensor {name} reaches outside its storage '{tensor.storage}'",
                 "The file is damaged or was made to mislead; get it again from its source.",
             )
-        if tensor.spec.nbytes > max(_UNFOLDED, 2 * self.size):
+        if tensor.spec.nbytes > max(_MAX_EXPANDED, 2 * self.size):
             raise UnreadableError(
                 f"{self.path}: {name} unfolds {tensor.extent * itemsize:,} bytes into {tensor.spec.nbytes:,}",
                 "The file was made to fill memory; get it again from its source.",
@@ -198,7 +198,7 @@ class Checkpoint:
         """Refuse a section whose tensors, unfolded, are far more than the storages behind them."""
         held = sum(self.nbytes_of(key) for key in {tensor.storage for tensor in tensors})
         unfolded = sum(tensor.spec.nbytes for tensor in tensors)
-        if unfolded > _MOST_COPIES * held + _UNFOLDED:
+        if unfolded > _MAX_COPIES * held + _MAX_EXPANDED:
             raise UnreadableError(
                 f"{self.path}: its tensors unfold {held:,} bytes into {unfolded:,}",
                 "The file was made to fill memory; get it again from its source.",
@@ -258,7 +258,7 @@ class Checkpoint:
 
     def _damaged(self, key: str) -> UnreadableError:
         for source in self.sources:
-            source.forget()
+            source.evict()
         return UnreadableError(
             f"{self.path}: the checksum of storage '{key}' is wrong",
             "The file was damaged on its way or on the disk: get it again.",
@@ -308,7 +308,7 @@ class Checkpoint:
         self.close()
 
 
-def tensor_of(value: object) -> StoredTensor | None:
+def as_stored_tensor(value: object) -> StoredTensor | None:
     """The stored tensor a leaf of the tree is or stands for, if any."""
     if isinstance(value, StoredTensor):
         return value
@@ -317,5 +317,5 @@ def tensor_of(value: object) -> StoredTensor | None:
 
 
 def _spec_of(value: object) -> TensorSpec | None:
-    tensor = tensor_of(value)
+    tensor = as_stored_tensor(value)
     return tensor.spec if tensor else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import haiku_pickle
 from ckptconv.formats.interface import Checkpoint
-from ckptconv.formats.torch_pickle import Pickled, PickledArray
+from ckptconv.formats.torch_pickle import PickledArray, PickledTensors
 from ckptconv.formats.unpickler import Unpickler
 from ckptconv.sources.file import Source
 
@@ -17,8 +17,8 @@ NPY_MAGIC = b"\x93NUMPY"
 
 def read_pickle(source: Source, start: int = 0, name: str = "numpy pickle") -> Checkpoint:
     """Open a pickle whose arrays lie inside it; their bytes stay in the file until asked for."""
-    pickled = Pickled(source)
-    unpickler = Unpickler(source, start, source.size, haiku_pickle.meanings(pickled))
+    pickled = PickledTensors(source)
+    unpickler = Unpickler(source, start, source.size, haiku_pickle.handlers(pickled))
     tree = unpickler.load()
     if isinstance(tree, PickledArray) and len(tree.objects) == 1:
         tree = tree.objects[0]  # numpy.save wraps whatever is no array in an array of one object

@@ -8,8 +8,8 @@ from typing import Any
 from ckptconv.errors import UnreadableError
 from ckptconv.sources.file import Source
 
-_LONGEST_KEY = 1 << 12
-_LONGEST_TUPLE_KEY = 16
+_MAX_KEY_LENGTH = 1 << 12
+_MAX_TUPLE_KEY_LENGTH = 16
 
 
 class Global:
@@ -81,28 +81,28 @@ class Blob:
             ) from None
 
 
-class Made:
-    """A class that the pickle makes on its way. It is not made: ``stand_in`` is called for a call of it."""
+class ClassStub:
+    """A class that the pickle makes on its way. It is not made: ``instantiate`` is called for a call of it."""
 
-    __slots__ = ("stand_in",)
+    __slots__ = ("instantiate",)
 
-    def __init__(self, stand_in: Meaning) -> None:
-        self.stand_in = stand_in
+    def __init__(self, instantiate: Handler) -> None:
+        self.instantiate = instantiate
 
 
 class Malformed(Exception):
     """What a meaning raises when its arguments are not what the writer would have given."""
 
 
-Meaning = Callable[..., object]
+Handler = Callable[..., object]
 
 
-def key_of(value: Any) -> Any:
+def checked_key(value: Any) -> Any:
     """A dict's key, if it is one that costs little to hash: deep tuples would overflow the interpreter's own stack."""
     if isinstance(value, tuple):
-        costly = len(value) > _LONGEST_TUPLE_KEY or any(isinstance(v, tuple) for v in value)
+        costly = len(value) > _MAX_TUPLE_KEY_LENGTH or any(isinstance(v, tuple) for v in value)
     elif isinstance(value, str | bytes):
-        costly = len(value) > _LONGEST_KEY
+        costly = len(value) > _MAX_KEY_LENGTH
     elif isinstance(value, Blob):
         costly = value.kind == "str"
     else:
@@ -113,10 +113,10 @@ def key_of(value: Any) -> Any:
     return value
 
 
-def what_is(value: object) -> str:
+def describe_type(value: object) -> str:
     """What a person calls something that a pickle may not change."""
     kind = getattr(value, "kind", None)
     return f"a {kind if isinstance(kind, str) else _NAMES.get(type(value).__name__, type(value).__name__)}"
 
 
-_NAMES = {"StoredTensor": "tensor", "StorageRef": "storage", "Made": "class", "NumpyType": "numpy type"}
+_NAMES = {"StoredTensor": "tensor", "StorageRef": "storage", "ClassStub": "class", "NumpyType": "numpy type"}

@@ -17,9 +17,9 @@ from ckptconv.sources.file import Source
 from ckptconv.spec import DTYPES, TensorSpec
 
 _BY_CODE = {d.safetensors: d for d in DTYPES.values() if d.safetensors}
-MOST_HEADER = 16 << 20  # a hundred thousand tensors; safetensors itself allows 100 MB
-_MOST_AXES = 64
-_MOST_LISTS = 500_000
+MAX_HEADER = 16 << 20  # a hundred thousand tensors; safetensors itself allows 100 MB
+_MAX_AXES = 64
+_MAX_LISTS = 500_000
 
 
 def header_length(source: Source) -> int | None:
@@ -37,8 +37,8 @@ def header_length(source: Source) -> int | None:
 def read(source: Source) -> Checkpoint:
     """Open one safetensors file. Raises UnreadableError for a header that does not describe the file exactly."""
     length = header_length(source) or 0
-    if length > MOST_HEADER or 8 + length > source.size:
-        raise source.truncated() if length <= MOST_HEADER else _bad(source, f"its header takes {length:,} bytes")
+    if length > MAX_HEADER or 8 + length > source.size:
+        raise source.truncated() if length <= MAX_HEADER else _bad(source, f"its header takes {length:,} bytes")
     header = parse_json(source, source.read(8, length))
     start = 8 + length
     metadata = header.pop("__metadata__", {})
@@ -91,8 +91,8 @@ def parse_json(source: Source, raw: bytes) -> dict[str, Any]:
             raise ValueError("a name stands twice")
         return found
 
-    if raw.count(b"[") + raw.count(b"{") > _MOST_LISTS:
-        raise _bad(source, f"its header holds more than {_MOST_LISTS:,} lists")
+    if raw.count(b"[") + raw.count(b"{") > _MAX_LISTS:
+        raise _bad(source, f"its header holds more than {_MAX_LISTS:,} lists")
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
@@ -107,7 +107,7 @@ def _entry(source: Source, name: str, entry: Any) -> tuple[TensorSpec, int, int]
         code, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         lengths = tuple(shape)
         sound = (
-            len(lengths) <= _MOST_AXES
+            len(lengths) <= _MAX_AXES
             and all(type(n) is int and 0 <= n < 1 << 62 for n in (*lengths, begin, end))
             and name != ""
         )

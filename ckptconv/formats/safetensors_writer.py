@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from ckptconv.errors import UsageError
-from ckptconv.formats.copy import pour
-from ckptconv.formats.interface import Piece, Seen
+from ckptconv.formats.copy import copy_piece
+from ckptconv.formats.interface import Piece, WriteProgress
 
 
 def in_order(pieces: Sequence[Piece]) -> list[Piece]:
@@ -28,7 +28,7 @@ def in_order(pieces: Sequence[Piece]) -> list[Piece]:
     return sorted(pieces, key=lambda p: (-p.spec.dtype.itemsize, p.name))
 
 
-def write(file: BinaryIO, pieces: Sequence[Piece], metadata: Mapping[str, str], seen: Seen) -> None:
+def write(file: BinaryIO, pieces: Sequence[Piece], metadata: Mapping[str, str], seen: WriteProgress) -> None:
     """Write pieces that are `in_order`; verifying the source is the caller's."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     at = 0
@@ -41,4 +41,4 @@ def write(file: BinaryIO, pieces: Sequence[Piece], metadata: Mapping[str, str], 
     raw += b" " * (-len(raw) % 8)
     file.write(len(raw).to_bytes(8, "little") + raw)
     for piece in pieces:
-        pour(piece, file, seen, needs_crc=False)
+        copy_piece(piece, file, seen, needs_crc=False)

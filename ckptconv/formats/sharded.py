@@ -11,15 +11,15 @@ from pathlib import Path
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.interface import Checkpoint, Extent, Storage, StoredTensor
 from ckptconv.formats.safetensors_file import parse_json
-from ckptconv.sources.file import Place, Source
+from ckptconv.sources.file import RemotePath, Source
 
-_MOST_SHARDS = 500
-_LONGEST_INDEX = 4 << 20
+_MAX_SHARDS = 500
+_MAX_INDEX_BYTES = 4 << 20
 
 
-def read_index(source: Source, open_shard: Callable[[Path | Place], Checkpoint]) -> Checkpoint:
+def read_index(source: Source, open_shard: Callable[[Path | RemotePath], Checkpoint]) -> Checkpoint:
     """Open an index and all its shards; ``open_shard`` opens one by its content. Closes them again if one fails."""
-    if source.size > _LONGEST_INDEX:
+    if source.size > _MAX_INDEX_BYTES:
         raise UnreadableError(
             f"{source.path} is JSON of {source.size:,} bytes, and no index of shards", "An index is a small file."
         )
@@ -27,7 +27,7 @@ def read_index(source: Source, open_shard: Callable[[Path | Place], Checkpoint])
     if not isinstance(weights, dict) or not weights or not all(isinstance(f, str) for f in weights.values()):
         raise UnreadableError(f"{source.path} is JSON, but no index of shards", "An index has a 'weight_map'.")
     names = list(dict.fromkeys(weights.values()))
-    if len(names) > _MOST_SHARDS:
+    if len(names) > _MAX_SHARDS:
         raise UnreadableError(f"{source.path} names {len(names):,} shards", "No checkpoint has that many.")
     shards: list[Checkpoint] = []
     try:
@@ -37,7 +37,7 @@ def read_index(source: Source, open_shard: Callable[[Path | Place], Checkpoint])
                     f"{source.path} names a shard outside its folder: {name}", "Shards lie beside the index."
                 )
             there = source.path
-            shards.append(open_shard(there.parent / name if isinstance(there, Path) else there.beside(name)))
+            shards.append(open_shard(there.parent / name if isinstance(there, Path) else there.sibling(name)))
         return _joined(source, weights, dict(zip(names, range(len(names)), strict=True)), shards)
     except BaseException:
         for shard in shards:

@@ -10,14 +10,14 @@ import zlib
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.interface import Checkpoint, Extent, Storage
-from ckptconv.formats.torch_pickle import Pickled, StorageRef
+from ckptconv.formats.torch_pickle import PickledTensors, StorageRef
 from ckptconv.formats.unpickler import Unpickler
-from ckptconv.formats.zip_directory import Record, ZipDirectory
+from ckptconv.formats.zip_directory import ZipDirectory, ZipEntry
 from ckptconv.sources.file import Source
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-_MOST_PICKLE = 1 << 30
+_MAX_PICKLE = 1 << 30
 
 
 def read_zip(source: Source) -> Checkpoint:
@@ -36,22 +36,22 @@ def read_zip(source: Source) -> Checkpoint:
     directory.require_plain()
     pickle = records[pickles[0]]
     start = directory.locate(pickle)
-    if pickle.size > _MOST_PICKLE:
+    if pickle.size > _MAX_PICKLE:
         raise UnreadableError(
             f"{source.path}: its pickle takes {pickle.size:,} bytes", "No checkpoint needs that many."
         )
     _require_crc(source, pickle, start, "pickle")
     big_endian = _is_big_endian(source, directory, records.get(f"{root}byteorder"))
 
-    pickled = Pickled(source)
-    unpickler = Unpickler(source, start, start + pickle.size, pickled.meanings, pickled.storage)
+    pickled = PickledTensors(source)
+    unpickler = Unpickler(source, start, start + pickle.size, pickled.handlers, pickled.storage)
     tree = unpickler.load()
     behind = start + pickle.size - unpickler.tell()
     if behind:
         raise UnreadableError(f"{source.path}: {behind:,} bytes stand behind its pickle", "Get it again.")
     found: dict[str, Storage] = {}
 
-    def record_of(key: str) -> Record:
+    def record_of(key: str) -> ZipEntry:
         record = records.get(f"{root}data/{key}")
         if record is None:
             raise UnreadableError(
@@ -103,7 +103,7 @@ def _no_checkpoint(source: Source, names: list[str]) -> UnreadableError:
     )
 
 
-def _is_big_endian(source: Source, directory: ZipDirectory, record: Record | None) -> bool:
+def _is_big_endian(source: Source, directory: ZipDirectory, record: ZipEntry | None) -> bool:
     """What the record `byteorder` says; torch before 2.1 writes none and means little-endian."""
     if record is None:
         return False
@@ -115,7 +115,7 @@ def _is_big_endian(source: Source, directory: ZipDirectory, record: Record | Non
     return order == b"big"
 
 
-def _require_crc(source: Source, record: Record, start: int, what: str) -> None:
+def _require_crc(source: Source, record: ZipEntry, start: int, what: str) -> None:
     crc, at, end = 0, start, start + record.size
     while at < end:
         part = source.read(at, min(1 << 20, end - at))
@@ -128,8 +128,8 @@ def _require_crc(source: Source, record: Record, start: int, what: str) -> None:
 
 def read_legacy(source: Source) -> Checkpoint:
     """Open a legacy checkpoint: five pickles, then every storage behind an int64 that counts its elements."""
-    pickled = Pickled(source)
-    unpickler = Unpickler(source, 0, source.size, pickled.meanings, pickled.storage)
+    pickled = PickledTensors(source)
+    unpickler = Unpickler(source, 0, source.size, pickled.handlers, pickled.storage)
     magic, protocol, _system = unpickler.load(), unpickler.load(), unpickler.load()
     if magic != LEGACY_MAGIC or protocol != _LEGACY_PROTOCOL:
         raise UnreadableError(
@@ -138,7 +138,7 @@ def read_legacy(source: Source) -> Checkpoint:
     tree = unpickler.load()
     keys = unpickler.load()
     storages = _legacy_storages(source, pickled, keys, unpickler.tell())
-    uncounted = set() if source.near else {*storages}
+    uncounted = set() if source.is_local else {*storages}
 
     def locate(key: str) -> Storage:
         found = storages.get(key) or pickled.arrays.get(key)
@@ -183,7 +183,7 @@ def _require_count(source: Source, key: str, ref: StorageRef, storage: Storage) 
         )
 
 
-def _legacy_storages(source: Source, pickled: Pickled, keys: object, at: int) -> dict[str, Storage]:
+def _legacy_storages(source: Source, pickled: PickledTensors, keys: object, at: int) -> dict[str, Storage]:
     """Where each storage stands: they follow each other, and the pickle says how long each one is."""
     if (
         not isinstance(keys, list)
@@ -200,7 +200,7 @@ def _legacy_storages(source: Source, pickled: Pickled, keys: object, at: int) ->
                 "The file is damaged, or of a type that cannot be read (quantized): get it again.",
             )
         storages[key] = Storage(ref.nbytes, source, at + 8)
-        if source.near:  # elsewhere each would cost a request: there, the counts of what is read are looked at
+        if source.is_local:  # elsewhere each would cost a request: there, the counts of what is read are looked at
             _require_count(source, key, ref, storages[key])
         at += 8 + ref.nbytes
         if at > source.size:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptconv.formats.interface import Extent, Storage, StoredTensor
-from ckptconv.formats.records import Blob, Call, Global, Malformed, Meaning, OrderedItems, key_of
+from ckptconv.formats.records import Blob, Call, Global, Handler, Malformed, OrderedItems, checked_key
 from ckptconv.sources.file import Source
 from ckptconv.spec import DTYPES, DType, TensorSpec, Unreadable
 
@@ -19,9 +19,9 @@ _BY_NUMPY = {d.numpy[1:]: d for d in DTYPES.values() if d.numpy}
 _OPAQUE = {"QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1}
 """Bytes an element of the storages that are known to exist and cannot be read as tensors: quantized ones."""
 
-_MOST_AXES = 64
-_LONGEST = 1 << 62
-_MOST_PAIRS = 200_000
+_MAX_AXES = 64
+_MAX_LENGTH = 1 << 62
+_MAX_PAIRS = 200_000
 
 
 class StorageRef:
@@ -36,7 +36,7 @@ class StorageRef:
         self.nbytes = numel * itemsize
 
 
-class Pickled:
+class PickledTensors:
     """The meanings for one file, and the storages they have met."""
 
     def __init__(self, source: Source) -> None:
@@ -44,12 +44,12 @@ class Pickled:
         self.refs: dict[str, StorageRef] = {}
         self.arrays: dict[str, Storage] = {}
         self._inline = self._pairs = self._encoded = 0
-        arrays: dict[tuple[str, str], Meaning] = {}
+        arrays: dict[tuple[str, str], Handler] = {}
         for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
             for module in ("multiarray", "_multiarray_umath"):  # as numpy calls it, and where it is
                 arrays[f"{core}.{module}", "_reconstruct"] = lambda *_: PickledArray(self)
             arrays[f"{core}.numeric", "_frombuffer"] = self._array_from_buffer
-        self.meanings: Mapping[tuple[str, str], Meaning] = {
+        self.handlers: Mapping[tuple[str, str], Handler] = {
             ("collections", "OrderedDict"): self._ordered_dict,
             ("torch._utils", "_rebuild_tensor"): self._tensor,
             ("torch._utils", "_rebuild_tensor_v2"): self._tensor,
@@ -61,7 +61,7 @@ class Pickled:
             ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
             ("torch._tensor", "_rebuild_from_type"): self._from_type,
             ("torch._tensor", "_rebuild_from_type_v2"): self._from_type,
-            ("torch", "Size"): lambda lengths=(): lengths_of(lengths),
+            ("torch", "Size"): lambda lengths=(): parse_lengths(lengths),
             ("_codecs", "encode"): self._encode,
             ("numpy", "dtype"): lambda *args: NumpyType(*args),
             ("__builtin__", "bytes"): _no_bytes,
@@ -91,7 +91,7 @@ class Pickled:
             or not isinstance(key, str | int)
         ):
             raise Malformed("a storage is not described as torch does")
-        if not 0 <= numel < _LONGEST:
+        if not 0 <= numel < _MAX_LENGTH:
             raise Malformed(f"a storage of {numel} elements")
         if len(pid) > 5 and pid[5] is not None:
             raise Malformed("a storage is a view of another, as before torch 0.4")
@@ -132,17 +132,17 @@ class Pickled:
         if not isinstance(storage, StorageRef) or dtype is None:
             kind = name.kind if isinstance(name, Global) else ""
             return Call(Global("torch", "Tensor of a type unknown here"), (kind,))
-        shape, strides = lengths_of(size), lengths_of(stride)
-        if len(shape) != len(strides) or not isinstance(offset, int) or not 0 <= offset < _LONGEST:
+        shape, strides = parse_lengths(size), parse_lengths(stride)
+        if len(shape) != len(strides) or not isinstance(offset, int) or not 0 <= offset < _MAX_LENGTH:
             raise Malformed("a tensor's shape, strides and offset do not fit together")
         return StoredTensor(TensorSpec(shape, dtype), storage.key, offset, strides)
 
     def _from_type(self, func: object, kind: object, args: object, state: object) -> object:
         """A tensor subclass is the tensor it was made from."""
-        meaning = self.meanings.get((func.module, func.name)) if isinstance(func, Global) else None
-        if meaning is None or not isinstance(args, tuple):
-            return whole_of(args, state) or Call(kind, args, state)
-        return meaning(*args)
+        handler = self.handlers.get((func.module, func.name)) if isinstance(func, Global) else None
+        if handler is None or not isinstance(args, tuple):
+            return full_tensor_of(args, state) or Call(kind, args, state)
+        return handler(*args)
 
     def _from_device(self, data: object, dtype: object, *_: object) -> object:
         """A tensor of a device whose numbers stand as an array or as a tensor of the CPU."""
@@ -154,8 +154,8 @@ class Pickled:
     def charge(self, entries: int) -> None:
         """Count entries of dicts that a pickle makes by other ways than one step each."""
         self._pairs += entries
-        if self._pairs > _MOST_PAIRS:
-            raise Malformed(f"it makes dicts of more than {_MOST_PAIRS:,} pairs")
+        if self._pairs > _MAX_PAIRS:
+            raise Malformed(f"it makes dicts of more than {_MAX_PAIRS:,} pairs")
 
     def _ordered_dict(self, pairs: object = (), *_: object) -> OrderedItems:
         """Empty, or from pairs as Python 2 wrote it."""
@@ -164,7 +164,7 @@ class Pickled:
         if not isinstance(pairs, list | tuple):
             raise Malformed("an ordered dict is made of what is no pairs")
         self.charge(len(pairs))
-        return OrderedItems((key_of(key), value) for key, value in pairs)
+        return OrderedItems((checked_key(key), value) for key, value in pairs)
 
     def _encode(self, text: object, codec: object = "", *rest: object) -> object:
         """Bytes as protocol 2 writes them: text that Latin-1 turns back; a long one stays in the file."""
@@ -184,7 +184,7 @@ class Pickled:
         array = PickledArray(self)
         stored = self.array(shape, kind, order == "F", data)
         if stored is not None and axes is not None:
-            moved = lengths_of(axes)
+            moved = parse_lengths(axes)
             if sorted(moved) != list(range(len(stored.spec.shape))):
                 raise Malformed("an array's axes are not in order")
             spec = TensorSpec(tuple(stored.spec.shape[a] for a in moved), stored.spec.dtype)
@@ -197,7 +197,7 @@ class Pickled:
         """A numpy array as a stored tensor; None if its elements are objects or text."""
         if not isinstance(kind, NumpyType) or kind.dtype is None:
             return None
-        lengths, dtype = lengths_of(shape), kind.dtype
+        lengths, dtype = parse_lengths(shape), kind.dtype
         spec = TensorSpec(lengths, dtype)
         if isinstance(data, Blob) and data.text:
             length = spec.nbytes if spec.nbytes <= data.length <= 2 * spec.nbytes else data.length
@@ -244,7 +244,7 @@ class PickledArray:
     __slots__ = ("_pickled", "objects", "stored", "unreadable")
     kind = "numpy.ndarray"
 
-    def __init__(self, pickled: Pickled) -> None:
+    def __init__(self, pickled: PickledTensors) -> None:
         self._pickled = pickled
         self.stored: StoredTensor | None = None
         self.objects: list[Any] = []
@@ -269,7 +269,7 @@ def unreadable_array(kind: object) -> Unreadable | None:
     )
 
 
-def whole_of(args: object, state: object) -> StoredTensor | None:
+def full_tensor_of(args: object, state: object) -> StoredTensor | None:
     """The tensor itself where a DTensor's own part is all of it: on a mesh of one rank, or a copy on each.
 
     ``args`` are those of `torch._utils._rebuild_wrapper_subclass`: class, type, shape, …; ``state`` the attributes.
@@ -286,7 +286,7 @@ def whole_of(args: object, state: object) -> StoredTensor | None:
     if not isinstance(own, StoredTensor) or not isinstance(placed, tuple) or not placed:
         return None
     kinds = [one.kind.rpartition(".")[2] if isinstance(one, Call) else "" for one in placed]
-    same = isinstance(dtype, Global) and dtype.name == own.spec.dtype.name and own.spec.shape == lengths_of(shape)
+    same = isinstance(dtype, Global) and dtype.name == own.spec.dtype.name and own.spec.shape == parse_lengths(shape)
     return own if same and set(kinds) <= {"Shard", "Replicate"} else None
 
 
@@ -295,11 +295,11 @@ def _no_bytes(*args: object) -> object:
     return Call(Global("builtins", "bytes"), args) if args else b""
 
 
-def lengths_of(value: object) -> tuple[int, ...]:
+def parse_lengths(value: object) -> tuple[int, ...]:
     if (
         not isinstance(value, tuple | list)
-        or len(value) > _MOST_AXES
-        or not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < _LONGEST for n in value)
+        or len(value) > _MAX_AXES
+        or not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < _MAX_LENGTH for n in value)
     ):
         raise Malformed("a shape or stride is no list of lengths")
     return tuple(value)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import BinaryIO
 
 from ckptconv.errors import UsageError
-from ckptconv.formats.copy import pour
-from ckptconv.formats.interface import Piece, Seen
+from ckptconv.formats.copy import copy_piece
+from ckptconv.formats.interface import Piece, WriteProgress
 from ckptconv.spec import TensorSpec
 
 _ROOT = "archive/"
@@ -92,9 +92,9 @@ class _Zip:
         """One record that is at hand."""
         self._add(name, len(data), zlib.crc32(data), lambda: self._file.write(data))
 
-    def add_piece(self, name: str, piece: Piece, seen: Seen) -> None:
+    def add_piece(self, name: str, piece: Piece, seen: WriteProgress) -> None:
         """One record of a tensor's bytes; a checksum that nobody knows yet is filled in by `finish`."""
-        self._add(name, piece.spec.nbytes, piece.crc, lambda: pour(piece, self._file, seen, needs_crc=True))
+        self._add(name, piece.spec.nbytes, piece.crc, lambda: copy_piece(piece, self._file, seen, needs_crc=True))
 
     def _add(self, name: str, size: int, crc: int | None, fill: Callable[[], int]) -> None:
         raw = (_ROOT + name).encode()
@@ -132,7 +132,11 @@ class _Zip:
 
 
 def write(
-    file: BinaryIO, pieces: Sequence[Piece], meta: Mapping[str, object], seen: Seen, section: str = "state_dict"
+    file: BinaryIO,
+    pieces: Sequence[Piece],
+    meta: Mapping[str, object],
+    seen: WriteProgress,
+    section: str = "state_dict",
 ) -> None:
     """Write pieces, under ``section``, and metadata; verifying the source and its checksums is the caller's."""
     archive = _Zip(file)

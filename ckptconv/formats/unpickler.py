@@ -16,25 +16,35 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.buffered import Window
-from ckptconv.formats.records import Blob, Call, Global, Made, Malformed, Meaning, OrderedItems, key_of, what_is
+from ckptconv.formats.buffered import BufferedReader
+from ckptconv.formats.records import (
+    Blob,
+    Call,
+    ClassStub,
+    Global,
+    Handler,
+    Malformed,
+    OrderedItems,
+    checked_key,
+    describe_type,
+)
 from ckptconv.sources.file import Source
 
-_LONGEST_INT = 1 << 10
-_MOST_OPCODES = 1_000_000
-_MOST_GLOBALS = 10_000
-_MOST_DIGITS = 1_000_000  # of integers written as text, whose cost grows with the square of their length
-_LONGEST_TEXT = 1 << 30
+_MAX_INT_BYTES = 1 << 10
+_MAX_OPCODES = 1_000_000
+_MAX_GLOBALS = 10_000
+_MAX_DIGITS = 1_000_000  # of integers written as text, whose cost grows with the square of their length
+_MAX_TEXT = 1 << 30
 _BIG = 1 << 12
 _MARK = object()
 
-Step = Callable[["Unpickler", Window], None]
+Step = Callable[["Unpickler", BufferedReader], None]
 
 
 class Unpickler:
     """Reads pickles one after another from ``source`` between two offsets.
 
-    ``meanings`` maps (module, name) to a function that is called for a call of that name; ``persistent`` is called
+    ``handlers`` maps (module, name) to a function that is called for a call of that name; ``persistent`` is called
     for what the pickle refers to by an id. Both are ckptconv's own. Anything else becomes a `Global`, `Call` or `Blob`.
     """
 
@@ -43,17 +53,17 @@ class Unpickler:
         source: Source,
         start: int,
         end: int,
-        meanings: Mapping[tuple[str, str], Meaning],
-        persistent: Meaning | None = None,
-        most_steps: int = _MOST_OPCODES,
+        handlers: Mapping[tuple[str, str], Handler],
+        persistent: Handler | None = None,
+        max_steps: int = _MAX_OPCODES,
     ) -> None:
-        self._stream = Window(source, start, end)
-        self._source, self._meanings, self._persistent = source, meanings, persistent
+        self._stream = BufferedReader(source, start, end)
+        self._source, self._handlers, self._persistent = source, handlers, persistent
         self.named: dict[str, None] = {}
         self.called: dict[str, None] = {}
         self._digits = 0
         self._globals: dict[tuple[str, str], Global] = {}
-        self._most = self._steps = most_steps
+        self._most = self._steps = max_steps
 
     def tell(self) -> int:
         """Where the next pickle starts."""
@@ -87,10 +97,10 @@ class Unpickler:
         stream, stack = self._stream, self._stack
         for done in range(1, self._steps + 1):
             at = stream.at
-            if at == len(stream.window):
+            if at == len(stream.buffer):
                 stream.refill(1)
                 at = 0
-            code = stream.window[at]
+            code = stream.buffer[at]
             stream.at = at + 1
             if code == _STOP:
                 self._steps -= done  # one budget for all pickles of a file
@@ -123,20 +133,20 @@ class Unpickler:
             raise Malformed("a global's name is no text")
         found = self._globals.get((module, name))
         if found is None:
-            if len(self._globals) == _MOST_GLOBALS:
-                raise Malformed(f"it names more than {_MOST_GLOBALS:,} things")
+            if len(self._globals) == _MAX_GLOBALS:
+                raise Malformed(f"it names more than {_MAX_GLOBALS:,} things")
             found = self._globals[module, name] = Global(module, name)
             self.named[found.kind] = None
         return found
 
     def _call(self, func: object, args: object) -> object:
         if isinstance(func, Global) and isinstance(args, tuple):
-            meaning = self._meanings.get((func.module, func.name))
-            if meaning is not None:
-                return meaning(*args)
+            handler = self._handlers.get((func.module, func.name))
+            if handler is not None:
+                return handler(*args)
             self.called[func.kind] = None
-        elif isinstance(func, Made) and isinstance(args, tuple):
-            return func.stand_in(*args)
+        elif isinstance(func, ClassStub) and isinstance(args, tuple):
+            return func.instantiate(*args)
         return Call(func, args)
 
     def _refer(self, pid: object) -> object:
@@ -148,15 +158,15 @@ class Unpickler:
         if isinstance(holder, Call):
             holder.pairs = holder = {} if holder.pairs is None else holder.pairs
         if not isinstance(holder, dict):
-            raise Malformed(f"it sets items in {what_is(holder)}")
+            raise Malformed(f"it sets items in {describe_type(holder)}")
         for i in range(0, len(items), 2):
-            holder[key_of(items[i])] = items[i + 1]
+            holder[checked_key(items[i])] = items[i + 1]
 
     def _extend(self, holder: Any, items: list[Any]) -> None:
         if isinstance(holder, Call):
             holder = holder.items
         if not isinstance(holder, list):
-            raise Malformed(f"it appends to {what_is(holder)}")
+            raise Malformed(f"it appends to {describe_type(holder)}")
         holder.extend(items)
 
     def _build(self) -> None:
@@ -168,10 +178,10 @@ class Unpickler:
         elif build is not None:
             build(state)
         else:
-            raise Malformed(f"it gives attributes to {what_is(holder)}")
+            raise Malformed(f"it gives attributes to {describe_type(holder)}")
 
     def _text(self, length: int) -> None:
-        if length > _LONGEST_TEXT:
+        if length > _MAX_TEXT:
             raise Malformed(f"a text of {length:,} bytes")
         if length > _BIG:
             blob = self._stream.skip(length)
@@ -186,15 +196,15 @@ class Unpickler:
         self._push(self._stream.skip(length) if length > _BIG else self._stream.take(length).decode("latin-1"))
 
     def _integer(self, length: int) -> None:
-        if not 0 <= length <= _LONGEST_INT:
+        if not 0 <= length <= _MAX_INT_BYTES:
             raise Malformed(f"an integer of {length} bytes")
         self._push(int.from_bytes(self._stream.take(length), "little", signed=True))
 
 
 def _int_line(u: Unpickler, text: bytes) -> int | bool:
     u._digits += len(text)
-    if u._digits > _MOST_DIGITS:
-        raise Malformed(f"its integers have more than {_MOST_DIGITS:,} digits")
+    if u._digits > _MAX_DIGITS:
+        raise Malformed(f"its integers have more than {_MAX_DIGITS:,} digits")
     return {b"00": False, b"01": True}[text] if text in (b"00", b"01") else int(text)
 
 
@@ -205,68 +215,68 @@ def _quoted(line: bytes) -> str:
         return codecs.escape_decode(line[1:-1])[0].decode("latin-1")
 
 
-def _inst(u: Unpickler, s: Window) -> None:
+def _inst(u: Unpickler, s: BufferedReader) -> None:
     func = u._named(s.line().decode(), s.line().decode())
     u._push(u._call(func, tuple(u._marked())))
 
 
-def _obj(u: Unpickler, s: Window) -> None:
+def _obj(u: Unpickler, s: BufferedReader) -> None:
     func, *args = u._marked()
     u._push(u._call(func, tuple(args)))
 
 
-def _reduce(u: Unpickler, s: Window) -> None:
+def _reduce(u: Unpickler, s: BufferedReader) -> None:
     args = u._stack.pop()
     u._stack[-1] = u._call(u._stack[-1], args)
 
 
-def _newobj_ex(u: Unpickler, s: Window) -> None:
+def _newobj_ex(u: Unpickler, s: BufferedReader) -> None:
     named, args = u._stack.pop(), u._stack.pop()
     made = u._call(u._stack[-1], args)
     if named and not isinstance(made, Call):
-        raise Malformed(f"it makes {what_is(made)} with named arguments")
+        raise Malformed(f"it makes {describe_type(made)} with named arguments")
     u._stack[-1] = Call(made.func, (made.args, named)) if named and isinstance(made, Call) else made
 
 
-def _stack_global(u: Unpickler, s: Window) -> None:
+def _stack_global(u: Unpickler, s: BufferedReader) -> None:
     name = u._stack.pop()
     u._stack[-1] = u._named(u._stack[-1], name)
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    return {key_of(items[i]): items[i + 1] for i in range(0, len(items), 2)}
+    return {checked_key(items[i]): items[i + 1] for i in range(0, len(items), 2)}
 
 
-def _pop(u: Unpickler, s: Window) -> None:
+def _pop(u: Unpickler, s: BufferedReader) -> None:
     u._stack.pop()
 
 
-def _pop_mark(u: Unpickler, s: Window) -> None:
+def _pop_mark(u: Unpickler, s: BufferedReader) -> None:
     u._marked()
 
 
-def _setitem(u: Unpickler, s: Window) -> None:
+def _setitem(u: Unpickler, s: BufferedReader) -> None:
     value, key = u._stack.pop(), u._stack.pop()
     u._put_items(u._stack[-1], [key, value])
 
 
-def _setitems(u: Unpickler, s: Window) -> None:
+def _setitems(u: Unpickler, s: BufferedReader) -> None:
     items = u._marked()
     u._put_items(u._stack[-1], items)
 
 
-def _append(u: Unpickler, s: Window) -> None:
+def _append(u: Unpickler, s: BufferedReader) -> None:
     value = u._stack.pop()
     u._extend(u._stack[-1], [value])
 
 
-def _appends(u: Unpickler, s: Window) -> None:
+def _appends(u: Unpickler, s: BufferedReader) -> None:
     items = u._marked()
     u._extend(u._stack[-1], items)
 
 
 def _tuple(count: int) -> Step:
-    def step(u: Unpickler, s: Window) -> None:
+    def step(u: Unpickler, s: BufferedReader) -> None:
         items = tuple(u._stack[-count:])
         if len(items) < count:
             raise Malformed("the stack is empty")
@@ -275,52 +285,52 @@ def _tuple(count: int) -> Step:
     return step
 
 
-def _memoize(u: Unpickler, s: Window) -> None:
+def _memoize(u: Unpickler, s: BufferedReader) -> None:
     u._memo[len(u._memo)] = u._stack[-1]
 
 
-def _long_put(u: Unpickler, s: Window) -> None:
+def _long_put(u: Unpickler, s: BufferedReader) -> None:
     u._memo[int.from_bytes(s.take(4), "little")] = u._stack[-1]
 
 
-def _put(read: Callable[[Window], int]) -> Step:
-    def step(u: Unpickler, s: Window) -> None:
+def _put(read: Callable[[BufferedReader], int]) -> Step:
+    def step(u: Unpickler, s: BufferedReader) -> None:
         u._memo[read(s)] = u._stack[-1]
 
     return step
 
 
-def _get(read: Callable[[Window], int]) -> Step:
-    def step(u: Unpickler, s: Window) -> None:
+def _get(read: Callable[[BufferedReader], int]) -> Step:
+    def step(u: Unpickler, s: BufferedReader) -> None:
         u._stack.append(u._memo[read(s)])
 
     return step
 
 
 def _skip(count: int) -> Step:
-    def step(u: Unpickler, s: Window) -> None:
+    def step(u: Unpickler, s: BufferedReader) -> None:
         s.take(count)
 
     return step
 
 
 def _refused(why: str) -> Step:
-    def step(u: Unpickler, s: Window) -> None:
+    def step(u: Unpickler, s: BufferedReader) -> None:
         raise Malformed(why)
 
     return step
 
 
-def _u(size: int) -> Callable[[Window], int]:
+def _u(size: int) -> Callable[[BufferedReader], int]:
     """Read an unsigned little-endian integer."""
 
-    def read(s: Window) -> int:
+    def read(s: BufferedReader) -> int:
         return int.from_bytes(s.take(size), "little")
 
     return read
 
 
-def _i4(s: Window) -> int:
+def _i4(s: BufferedReader) -> int:
     return int.from_bytes(s.take(4), "little", signed=True)
 
 

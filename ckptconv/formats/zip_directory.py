@@ -18,14 +18,14 @@ _LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_MOST_DIRECTORY = 16 << 20
-_MOST_PADDING = 4096  # torch aligns records to 64 bytes, and to whatever it is told
+_MAX_DIRECTORY = 16 << 20
+_MAX_PADDING = 4096  # torch aligns records to 64 bytes, and to whatever it is told
 _NARROW = 0xFFFFFFFF
 _ENCRYPTED = 0x2041
 
 
 @dataclass(frozen=True)
-class Record:
+class ZipEntry:
     """One record: checksum, bytes in the file, its local header, where the next one may start, whether it is stored."""
 
     name: str
@@ -42,7 +42,7 @@ class ZipDirectory:
     def __init__(self, source: Source) -> None:
         self._source = source
         start, size, count = self._end()
-        if size > _MOST_DIRECTORY:
+        if size > _MAX_DIRECTORY:
             raise self._odd(f"its directory takes {size:,} bytes")
         self.records = self._entries(source.read(start, size), count, start)
 
@@ -88,8 +88,8 @@ class ZipDirectory:
             raise self._odd("its directory is not where its end record says")
         return start, size, count
 
-    def _entries(self, directory: bytes, count: int, end: int) -> dict[str, Record]:
-        found: list[tuple[int, Record]] = []
+    def _entries(self, directory: bytes, count: int, end: int) -> dict[str, ZipEntry]:
+        found: list[tuple[int, ZipEntry]] = []
         at = 0
         while at < len(directory):
             if at + _ENTRY.size > len(directory):
@@ -113,7 +113,7 @@ class ZipDirectory:
                 raise self._odd(f"the record '{name}' is encrypted")
             size, packed, header = self._widened(extra, size, packed, header)
             plain = method == 0 and packed == size
-            found.append((header, Record(name, crc, packed, header, 0, plain)))
+            found.append((header, ZipEntry(name, crc, packed, header, 0, plain)))
         if len(found) != count:
             raise self._odd(f"its directory has {len(found)} entries and announces {count}")
         return self._placed(found, end)
@@ -135,9 +135,9 @@ class ZipDirectory:
             values.append(narrow)
         return values[0], values[1], values[2]
 
-    def _placed(self, found: list[tuple[int, Record]], end: int) -> dict[str, Record]:
+    def _placed(self, found: list[tuple[int, ZipEntry]], end: int) -> dict[str, ZipEntry]:
         """The records by name, each within the room before the next one."""
-        records: dict[str, Record] = {}
+        records: dict[str, ZipEntry] = {}
         found.sort(key=lambda pair: pair[0])
         limits = [header for header, _ in found[1:]] + [end]
         for (header, record), limit in zip(found, limits, strict=False):
@@ -156,12 +156,12 @@ class ZipDirectory:
             if not record.plain:
                 raise self._odd(f"the record '{record.name}' is compressed")
 
-    def extent(self, record: Record) -> tuple[int, int]:
+    def extent(self, record: ZipEntry) -> tuple[int, int]:
         """First and last offset of what `locate` and a reader of the record need."""
-        room = record.header + _LOCAL.size + len(record.name.encode()) + record.size + _MOST_PADDING
+        room = record.header + _LOCAL.size + len(record.name.encode()) + record.size + _MAX_PADDING
         return record.header, min(record.limit, room)
 
-    def locate(self, record: Record) -> int:
+    def locate(self, record: ZipEntry) -> int:
         """Where a record's bytes start, read from its local header, which must agree with the directory."""
         raw = record.name.encode()
         local = self._source.read(record.header, _LOCAL.size + len(raw))

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from ckptconv.errors import UsageError
 from ckptconv.sources.file import Source
-from ckptconv.sources.interface import LONGEST_NAME, Digest, Far, Fetching, UnreachableError
+from ckptconv.sources.interface import MAX_NAME_BYTES, Digest, Fetching, RemoteFile, UnreachableError
 from ckptconv.sources.urls import Url, UrlError, parse, redacted
 
 SCHEMES = ("https", "http", "hf", "s3", "gs")
@@ -71,7 +71,7 @@ class Address:
         if self.parsed.scheme == "hf":
             path = path.partition("@")[0]
         name = re.sub(r"[^\w.+=@-]", "_", unquote(path.rpartition("/")[2]))
-        name = name.encode()[-LONGEST_NAME:].decode(errors="ignore")
+        name = name.encode()[-MAX_NAME_BYTES:].decode(errors="ignore")
         return name if name.strip(".") else "file"
 
     @property
@@ -80,7 +80,7 @@ class Address:
         found = _HASH.search(self.parsed.path) if self.parsed.host in _NAMED_BY_HASH else None
         return self.published or (Digest("sha256", found[1]) if found else None)
 
-    def beside(self, name: str) -> Address:
+    def sibling(self, name: str) -> Address:
         path = self.parsed.path
         path, at, revision = path.partition("@") if self.parsed.scheme == "hf" else (path, "", "")
         path = f"{path.rpartition('/')[0]}/{quote(name, errors='surrogateescape')}{at}{revision}"
@@ -89,28 +89,28 @@ class Address:
     def open(self) -> Source:
         """Parts of it, as they are asked for; or all of it, where that is wanted or its server sends no parts."""
         from ckptconv.sources.cache import Cache
-        from ckptconv.sources.ranged import Spooled
+        from ckptconv.sources.ranged import RemoteSource
 
         cache = Cache(self.fetching.cache_dir)
         try:
-            far = self._far()
+            remote = self._connect()
         except UnreachableError:
             kept = cache.find(self.url, None, self.digest)
             if kept is None:
                 raise
             return kept
         try:
-            kept = cache.find(self.url, far)
-            if kept is None and not self.fetching.whole and far.ranged:
-                return Spooled(self, far, self.fetching)
-            source = kept or cache.fetch(self.url, str(self), self.name, far, self.fetching)
+            kept = cache.find(self.url, remote)
+            if kept is None and not self.fetching.whole and remote.ranged:
+                return RemoteSource(self, remote, self.fetching)
+            source = kept or cache.fetch(self.url, str(self), self.name, remote, self.fetching)
         except BaseException:
-            far.close()
+            remote.close()
             raise
-        far.close()
+        remote.close()
         return source
 
-    def _far(self) -> Far:
+    def _connect(self) -> RemoteFile:
         scheme = self.parsed.scheme
         if scheme == "hf":
             from ckptconv.sources import hub

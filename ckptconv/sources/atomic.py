@@ -24,7 +24,7 @@ _linkat = os.link
 _TIME_TO_LOCK = 2.0  # seconds
 
 
-class Draft:
+class AtomicFile:
     """The unfinished file: ``file`` to write to, ``path`` to read back, `commit` to publish.
 
     Where the system can, it has no name until it is complete, so that nothing of it is left whatever happens
@@ -181,7 +181,7 @@ def exists(target: Path) -> UsageError:
     return UsageError(f"{target} exists", "Give --force to replace it, or another name.")
 
 
-def check_target(target: Path, force: bool, sources: Iterator[Path]) -> Path:
+def check_destination(target: Path, force: bool, sources: Iterator[Path]) -> Path:
     """Where the file will really stand. Raises UsageError if it may not be written, before any work is done."""
     try:
         real = Path(os.path.realpath(target))
@@ -210,9 +210,9 @@ def check_target(target: Path, force: bool, sources: Iterator[Path]) -> Path:
 
 
 @contextlib.contextmanager
-def drafting(target: Path, force: bool) -> Iterator[Draft]:
+def write_atomically(target: Path, force: bool) -> Iterator[AtomicFile]:
     """A draft that is removed unless it was committed. A full disk raises EnvironmentMissingError."""
-    draft = Draft(target, force)
+    draft = AtomicFile(target, force)
     try:
         draft.open()
         yield draft

@@ -26,8 +26,8 @@ from typing import BinaryIO
 
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.sources.file import Source, Transfer
-from ckptconv.sources.interface import LONGEST_NAME, Digest, Far, Fetching, UnreachableError
-from ckptconv.sources.ranged import room
+from ckptconv.sources.interface import MAX_NAME_BYTES, Digest, Fetching, RemoteFile, UnreachableError
+from ckptconv.sources.ranged import disk_space_for
 from ckptconv.sources.safe_folder import SafeFolder, opened
 from ckptconv.sources.sniff import is_html
 
@@ -38,11 +38,11 @@ _KEY = re.compile("[0-9a-f]{24}")
 _NAME = re.compile(r"[\w.+=@-]+")
 _UNUSABLE = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS}
 _UNUSABLE |= {errno.ENOTEMPTY}
-_MOST_NOTE = 1 << 16
+_MAX_NOTE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A file of the cache: its address without secrets, its keeper's word for this state of it, what was published.
 
     ``fetched`` is less than ``size`` where the fetch broke off.
@@ -60,7 +60,7 @@ class Entry:
         return self.fetched == self.size
 
 
-def usual_folder() -> Path:
+def default_cache_dir() -> Path:
     """`CKPTCONV_CACHE_DIR`, or where this platform keeps what can be fetched again."""
     named = os.environ.get("CKPTCONV_CACHE_DIR")
     if named:
@@ -74,15 +74,15 @@ def usual_folder() -> Path:
         raise EnvironmentMissingError("you have no home folder to keep a cache in", "Name one: --cache-dir.") from None
 
 
-class Cached(Source):
+class CachedSource(Source):
     """A file of the cache. It leaves it if it turns out not to be what it should."""
 
-    def __init__(self, cache: Cache, key: str, descriptor: int, entry: Entry, checked: bool) -> None:
+    def __init__(self, cache: Cache, key: str, descriptor: int, entry: CacheEntry, checked: bool) -> None:
         super().__init__(cache.folder / key / entry.name, descriptor)
         self.transfer = Transfer(entry.address, self.size, entry.version, entry.published, checked, whole=True)
         self._cache, self._key = cache, key
 
-    def forget(self) -> None:
+    def evict(self) -> None:
         self._cache.remove(self._key)
 
 
@@ -90,9 +90,9 @@ class Cache:
     """The files under a folder, None for the usual one. Raises EnvironmentMissingError if it cannot be used."""
 
     def __init__(self, folder: Path | str | None = None) -> None:
-        self.folder = Path(folder) if folder is not None else usual_folder()
+        self.folder = Path(folder) if folder is not None else default_cache_dir()
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CacheEntry]:
         """What is there, whole files and what of others was fetched, in order of address."""
         with self._root() as root:
             found = [_entry(root, name) for name in _keys(root)] if root else []
@@ -112,8 +112,8 @@ class Cache:
             if root:
                 root.remove(key)
 
-    def find(self, url: str, far: Far | None, published: Digest | None = None) -> Source | None:
-        """The whole file of an address, if it is here in the state that ``far`` has; in any state if that is None.
+    def find(self, url: str, remote: RemoteFile | None, published: Digest | None = None) -> Source | None:
+        """The whole file of an address, if it is here in the state that ``remote`` has; in any state if that is None.
 
         It has the digest that was published, which is computed each time, and leaves the cache if not.
         """
@@ -122,23 +122,23 @@ class Cache:
             entry = _entry(root, key) if root else None
             if root is None or entry is None or not entry.whole:
                 return None
-            if far is not None and far.size not in (None, entry.size):
+            if remote is not None and remote.size not in (None, entry.size):
                 return None
-            if far is not None and (not far.version or far.version != entry.version):
+            if remote is not None and (not remote.version or remote.version != entry.version):
                 return None
             with root.folder(key) as folder:
                 descriptor = folder.open(entry.name, os.O_RDONLY) if folder else None
             if descriptor is None:
                 return None
-            published = far.published if far is not None else published
+            published = remote.published if remote is not None else published
             entry = replace(entry, published=str(published) if published else "")
             if published is not None and not _digits(descriptor, published).startswith(published.digits):
                 os.close(descriptor)
                 root.remove(key)
                 return None
-            return Cached(self, key, descriptor, entry, published is not None)
+            return CachedSource(self, key, descriptor, entry, published is not None)
 
-    def fetch(self, url: str, shown: str, name: str, far: Far, fetching: Fetching) -> Source:
+    def fetch(self, url: str, shown: str, name: str, remote: RemoteFile, fetching: Fetching) -> Source:
         """Fetch all of a file, or what is missing of it, and check it."""
         assert _NAME.fullmatch(name)
         key = _key(url)
@@ -146,7 +146,7 @@ class Cache:
         while True:
             with (
                 contextlib.suppress(FileNotFoundError),  # another process has moved or removed the folder
-                room(f"the cache in {self.folder} (--cache-dir)"),
+                disk_space_for(f"the cache in {self.folder} (--cache-dir)"),
                 self._root(create=True) as root,
                 _there(root).folder(part, create=True) as folder,
                 _there(folder).file(name) as file,
@@ -156,21 +156,21 @@ class Cache:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if not (root.holds(part, folder) and folder.holds(name, file)):
                     continue  # whoever held it is done, and has moved it
-                found = self.find(url, far)
+                found = self.find(url, remote)
                 if found is not None:
                     root.remove(part)
                     return found
                 try:
-                    entry = _filled(file, folder, shown, name, far, fetching)
+                    entry = _filled(file, folder, shown, name, remote, fetching)
                 except BaseException as error:
                     refused = isinstance(error, UnreadableError) and not isinstance(error, UnreachableError)
-                    if refused or not (far.ranged and far.version):  # else it goes on next time
+                    if refused or not (remote.ranged and remote.version):  # else it goes on next time
                         root.remove(part)
                     raise
                 root.rename(part, key)
-                source = Cached(self, key, os.dup(file.fileno()), entry, far.published is not None)
+                source = CachedSource(self, key, os.dup(file.fileno()), entry, remote.published is not None)
                 assert source.transfer is not None
-                source.transfer.fetched, source.transfer.requests = far.received, far.requests
+                source.transfer.fetched, source.transfer.requests = remote.received, remote.requests
                 return source
 
     @contextlib.contextmanager
@@ -185,40 +185,42 @@ def _there(folder: SafeFolder | None) -> SafeFolder:
     return folder
 
 
-def _filled(file: BinaryIO, folder: SafeFolder, shown: str, name: str, far: Far, fetching: Fetching) -> Entry:
+def _filled(
+    file: BinaryIO, folder: SafeFolder, shown: str, name: str, remote: RemoteFile, fetching: Fetching
+) -> CacheEntry:
     """Bring the file to its full length, check it, and put it and its note on the disk."""
-    published = str(far.published) if far.published else ""
+    published = str(remote.published) if remote.published else ""
     before = _noted(folder)
     done = os.fstat(file.fileno()).st_size
-    same = before is not None and (before.version, before.size, before.name) == (far.version, far.size, name)
-    if not (same and far.ranged and far.version and done <= (far.size or 0)):
+    same = before is not None and (before.version, before.size, before.name) == (remote.version, remote.size, name)
+    if not (same and remote.ranged and remote.version and done <= (remote.size or 0)):
         done = 0
         file.truncate(0)
     file.seek(0, os.SEEK_END)
-    _note(folder, Entry(shown, name, far.size or 0, far.version, published))
-    for run in far.read(done, far.size):
+    _note(folder, CacheEntry(shown, name, remote.size or 0, remote.version, published))
+    for run in remote.read(done, remote.size):
         if not done and is_html(run[:512]):
             raise UnreadableError(
                 f"{shown} is a web page, not a checkpoint", "It may be a login page: look at it in a browser."
             )
         file.write(run)
         done += len(run)
-        if fetching.progress is not None and far.size:
-            fetching.progress(done, far.size)
+        if fetching.progress is not None and remote.size:
+            fetching.progress(done, remote.size)
     file.flush()
     os.fsync(file.fileno())
     if not done:
         raise UnreadableError(f"{shown} is empty", "Nothing was uploaded there, or it is not the file.")
-    far.require_unchanged()
-    if far.published is not None:
-        digits = _digits(file.fileno(), far.published)
-        if not digits.startswith(far.published.digits):
+    remote.require_unchanged()
+    if remote.published is not None:
+        digits = _digits(file.fileno(), remote.published)
+        if not digits.startswith(remote.published.digits):
             raise UnreadableError(
-                f"{shown} is not the file its authors published: its {far.published.algorithm} is "
-                f"{digits}, theirs {far.published.digits}",
+                f"{shown} is not the file its authors published: its {remote.published.algorithm} is "
+                f"{digits}, theirs {remote.published.digits}",
                 "Nothing of it was kept. Do not use it; ask them.",
             )
-    entry = Entry(shown, name, done, far.version, published, done)
+    entry = CacheEntry(shown, name, done, remote.version, published, done)
     _note(folder, entry)
     return entry
 
@@ -232,7 +234,7 @@ def _digits(descriptor: int, published: Digest) -> str:
     return digest.hexdigest()
 
 
-def _note(folder: SafeFolder, entry: Entry) -> None:
+def _note(folder: SafeFolder, entry: CacheEntry) -> None:
     """Write the note, complete or not at all."""
     draft = f"{_NOTE}.draft"
     folder.remove(draft)
@@ -247,7 +249,7 @@ def _keys(root: SafeFolder) -> list[str]:
     return [name for name in root.names() if _KEY.fullmatch(name.removesuffix(_PART))]
 
 
-def _entry(root: SafeFolder, name: str) -> Entry | None:
+def _entry(root: SafeFolder, name: str) -> CacheEntry | None:
     """What a folder's note says, with how much is there; None for a folder that is no entry."""
     with root.folder(name) as folder:
         entry = _noted(folder) if folder else None
@@ -257,20 +259,20 @@ def _entry(root: SafeFolder, name: str) -> Entry | None:
     return replace(entry, fetched=there)
 
 
-def _noted(folder: SafeFolder) -> Entry | None:
+def _noted(folder: SafeFolder) -> CacheEntry | None:
     """A folder's note, if it is one that this module could have written."""
-    said = folder.read(_NOTE, _MOST_NOTE)
+    said = folder.read(_NOTE, _MAX_NOTE)
     try:
         note = json.loads(said or b"")
     except (ValueError, RecursionError):
         return None
-    kinds = {field.name: int if field.name in ("size", "fetched") else str for field in fields(Entry)}
+    kinds = {field.name: int if field.name in ("size", "fetched") else str for field in fields(CacheEntry)}
     if not isinstance(note, dict) or note.keys() != kinds.keys():
         return None
     if any(type(note[name]) is not kind for name, kind in kinds.items()):
         return None
-    entry = Entry(**note)
-    plain = _NAME.fullmatch(entry.name) and entry.name.strip(".") and len(entry.name.encode()) <= LONGEST_NAME
+    entry = CacheEntry(**note)
+    plain = _NAME.fullmatch(entry.name) and entry.name.strip(".") and len(entry.name.encode()) <= MAX_NAME_BYTES
     return entry if plain and 0 <= entry.fetched <= entry.size else None
 
 

@@ -1,6 +1,6 @@
 """One file, read at any place. All input of ckptconv passes through here; nothing here knows what a checkpoint is.
 
-A file that lies on no disk here is a `Place`, which opens as a Source of another class: see `ckptconv.sources`.
+A file that lies on no disk here is a `RemotePath`, which opens as a Source of another class: see `ckptconv.sources`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 from ckptconv.errors import UnreadableError
 
 
-class Place(Protocol):
+class RemotePath(Protocol):
     """Where a file is that lies on no disk here. As text it is its address, without what is secret in it."""
 
     @property
@@ -24,7 +24,7 @@ class Place(Protocol):
 
     def open(self) -> Source: ...
 
-    def beside(self, name: str) -> Place:
+    def sibling(self, name: str) -> RemotePath:
         """The file of another name in the same folder."""
         ...
 
@@ -58,14 +58,14 @@ def _require_regular(path: Path, mode: int) -> None:
 class Source:
     """An open regular file. Raises UnreadableError if there is none, or where it ends too early."""
 
-    near: ClassVar[bool] = True
+    is_local: ClassVar[bool] = True
     """Whether a look at a few bytes costs next to nothing."""
 
     transfer: Transfer | None = None
 
     def __init__(self, path: Path, descriptor: int | None = None) -> None:
         """``descriptor`` is the file's, where it has been opened already."""
-        self.path: Path | Place = path
+        self.path: Path | RemotePath = path
         self.name = path.name
         try:
             if descriptor is None:
@@ -155,10 +155,10 @@ class Source:
         if (now.st_size, now.st_mtime_ns) != self._state:
             raise UnreadableError(f"{self.path} changed while it was being read", "Wait until its writer is done.")
 
-    def prepare(self, ranges: Iterable[tuple[int, int]]) -> None:
+    def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Have the bytes from each first to each second offset at hand: they will be read soon."""
 
-    def forget(self) -> None:
+    def evict(self) -> None:
         """Keep no copy of this file: it is not what it should be."""
 
     def close(self) -> None:

@@ -20,18 +20,18 @@ from urllib3.exceptions import HTTPError
 from ckptconv._version import __version__
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.sources import session
-from ckptconv.sources.interface import HEAD, RUN, Digest, UnreachableError, changed
+from ckptconv.sources.interface import HEAD, RUN, Digest, UnreachableError, changed_while_read
 from ckptconv.sources.urls import Url, UrlError, join, parse
 
 _TIMEOUT = (10, 30)
 _TRIES = 5
-_LONGEST_WAIT = 60.0
+_MAX_WAIT = 60.0
 _GAIN = 1 << 18
 _BUSY = {408, 429, 500, 502, 503, 504}
 _SENT_ON = {301, 302, 303, 307, 308}
 _HOPS = 20
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
-_LONGEST_WORD = 512  # letters of an ETag or a date
+_MAX_HEADER_VALUE = 512  # letters of an ETag or a date
 _LOGIN = "If it needs a login, put that into ~/.netrc; or download it with a browser and give the file."
 
 sleep = time.sleep
@@ -55,7 +55,7 @@ def _required(shown: str, text: str) -> Url:
         raise UnreadableError(f"{shown} is at an address that {error.what}", error.hint) from None
     if url.scheme not in ("http", "https"):
         raise UnreadableError(f"{shown} is not behind https://", "Download it by another way and give the file.")
-    if not url.is_private:
+    if not url.is_secure:
         raise UnreadableError(
             f"{shown} is http without TLS: anybody on the way could change the file",
             "Try https://, or download it by another way and give the file.",
@@ -175,7 +175,7 @@ class HttpFile:
             target = join(url, location)
         except UrlError as error:
             raise UnreadableError(f"{start} to an address that {error.what}, which is not followed", hint) from None
-        if not target.is_private or (target.scheme, url.scheme) == ("http", "https"):
+        if not target.is_secure or (target.scheme, url.scheme) == ("http", "https"):
             where = f"{target.scheme}://{target.host}"
             raise UnreadableError(f"{start} to {where}, which is not followed", hint)
         return target
@@ -203,7 +203,7 @@ class HttpFile:
         if status == 416 and not self._known:
             raise UnreadableError(f"{shown} is empty", "Nothing was uploaded there, or it is not the file.")
         if status == 416 or (status == 200 and self._known and self.ranged):
-            raise changed(shown)
+            raise changed_while_read(shown)
         if status not in (200, 206):
             raise UnreadableError(f"{shown} cannot be fetched: its server answers {status}", "Check the address.")
         if headers.get("Content-Type", "").lower().startswith("text/html"):
@@ -218,7 +218,7 @@ class HttpFile:
         if not self._known:
             self.size, self._state, self.ranged, self._known = size, state, status == 206, True
         elif (size, state) != (self.size, self._state):
-            raise changed(shown)
+            raise changed_while_read(shown)
 
     def _part(self, said: str, length: int | None, start: int, end: int | None) -> int:
         """The file's size, from the header of an answer that holds a part of it."""
@@ -309,7 +309,7 @@ class _Patience:
         self._gain = 0
         self._tries += 1
         asked = broken.wait or 0.0
-        if asked > _LONGEST_WAIT:
+        if asked > _MAX_WAIT:
             raise UnreachableError(
                 f"{self._shown} cannot be fetched: {broken.what} and asks to wait {asked:.0f} s", "Try again then."
             )
@@ -327,7 +327,7 @@ def _number(said: str) -> int | None:
 
 def _word(said: str | None) -> str | None:
     """A server's word for a state, if it can be sent back and shown."""
-    return said if said and len(said) <= _LONGEST_WORD and said.isascii() and said.isprintable() else None
+    return said if said and len(said) <= _MAX_HEADER_VALUE and said.isascii() and said.isprintable() else None
 
 
 def _wait(said: str | None) -> float | None:

@@ -13,7 +13,7 @@ from ckptconv.errors import UnreadableError
 RUN = 1 << 16
 HEAD = 1 << 16
 """Bytes that come with the first answer: enough to tell what a file is."""
-LONGEST_NAME = 200
+MAX_NAME_BYTES = 200
 """Bytes of a name in the cache; file systems take 255."""
 
 
@@ -49,7 +49,7 @@ class Digest:
         return f"{self.algorithm} {self.digits}"
 
 
-class Far(Protocol):
+class RemoteFile(Protocol):
     """A file that lies elsewhere. Methods raise UnreadableError, with the address but nothing secret in it.
 
     ``size`` is None where it is known only at the end. ``version`` is what its keeper calls this state of it, ''
@@ -80,5 +80,5 @@ class UnreachableError(UnreadableError):
     """Nobody answered, or only to say that it does not go now: a copy from before may do."""
 
 
-def changed(shown: str) -> UnreadableError:
+def changed_while_read(shown: str) -> UnreadableError:
     return UnreadableError(f"{shown} changed while it was being read", "Wait until its writer is done, then try again.")

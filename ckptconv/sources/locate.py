@@ -14,7 +14,7 @@ from pathlib import Path
 from ckptconv.errors import UnreadableError
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method, Release
-from ckptconv.sources.file import Place
+from ckptconv.sources.file import RemotePath
 from ckptconv.sources.interface import Digest, Fetching
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -26,7 +26,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 class Located:
     """A source: where it is, what it is called without anything secret, and whose release it is, if it is one."""
 
-    path: Path | Place
+    path: Path | RemotePath
     label: str
     method: Method | None = None
     release: Release | None = None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ckptconv.errors import CkptconvError, UnreadableError
-from ckptconv.sources.interface import HEAD, Digest, UnreachableError, changed
+from ckptconv.sources.interface import HEAD, Digest, UnreachableError, changed_while_read
 from ckptconv.sources.optional import package
 
 _PART = 1 << 24
@@ -68,7 +68,7 @@ class StoredObject:
             self.requests += 1
             self.received += len(run)
             if not run:
-                raise changed(self._shown)
+                raise changed_while_read(self._shown)
             start += len(run)
             yield run
 
@@ -79,14 +79,14 @@ class StoredObject:
             raise self._failed(error) from None
         self.requests += 1
         if (now["size"], self._state(now)) != (self.size, self.version):
-            raise changed(self._shown)
+            raise changed_while_read(self._shown)
 
     def _failed(self, error: Exception) -> CkptconvError:
         kind = type(error).__name__
         if isinstance(error, CkptconvError):
             return error
         if kind == "FileExpired":
-            return changed(self._shown)
+            return changed_while_read(self._shown)
         status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "code", None)
         if isinstance(error, PermissionError) or status in (401, 403):
             return UnreadableError(f"{self._shown} is not open to you", f"Log in: {self._login}.")

@@ -11,14 +11,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
-from ckptconv.sources.file import Place, Source, Transfer
-from ckptconv.sources.interface import Far, Fetching
+from ckptconv.sources.file import RemotePath, Source, Transfer
+from ckptconv.sources.interface import Fetching, RemoteFile
 
 _AHEAD = 1 << 16
 _WASTE = 1 << 19
 
 
-class Spans:
+class RangeSet:
     """Which bytes are there: disjoint spans from a first to a last offset, in order."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Spans:
         return gaps
 
 
-def joined(ranges: Iterable[tuple[int, int]], waste: int) -> list[tuple[int, int]]:
+def merge_ranges(ranges: Iterable[tuple[int, int]], waste: int) -> list[tuple[int, int]]:
     """The ranges in order, joined over the smallest gaps for as long as these take at most ``waste`` bytes in all."""
     parts: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
@@ -69,7 +69,7 @@ def joined(ranges: Iterable[tuple[int, int]], waste: int) -> list[tuple[int, int
 
 
 @contextlib.contextmanager
-def room(what: str) -> Iterator[None]:
+def disk_space_for(what: str) -> Iterator[None]:
     """A full disk is said to be one."""
     try:
         yield
@@ -79,30 +79,30 @@ def room(what: str) -> Iterator[None]:
         raise EnvironmentMissingError(f"there is no room for {what}", "Free some, or name another place.") from None
 
 
-class Spooled(Source):
+class RemoteSource(Source):
     """A far file as a Source. Its private file has no name: whatever happens, nothing of it is left."""
 
-    near = False
+    is_local = False
 
-    def __init__(self, place: Place, far: Far, fetching: Fetching) -> None:
+    def __init__(self, place: RemotePath, remote: RemoteFile, fetching: Fetching) -> None:
         self.path = place
         self.name = place.name
-        if not far.size:
-            far.close()
+        if not remote.size:
+            remote.close()
             raise UnreadableError(f"{place} is empty", "Nothing was uploaded there, or it is not the file.")
-        self.size = far.size
-        self._far = far
+        self.size = remote.size
+        self._remote = remote
         self._progress = fetching.progress
-        self._there = Spans()
+        self._there = RangeSet()
         self._lock = threading.Lock()
         self._wasted = 0
         self._file = tempfile.TemporaryFile(prefix="ckptconv-", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._fd = self._file.fileno()
-        with room("what is fetched (TMPDIR says where it goes)"):
+        with disk_space_for("what is fetched (TMPDIR says where it goes)"):
             os.ftruncate(self._fd, self.size)
-            self._put(0, far.head)
-        published = str(far.published) if far.published else ""
-        self.transfer = Transfer(str(place), self.size, far.version, published)
+            self._put(0, remote.head)
+        published = str(remote.published) if remote.published else ""
+        self.transfer = Transfer(str(place), self.size, remote.version, published)
         self._count()
 
     def read(self, offset: int, length: int) -> bytes:
@@ -117,11 +117,11 @@ class Spooled(Source):
         self._have(offset, length)
         return super().copy_to(target, at, offset, length)
 
-    def prepare(self, ranges: Iterable[tuple[int, int]]) -> None:
+    def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         with self._lock:
             gaps = [gap for start, end in ranges for gap in self._there.missing(start, min(end, self.size))]
-            parts = joined(gaps, _WASTE - self._wasted)
-            self._wasted += sum(b - a for a, b in parts) - sum(b - a for a, b in joined(gaps, 0))
+            parts = merge_ranges(gaps, _WASTE - self._wasted)
+            self._wasted += sum(b - a for a, b in parts) - sum(b - a for a, b in merge_ranges(gaps, 0))
             total, done = sum(end - start for start, end in parts), 0
             for start, end in parts:
                 for count in self._fetch(start, end):
@@ -143,8 +143,8 @@ class Spooled(Source):
                         pass
 
     def _fetch(self, start: int, end: int) -> Iterator[int]:
-        with room("what is fetched (TMPDIR says where it goes)"):
-            for run in self._far.read(start, end):
+        with disk_space_for("what is fetched (TMPDIR says where it goes)"):
+            for run in self._remote.read(start, end):
                 self._put(start, run)
                 start += len(run)
                 self._count()
@@ -159,7 +159,7 @@ class Spooled(Source):
 
     def _count(self) -> None:
         assert self.transfer is not None
-        self.transfer.fetched, self.transfer.requests = self._far.received, self._far.requests
+        self.transfer.fetched, self.transfer.requests = self._remote.received, self._remote.requests
 
     def truncated(self) -> UnreadableError:
         return UnreadableError(
@@ -167,9 +167,9 @@ class Spooled(Source):
         )
 
     def require_unchanged(self) -> None:
-        self._far.require_unchanged()
+        self._remote.require_unchanged()
         self._count()
 
     def close(self) -> None:
-        self._far.close()
+        self._remote.close()
         self._file.close()

@@ -19,7 +19,7 @@ from ckptconv.errors import EnvironmentMissingError, shell_word
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_DEEPEST = 20  # folders in one another that are removed; an entry of the cache has none
+_MAX_DEPTH = 20  # folders in one another that are removed; an entry of the cache has none
 _IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EISDIR}
 
@@ -158,7 +158,7 @@ class SafeFolder:
         assert "/" not in name
         assert name not in ("", ".", "..")
         with contextlib.suppress(OSError):
-            _remove(name, self._fd, _DEEPEST)
+            _remove(name, self._fd, _MAX_DEPTH)
 
 
 def _remove(name: str, folder: int, depth: int) -> None:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
-LONGEST = 8192
+MAX_URL_LENGTH = 8192
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(.*))?")
@@ -62,7 +62,7 @@ class Url:
             return self.host == "localhost"
 
     @property
-    def is_private(self) -> bool:
+    def is_secure(self) -> bool:
         """Whether nobody on the way can read or change what is sent: by TLS, or because there is no way."""
         return self.scheme == "https" or (self.scheme == "http" and self.is_loopback)
 
@@ -112,8 +112,8 @@ def redacted(text: str) -> str:
 
 
 def _require_plain(text: str) -> None:
-    if len(text) > LONGEST:
-        raise UrlError(f"is longer than {LONGEST:,} letters")
+    if len(text) > MAX_URL_LENGTH:
+        raise UrlError(f"is longer than {MAX_URL_LENGTH:,} letters")
     other = _OTHER.search(text)
     if other is not None:
         letter = other[0]

@@ -19,7 +19,7 @@ from ckptconv.errors import CkptconvError, UnreadableError
 from tests.support import broken
 
 PATIENCE = 10  # seconds; a good deal more than the second that any of these may take
-MOST_MEMORY = 200 << 20
+MAX_MEMORY = 200 << 20
 FLIPS, DAMAGES = 300, 100
 
 
@@ -62,7 +62,7 @@ def by_name(rows):
 @by_name(broken.ROWS)
 def test_refused_in_one_sentence(row, files, tmp_path, guard):
     source = files[row.name]
-    beside, opened = sorted(source.parent.iterdir()), open_files()
+    sibling, opened = sorted(source.parent.iterdir()), open_files()
     with pytest.raises(UnreadableError) as refused:
         convert(source, tmp_path / "out.pth")
     error = refused.value
@@ -73,7 +73,7 @@ def test_refused_in_one_sentence(row, files, tmp_path, guard):
         assert line.isprintable(), "what a file calls its tensors must not steer a terminal"
         assert len(line) < 1000 + len(str(source))
     assert list(tmp_path.iterdir()) == []
-    assert sorted(source.parent.iterdir()) == beside
+    assert sorted(source.parent.iterdir()) == sibling
     assert open_files() == opened
 
 
@@ -220,7 +220,7 @@ def test_all_in_one_process_are_quick_and_small(files, tmp_path):
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["name"] for r in found] == names, done.stderr
     assert [r for r in found if r["end"] not in ("UnreadableError", "UnidentifiedError")] == []
-    assert [r for r in found if r["peak"] > MOST_MEMORY] == []
+    assert [r for r in found if r["peak"] > MAX_MEMORY] == []
     assert [r for r in found if r["seconds"] > PATIENCE] == []
 
 

@@ -12,7 +12,7 @@ import torch
 import ckptconv
 from ckptconv.errors import UnidentifiedError, UnreadableError
 from ckptconv.formats import open_checkpoint
-from ckptconv.formats.calls import is_dangerous
+from ckptconv.formats.dangerous_calls import is_dangerous
 from ckptconv.methods import registry
 from ckptconv.planning.identify import identify
 from ckptconv.planning.plan import Options

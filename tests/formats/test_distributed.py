@@ -26,7 +26,7 @@ from ckptconv.cli import main
 from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.formats import distributed as reader
 from ckptconv.formats import distributed_metadata, open_checkpoint
-from ckptconv.formats.joined import Joined, joined_crc
+from ckptconv.formats.concatenated import ConcatenatedSource, concatenated_crc
 from ckptconv.sources.file import Source
 from tests.support import hollow
 
@@ -400,7 +400,7 @@ def test_what_the_files_hold_must_be_what_the_metadata_says(alone: Path, tmp_pat
     for number, (change, spec) in enumerate(((other_type, "int32 [6, 4]"), (other_shape, "float32 [4, 6]"))):
         (tmp_path / str(number)).mkdir()
         error = refused(doctored(alone, tmp_path / str(number), change))
-        assert re.search(rf"what stands at byte [\d,]+ is not the {re.escape(spec)} of model\.weight$", error.message)
+        assert re.search(rf"the data at byte [\d,]+ is not model\.weight \({re.escape(spec)}\)$", error.message)
 
 
 def test_an_unknown_type_is_a_problem(alone: Path, tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_safetensors_in_such_a_folder_are_named(tmp_path: Path) -> None:
 def test_more_files_than_may_be_open_are_refused_with_the_command(
     alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_MOST_FILES", 4)
+    monkeypatch.setattr(reader, "_MAX_FILES", 4)
     folder = save(one_rank(), tmp_path / "dcp", single_file_per_rank=False)
     error = refused(folder)
     assert error.message == f"{folder} consists of more than 4 files"
@@ -440,10 +440,10 @@ def test_more_files_than_may_be_open_are_refused_with_the_command(
 
 def test_budgets_end_what_has_no_end(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(distributed_metadata, "_MOST_STEPS", 500)
+        patch.setattr(distributed_metadata, "_MAX_STEPS", 500)
         assert refused(alone).message.endswith("(it has more than 500 steps)")
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "_MOST_PARTS", 5)
+        patch.setattr(reader, "_MAX_PARTS", 5)
         assert refused(alone).message.endswith("it lists more than 5 parts")
 
 
@@ -570,7 +570,7 @@ def test_a_tensor_s_file_that_calls_something_is_refused(tmp_path: Path) -> None
     data = (tmp_path / "other.pth").read_bytes()
     (folder / "__0_0.distcp").write_bytes(data)
     folder = doctored(folder, tmp_path, lambda m: [setattr(i, "length", len(data)) for i in m.storage_data.values()])
-    assert refused(folder).message.endswith("what stands at byte 0 is not the float32 [2] of model.w")
+    assert refused(folder).message.endswith("the data at byte 0 is not model.w (float32 [2])")
     assert not (tmp_path / "made").exists()
 
 
@@ -598,7 +598,7 @@ def test_stretches_are_one_file(tmp_path: Path) -> None:
     a, b = Source(tmp_path / "a"), Source(tmp_path / "b")
     stretches = [(a, 10, 5), (b, 0, 0), (b, 90, 10), (a, 0, 3)]
     whole = b"".join(source.read(offset, length) for source, offset, length in stretches)
-    joined = Joined(stretches)
+    joined = ConcatenatedSource(stretches)
     assert joined.size == len(whole) == 18
     for start in range(19):
         for end in range(start, 19):
@@ -612,7 +612,7 @@ def test_stretches_are_one_file(tmp_path: Path) -> None:
         assert caught.value.message == f"{tmp_path / 'a'}: a part of 18 bytes ends before its contents do"
     crc = 0
     for source, offset, length in stretches:
-        crc = joined_crc(crc, zlib.crc32(source.read(offset, length)), length)
+        crc = concatenated_crc(crc, zlib.crc32(source.read(offset, length)), length)
     assert crc == zlib.crc32(whole)
     a.close()
     b.close()

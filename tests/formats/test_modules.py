@@ -12,8 +12,8 @@ from torch import nn
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import open_checkpoint
+from ckptconv.formats.pickled_objects import ObjectInterpreter
 from ckptconv.formats.records import Call, Global
-from ckptconv.formats.stand_ins import Look
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -72,4 +72,4 @@ def test_modules_without_end_are_refused() -> None:
         bushy = Call(bushy.func, (), {"_parameters": {}, "_buffers": {}, "_modules": {"a": bushy, "b": bushy}})
     for tree in (loop, bushy):
         with pytest.raises(UnreadableError, match="nests its modules without end"):
-            Look(lambda _: None)(tree)
+            ObjectInterpreter(lambda _: None)(tree)

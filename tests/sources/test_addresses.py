@@ -90,9 +90,9 @@ def test_addresses(text, shown, name):
 
 
 def test_what_stands_beside_keeps_the_revision_and_the_signature():
-    assert address("https://h/a/index.json?s=1").beside("b.bin").url == "https://h/a/b.bin?s=1"
-    assert address("hf://o/r/x/index.json@v1").beside("b.bin").url == "hf://o/r/x/b.bin@v1"
-    assert address("s3://b/x/index.json").beside("b.bin").url == "s3://b/x/b.bin"
+    assert address("https://h/a/index.json?s=1").sibling("b.bin").url == "https://h/a/b.bin?s=1"
+    assert address("hf://o/r/x/index.json@v1").sibling("b.bin").url == "hf://o/r/x/b.bin@v1"
+    assert address("s3://b/x/index.json").sibling("b.bin").url == "s3://b/x/b.bin"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import torch
 import ckptconv
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.sources.address import Address
-from ckptconv.sources.cache import Cache, usual_folder
+from ckptconv.sources.cache import Cache, default_cache_dir
 from ckptconv.sources.interface import Digest, Fetching
 from tests.support.server import numbers, serving
 
@@ -252,16 +252,16 @@ def test_a_folder_that_cannot_be_one(tmp_path, naps):
 
 
 def test_the_usual_folder(monkeypatch, tmp_path):
-    assert usual_folder().name == "no-cache-but-this"
+    assert default_cache_dir().name == "no-cache-but-this"
     monkeypatch.delenv("CKPTCONV_CACHE_DIR")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
-    assert usual_folder() == Path("/elsewhere/ckptconv")
+    assert default_cache_dir() == Path("/elsewhere/ckptconv")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative is to be ignored")
-    assert usual_folder() == Path("/home/me/.cache/ckptconv")
+    assert default_cache_dir() == Path("/home/me/.cache/ckptconv")
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert usual_folder() == Path("/home/me/Library/Caches/ckptconv")
+    assert default_cache_dir() == Path("/home/me/Library/Caches/ckptconv")
 
 
 # -- the cache is input ----------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_the_host_that_is_called_is_the_host_of_the_rule(dialled, text):
     dialled.clear()
     with pytest.raises(UnreadableError) as caught:
         HttpFile(text, url.shown)
-    if not url.is_private:
+    if not url.is_secure:
         assert caught.value.message.endswith("is http without TLS: anybody on the way could change the file")
         assert dialled == []
     else:
@@ -150,7 +150,7 @@ def test_names_in_stores(text, message):
 
 def test_a_store_s_name_may_have_a_space_which_is_written_as_elsewhere():
     assert locate("s3://b/my%20file.pth", Fetching()).path._stored == "b/my file.pth"
-    assert locate("hf://o/r/x/index.json", Fetching()).path.beside("a b.bin")._stored == "o/r/x/a b.bin"
+    assert locate("hf://o/r/x/index.json", Fetching()).path.sibling("a b.bin")._stored == "o/r/x/a b.bin"
 
 
 @pytest.mark.parametrize(

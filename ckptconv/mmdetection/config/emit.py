@@ -22,7 +22,7 @@ from ckptconv.mmdetection.config.detectors import DETECTORS, SCHEDULES, value_at
 from ckptconv.mmdetection.config.options import Choices
 from ckptconv.mmdetection.config.overlay import Sheet
 from ckptconv.mmdetection.config.own_data import Data, examine
-from ckptconv.sources.atomic import check_target, drafting
+from ckptconv.sources.atomic import check_destination, write_atomically
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: 
     out = Path(out)
     if out.suffix != ".py":
         raise UsageError(f"{out} does not end in .py: mmengine would not read it", "Give FILE.py.")
-    real = check_target(out, force, iter([Path(path)]))
+    real = check_destination(out, force, iter([Path(path)]))
     base = Path(choices.base) if choices and choices.base else None
     if base is not None and real.exists() and base.exists() and real.samefile(base):
         raise UsageError(f"{out} is the base itself", "Give the new config another name.")
     emitted = emit(path, choices, None if out.is_symlink() else real.parent)
-    with drafting(real, force) as draft:
+    with write_atomically(real, force) as draft:
         draft.file.write(emitted.text.encode())
         with draft.syncing():
             pass

@@ -23,7 +23,7 @@ from typing import Any
 
 from ckptconv.errors import UnreadableError, shell_word
 from ckptconv.formats import open_checkpoint
-from ckptconv.formats.calls import is_dangerous
+from ckptconv.formats.dangerous_calls import is_dangerous
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.mmdetection.hints import conversion, more_than_tensors, raw_method
 from ckptconv.small_file import is_file, read_small

@@ -89,7 +89,7 @@ class _Maker:
 
     def tensor(self, stored: StoredTensor) -> torch.Tensor:
         """A view of its storage, as torch makes it: what shares memory in the file shares it here; nothing unfolds."""
-        self._checkpoint.require_sound("a tensor", stored)
+        self._checkpoint.require_valid("a tensor", stored)
         dtype, key = stored.spec.dtype, (stored.storage, stored.spec.dtype.name)
         empty = torch.empty(0, dtype=getattr(torch, dtype.name), device=self._device)
         if not stored.spec.numel:
@@ -108,7 +108,7 @@ class _Maker:
         return whole._typed_storage() if hasattr(whole, "_typed_storage") else whole.storage()
 
     def array(self, stored: StoredTensor) -> Any:
-        self._checkpoint.require_sound("an array", stored)
+        self._checkpoint.require_valid("an array", stored)
         return self._checkpoint.array(stored)
 
     def scalar(self, call: Call) -> Any:

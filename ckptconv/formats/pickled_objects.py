@@ -52,13 +52,13 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
 )  # fmt: skip
 """How the names of what stands for tensors begin; the first that fits goes."""
 
-_MOST_MODULES = 50_000
-_MOST_NAMES = 200_000
-_DEEPEST_MODULE = 64
-_MOST_LOOKED = 64
+_MAX_MODULES = 50_000
+_MAX_NAMES = 200_000
+_MAX_MODULE_DEPTH = 64
+_MAX_LOOKED = 64
 
 
-class Look:
+class ObjectInterpreter:
     """Says what each value of one file's tree is. ``spec_of`` knows the plain tensors."""
 
     def __init__(self, spec_of: Callable[[object], TensorSpec | None]) -> None:
@@ -104,22 +104,22 @@ class Look:
     def _holds_tensors(self, value: Call) -> bool:
         """Whether a tensor is among what an object was given, not far below it."""
         queue: list[object] = [value.args, value.state]
-        for _ in range(_MOST_LOOKED):
+        for _ in range(_MAX_LOOKED):
             if not queue:
                 return False
             one = queue.pop()
             if self._spec_of(one) is not None or isinstance(getattr(one, "unreadable", None), Unreadable):
                 return True
             if isinstance(one, tuple | list):
-                queue.extend(one[:_MOST_LOOKED])
+                queue.extend(one[:_MAX_LOOKED])
             elif isinstance(one, dict):
-                queue.extend(list(one.values())[:_MOST_LOOKED])
+                queue.extend(list(one.values())[:_MAX_LOOKED])
         return False
 
     def _state_dict(self, module: Mapping[Any, Any], prefix: str, depth: int) -> Iterator[tuple[str, object]]:
         """The names and values that a module's `state_dict()` would give."""
         self._modules += 1
-        if depth > _DEEPEST_MODULE or self._modules > _MOST_MODULES:
+        if depth > _MAX_MODULE_DEPTH or self._modules > _MAX_MODULES:
             raise UnreadableError(
                 "the file nests its modules without end",
                 "It was not written by a training script; get it again from its source.",
@@ -129,9 +129,9 @@ class Look:
             for name, value in module[kind].items():
                 if isinstance(name, str) and value is not None and not (kind == "_buffers" and name in passing):
                     self._names += 1
-                    if self._names > _MOST_NAMES:
+                    if self._names > _MAX_NAMES:
                         raise UnreadableError(
-                            f"the file's modules hold more than {_MOST_NAMES:,} names",
+                            f"the file's modules hold more than {_MAX_NAMES:,} names",
                             "It was not written by a training script; get it again from its source.",
                         )
                     yield prefix + name, value

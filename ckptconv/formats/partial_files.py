@@ -16,7 +16,7 @@ from pathlib import Path
 from ckptconv.errors import UnreadableError, shell_word
 from ckptconv.formats.distributed_metadata import METADATA
 from ckptconv.small_file import is_file
-from ckptconv.sources.file import Place
+from ckptconv.sources.file import RemotePath
 
 _SHARD = re.compile(r"(?P<stem>.+?)-(?P<number>\d{2,6})-of-(?P<count>\d{2,6})(?P<suffix>(?:\.\w+)+)")
 _ZERO = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt")
@@ -24,18 +24,18 @@ _RANK = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _RANKS_OWN = re.compile(r"__\d+\.metadata")
 _SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".npy", ".torch", ".tar", ".index.json")
 _WANTED = f"Get the file {METADATA} too, which says what the others hold"
-_MOST_FILES = 10_000
-_MOST_INDEXES = 16
-_LONGEST_INDEX = 4 << 20
+_MAX_FILES = 10_000
+_MAX_INDEXES = 16
+_MAX_INDEX_BYTES = 4 << 20
 
 
-def require_whole(path: Path | Place) -> None:
+def require_complete(path: Path | RemotePath) -> None:
     """Raise UnreadableError for a folder, and for a file whose name or whose neighbours say that it is a part."""
     with contextlib.suppress(OSError):  # whoever opens it says what is wrong with it
-        _require_whole(path)
+        _require_complete(path)
 
 
-def _require_whole(path: Path | Place) -> None:
+def _require_complete(path: Path | RemotePath) -> None:
     if isinstance(path, Path) and path.is_dir():
         if is_file(path / METADATA):
             return
@@ -65,7 +65,7 @@ def _require_whole(path: Path | Place) -> None:
         raise _one_of(path, "one of several files that hold the network together", index)
 
 
-def _one_of(path: Path | Place, what: str, index: Path | Place | str) -> UnreadableError:
+def _one_of(path: Path | RemotePath, what: str, index: Path | RemotePath | str) -> UnreadableError:
     if isinstance(index, str):
         return UnreadableError(f"{path} is {what}", f"Get the others and their index, {index}, and give the index.")
     return UnreadableError(
@@ -73,11 +73,11 @@ def _one_of(path: Path | Place, what: str, index: Path | Place | str) -> Unreada
     )
 
 
-def _index(path: Path | Place, shard: re.Match[str]) -> Path | Place | str:
+def _index(path: Path | RemotePath, shard: re.Match[str]) -> Path | RemotePath | str:
     """The index of a shard: where it is, or what it is called where it is not at hand."""
     name = f"{shard['stem']}{shard['suffix']}.index.json"
     if not isinstance(path, Path):
-        return path.beside(name)
+        return path.sibling(name)
     own = path.parent / name
     return own if own.is_file() else next(_indexes_of(path), name)
 
@@ -85,12 +85,12 @@ def _index(path: Path | Place, shard: re.Match[str]) -> Path | Place | str:
 def _indexes_of(path: Path) -> Iterator[Path]:
     """The indexes beside a file that name it among others."""
     try:
-        found = sorted(path.parent.glob("*.index.json"))[:_MOST_INDEXES]
+        found = sorted(path.parent.glob("*.index.json"))[:_MAX_INDEXES]
     except OSError:
         return
     for index in found:
         try:
-            small = index.stat().st_size <= _LONGEST_INDEX and index.is_file()
+            small = index.stat().st_size <= _MAX_INDEX_BYTES and index.is_file()
             content = json.loads(index.read_bytes()) if small else None
         except (OSError, ValueError, RecursionError):
             continue
@@ -100,7 +100,7 @@ def _indexes_of(path: Path) -> Iterator[Path]:
             yield index
 
 
-def _distributed(path: Path | Place) -> UnreadableError:
+def _distributed(path: Path | RemotePath) -> UnreadableError:
     message = f"{path} is a part of a folder of torch.distributed.checkpoint"
     if not isinstance(path, Path):
         return UnreadableError(message, "Download the folder with all its files, and give the folder.")
@@ -111,7 +111,7 @@ def _distributed(path: Path | Place) -> UnreadableError:
 
 def _folder(path: Path) -> UnreadableError:
     try:
-        names = sorted(entry.name for entry, _ in zip(path.iterdir(), range(_MOST_FILES), strict=False))
+        names = sorted(entry.name for entry, _ in zip(path.iterdir(), range(_MAX_FILES), strict=False))
     except OSError as error:
         return UnreadableError(f"{path} is a directory that cannot be read: {error.strerror}", "Check its permissions.")
     if any(_RANKS_OWN.fullmatch(name) for name in names):

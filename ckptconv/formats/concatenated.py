@@ -8,27 +8,27 @@ from functools import lru_cache
 from ckptconv.errors import UnreadableError
 from ckptconv.sources.file import Source
 
-Stretch = tuple[Source, int, int]
+ByteRange = tuple[Source, int, int]
 """A file, an offset in it, and a count of bytes."""
 
 _POLYNOMIAL = 0xEDB88320  # CRC-32, bits reversed: the highest bit is the coefficient of 1
 _ONE, _X = 1 << 31, 1 << 30
 
 
-class Joined(Source):
+class ConcatenatedSource(Source):
     """Stretches one after another. The files stay their openers': they are not closed here, nor watched for changes."""
 
-    def __init__(self, stretches: Sequence[Stretch]) -> None:
-        self._stretches = tuple(stretches)
-        self.path, self.name = stretches[0][0].path, stretches[0][0].name
-        self.size = sum(length for _, _, length in stretches)
+    def __init__(self, byte_ranges: Sequence[ByteRange]) -> None:
+        self._byte_ranges = tuple(byte_ranges)
+        self.path, self.name = byte_ranges[0][0].path, byte_ranges[0][0].name
+        self.size = sum(length for _, _, length in byte_ranges)
 
     def _within(self, offset: int, length: int) -> Iterator[tuple[Source, int, int, int]]:
         """File, offset there, length and place in the result of each stretch of a range."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise self.truncated()
         start = 0
-        for source, at, size in self._stretches:
+        for source, at, size in self._byte_ranges:
             first, last = max(offset, start), min(offset + length, start + size)
             if first < last:
                 yield source, at + first - start, last - first, first - offset
@@ -58,7 +58,7 @@ class Joined(Source):
         """Its files are closed where they were opened."""
 
 
-def joined_crc(first: int, second: int, length: int) -> int:
+def concatenated_crc(first: int, second: int, length: int) -> int:
     """The CRC-32 of two runs of bytes together, the second one ``length`` bytes long, from those of each."""
     return _product(first, _shift(length)) ^ second
 

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 from ckptconv.cli import main
 from ckptconv.errors import UnreadableError
-from ckptconv.formats import Place, Source, open_checkpoint
+from ckptconv.formats import RemotePath, Source, open_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def refused(path: Path | Place) -> UnreadableError:
+def refused(path: Path | RemotePath) -> UnreadableError:
     with pytest.raises(UnreadableError) as caught, open_checkpoint(path):
         pass
     assert caught.value.exit_code == 3
@@ -126,7 +126,7 @@ def test_a_part_of_such_a_folder_at_an_address_is_named() -> None:
         def open(self) -> Source:
             raise AssertionError
 
-        def beside(self, name: str) -> Place:
+        def sibling(self, name: str) -> RemotePath:
             raise AssertionError
 
     for name in (".metadata", "__3_0.distcp"):
