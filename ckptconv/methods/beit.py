@@ -13,13 +13,13 @@ _FB = "https://dl.fbaipublicfiles.com/"
 _FILES = "https://github.com/addf400/files/releases/download/"  # the blobs of older READMEs want a signature by now
 _SIZES = (("base", "BEiT-B/16"), ("large", "BEiT-L/16"))
 
-_MASK = drop("mask_token", "what stands for hidden patches")
+_MASK = drop("mask_token", "the mask token")
 _PLACES = ("model", "module", "state_dict", "")
 _PRETRAINED = (
     Layout(
         title="pre-trained network",
         sections=_PLACES,
-        rules=(_MASK, drop("lm_head.{p}", "the head that predicts"), keep("{key...}", "{key...}")),
+        rules=(_MASK, drop("lm_head.{p}", "the prediction head"), keep("{key...}", "{key...}")),
         families=("BEiT",),
         without=("layer_scale",),
     ),
@@ -27,7 +27,7 @@ _PRETRAINED = (
 
 BEIT_NAMES = Method(
     name="beit-names",
-    title="BEiT's names, which do not tell the pixels: see beit, beit-1k, data2vec and eva",
+    title="BEiT's names, normalisation unknown: see beit, beit-1k, data2vec and eva",
     repository="microsoft/unilm",
     layouts=(
         *_PRETRAINED,
@@ -36,7 +36,7 @@ BEIT_NAMES = Method(
             sections=_PLACES,
             rules=(
                 drop("head.{p}", "the classifier"),
-                drop("fc_norm.{p}", "the norm of what is pooled"),
+                drop("fc_norm.{p}", "the norm after pooling"),
                 keep("{key...}", "{key...}"),
             ),
             families=("BEiT",),
@@ -90,8 +90,8 @@ BEITV2 = Method(
             sections=_PLACES,
             rules=(
                 _MASK,
-                drop("lm_head.{p}", "the head that predicts"),
-                drop("cls_pt_{part}.{p...}", "the layers that train the class token"),
+                drop("lm_head.{p}", "the prediction head"),
+                drop("cls_pt_{part}.{p...}", "the layers that pre-train the class token"),
                 keep("{key...}", "{key...}"),
             ),
             families=("BEiT",),
@@ -131,7 +131,7 @@ DATA2VEC = Method(
 
 EVA = Method(
     name="eva",
-    title="EVA, the first",
+    title="EVA-01",
     aliases=("eva-01", "eva1"),
     paper="https://arxiv.org/abs/2211.07636",
     repository="baaivision/EVA",
@@ -158,12 +158,12 @@ CAE = Method(
             rules=(
                 keep("encoder.{key...}", "{key...}"),
                 _MASK,
-                drop("rd_pos_embed", "the positions of regresser and decoder"),
-                drop("pretext_neck.{p...}", "the regresser and decoder"),
-                drop("regresser.{p...}", "the regresser"),
+                drop("rd_pos_embed", "the position embedding of the regressor and the decoder"),
+                drop("pretext_neck.{p...}", "the regressor and the decoder"),
+                drop("regresser.{p...}", "the regressor"),
                 drop("decoder.{p...}", "the decoder"),
-                drop("encoder_to_{layer}.{p}", "the way from the encoder on"),
-                drop("alignment_encoder.{p...}", "the encoder of targets: a copy"),
+                drop("encoder_to_{layer}.{p}", "the layer between encoder and decoder"),
+                drop("alignment_encoder.{p...}", "the target encoder: a copy"),
             ),
             families=("BEiT",),
         ),

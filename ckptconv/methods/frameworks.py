@@ -9,25 +9,25 @@ from ckptconv.methods.naming_swin import MM_MIXMIM, MM_SWIN, SWIN_INDEX, SWIN_MA
 from ckptconv.rules import Rule, drop, keep, under
 
 _MM_REST = (
-    drop("neck.{key...}", "the neck: a projector, or a decoder"),
+    drop("neck.{key...}", "the neck: a projection head or a decoder"),
     drop("head.{key...}", "the pretext task's head"),
-    drop("queue", "the negatives"),
-    drop("queue_ptr", "the negatives"),
-    drop("queue2", "the dense negatives"),
-    drop("queue2_ptr", "the dense negatives"),
+    drop("queue", "the queue of negatives"),
+    drop("queue_ptr", "the queue of negatives"),
+    drop("queue2", "the queue of dense negatives"),
+    drop("queue2_ptr", "the queue of dense negatives"),
     drop("memory_bank.{key...}", "the memory bank of NPID and ODC"),
-    drop("loss_weight", "the weights of ODC's and DeepCluster's clusters"),
+    drop("loss_weight", "the cluster weights of ODC and DeepCluster"),
     drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
-    drop("encoder_q.{key...}", "the query encoder again, under its other name"),
+    drop("encoder_q.{key...}", "the query encoder again, under a second name"),
     drop("target_net.{key...}", "the target network: a momentum copy"),
-    drop("online_net.{key...}", "the online network again, under its other name"),
+    drop("online_net.{key...}", "the online network again, under a second name"),
     drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
     drop("enc_dec_norms.{key...}", "the layers between SparK's encoder and decoder"),
     drop("enc_dec_projectors.{key...}", "the layers between SparK's encoder and decoder"),
     drop("mask_tokens.{key...}", "SparK's mask tokens"),
 )
 
-_MM_TARGETS = drop("target_generator.{p...}", "what computes the targets of MaskFeat, BEiT and CAE")
+_MM_TARGETS = drop("target_generator.{p...}", "the target generator of MaskFeat, BEiT and CAE")
 
 MMSELFSUP = Method(
     name="mmselfsup",
@@ -60,7 +60,7 @@ MMSELFSUP = Method(
             without=("norm",),
         ),
         Layout(
-            title="training checkpoint, Swin",
+            title="training checkpoint of a Swin",
             sections=("state_dict", ""),
             rules=(
                 *under(("backbone.", ""), MM_SWIN),
@@ -74,7 +74,10 @@ MMSELFSUP = Method(
         Layout(
             title="training checkpoint of a MixMIM",
             sections=("state_dict", ""),
-            rules=(*under(("backbone.", ""), MM_MIXMIM), drop("neck.{key...}", "the neck: a projector, or a decoder")),
+            rules=(
+                *under(("backbone.", ""), MM_MIXMIM),
+                drop("neck.{key...}", "the neck: a projection head or a decoder"),
+            ),
             families=("MixMIM",),
         ),
         Layout(
@@ -94,7 +97,7 @@ MMSELFSUP = Method(
                 *under(("backbone.", ""), naming_vit.MMPRETRAIN_BEIT),
                 *_MM_REST,
                 _MM_TARGETS,
-                drop("teacher.{key...}", "CAE's encoder of targets: a copy"),
+                drop("teacher.{key...}", "CAE's target encoder: a copy"),
             ),
             families=("BEiT",),
         ),
@@ -105,14 +108,14 @@ MMSELFSUP = Method(
 )
 
 _LIGHTLY_VIT = (
-    drop("mask_token", "what stands for hidden patches"),
-    drop("vit.head.{p}", "timm's classifier, which is never used"),
+    drop("mask_token", "the mask token"),
+    drop("vit.head.{p}", "timm's classifier, never used"),
     keep("vit.{key...}", "{key...}"),
 )
 _LIGHTLY_LOSS = (
-    drop("criterion.{key...}", "what the loss keeps between steps"),
-    drop("{part}_criterion.{key...}", "what a part of the loss keeps between steps"),
-    drop("online_classifier.{key...}", "the classifier that watches the training"),
+    drop("criterion.{key...}", "the state of the loss"),
+    drop("{part}_criterion.{key...}", "the state of a part of the loss"),
+    drop("online_classifier.{key...}", "the online classifier, for monitoring"),
 )
 _LIGHTLY_REST = (
     drop("{twin}_backbone.{key...}", "another copy of the backbone (key, student, teacher or anchor)"),
@@ -128,7 +131,7 @@ _LIGHTLY_REST = (
 _LIGHTLY_WORKER: tuple[
     Rule, ...
 ] = (  # lightly/models/resnet.py, up to version 1.2: a 3x3 stem, and `shortcut` for `downsample`
-    drop("0.{p}", "the norm of the pixels"),
+    drop("0.{p}", "the norm of the input image"),
     keep("1.{p}", "conv1.{p}"),
     keep("2.{p}", "bn1.{p}"),
     *(
@@ -139,7 +142,7 @@ _LIGHTLY_WORKER: tuple[
             keep(f"{s + 2}.{{key...}}", f"layer{s}.{{key...}}"),
         )
     ),
-    drop("7.{p}", "the convolution to the embedding"),
+    drop("7.{p}", "the convolution that computes the embedding"),
 )
 
 LIGHTLY = Method(
@@ -166,13 +169,13 @@ LIGHTLY = Method(
             rules=(
                 *under("backbone.", _LIGHTLY_VIT),
                 *_LIGHTLY_REST,
-                drop("decoder_embed.{p}", "MAE's way into its decoder"),
+                drop("decoder_embed.{p}", "the layer between MAE's encoder and decoder"),
                 drop("decoder.{p...}", "MAE's decoder"),
             ),
             families=("ViT",),
         ),
         Layout(
-            title="benchmark: timm's ViT, as student and teacher alone",
+            title="benchmark: timm's ViT, student and teacher only",
             sections=("state_dict",),
             rules=(
                 *under("teacher_backbone.", _LIGHTLY_VIT),
@@ -188,9 +191,9 @@ LIGHTLY = Method(
             sections=("state_dict",),
             rules=(
                 *under(("backbone.vit.", "backbone."), naming_vit.TORCHVISION_VIT),
-                drop("backbone.vit.heads.{p...}", "torchvision's classifier, which is never used"),
-                drop("backbone.mask_token", "what stands for hidden patches"),
-                drop("mask_token", "what stands for hidden patches"),
+                drop("backbone.vit.heads.{p...}", "torchvision's classifier, never used"),
+                drop("backbone.mask_token", "the mask token"),
+                drop("mask_token", "the mask token"),
                 drop("decoder.{p...}", "the decoder of MAE or SimMIM"),
                 *_LIGHTLY_REST,
             ),
@@ -212,16 +215,16 @@ LIGHTLY = Method(
 )
 
 _SOLO_HEADS = (  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
-    drop("classifier.{p}", "the classifier that watches the training"),
-    drop("momentum_classifier.{p}", "the classifier that watches the momentum backbone"),
-    drop("projector.{p...}", "the projector"),
-    drop("momentum_projector.{p...}", "the momentum projector: a copy"),
-    drop("predictor.{p...}", "the predictor"),
-    drop("predictor2.{p...}", "All4One's second predictor"),
-    drop("transformer_encoder.{p...}", "All4One's transformer over neighbours"),
-    drop("pos_enc.{p...}", "the positions of All4One's transformer"),
-    drop("head.{p...}", "DINO's head"),
-    drop("momentum_head.{p...}", "DINO's momentum head: a copy"),
+    drop("classifier.{p}", "the online classifier, for monitoring"),
+    drop("momentum_classifier.{p}", "the online classifier on the momentum backbone"),
+    drop("projector.{p...}", "the projection head"),
+    drop("momentum_projector.{p...}", "the momentum projection head: a copy"),
+    drop("predictor.{p...}", "the prediction head"),
+    drop("predictor2.{p...}", "All4One's second prediction head"),
+    drop("transformer_encoder.{p...}", "All4One's transformer over nearest neighbours"),
+    drop("pos_enc.{p...}", "the position encoding of All4One's transformer"),
+    drop("head.{p...}", "DINO's projection head"),
+    drop("momentum_head.{p...}", "DINO's momentum projection head: a copy"),
     drop("dino_loss_func.center", "the centre of the teacher's outputs"),
     drop("queue", "the queue of earlier features"),
     drop("queue_{what}", "the queue's pointer, labels or indices"),
@@ -232,7 +235,7 @@ _SOLO_REST = (
     drop("prototypes.{p...}", "the prototypes of SwAV and DeepCluster-v2"),
     drop("local_memory_{what}", "the memory bank of DeepCluster-v2"),
 )
-_SOLO_ONLINE = (*_SOLO_HEADS, drop("backbone.{key...}", "the backbone itself"))
+_SOLO_ONLINE = (*_SOLO_HEADS, drop("backbone.{key...}", "the online backbone"))
 _OLD_SWIN = (*SWIN_INDEX, *SWIN_MASK, keep("{key...}", "{key...}"))
 
 SOLO_LEARN = Method(
@@ -272,13 +275,13 @@ SOLO_LEARN = Method(
             families=("ConvNeXt",),
         ),
         Layout(
-            title="Lightning checkpoint, Swin as timm before version 0.9 names it",
+            title="Lightning checkpoint of a Swin with timm's names before version 0.9",
             sections=("state_dict",),
             rules=(*under("backbone.", _OLD_SWIN), *_SOLO_REST),
             families=("Swin",),
         ),
         Layout(
-            title="Lightning checkpoint, Swin as timm of version 0.9 and newer names it",
+            title="Lightning checkpoint of a Swin with timm's names since version 0.9",
             sections=("state_dict",),
             rules=(*under("backbone.", TIMM_SWIN), *_SOLO_REST),
             families=("Swin",),
@@ -306,13 +309,13 @@ SOLO_LEARN_MOMENTUM = Method(
             families=("ConvNeXt",),
         ),
         Layout(
-            title="Lightning checkpoint, Swin as timm before version 0.9 names it",
+            title="Lightning checkpoint of a Swin with timm's names before version 0.9",
             sections=("state_dict",),
             rules=(*under("momentum_backbone.", _OLD_SWIN), *_SOLO_ONLINE),
             families=("Swin",),
         ),
         Layout(
-            title="Lightning checkpoint, Swin as timm of version 0.9 and newer names it",
+            title="Lightning checkpoint of a Swin with timm's names since version 0.9",
             sections=("state_dict",),
             rules=(*under("momentum_backbone.", TIMM_SWIN), *_SOLO_ONLINE),
             families=("Swin",),
@@ -337,7 +340,7 @@ BOLTS = Method(
                 drop("encoder.fc.{p}", "a classifier that is never trained"),
                 keep("encoder.{key...}", "{key...}"),
                 drop("projection.{p...}", "the projection head"),
-                drop("non_linear_evaluator.{p...}", "the classifier that watches the training"),
+                drop("non_linear_evaluator.{p...}", "the online classifier, for monitoring"),
             ),
             families=("ResNet",),
         ),
@@ -346,9 +349,9 @@ BOLTS = Method(
             sections=("state_dict",),
             rules=(
                 keep("online_network.encoder.{key...}", "{key...}"),
-                drop("online_network.projector.{p...}", "the projector"),
+                drop("online_network.projector.{p...}", "the projection head"),
                 drop("target_network.{key...}", "the target network: a copy"),
-                drop("predictor.{p...}", "the predictor"),
+                drop("predictor.{p...}", "the prediction head"),
             ),
             families=("ResNet",),
         ),
@@ -359,14 +362,14 @@ BOLTS = Method(
                 drop("encoder_q.fc.{p...}", "the query encoder's projection head"),
                 keep("encoder_q.{key...}", "{key...}"),
                 drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
-                drop("head_q.{p...}", "the query's projection head"),
-                drop("head_k.{p...}", "the key's projection head"),
-                drop("queue.{p}", "the negatives"),
-                drop("queue", "the negatives, as version 0.5 and older keep them"),
-                drop("queue_ptr", "the negatives, as version 0.5 and older keep them"),
-                drop("val_queue.{p}", "the negatives of validation"),
-                drop("val_queue", "the negatives of validation, as version 0.5 and older keep them"),
-                drop("val_queue_ptr", "the negatives of validation, as version 0.5 and older keep them"),
+                drop("head_q.{p...}", "the query encoder's projection head"),
+                drop("head_k.{p...}", "the key encoder's projection head"),
+                drop("queue.{p}", "the queue of negatives"),
+                drop("queue", "the queue of negatives (version 0.5 and older)"),
+                drop("queue_ptr", "the queue of negatives (version 0.5 and older)"),
+                drop("val_queue.{p}", "the queue of negatives for validation"),
+                drop("val_queue", "the queue of negatives for validation (version 0.5 and older)"),
+                drop("val_queue_ptr", "the queue of negatives for validation (version 0.5 and older)"),
             ),
             families=("ResNet",),
         ),

@@ -44,8 +44,8 @@ _STATE: tuple[Rule, ...] = (
             keep(f"{{net...}}.{norm}.~.var_ema.average", f"{our_norm}.running_var", reshape(-1)),
         )
     ),
-    drop("{net...}.hidden", "an average before its debiasing"),
-    drop("{net...}.counter", "the count of steps of an average"),
+    drop("{net...}.hidden", "a moving average before bias correction"),
+    drop("{net...}.counter", "the step counter of a moving average"),
 )
 
 _BYOL = "https://storage.googleapis.com/deepmind-byol/checkpoints/"
@@ -53,7 +53,7 @@ _DETCON = "https://storage.googleapis.com/dm-detcon/"
 
 BYOL = Method(
     name="byol",
-    title="BYOL of DeepMind: trained with SAME padding, which MMDetection has not",
+    title="DeepMind's BYOL: trained with SAME padding, which MMDetection does not have",
     aliases=("bootstrap-your-own-latent",),
     paper="https://arxiv.org/abs/2006.07733",
     repository="google-deepmind/deepmind-research",
@@ -62,11 +62,11 @@ BYOL = Method(
             title="training checkpoint",
             sections=("experiment_state...",),
             rules=(
-                drop("online_params.projector.{p...}", "the projector"),
-                drop("online_params.predictor.{p...}", "the predictor"),
-                drop("online_params.classifier.{p}", "the classifier that watches the training"),
-                drop("online_state.projector.{p...}", "the projector"),
-                drop("online_state.predictor.{p...}", "the predictor"),
+                drop("online_params.projector.{p...}", "the projection head"),
+                drop("online_params.predictor.{p...}", "the prediction head"),
+                drop("online_params.classifier.{p}", "the online classifier, for monitoring"),
+                drop("online_state.projector.{p...}", "the projection head"),
+                drop("online_state.predictor.{p...}", "the prediction head"),
                 *under("online_params.", _PARAMS),
                 *under("online_state.", _STATE),
                 drop("target_params.{key...}", "the target network: a momentum copy"),
@@ -98,12 +98,12 @@ BYOL = Method(
 
 DETCON = Method(
     name="detcon",
-    title="DetCon: trained with SAME padding, which MMDetection has not",
+    title="DetCon: trained with SAME padding, which MMDetection does not have",
     paper="https://arxiv.org/abs/2103.10957",
     repository="google-deepmind/detcon",
     layouts=(
         Layout(  # utils/networks.py names the modules; where in its file the two trees lie, no public code says
-            title="parameters and state of one network, wherever they lie",
+            title="parameters and state of one network, anywhere in the file",
             sections=("...",),
             rules=(*_PARAMS, *_STATE),
         ),

@@ -13,20 +13,20 @@ from ckptconv.rules import drop, keep, under
 
 _PLACES = ("state_dict", "")
 _DINOV2 = (
-    drop("_model.mask_token", "what stands for hidden patches"),
+    drop("_model.mask_token", "the mask token"),
     keep("_model.register_tokens", "reg_token"),
     keep("_model.{key...}", "{key...}"),
 )
 _NETWORK = (  # torchvision's ResNet; timm's ResNet or ViT; a DINOv2
     keep("_features.{key...}", "{key...}"),
-    drop("_model.head.{p}", "timm's classifier, which is never used"),
-    drop("_model.fc.{p}", "timm's classifier, which is never used"),
+    drop("_model.head.{p}", "timm's classifier, never used"),
+    drop("_model.fc.{p}", "timm's classifier, never used"),
     *_DINOV2,
 )
 _CONVNEXT = (  # torchvision's without its last norm, DINOv3's or timm's
     *(rule.under("_") for rule in naming_convnext.TORCHVISION_FEATURES),
-    drop("_model.head.fc.{p}", "timm's classifier, which is never used"),
-    drop("_model.norms.3.{p}", "the last norm again: the same tensor under its other name"),
+    drop("_model.head.fc.{p}", "timm's classifier, never used"),
+    drop("_model.norms.3.{p}", "the last norm again, under a second name"),
     keep("_model.norm.{p}", "norm.{p}"),
     *under("_model.", (*naming_convnext.TIMM_V1, *naming_convnext.TRUNK)),
 )
@@ -43,27 +43,27 @@ _CONVNEXTS = (
     *(rule.under("{copy}.wrapped_model.") for rule in _CONVNEXT),
 )
 _STUDENT_LAST = (
-    drop("student_embedding_model.{key...}", "the student, whose average is the teacher"),
-    drop("student_embedding_model_wrapper.{key...}", "the student, whose average is the teacher"),
-    drop("embedding_model_momentum.{key...}", "the momentum copy"),
+    drop("student_embedding_model.{key...}", "the student; the teacher is its moving average"),
+    drop("student_embedding_model_wrapper.{key...}", "the student; the teacher is its moving average"),
+    drop("embedding_model_momentum.{key...}", "the momentum copy of the embedding model"),
     drop("key_encoder.{key...}", "the key encoder: a momentum copy"),
 )
 _REST = (
-    drop("embed_head.{p}", "the layer that makes embeddings"),
+    drop("embed_head.{p}", "the embedding layer"),
     drop("projection_head.{p...}", "the projection head"),
-    drop("projection_head_momentum.{p...}", "the projection head's momentum copy"),
+    drop("projection_head_momentum.{p...}", "the projection head: a momentum copy"),
     drop("prediction_head.{p...}", "the prediction head"),
     drop("query_encoder.{part}_projection_head.{p...}", "a projection head"),
-    drop("{part}_head.{p...}", "a head of teacher or student"),
-    drop("criterion.{p...}", "what the loss keeps between steps"),
-    drop("{part}_criterion.{p...}", "what a part of the loss keeps between steps"),
+    drop("{part}_head.{p...}", "a head of the teacher or the student"),
+    drop("criterion.{p...}", "the state of the loss"),
+    drop("{part}_criterion.{p...}", "the state of a part of the loss"),
     drop("{part}_loss.center", "the centre of the teacher's outputs"),
-    drop("memory_bank.{p}", "the negatives"),
+    drop("memory_bank.{p}", "the memory bank of negatives"),
 )
 _DISTILLED = (
     drop("student_projection_head.{p...}", "the student's projection head"),
     drop("student_projection_head_{part}.{p...}", "a projection head of the student"),
-    drop("teacher_queue", "earlier features of the teacher"),
+    drop("teacher_queue", "the queue of teacher features"),
 )
 
 LIGHTLY_TRAIN = Method(

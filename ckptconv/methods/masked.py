@@ -24,9 +24,9 @@ SPARK = Method(
                 drop("densify_norms.{key...}", "the layers between encoder and decoder"),
                 drop("densify_projs.{key...}", "the layers between encoder and decoder"),
                 drop("mask_tokens.{key...}", "the mask tokens"),
-                drop("imn_m", "ImageNet's mean, for pictures"),
-                drop("imn_s", "ImageNet's standard deviation, for pictures"),
-                drop("norm_black", "a black image, for pictures"),
+                drop("imn_m", "ImageNet's mean, for visualisation"),
+                drop("imn_s", "ImageNet's standard deviation, for visualisation"),
+                drop("norm_black", "a black image, for visualisation"),
             ),
             families=("ResNet", "ConvNeXt"),
             without=("norm",),
@@ -57,8 +57,8 @@ MAE = Method(
             title="training checkpoint, with decoder",
             sections=("model",),
             rules=(
-                drop("mask_token", "what stands for hidden patches"),
-                drop("decoder_pos_embed", "the decoder's positions"),
+                drop("mask_token", "the mask token"),
+                drop("decoder_pos_embed", "the decoder's position embedding"),
                 drop("decoder_{part}.{p...}", "the decoder"),
                 *_ENCODER,
             ),
@@ -98,9 +98,9 @@ MASKFEAT = Method(
             title="training checkpoint",
             sections=("model_state",),
             rules=(
-                drop("mask_token", "what stands for hidden patches"),
-                drop("pred_head.{p...}", "the head that predicts gradients' directions"),
-                drop("hogs.{p...}", "what computes gradients' directions"),
+                drop("mask_token", "the mask token"),
+                drop("pred_head.{p...}", "the prediction head for HOG features"),
+                drop("hogs.{p...}", "the HOG filters that compute the targets"),
                 *_ENCODER,
             ),
             families=("ViT",),
@@ -121,7 +121,7 @@ MASKFEAT = Method(
 _FCMAE_REST = (
     drop("proj.{p}", "the layer between encoder and decoder"),
     drop("decoder.{key...}", "the decoder"),
-    drop("pred.{p}", "the prediction of pixels"),
+    drop("pred.{p}", "the pixel prediction head"),
     drop("mask_token", "the mask token"),
 )
 

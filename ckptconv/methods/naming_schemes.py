@@ -55,7 +55,7 @@ TIMM = Method(
             sections=_FLAT,
             rules=(
                 drop("head.{p}", "the classifier"),
-                drop("fc_norm.{p}", "the norm of what is pooled", instead="norm"),
+                drop("fc_norm.{p}", "the norm after pooling", instead="norm"),
                 keep("{key...}", "{key...}"),
             ),
             families=("ViT",),
@@ -113,7 +113,7 @@ _BEIT = (
     *under(("", "beit.", "data2vec_vision."), naming_vit.TRANSFORMERS_BEIT),
     *under(("", "beit."), naming_vit.TRANSFORMERS_BEIT_IN_MEMORY),
     _CLASSIFIER,
-    drop("lm_head.{p}", "the head that predicts"),
+    drop("lm_head.{p}", "the prediction head"),
 )
 _CONVNEXT_BACKBONE_NORMS = (
     keep("hidden_states_norms.stage4.{p}", "norm.{p}"),
@@ -145,7 +145,7 @@ TRANSFORMERS = Method(
             rules=(
                 *under(("", "vit."), naming_vit.TRANSFORMERS_VIT),
                 *under("ijepa.", naming_vit.TRANSFORMERS_IJEPA),
-                drop("pooler.dense.{p}", "the pooler, which no pre-training trains"),
+                drop("pooler.dense.{p}", "the pooler, which pre-training does not train"),
                 _MIM_DECODER,
                 _CLASSIFIER,
             ),
@@ -170,7 +170,11 @@ TRANSFORMERS = Method(
         Layout(  # without mean pooling the network has a norm, and the class with the head another one after it
             title="BEiT with two norms",
             sections=("", "state_dict"),
-            rules=(*_BEIT, keep("beit.layernorm.{p}", "norm.{p}"), drop("layernorm.{p}", "a second norm of the head")),
+            rules=(
+                *_BEIT,
+                keep("beit.layernorm.{p}", "norm.{p}"),
+                drop("layernorm.{p}", "the norm before the prediction head"),
+            ),
             families=("BEiT",),
         ),
         Layout(
@@ -178,7 +182,7 @@ TRANSFORMERS = Method(
             sections=("", "state_dict"),
             rules=(
                 *under(("", "swin."), naming_swin.TRANSFORMERS_SWIN),
-                drop("swin.embeddings.mask_token", "what stands for hidden patches"),
+                drop("swin.embeddings.mask_token", "the mask token"),
                 drop("hidden_states_norms.{stage}.{p}", _STAGE_NORM),
                 _MIM_DECODER,
                 _CLASSIFIER,
@@ -190,7 +194,7 @@ TRANSFORMERS = Method(
             sections=("", "state_dict"),
             rules=(
                 *under(("", "swinv2."), naming_swin.TRANSFORMERS_SWIN_V2),
-                drop("swinv2.embeddings.mask_token", "what stands for hidden patches"),
+                drop("swinv2.embeddings.mask_token", "the mask token"),
                 drop("hidden_states_norms.{stage}.{p}", _STAGE_NORM),
                 _MIM_DECODER,
                 _CLASSIFIER,
@@ -239,10 +243,10 @@ DETECTRON2 = Method(
             sections=("model",),
             rules=(
                 *naming.DETECTRON2,
-                drop("stem.fc.{p...}", "the head after the pooled features"),
+                drop("stem.fc.{p...}", "the head on the pooled features"),
                 drop("backbone.fpn_{layer}.{p...}", "a feature pyramid"),
                 drop("fpn_{layer}.{p...}", "a feature pyramid"),
-                drop("box_head.{p...}", "the head over regions"),
+                drop("box_head.{p...}", "the RoI head"),
             ),
             families=("ResNet",),
         ),
@@ -287,13 +291,13 @@ TORCHVISION = Method(
 
 GENERIC = Method(
     name="generic",
-    title="any prefix, taken off (--strip-prefix)",
+    title="any network under a prefix that you name",
     layouts=(
         Layout(
             title="backbone under a prefix",
             sections=("state_dict", "model", ""),
             rules=(
-                drop("fc.{p...}", "the head after the pooled features"),
+                drop("fc.{p...}", "the head on the pooled features"),
                 *naming_swin.SWIN_INDEX,
                 *naming_swin.SWIN_MASK,
                 keep("{key...}", "{key...}"),

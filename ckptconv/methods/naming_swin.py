@@ -5,15 +5,15 @@ from __future__ import annotations
 from ckptconv.ops import concat, regroup
 from ckptconv.rules import Rule, drop, fuse, keep, under
 
-_INDEX = "where in its table a pair of pixels finds its bias: computed anew"
-_MASK = "what shifted windows may not see, for one size of image: computed anew"
+_INDEX = "the relative position index; recomputed on load"
+_MASK = "the attention mask of shifted windows; recomputed for each image size"
 
-OUTPUT_NORM = "the norm of an earlier stage's output: a detector's own starts anew"
+OUTPUT_NORM = "the norm of an earlier stage's output; a detector initialises its own"
 
 SWIN_INDEX: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn.relative_position_index", _INDEX),)
 SWIN_MASK: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn_mask", _MASK),)
 SWIN_COORDINATES: tuple[Rule, ...] = (
-    drop("layers.{s}.blocks.{b}.attn.relative_coords_table", "the positions inside a window: computed anew"),
+    drop("layers.{s}.blocks.{b}.attn.relative_coords_table", "the table of relative coordinates; recomputed on load"),
 )
 """The buffers of microsoft/Swin-Transformer, the last of version 2; who computes masks at run time saves none."""
 
@@ -106,7 +106,7 @@ order. Indices are in older files."""
 
 TRANSFORMERS_SWIN_V2: tuple[Rule, ...] = (
     *_TRANSFORMERS,
-    drop(f"{_HF}attention.self.relative_coords_table", "the positions inside a window: computed anew"),
+    drop(f"{_HF}attention.self.relative_coords_table", "the table of relative coordinates; recomputed on load"),
     fuse(tuple(f"{part}.weight" for part in _SELF), f"{_OWN}attn.qkv.weight", concat(0)),
     keep(f"{_HF}attention.self.query.bias", f"{_OWN}attn.q_bias"),
     keep(f"{_HF}attention.self.value.bias", f"{_OWN}attn.v_bias"),

@@ -6,7 +6,7 @@ from ckptconv.ops import concat
 from ckptconv.rules import Rule, drop, fuse, keep
 
 MMPRETRAIN_VIT: tuple[Rule, ...] = (
-    drop("mask_token", "what stands for hidden patches"),
+    drop("mask_token", "the mask token"),
     keep("patch_embed.projection.{p}", "patch_embed.proj.{p}"),
     keep("layers.{i}.ln1.{p}", "blocks.{i}.norm1.{p}"),
     keep("layers.{i}.ln2.{p}", "blocks.{i}.norm2.{p}"),
@@ -17,7 +17,7 @@ MMPRETRAIN_VIT: tuple[Rule, ...] = (
     keep("layers.{i}.ffn.layers.1.{p}", "blocks.{i}.mlp.fc2.{p}"),
     keep("layers.{i}.ffn.{gate}.{p}", "blocks.{i}.mlp.{gate}.{p}"),
     keep("ln1.{p}", "norm.{p}"),
-    drop("ln2.{p}", "the norm of what is pooled", instead="norm"),
+    drop("ln2.{p}", "the norm after pooling", instead="norm"),
     keep("cls_token", "cls_token"),
     keep("pos_embed", "pos_embed"),
 )
@@ -41,7 +41,7 @@ _QKV = (
 )
 
 _TOKENS = (
-    drop("embeddings.mask_token", "what stands for hidden patches"),
+    drop("embeddings.mask_token", "the mask token"),
     keep("embeddings.cls_token", "cls_token"),
 )
 _EMBEDDINGS = (
@@ -96,7 +96,7 @@ TRANSFORMERS_BEIT: tuple[Rule, ...] = (
     keep("encoder.layer.{i}.lambda_{n}", "blocks.{i}.gamma_{n}"),
     keep("encoder.relative_position_bias.{p}", "rel_pos_bias.{p}"),
     keep("encoder.layer.{i}.attention.attention.relative_position_bias.{p}", "blocks.{i}.attn.{p}"),
-    drop("pooler.layernorm.{p}", "the norm of what is pooled"),
+    drop("pooler.layernorm.{p}", "the norm after pooling"),
 )
 """transformers/models/beit/modeling_beit.py and data2vec/modeling_data2vec_vision.py: keys have no bias, and relative
 positions are of all blocks, as in pre-training, or of each, as in fine-tuning."""

@@ -52,7 +52,7 @@ BARLOWTWINS = Method(
             sections=("model",),
             rules=(
                 keep("backbone.{key...}", "{key...}"),
-                drop("projector.{key...}", "the projector"),
+                drop("projector.{key...}", "the projection head"),
                 drop("bn.{key...}", "the batch norm before the cross-correlation"),
             ),
             families=("ResNet",),
@@ -170,7 +170,7 @@ VICREGL = Method(
                 keep("backbone.{key...}", "{key...}"),
                 drop("maps_projector.{key...}", "the expander of local features"),
                 drop("projector.{key...}", "the expander"),
-                drop("classifier.{p}", "the classifier that watches the training"),
+                drop("classifier.{p}", "the online classifier, for monitoring"),
             ),
             families=("ResNet", "ConvNeXt"),
             without=("layer_scale",),
@@ -207,7 +207,7 @@ SCRL = Method(
         Layout(  # every module of the trainer has a section of its own: trainer/base.py
             title="training checkpoint, online network",
             sections=("online_network_state_dict",),
-            rules=(*under("encoder.", NUMBERED), drop("projector.{p...}", "the projector")),
+            rules=(*under("encoder.", NUMBERED), drop("projector.{p...}", "the projection head")),
             families=("ResNet",),
         ),
     ),
@@ -232,9 +232,9 @@ BYOL_YAOX12 = Method(
             sections=("model",),
             rules=(
                 *under("online_network.encoder.", NUMBERED),
-                drop("online_network.projetion.{p...}", "the projector"),  # so written in model/basic_modules.py
+                drop("online_network.projetion.{p...}", "the projection head"),  # so written in model/basic_modules.py
                 drop("target_network.{key...}", "the target network: a momentum copy"),
-                drop("predictor.{p...}", "the predictor"),
+                drop("predictor.{p...}", "the prediction head"),
             ),
             families=("ResNet",),
         ),
@@ -244,7 +244,7 @@ BYOL_YAOX12 = Method(
 
 BYOL_CHIGUR = Method(
     name="byol-chigur",
-    title="BYOL of DeepMind as chigur/byol-convert writes it: trained with SAME padding, which MMDetection has not",
+    title="DeepMind's BYOL from chigur/byol-convert: trained with SAME padding, which MMDetection does not have",
     paper=_BYOL_PAPER,
     repository="chigur/byol-convert",
     layouts=(
@@ -271,15 +271,15 @@ SOCO = Method(
             rules=(
                 keep("encoder.{key...}", "{key...}"),
                 drop("neck.{p...}", "the feature pyramid"),
-                drop("head.{p...}", "the head over regions"),
-                drop("projector.{p...}", "the projector"),
-                drop("predictor.{p...}", "the predictor"),
+                drop("head.{p...}", "the RoI head"),
+                drop("projector.{p...}", "the projection head"),
+                drop("predictor.{p...}", "the prediction head"),
                 drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
-                drop("neck_k.{p...}", "the key's feature pyramid: a momentum copy"),
-                drop("head_k.{p...}", "the key's head over regions: a momentum copy"),
-                drop("projector_k.{p...}", "the key's projector: a momentum copy"),
-                drop("queue", "the negatives, which are never used"),
-                drop("queue_ptr", "the negatives, which are never used"),
+                drop("neck_k.{p...}", "the key encoder's feature pyramid: a momentum copy"),
+                drop("head_k.{p...}", "the key encoder's RoI head: a momentum copy"),
+                drop("projector_k.{p...}", "the key encoder's projection head: a momentum copy"),
+                drop("queue", "the queue of negatives, never used"),
+                drop("queue_ptr", "the queue of negatives, never used"),
             ),
             families=("ResNet",),
         ),
@@ -291,17 +291,17 @@ SOCO = Method(
 
 SOCO_EMA = Method(
     name="soco-ema",
-    title="SoCo, the section of averages that its converters read",
+    title="SoCo, the moving average that its converters read",
     paper=SOCO.paper,
     repository=SOCO.repository,
     layouts=(
         Layout(  # converter_mmdetection/ with --ema; the published trainer writes no such section
-            title="averages",
+            title="moving average",
             sections=("model_ema",),
             rules=(
                 keep("encoder.{key...}", "{key...}"),
                 drop("neck.{p...}", "the feature pyramid"),
-                drop("head.{p...}", "the head over regions"),
+                drop("head.{p...}", "the RoI head"),
             ),
             families=("ResNet",),
         ),
@@ -321,12 +321,12 @@ ORL = Method(
             sections=("state_dict",),
             rules=(
                 keep("backbone.{key...}", "{key...}"),
-                drop("neck.{key...}", "the neck: a projector"),
-                drop("online_net.{key...}", "the online network again, under its other name"),
+                drop("neck.{key...}", "the neck: a projection head"),
+                drop("online_net.{key...}", "the online network again, under a second name"),
                 drop("target_net.{key...}", "the target network: a momentum copy"),
-                drop("global_head.{key...}", "the head over whole images"),
-                drop("local_intra_head.{key...}", "the head over regions of one image"),
-                drop("local_inter_head.{key...}", "the head over regions of two images"),
+                drop("global_head.{key...}", "the head for whole images"),
+                drop("local_intra_head.{key...}", "the head for regions of one image"),
+                drop("local_inter_head.{key...}", "the head for regions of two images"),
             ),
             families=("ResNet",),
         ),

@@ -43,12 +43,12 @@ MOBY = Method(
                 *under("encoder.", (*SWIN_INDEX, *SWIN_MASK)),
                 keep("encoder.{key...}", "{key...}"),
                 drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
-                drop("projector.{p...}", "the projector"),
-                drop("projector_k.{p...}", "the key's projector: a momentum copy"),
-                drop("predictor.{p...}", "the predictor"),
-                drop("queue1", "the negatives of one view"),
-                drop("queue2", "the negatives of the other view"),
-                drop("queue_ptr", "the negatives"),
+                drop("projector.{p...}", "the projection head"),
+                drop("projector_k.{p...}", "the key encoder's projection head: a momentum copy"),
+                drop("predictor.{p...}", "the prediction head"),
+                drop("queue1", "the queue of negatives of the first view"),
+                drop("queue2", "the queue of negatives of the second view"),
+                drop("queue_ptr", "the queue of negatives"),
             ),
             families=("Swin", "ViT"),  # models/build.py
         ),
@@ -65,8 +65,8 @@ MOBY = Method(
 )
 
 _ESVIT_HEADS = (
-    drop("head.{p...}", "the head over images"),
-    drop("head_dense.{p...}", "the head over regions"),
+    drop("head.{p...}", "the projection head of the view-level task"),
+    drop("head_dense.{p...}", "the projection head of the region-level task"),
 )
 _ESVIT_SWIN = (*_ESVIT_HEADS, *SWIN_INDEX, keep("{key...}", "{key...}"))
 _ESVIT_RESNET = (*_ESVIT_HEADS, keep("backbone.backbone.{key...}", "{key...}"))
@@ -82,7 +82,7 @@ ESVIT = Method(
             title="training checkpoint, teacher", sections=("teacher",), rules=_ESVIT_SWIN, families=("Swin",)
         ),
         Layout(  # wrapped twice, in ResNetWrapper and MultiCropWrapper: utils.py
-            title="training checkpoint, teacher, ResNet",
+            title="training checkpoint of a ResNet, teacher",
             sections=("teacher",),
             rules=_ESVIT_RESNET,
             families=("ResNet",),
@@ -147,7 +147,7 @@ ESVIT_STUDENT = Method(
     layouts=(
         Layout(title="training checkpoint, student", sections=("student",), rules=_ESVIT_SWIN, families=("Swin",)),
         Layout(
-            title="training checkpoint, student, ResNet",
+            title="training checkpoint of a ResNet, student",
             sections=("student",),
             rules=_ESVIT_RESNET,
             families=("ResNet",),
@@ -158,7 +158,7 @@ ESVIT_STUDENT = Method(
     eps=ESVIT.eps,
 )
 
-_HIDDEN = "what stands for hidden patches"
+_HIDDEN = "the mask token"
 SIMMIM = Method(
     name="simmim",
     title="SimMIM",
@@ -182,7 +182,7 @@ SIMMIM = Method(
 
 _MAE_DECODER = (
     drop("mask_token", _HIDDEN),
-    drop("decoder_pos_embed", "the decoder's positions"),
+    drop("decoder_pos_embed", "the decoder's position embedding"),
     drop("decoder_{part}.{p...}", "the decoder"),
 )
 
@@ -215,7 +215,7 @@ GREENMIM = Method(
 
 MIXMIM = Method(  # its family has an obstacle in every detector: a plan for MMDetection ends there
     name="mixmim",
-    title="MixMIM (MixMAE): a Swin whose windows never shift, which no network of MMDetection is",
+    title="MixMIM (MixMAE): a Swin without shifted windows, which MMDetection does not have",
     aliases=("mixmae",),
     paper="https://arxiv.org/abs/2205.13137",
     repository="Sense-X/MixMIM",

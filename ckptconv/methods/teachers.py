@@ -26,7 +26,7 @@ IBOT = Method(
         Layout(  # vitl_16_pt22k/checkpoint_student.pth is bare, all others are wrapped: capi/baselines/ibot_loader.py
             title="released backbone",
             sections=("state_dict", ""),
-            rules=(*SWIN_INDEX, drop("masked_embed", "what stands for hidden patches"), keep("{key...}", "{key...}")),
+            rules=(*SWIN_INDEX, drop("masked_embed", "the mask token"), keep("{key...}", "{key...}")),
             families=("Swin", "ViT"),
         ),
         Layout(
@@ -61,7 +61,7 @@ IBOT_STUDENT = Method(
         Layout(
             title="training checkpoint, student",
             sections=("student",),
-            rules=(drop("backbone.masked_embed", "what stands for hidden patches"), *_IBOT_RULES),
+            rules=(drop("backbone.masked_embed", "the mask token"), *_IBOT_RULES),
             families=("Swin", "ViT"),
         ),
     ),
@@ -70,26 +70,26 @@ IBOT_STUDENT = Method(
     eps=IBOT.eps,
 )
 
-_HEADS = (drop("dino_head.{p...}", "the head over images"), drop("ibot_head.{p...}", "the head over hidden patches"))
+_HEADS = (drop("dino_head.{p...}", "the DINO projection head"), drop("ibot_head.{p...}", "the iBOT projection head"))
 _TEACHER_HEADS = (
-    drop("teacher.dino_head.{p...}", "the teacher's head over images"),
-    drop("teacher.ibot_head.{p...}", "the teacher's head over hidden patches"),
+    drop("teacher.dino_head.{p...}", "the teacher's DINO projection head"),
+    drop("teacher.ibot_head.{p...}", "the teacher's iBOT projection head"),
 )
 _STUDENT_HEADS = (
-    drop("student.dino_head.{p...}", "the student's head over images"),
-    drop("student.ibot_head.{p...}", "the student's head over hidden patches"),
+    drop("student.dino_head.{p...}", "the student's DINO projection head"),
+    drop("student.ibot_head.{p...}", "the student's iBOT projection head"),
 )
 _STUDENT = drop("student.{key...}", "the student")
 _TEACHER = drop("teacher.{key...}", "the teacher")
 _CENTRES = (
-    drop("dino_loss.center", "the centre of the outputs over images"),
-    drop("ibot_patch_loss.center", "the centre of the outputs over hidden patches"),
+    drop("dino_loss.center", "the centre of the DINO outputs"),
+    drop("ibot_patch_loss.center", "the centre of the iBOT outputs"),
 )
 _FULL = ("model", "")
 """Where a whole training lies, all its networks beside each other: {'model': …, 'optimizer': …, 'iteration': …}."""
 
 _DINOV2 = (
-    drop("mask_token", "what stands for hidden patches"),
+    drop("mask_token", "the mask token"),
     keep("register_tokens", "reg_token"),
 )
 _DINOV2_PLAIN = (*_DINOV2, keep("{key...}", "{key...}"))
@@ -122,13 +122,13 @@ DINOV2 = Method(
             families=("ViT",),
         ),
         Layout(
-            title="whole training, teacher",
+            title="full training checkpoint, teacher",
             sections=_FULL,
             rules=(*under("teacher.backbone.", _DINOV2_PLAIN), *_TEACHER_HEADS, _STUDENT, *_CENTRES),
             families=("ViT",),
         ),
         Layout(
-            title="whole training, teacher with its blocks in chunks",
+            title="full training checkpoint, teacher with its blocks in chunks",
             sections=_FULL,
             rules=(*under("teacher.backbone.", _DINOV2_CHUNKS), *_TEACHER_HEADS, _STUDENT, *_CENTRES),
             families=("ViT",),
@@ -153,13 +153,13 @@ DINOV2_STUDENT = Method(
     repository=DINOV2.repository,
     layouts=(
         Layout(
-            title="whole training, student",
+            title="full training checkpoint, student",
             sections=_FULL,
             rules=(*under("student.backbone.", _DINOV2_PLAIN), *_STUDENT_HEADS, _TEACHER, *_CENTRES),
             families=("ViT",),
         ),
         Layout(
-            title="whole training, student with its blocks in chunks",
+            title="full training checkpoint, student with its blocks in chunks",
             sections=_FULL,
             rules=(*under("student.backbone.", _DINOV2_CHUNKS), *_STUDENT_HEADS, _TEACHER, *_CENTRES),
             families=("ViT",),
@@ -169,10 +169,10 @@ DINOV2_STUDENT = Method(
     guess=False,
 )
 
-_AGAIN = "the last norm again: the same tensor under its other name"
+_AGAIN = "the last norm again, under a second name"
 _DINOV3 = (
-    drop("mask_token", "what stands for hidden patches"),
-    drop("local_cls_norm.{p}", "a norm that is used in training alone"),
+    drop("mask_token", "the mask token"),
+    drop("local_cls_norm.{p}", "a norm used in training only"),
     keep("storage_tokens", "reg_token"),
     keep("rope_embed.periods", "rope.periods"),
     keep(  # the layer multiplies its bias by the mask, which is 0 for keys, and NaN in a file saved too early
@@ -185,12 +185,12 @@ _DINOV3 = (
 
 _DINOV3_CONVNEXT = (drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}"))
 """models/convnext.py registers its norm twice."""
-_EMA = drop("model_ema.{key...}", "the average of the student: the teacher again, where nothing is distilled")
+_EMA = drop("model_ema.{key...}", "the moving average of the student: the same as the teacher, unless the run distils")
 _EMA_HEADS = (
-    drop("model_ema.dino_head.{p...}", "the average's head over images"),
-    drop("model_ema.ibot_head.{p...}", "the average's head over hidden patches"),
+    drop("model_ema.dino_head.{p...}", "the moving average's DINO projection head"),
+    drop("model_ema.ibot_head.{p...}", "the moving average's iBOT projection head"),
 )
-_DISTILLED_FROM = drop("teacher.{key...}", "the teacher: the average again, or the network that was distilled from")
+_DISTILLED_FROM = drop("teacher.{key...}", "the teacher: the moving average again, or the model that was distilled")
 _GRAM = drop("gram_teacher.{key...}", "the frozen teacher of the Gram loss")
 
 DINOV3 = Method(
@@ -215,7 +215,7 @@ DINOV3 = Method(
             families=("ConvNeXt",),
         ),
         Layout(  # model_ema is what train.py evaluates; it is the teacher, unless there is one to distil from
-            title="whole training of a ViT, average of the student",
+            title="full training checkpoint of a ViT, moving average of the student",
             sections=_FULL,
             rules=(
                 *under("model_ema.backbone.", _DINOV3),
@@ -228,7 +228,7 @@ DINOV3 = Method(
             families=("ViT",),
         ),
         Layout(
-            title="whole training of a ConvNeXt, teacher",
+            title="full training checkpoint of a ConvNeXt, teacher",
             sections=_FULL,
             rules=(
                 *under("teacher.backbone.", _DINOV3_CONVNEXT),
@@ -240,7 +240,7 @@ DINOV3 = Method(
             families=("ConvNeXt",),
         ),
         Layout(  # configs/train/distillation_convnext: the teacher is a ViT, and saved or left out
-            title="whole training of a ConvNeXt from a teacher of another kind, average of the student",
+            title="full training checkpoint of a distilled ConvNeXt, moving average of the student",
             sections=_FULL,
             rules=(
                 *under("model_ema.backbone.", _DINOV3_CONVNEXT),
@@ -275,13 +275,13 @@ DINOV3_STUDENT = Method(
     repository=DINOV3.repository,
     layouts=(
         Layout(
-            title="whole training of a ViT, student",
+            title="full training checkpoint of a ViT, student",
             sections=_FULL,
             rules=(*under("student.backbone.", _DINOV3), *_STUDENT_HEADS, _TEACHER, _EMA, _GRAM, *_CENTRES),
             families=("ViT",),
         ),
         Layout(
-            title="whole training of a ConvNeXt, student",
+            title="full training checkpoint of a ConvNeXt, student",
             sections=_FULL,
             rules=(*under("student.backbone.", _DINOV3_CONVNEXT), *_STUDENT_HEADS, _TEACHER, _EMA, *_CENTRES),
             families=("ConvNeXt",),

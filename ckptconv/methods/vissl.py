@@ -68,7 +68,7 @@ VISSL = Method(
         Layout(  # trunks/vision_transformer.py has timm's names
             title="training checkpoint of a ViT",
             sections=("classy_state_dict.base_model.model.trunk",),
-            rules=(drop("patch_masking.masked_embed", "what stands for hidden patches"), keep("{key...}", "{key...}")),
+            rules=(drop("patch_masking.masked_embed", "the mask token"), keep("{key...}", "{key...}")),
             families=("ViT",),
         ),
     ),
@@ -100,7 +100,7 @@ _DINO_HEADS = (
 
 VISSL_DINO = Method(
     name="vissl-dino",
-    title="DINO of VISSL, the teacher",
+    title="DINO as VISSL trains it, the teacher",
     paper="https://arxiv.org/abs/2104.14294",
     repository="facebookresearch/vissl",
     layouts=(

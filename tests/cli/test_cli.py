@@ -241,7 +241,7 @@ def test_the_table_of_methods_fits_into_80_columns():
     (at,) = (i for i, line in enumerate(lines) if line.startswith("moco "))
     assert " ".join(" ".join(lines[at : at + 4]).split()) == (
         "moco MoCo v1 and v2 ResNet; 3 files; keeps encoder_q.{key...}; drops the query encoder's projection head, "
-        "the key encoder: a momentum copy, the negatives"
+        "the key encoder: a momentum copy, the queue of negatives"
     )
 
 
@@ -271,7 +271,7 @@ def test_a_method_is_shown_in_full(method, capsys):
 
 def test_one_method_in_json_and_by_a_name_that_is_none():
     (data,) = json.loads(ckptconv("methods", "moco", "--json").stdout)["methods"]
-    assert (data["name"], data["layouts"][0]["drops"]["queue"]) == ("moco", "the negatives")
+    assert (data["name"], data["layouts"][0]["drops"]["queue"]) == ("moco", "the queue of negatives")
     assert {(row["box"], row["mask"]) for row in data["published"] if row["digest"]} == {(38.0, 34.3), (40.8, 36.8)}
     done = ckptconv("methods", "moko")
     assert (done.returncode, done.stdout) == (2, "")
