@@ -45,8 +45,11 @@ def _bases_are_found_once() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _mends_are_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever `check` finds in this test is recorded, and what it says to type is typed when the test is over."""
+def _mends_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Whatever `check` finds in this test is recorded, and what it says to type is typed when the test is over.
+
+    The folder of the test is asked for, so that it is there until then.
+    """
     seen: dict[Any, fixes.Seen] = {}
     kind = checking.Checked
 
