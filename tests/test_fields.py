@@ -90,10 +90,10 @@ REFUSED: list[Refused] = [
     (lambda: method(releases=release()), f"'releases' must be a list of Release, not {str(release())[:78]} …", ""),
     (lambda: method(releases=[release(), release()]), "'releases' has 'mine_r50' twice", TWICE),
     (lambda: method(guess=1), "'guess' must be True or False, not 1", ""),
-    (lambda: method(heads=0), "'heads' must be a whole number, 1 or more, not 0", ""),
-    (lambda: method(heads=6.0), "'heads' must be a whole number, 1 or more, not 6.0", ""),
-    (lambda: method(heads=True), "'heads' must be a whole number, 1 or more, not True", ""),
-    (lambda: method(heads="6"), "'heads' must be a whole number, 1 or more, not '6'", ""),
+    (lambda: method(num_heads=0), "'num_heads' must be a whole number, 1 or more, not 0", ""),
+    (lambda: method(num_heads=6.0), "'num_heads' must be a whole number, 1 or more, not 6.0", ""),
+    (lambda: method(num_heads=True), "'num_heads' must be a whole number, 1 or more, not True", ""),
+    (lambda: method(num_heads="6"), "'num_heads' must be a whole number, 1 or more, not '6'", ""),
     (lambda: method(eps=0), "'eps' must be a number above 0, not 0", ""),
     (lambda: method(eps=-1e-6), "'eps' must be a number above 0, not -1e-06", ""),
     (lambda: method(eps=math.nan), "'eps' must be a number above 0, not nan", ""),
@@ -288,7 +288,7 @@ def test_numbers_of_numpy_and_torch_are_numbers() -> None:
     made = Pixels(tuple(np.float32([1, 2, 3])), list(torch.tensor([4.0, 5.0, 6.0])))  # type: ignore[arg-type]
     assert (made.mean, made.std) == ((1, 2, 3), (4, 5, 6))
     assert {type(n) for n in (*made.mean, *made.std)} == {float}
-    assert type(method(heads=np.int64(6)).heads) is int
+    assert type(method(num_heads=np.int64(6)).num_heads) is int
     assert type(method(eps=np.float64(1e-6)).eps) is float
 
 

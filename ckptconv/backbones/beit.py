@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, Places, Size
@@ -33,19 +34,25 @@ _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
 class Beit:
     """Widths of tokens and MLPs, depth, patches, patches a side of the image, heads, and parts."""
 
-    dim: int
+    embed_dim: int
     depth: int
-    hidden: int
-    patch: int
-    grid: int
-    heads: int
+    hidden_dim: int
+    patch_size: int
+    grid_size: int
+    num_heads: int
     in_channels: int = 3
-    absolute: bool = False
-    shared: bool = True
-    own: bool = False
+    absolute_positions: bool = False
+    shared_relative_positions: bool = True
+    own_relative_positions: bool = False
     layer_scale: bool = True
     qv_bias: bool = True
-    norm: bool = True
+    final_norm: bool = True
+
+    derived: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def token_dim(self) -> int:
+        return self.embed_dim
 
     @property
     def family(self) -> str:
@@ -53,43 +60,43 @@ class Beit:
 
     @property
     def name(self) -> str:
-        size = _SIZES.get((self.dim, self.depth), f"{self.dim}x{self.depth}")
-        return f"BEiT-{size}/{self.patch}{channels_said(self.in_channels)}"
+        size = _SIZES.get((self.embed_dim, self.depth), f"{self.embed_dim}x{self.depth}")
+        return f"BEiT-{size}/{self.patch_size}{channels_said(self.in_channels)}"
 
     @property
     def lacks(self) -> tuple[Lack, ...]:
-        placed = self.absolute or self.shared or self.own
+        placed = self.absolute_positions or self.shared_relative_positions or self.own_relative_positions
         lacks = (
             (placed, Lack("positions", "pos_embed", "it has positions neither of patches nor between them")),
             (self.layer_scale, Lack("layer_scale", "blocks.0.gamma_1", "it has no layer scale")),
             (self.qv_bias, Lack("qkv_bias", "blocks.0.attn.q_bias", NO_BIAS)),
-            (self.norm, Lack("norm", "norm.weight", NO_NORM)),
+            (self.final_norm, Lack("norm", "norm.weight", NO_NORM)),
         )
         return tuple(lack for there, lack in lacks if not there)
 
     @property
     def unusual(self) -> str:
-        return unusual(self.name, f"BEiT of width {self.dim}", self.depth, BEIT.get(self.dim, ()))
+        return unusual(self.name, f"BEiT of width {self.embed_dim}", self.depth, BEIT.get(self.embed_dim, ()))
 
     @property
     def partial(self) -> bool:
-        return partial(self.depth, BEIT.get(self.dim, ()))
+        return partial(self.depth, BEIT.get(self.embed_dim, ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
-        dim, hidden, tokens = self.dim, self.hidden, self.grid**2 + 1
+        dim, hidden, tokens = self.embed_dim, self.hidden_dim, self.grid_size**2 + 1
         entries: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, dim)}
 
         def layer(name: str, *shape: int) -> None:
             entries.update({f"{name}.weight": shape, f"{name}.bias": shape[:1]})
 
         def relative(at: str) -> None:
-            entries[f"{at}{_TABLE}"] = ((2 * self.grid - 1) ** 2 + 3, self.heads)
+            entries[f"{at}{_TABLE}"] = ((2 * self.grid_size - 1) ** 2 + 3, self.num_heads)
             entries[f"{at}{_INDEX}"] = (tokens, tokens)
 
-        if self.absolute:
+        if self.absolute_positions:
             entries["pos_embed"] = (1, tokens, dim)
-        layer("patch_embed.proj", dim, self.in_channels, self.patch, self.patch)
-        if self.shared:
+        layer("patch_embed.proj", dim, self.in_channels, self.patch_size, self.patch_size)
+        if self.shared_relative_positions:
             relative("rel_pos_bias.")
         for i in range(self.depth):
             at = f"blocks.{i}."
@@ -98,14 +105,14 @@ class Beit:
             layer(f"{at}norm1", dim)
             if self.qv_bias:
                 entries.update({f"{at}attn.q_bias": (dim,), f"{at}attn.v_bias": (dim,)})
-            if self.own:
+            if self.own_relative_positions:
                 relative(f"{at}attn.")
             entries[f"{at}attn.qkv.weight"] = (3 * dim, dim)
             layer(f"{at}attn.proj", dim, dim)
             layer(f"{at}norm2", dim)
             layer(f"{at}mlp.fc1", hidden, dim)
             layer(f"{at}mlp.fc2", dim, hidden)
-        if self.norm:
+        if self.final_norm:
             layer("norm", dim)
         return entries
 
@@ -113,33 +120,14 @@ class Beit:
         """An index follows from the grid, and every network makes its own."""
         return name.endswith(_INDEX)
 
-    def settings(self) -> Mapping[str, object]:
-        return {
-            "family": self.family,
-            "embed_dim": self.dim,
-            "depth": self.depth,
-            "heads": self.heads,
-            "hidden_dim": self.hidden,
-            "mlp_ratio": self.hidden / self.dim,
-            "patch_size": self.patch,
-            "grid": self.grid,
-            "in_channels": self.in_channels,
-            "absolute_positions": self.absolute,
-            "shared_relative_positions": self.shared,
-            "own_relative_positions": self.own,
-            "layer_scale": self.layer_scale,
-            "qv_bias": self.qv_bias,
-            "final_norm": self.norm,
-        }
-
     def obstacle(self, target: str) -> str:
         if target == _OFFICIAL:
             return ""
         if target == "vitdet":
-            if self.shared or self.own:
+            if self.shared_relative_positions or self.own_relative_positions:
                 return "its attention has relative position biases, which MMDetection's ViTDet does not have"
-            return "" if self.absolute else "nothing tells the places of its patches"
-        if self.shared and self.own:
+            return "" if self.absolute_positions else "nothing tells the places of its patches"
+        if self.shared_relative_positions and self.own_relative_positions:
             return "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other"
         return ""
 
@@ -203,32 +191,33 @@ def read(state: StateSpec) -> Beit | None:
     patch, channels = patch_of(state)
     tables = [spec.shape[1] for name, spec in state.items() if name.endswith(_TABLE) and len(spec.shape) > 1]
     return Beit(
-        dim=dim,
+        embed_dim=dim,
         depth=depth,
-        hidden=most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1)) or 4 * dim,
-        patch=patch,
-        grid=_grid(state, patch),
-        heads=most_common(tables) or _HEADS.get(dim, max(dim // 64, 1)),
+        hidden_dim=most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1)) or 4 * dim,
+        patch_size=patch,
+        grid_size=_grid(state, patch),
+        num_heads=most_common(tables) or _HEADS.get(dim, max(dim // 64, 1)),
         in_channels=channels,
-        absolute="pos_embed" in state,
-        shared=shared,
-        own=own,
+        absolute_positions="pos_embed" in state,
+        shared_relative_positions=shared,
+        own_relative_positions=own,
         layer_scale="gamma_1" in parts or "gamma_2" in parts,
         qv_bias=biased,
-        norm=any(name.startswith("norm.") for name in state),
+        final_norm=any(name.startswith("norm.") for name in state),
     )
 
 
 def resize(network: Beit, size: Size) -> tuple[Beit, tuple[Change, ...]]:
     """The BEiT for images or patches of another size, and what changes of it: tables of relative positions do not."""
     fixed = ""
-    if network.shared or network.own:
+    if network.shared_relative_positions or network.own_relative_positions:
         fixed = "has tables of relative positions, which ckptconv does not resize"
-    elif not network.absolute:
+    elif not network.absolute_positions:
         fixed = "has no positions"
-    changes = Places(network.name, network.patch, network.grid, 1, fixed).resized(size)
+    changes = Places(network.name, network.patch_size, network.grid_size, 1, fixed).resized(size)
     grids = [change.new for change in changes if change.name == POSITIONS]
-    return replace(network, patch=size.patch or network.patch, grid=grids[0] if grids else network.grid), changes
+    grid = grids[0] if grids else network.grid_size
+    return replace(network, patch_size=size.patch or network.patch_size, grid_size=grid), changes
 
 
 FAMILY = Family(

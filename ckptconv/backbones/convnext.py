@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_NORM, depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
@@ -45,12 +46,15 @@ class ConvNeXt:
     """Blocks and channels a stage, what its blocks hold, whether a norm comes last, and the stem's patches."""
 
     depths: Four
-    dims: Four
+    embed_dims: Four
     grn: bool
     layer_scale: bool
     final_norm: bool
-    patch: int
+    patch_size: int
     in_channels: int
+
+    derived: ClassVar[tuple[str, ...]] = ("arch",)
+    token_dim: ClassVar[int | None] = None
 
     @property
     def family(self) -> str:
@@ -59,13 +63,13 @@ class ConvNeXt:
     @property
     def arch(self) -> str | None:
         """'atto' to 'huge', as mmpretrain calls them; None for a size that has no such name."""
-        return _ARCHS.get((self.depths, self.dims))
+        return _ARCHS.get((self.depths, self.embed_dims))
 
     @property
     def name(self) -> str:
         arch = self.arch
         size = "XL" if arch == "xlarge" else arch[0].upper() if arch else "-".join(map(str, self.depths))
-        widths = "" if arch else f", {'-'.join(map(str, self.dims))} channels"
+        widths = "" if arch else f", {'-'.join(map(str, self.embed_dims))} channels"
         scaled = "" if self.layer_scale != self.grn else f", with{'out' * (not self.grn)} layer scale"  # V2 has none
         return f"ConvNeXt{' V2' * self.grn}-{size}{widths}{scaled}{channels_said(self.in_channels)}"
 
@@ -80,12 +84,12 @@ class ConvNeXt:
 
     @property
     def unusual(self) -> str:
-        width = self.dims[0]
+        width = self.embed_dims[0]
         return unusual(self.name, f"ConvNeXt of width {width}", self.depths, CONVNEXT.get(width, ()))
 
     @property
     def partial(self) -> bool:
-        return partial(self.depths, CONVNEXT.get(self.dims[0], ()))
+        return partial(self.depths, CONVNEXT.get(self.embed_dims[0], ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -94,14 +98,14 @@ class ConvNeXt:
             entries[f"{name}.weight"] = weight
             entries[f"{name}.bias"] = weight[:1]
 
-        into = self.dims[0]
-        affine("downsample_layers.0.0", (into, self.in_channels, self.patch, self.patch))
+        into = self.embed_dims[0]
+        affine("downsample_layers.0.0", (into, self.in_channels, self.patch_size, self.patch_size))
         affine("downsample_layers.0.1", (into,))
-        for stage, dim in enumerate(self.dims[1:], 1):
+        for stage, dim in enumerate(self.embed_dims[1:], 1):
             affine(f"downsample_layers.{stage}.0", (into,))
             affine(f"downsample_layers.{stage}.1", (dim, into, 2, 2))
             into = dim
-        for stage, (depth, dim) in enumerate(zip(self.depths, self.dims, strict=True)):
+        for stage, (depth, dim) in enumerate(zip(self.depths, self.embed_dims, strict=True)):
             for block in range(depth):
                 at = f"stages.{stage}.{block}"
                 if self.layer_scale:
@@ -113,24 +117,11 @@ class ConvNeXt:
                     entries |= {f"{at}.grn.{p}": (1, 1, 1, dim * _WIDER) for p in ("gamma", "beta")}
                 affine(f"{at}.pwconv2", (dim, dim * _WIDER))
         if self.final_norm:
-            affine("norm", (self.dims[-1],))
+            affine("norm", (self.embed_dims[-1],))
         return entries
 
     def optional(self, name: str) -> bool:  # noqa: ARG002 - a network without a final norm is another member
         return False
-
-    def settings(self) -> Mapping[str, object]:
-        return {
-            "family": self.family,
-            "arch": self.arch,
-            "depths": list(self.depths),
-            "dims": list(self.dims),
-            "grn": self.grn,
-            "layer_scale": self.layer_scale,
-            "final_norm": self.final_norm,
-            "patch": self.patch,
-            "in_channels": self.in_channels,
-        }
 
     def obstacle(self, target: str) -> str:  # noqa: ARG002 - both targets take all of them
         return ""
@@ -196,11 +187,11 @@ def read(state: StateSpec) -> ConvNeXt | None:
     stem_shape = stem.shape if stem is not None and len(stem.shape) == 4 else (0, 3, 4, 4)
     return ConvNeXt(
         depths=depths,
-        dims=dims,
+        embed_dims=dims,
         grn=parts["grn.gamma"] + parts["grn.beta"] > blocks,
         layer_scale=parts["gamma"] * 2 > blocks,
         final_norm="norm.weight" in state or "norm.bias" in state,
-        patch=stem_shape[2] or 4,
+        patch_size=stem_shape[2] or 4,
         in_channels=stem_shape[1] or 3,
     )
 

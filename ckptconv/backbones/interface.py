@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import Field, dataclass, fields
+from typing import Any, ClassVar, Protocol
 
 from ckptconv.backbones.image_size import Change, Size
 from ckptconv.rules import Rule
@@ -46,7 +46,24 @@ PARTS = ("class_token", "layer_scale", "norm", "patch_norm", "positions", "qkv_b
 
 
 class Backbone(Protocol):
-    """A network of a family, read back from shapes."""
+    """A network of a family, read back from shapes: a frozen dataclass whose fields describe it.
+
+    A fact has one name in every family: ``embed_dim``, ``depth`` (``depths`` where stages differ), ``num_heads``,
+    ``hidden_dim``, ``patch_size``, ``in_channels``, ``grid_size``, ``final_norm``.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    derived: ClassVar[tuple[str, ...]]
+    """Properties that `described` lists beside the fields."""
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that it takes."""
+
+    @property
+    def token_dim(self) -> int | None:
+        """Channels of the tokens in all blocks of a plain transformer; None for a network of stages."""
 
     @property
     def family(self) -> str:
@@ -74,14 +91,29 @@ class Backbone(Protocol):
     def optional(self, name: str) -> bool:
         """Whether the network starts well without this entry."""
 
-    def settings(self) -> Mapping[str, object]:
-        """What tells it from others of its family, as plain values."""
-
     def obstacle(self, target: str) -> str:
         """Why ``target`` cannot hold this network, with the nearest thing that works; '' if it can."""
 
     def dialect(self, target: str) -> Dialect:
         """How ``target``, one of its family's, names it."""
+
+
+def described(backbone: Backbone) -> dict[str, object]:
+    """A network as plain values for JSON: family, fields and derived facts, each by its own name."""
+    names = (*(field.name for field in fields(backbone)), *backbone.derived)
+    values = ((name, getattr(backbone, name)) for name in names)
+    return {"family": backbone.family} | {n: list(v) if isinstance(v, tuple) else v for n, v in values}
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What a method states of a transformer and no tensor tells. None is the usual value.
+
+    ``num_heads`` are the attention heads of a block, ``eps`` the epsilon of its layer norms.
+    """
+
+    num_heads: int | None = None
+    eps: float | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ckptconv.backbones.blocks import depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
@@ -32,32 +33,35 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 class ResNet:
     """Blocks a stage, and channels: of the stem, of the first stage's planes and of its inner convolutions."""
 
-    blocks: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
     bottleneck: bool
     stem_channels: int
     planes: int
-    inner: int
+    inner_channels: int
     groups: int
     stem_kernel: int
     in_channels: int
+
+    derived: ClassVar[tuple[str, ...]] = ("layers",)
+    token_dim: ClassVar[int | None] = None
 
     @property
     def family(self) -> str:
         return FAMILY.name
 
     @property
-    def depth(self) -> int | None:
+    def layers(self) -> int | None:
         """18, 34, 50, 101, 152 or 200; None for blocks that have no such name."""
-        return _DEPTHS.get((self.bottleneck, self.blocks))
+        return _DEPTHS.get((self.bottleneck, self.depths))
 
     @property
     def name(self) -> str:
-        depth = str(self.depth) if self.depth else "-".join(map(str, self.blocks))
+        depth = str(self.layers) if self.layers else "-".join(map(str, self.depths))
         name = f"ResNe{'X' if self.groups > 1 else ''}t-{depth}"
         if self.groups > 1:
-            name += f" {self.groups}x{self.inner // self.groups}d"
-        elif self.inner != self.planes:
-            name += f", inner width x{self.inner / self.planes:g}"
+            name += f" {self.groups}x{self.inner_channels // self.groups}d"
+        elif self.inner_channels != self.planes:
+            name += f", inner width x{self.inner_channels / self.planes:g}"
         elif self.planes != 64:
             name += f", width x{self.planes / 64:g}"
         return name + channels_said(self.in_channels)
@@ -69,11 +73,11 @@ class ResNet:
     @property
     def unusual(self) -> str:
         kind = f"ResNet of {'bottleneck' if self.bottleneck else 'basic'} blocks"
-        return unusual(self.name, kind, self.blocks, resnets(self.bottleneck))
+        return unusual(self.name, kind, self.depths, resnets(self.bottleneck))
 
     @property
     def partial(self) -> bool:
-        return partial(self.blocks, resnets(self.bottleneck))
+        return partial(self.depths, resnets(self.bottleneck))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -88,8 +92,8 @@ class ResNet:
         conv("conv1", self.stem_channels, self.in_channels, self.stem_kernel)
         norm("bn1", self.stem_channels)
         into = self.stem_channels
-        for stage, blocks in enumerate(self.blocks):
-            planes, inner = self.planes << stage, self.inner << stage
+        for stage, blocks in enumerate(self.depths):
+            planes, inner = self.planes << stage, self.inner_channels << stage
             out = planes * 4 if self.bottleneck else planes
             for block in range(blocks):
                 at = f"layer{stage + 1}.{block}."
@@ -111,20 +115,6 @@ class ResNet:
         """Only the step counters of batch norm, which matter where momentum is None: never here."""
         return name.endswith(".num_batches_tracked")
 
-    def settings(self) -> Mapping[str, object]:
-        return {
-            "family": self.family,
-            "depth": self.depth,
-            "blocks": list(self.blocks),
-            "bottleneck": self.bottleneck,
-            "stem_channels": self.stem_channels,
-            "base_channels": self.planes,
-            "groups": self.groups,
-            "base_width": self.inner // self.groups,
-            "stem_kernel": self.stem_kernel,
-            "in_channels": self.in_channels,
-        }
-
     def obstacle(self, target: str) -> str:
         if target == "torchvision":
             return self._unlike_torchvision()
@@ -135,9 +125,9 @@ class ResNet:
                 f"its stem is {self.stem_kernel}x{self.stem_kernel}, made for small images; MMDetection's ResNet has a "
                 "7x7 stem, which would start from random weights"
             )
-        if self.depth not in _MMDET_DEPTHS:
+        if self.layers not in _MMDET_DEPTHS:
             return f"MMDetection's ResNet has the depths {', '.join(map(str, _MMDET_DEPTHS))} only"
-        if self.groups == 1 and self.inner != self.planes:
+        if self.groups == 1 and self.inner_channels != self.planes:
             return "MMDetection's ResNet has no wider inner convolutions without groups (torchvision's wide_resnet)"
         if self.groups > 1 and not self.bottleneck:
             return "MMDetection's ResNeXt has bottleneck blocks only"
@@ -209,11 +199,11 @@ def read(state: StateSpec) -> ResNet | None:
         return None
     blocks = _whole(bottleneck, tuple(map(depth_of, blocks_seen)))
     return ResNet(
-        blocks=blocks,
+        depths=blocks,
         bottleneck=bottleneck,
         stem_channels=stem_channels or planes,
         planes=planes,
-        inner=inner,
+        inner_channels=inner,
         groups=max(inner // per_group, 1),
         stem_kernel=stem_shape[2] or 7,
         in_channels=stem_shape[1] or 3,

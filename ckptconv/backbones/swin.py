@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
+from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
 from ckptconv.backbones.image_size import KERNEL
@@ -40,24 +41,27 @@ ROWS_FIRST = (0, 2, 1, 3)
 class Swin:
     """Channels of the first stage and inside its MLPs, which double from stage to stage; blocks and heads a stage.
 
-    ``windows`` are read from each stage's tables: none is larger than what its stage sees of an image, so the last may
+    ``window_sizes`` are read from each stage's tables: a window is at most as large as its stage's map, so the last may
     be smaller than the others; () in version 2, which has no tables. ``positions`` counts the tokens of an absolute
     position embedding, 0 where there is none. ``shifted`` is what no tensor tells: MixMIM's windows never are.
     """
 
-    width: int
-    hidden: int
+    embed_dim: int
+    hidden_dim: int
     depths: tuple[int, ...]
-    heads: tuple[int, ...]
-    windows: tuple[int, ...]
-    patch: int = 4
+    num_heads: tuple[int, ...]
+    window_sizes: tuple[int, ...]
+    patch_size: int = 4
     in_channels: int = 3
     patch_norm: bool = True
     qkv_bias: bool = True
     positions: int = 0
     version: int = 1
     shifted: bool = True
-    norm: bool = True
+    final_norm: bool = True
+
+    derived: ClassVar[tuple[str, ...]] = ()
+    token_dim: ClassVar[int | None] = None
 
     @property
     def family(self) -> str:
@@ -65,15 +69,15 @@ class Swin:
 
     @property
     def name(self) -> str:
-        size = _SIZES.get((self.width, self.depths))
+        size = _SIZES.get((self.embed_dim, self.depths))
         name = f"{self.family}{'V2' * (self.version == 2)}-{size or '-'.join(map(str, self.depths))}"
         if size is None:
-            name += f", {self.width} channels"
-        sizes = dict.fromkeys(self.windows)
+            name += f", {self.embed_dim} channels"
+        sizes = dict.fromkeys(self.window_sizes)
         if len(sizes) > 1:
-            name += f", windows {'-'.join(map(str, self.windows))}"
+            name += f", windows {'-'.join(map(str, self.window_sizes))}"
         elif sizes:
-            name += f", window {self.windows[0]}"
+            name += f", window {self.window_sizes[0]}"
         return name + channels_said(self.in_channels)
 
     @property
@@ -83,18 +87,18 @@ class Swin:
             (stages >= _STAGES, Lack("stages", f"layers.{stages}", f"it has {stages} of {_STAGES} stages")),
             (self.patch_norm, Lack("patch_norm", "patch_embed.norm.weight", "no norm follows its patches")),
             (self.qkv_bias, Lack("qkv_bias", f"layers.0.blocks.0.attn.{biased}", NO_BIAS)),
-            (self.norm, Lack("norm", "norm.weight", NO_NORM)),
+            (self.final_norm, Lack("norm", "norm.weight", NO_NORM)),
         )
         return tuple(lack for there, lack in lacks if not there)
 
     @property
     def unusual(self) -> str:
-        known = SWIN.get(self.width, ())
-        return unusual(self.name, f"{self.family} of width {self.width}", self.depths, known)
+        known = SWIN.get(self.embed_dim, ())
+        return unusual(self.name, f"{self.family} of width {self.embed_dim}", self.depths, known)
 
     @property
     def partial(self) -> bool:
-        return partial(self.depths, SWIN.get(self.width, ()))
+        return partial(self.depths, SWIN.get(self.embed_dim, ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
@@ -105,13 +109,13 @@ class Swin:
                 entries[f"{name}.bias"] = shape[:1]
 
         if self.positions:
-            entries["absolute_pos_embed"] = (1, self.positions, self.width)
-        layer("patch_embed.proj", self.width, self.in_channels, self.patch, self.patch)
+            entries["absolute_pos_embed"] = (1, self.positions, self.embed_dim)
+        layer("patch_embed.proj", self.embed_dim, self.in_channels, self.patch_size, self.patch_size)
         if self.patch_norm:
-            layer("patch_embed.norm", self.width)
+            layer("patch_embed.norm", self.embed_dim)
         last = len(self.depths) - 1
-        for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
-            width, hidden = self.width << stage, self.hidden << stage
+        for stage, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
+            width, hidden = self.embed_dim << stage, self.hidden_dim << stage
             for block in range(depth):
                 at = f"layers.{stage}.blocks.{block}."
                 layer(f"{at}norm1", width)
@@ -122,7 +126,7 @@ class Swin:
                     layer(f"{at}attn.cpb_mlp.0", _BIAS_MLP, 2)
                     layer(f"{at}attn.cpb_mlp.2", heads, _BIAS_MLP, bias=False)
                 else:
-                    rows = (2 * self.windows[stage] - 1) ** 2
+                    rows = (2 * self.window_sizes[stage] - 1) ** 2
                     entries[f"{at}attn.relative_position_bias_table"] = (rows, heads)
                 layer(f"{at}attn.qkv", 3 * width, width, bias=self.qkv_bias and self.version == 1)
                 layer(f"{at}attn.proj", width, width)
@@ -132,30 +136,12 @@ class Swin:
             if stage < last:
                 layer(f"layers.{stage}.downsample.reduction", 2 * width, 4 * width, bias=False)
                 layer(f"layers.{stage}.downsample.norm", (2 if self.version == 2 else 4) * width)
-        if self.norm:
-            layer("norm", self.width << last)
+        if self.final_norm:
+            layer("norm", self.embed_dim << last)
         return entries
 
     def optional(self, name: str) -> bool:  # noqa: ARG002 - a part is there as a whole or not at all
         return False
-
-    def settings(self) -> Mapping[str, object]:
-        return {
-            "family": self.family,
-            "version": self.version,
-            "embed_dims": self.width,
-            "depths": list(self.depths),
-            "num_heads": list(self.heads),
-            "window_sizes": list(self.windows),
-            "window_size": max(self.windows, default=None),
-            "mlp_ratio": self.hidden / self.width,
-            "patch_size": self.patch,
-            "in_channels": self.in_channels,
-            "patch_norm": self.patch_norm,
-            "qkv_bias": self.qkv_bias,
-            "positions": self.positions,
-            "final_norm": self.norm,
-        }
 
     def obstacle(self, target: str) -> str:
         if target != "mmdet":
@@ -174,7 +160,7 @@ class Swin:
             )
         if not self.patch_norm:
             return "it norms merged patches and not the first ones; MMDetection's SwinTransformer norms both or neither"
-        if self.hidden % self.width:
+        if self.hidden_dim % self.embed_dim:
             return (
                 "its MLPs are no whole number of times as wide as its stages, as MMDetection's SwinTransformer has them"
             )
@@ -271,25 +257,25 @@ def read(state: StateSpec) -> Swin | None:
         return most_common((n for s, n in votes if s == stage), others)
 
     return Swin(
-        width=width,
-        hidden=most_common(n >> s for s, n in inner) or 4 * width,
+        embed_dim=width,
+        hidden_dim=most_common(n >> s for s, n in inner) or 4 * width,
         depths=_whole(width, tuple(depths[:stages])),
-        heads=tuple(of(s, heads, True) or max((width << s) // 32, 1) for s in range(stages)),
-        windows=() if version == 2 else tuple(of(s, windows, False) or 7 for s in range(stages)),
-        patch=stem_shape[2] or 4,
+        num_heads=tuple(of(s, heads, True) or max((width << s) // 32, 1) for s in range(stages)),
+        window_sizes=() if version == 2 else tuple(of(s, windows, False) or 7 for s in range(stages)),
+        patch_size=stem_shape[2] or 4,
         in_channels=stem_shape[1] or 3,
         patch_norm=any(name.startswith("patch_embed.norm.") for name in state),
         qkv_bias=bool(names & ({"attn.q_bias", "attn.v_bias"} if version == 2 else {"attn.qkv.bias"})),
         positions=positions.shape[1] if positions is not None and len(positions.shape) > 1 else 0,
         version=version,
-        norm=any(name.startswith("norm.") for name in state),
+        final_norm=any(name.startswith("norm.") for name in state),
     )
 
 
 def read_unshifted(state: StateSpec) -> Swin | None:
     """The same network with windows that are never shifted, and positions: of 224 pixels, where none are found."""
     member = read(state)
-    return member and replace(member, shifted=False, positions=member.positions or (224 // member.patch) ** 2)
+    return member and replace(member, shifted=False, positions=member.positions or (224 // member.patch_size) ** 2)
 
 
 _BLOCKS = (r"layers\.\d\.", r"layers\.\d\.blocks\.\d+\.")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, Places, Size
@@ -56,72 +57,79 @@ def folded(parts: Iterable[tuple[str, str]]) -> tuple[Rule, ...]:
 class VisionTransformer:
     """Widths of tokens and MLPs, depth, patches, and parts.
 
-    ``positions`` are those of patches, ``slots`` the places in `pos_embed` before them; ``periods`` counts RoPE's.
+    ``positions`` counts the rows of `pos_embed` for patches, ``prefix_positions`` those before them.
+    ``rope_periods`` is the length of `rope.periods`, 0 without RoPE.
     """
 
-    dim: int
+    embed_dim: int
     depth: int
-    hidden: int
-    patch: int
+    hidden_dim: int
+    patch_size: int
     positions: int
     in_channels: int = 3
-    cls: bool = True
-    slots: int = 1
-    registers: int = 0
+    class_token: bool = True
+    prefix_positions: int = 1
+    num_registers: int = 0
     layer_scale: bool = False
     swiglu: bool = False
     qkv_bias: bool = True
-    norm: bool = True
-    periods: int = 0
+    final_norm: bool = True
+    rope_periods: int = 0
+
+    derived: ClassVar[tuple[str, ...]] = ("num_heads", "grid_size")
 
     @property
     def family(self) -> str:
         return FAMILY.name
 
     @property
-    def grid(self) -> int | None:
+    def token_dim(self) -> int:
+        return self.embed_dim
+
+    @property
+    def grid_size(self) -> int | None:
         """Patches a side of the images that the positions are for; None if they make no square."""
         side = math.isqrt(self.positions)
         return side if side and side * side == self.positions else None
 
     @property
-    def heads(self) -> int | None:
+    def num_heads(self) -> int | None:
         """The usual number for this width; RoPE's periods are a quarter of a head's channels. None if none is usual."""
-        if self.periods:
-            return self.dim // (4 * self.periods) or None
-        return _HEADS.get(self.dim, self.dim // 64 if self.dim % 64 == 0 else None)
+        if self.rope_periods:
+            return self.embed_dim // (4 * self.rope_periods) or None
+        return _HEADS.get(self.embed_dim, self.embed_dim // 64 if self.embed_dim % 64 == 0 else None)
 
     @property
     def name(self) -> str:
-        size = _SIZES.get((self.dim, self.depth), f"{self.dim}x{self.depth}")
-        parts = [f"ViT-{size}/{self.patch}"]
-        if self.registers:
-            parts.append(f"{self.registers} registers")
+        size = _SIZES.get((self.embed_dim, self.depth), f"{self.embed_dim}x{self.depth}")
+        parts = [f"ViT-{size}/{self.patch_size}"]
+        if self.num_registers:
+            parts.append(f"{self.num_registers} registers")
         if self.swiglu:
             parts.append("SwiGLU")
-        if self.periods:
+        if self.rope_periods:
             parts.append("RoPE")
         return ", ".join(parts) + channels_said(self.in_channels)
 
     @property
     def lacks(self) -> tuple[Lack, ...]:
         lacks = (
-            (self.cls, Lack("class_token", "cls_token", "it has no class token")),
-            (self.qkv_bias or bool(self.periods), Lack("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
-            (self.norm, Lack("norm", "norm.weight", NO_NORM)),
+            (self.class_token, Lack("class_token", "cls_token", "it has no class token")),
+            (self.qkv_bias or bool(self.rope_periods), Lack("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
+            (self.final_norm, Lack("norm", "norm.weight", NO_NORM)),
         )
         return tuple(lack for there, lack in lacks if not there)
 
     @property
     def unusual(self) -> str:
-        return unusual(self.name, f"ViT of width {self.dim}", self.depth, VIT.get(self.dim, ()))
+        return unusual(self.name, f"ViT of width {self.embed_dim}", self.depth, VIT.get(self.embed_dim, ()))
 
     @property
     def partial(self) -> bool:
-        return partial(self.depth, VIT.get(self.dim, ()))
+        return partial(self.depth, VIT.get(self.embed_dim, ()))
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
-        dim, hidden = self.dim, self.hidden
+        dim, hidden = self.embed_dim, self.hidden_dim
         entries: dict[str, tuple[int, ...]] = {}
 
         def layer(name: str, *shape: int, bias: bool = True) -> None:
@@ -129,15 +137,15 @@ class VisionTransformer:
             if bias:
                 entries[f"{name}.bias"] = shape[:1]
 
-        if self.cls:
+        if self.class_token:
             entries["cls_token"] = (1, 1, dim)
-        if self.registers:
-            entries["reg_token"] = (1, self.registers, dim)
-        if self.periods:
-            entries["rope.periods"] = (self.periods,)
+        if self.num_registers:
+            entries["reg_token"] = (1, self.num_registers, dim)
+        if self.rope_periods:
+            entries["rope.periods"] = (self.rope_periods,)
         else:
-            entries["pos_embed"] = (1, self.slots + self.positions, dim)
-        layer("patch_embed.proj", dim, self.in_channels, self.patch, self.patch)
+            entries["pos_embed"] = (1, self.prefix_positions + self.positions, dim)
+        layer("patch_embed.proj", dim, self.in_channels, self.patch_size, self.patch_size)
         for i in range(self.depth):
             at = f"blocks.{i}."
             layer(f"{at}norm1", dim)
@@ -154,75 +162,57 @@ class VisionTransformer:
                 layer(f"{at}mlp.fc2", dim, hidden)
             if self.layer_scale:
                 entries[f"{at}ls2.gamma"] = (dim,)
-        if self.norm:
+        if self.final_norm:
             layer("norm", dim)
         return entries
 
     def optional(self, name: str) -> bool:  # noqa: ARG002 - a part is there as a whole or not at all
         return False
 
-    def settings(self) -> Mapping[str, object]:
-        return {
-            "family": self.family,
-            "embed_dim": self.dim,
-            "depth": self.depth,
-            "heads": self.heads,
-            "hidden_dim": self.hidden,
-            "mlp_ratio": self.hidden / self.dim,
-            "patch_size": self.patch,
-            "grid": self.grid,
-            "in_channels": self.in_channels,
-            "cls_token": self.cls,
-            "position_slots": self.slots,
-            "registers": self.registers,
-            "layer_scale": self.layer_scale,
-            "swiglu": self.swiglu,
-            "qkv_bias": self.qkv_bias,
-            "final_norm": self.norm,
-            "rope": bool(self.periods),
-        }
-
     def obstacle(self, target: str) -> str:
         if target == "timm":
             return self._unlike_timm()
         theirs = _CLASSES[target]
-        if self.periods:
+        if self.rope_periods:
             return (
                 f"its positions are rotations inside of the attention (RoPE), and {theirs} adds positions to patches: "
                 "of DINOv3 the ConvNeXts can be used, of DINOv2 the ViTs without registers"
             )
-        if self.registers:
+        if self.num_registers:
             return (
-                f"{theirs} has no place for its {self.registers} registers, and without them it computes something "
+                f"{theirs} has no place for its {self.num_registers} registers, and without them it computes something "
                 "else: take the release without registers, if there is one"
             )
-        if self.grid is None:
+        if self.grid_size is None:
             return f"its {self.positions} positions are no square grid, as {theirs} wants them"
         if target == "vitdet":
             if self.swiglu:
                 return f"its MLPs are gated (SwiGLU), and {theirs}'s are not"
-            if self.slots > 1:
-                return f"its pos_embed has {self.slots} places before the patches, and {theirs} knows one or none"
+            if self.prefix_positions > 1:
+                return f"its pos_embed has {self._rows} before the patches; {theirs} takes one or none"
             return ""
-        if self.slots != self.cls:
-            return (
-                f"its pos_embed has {self.slots or 'no'} place{'s' * (self.slots != 1)} before the patches, and "
-                f"{theirs} has one for each class token"
-            )
-        if self.swiglu and self.hidden % 8:
-            return f"its gated MLPs are {self.hidden} wide, and {theirs}'s only come in multiples of 8"
+        if self.prefix_positions != self.class_token:
+            return f"its pos_embed has {self._rows} before the patches; {theirs} needs one for each class token"
+        if self.swiglu and self.hidden_dim % 8:
+            return f"its gated MLPs are {self.hidden_dim} wide, and {theirs}'s only come in multiples of 8"
         return ""
+
+    @property
+    def _rows(self) -> str:
+        """How many rows of `pos_embed` come before the patches, in words."""
+        return f"{self.prefix_positions or 'no'} row{'s' * (self.prefix_positions != 1)}"
 
     def _unlike_timm(self) -> str:
         """Why timm 1.0.31 loads no such network from the names of its VisionTransformer; '' if it does."""
-        if self.periods:
+        if self.rope_periods:
             return f"timm's class for rotations of positions (RoPE), Eva, {_OTHER_NAMES}"
         if self.swiglu:
             return f"timm's class for gated MLPs (SwiGLUPacked) {_OTHER_NAMES}"
-        if self.slots not in (0, self.cls + self.registers):
+        if self.prefix_positions not in (0, self.class_token + self.num_registers):
+            theirs = self.class_token + self.num_registers
             return (
-                f"timm's class has {self.cls + self.registers} places in pos_embed before the patches, or none: this "
-                f"network has {self.slots}, and the way to write it is not there yet"
+                f"its pos_embed has {self._rows} before the patches; timm's class needs {theirs} or none, and ckptconv "
+                "does not convert between them"
             )
         return ""
 
@@ -290,34 +280,36 @@ def read(state: StateSpec) -> VisionTransformer | None:
     rope = periods is not None and "pos_embed" not in state
     positions, slots = (0, 0) if rope else positions_of(state, patch, cls, registers)
     return VisionTransformer(
-        dim=dim,
+        embed_dim=dim,
         depth=depth,
-        hidden=hidden or 4 * dim,
-        patch=patch,
+        hidden_dim=hidden or 4 * dim,
+        patch_size=patch,
         positions=positions,
         in_channels=channels,
-        cls=cls or slots > 0,
-        slots=slots,
-        registers=registers,
+        class_token=cls or slots > 0,
+        prefix_positions=slots,
+        num_registers=registers,
         layer_scale=any(part.startswith(("ls1.", "ls2.")) for part in parts),
         swiglu=swiglu,
         qkv_bias="attn.qkv.bias" in parts,
-        norm=any(name.startswith("norm.") for name in state),
-        periods=(periods.shape[0] if periods is not None and periods.shape else 1) if rope else 0,
+        final_norm=any(name.startswith("norm.") for name in state),
+        rope_periods=(periods.shape[0] if periods is not None and periods.shape else 1) if rope else 0,
     )
 
 
 def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, tuple[Change, ...]]:
     """The ViT for images or patches of another size, and what changes of it."""
     fixed = ""
-    if network.periods:
+    if network.rope_periods:
         fixed = "has rotations for positions (RoPE), which suit images of any size"
-    elif network.grid is None:
+    elif network.grid_size is None:
         fixed = f"has {network.positions} positions, which are no square grid"
-    changes = Places(network.name, network.patch, network.grid or 0, network.slots, fixed).resized(size)
+    changes = Places(network.name, network.patch_size, network.grid_size or 0, network.prefix_positions, fixed).resized(
+        size
+    )
     grids = [change.new for change in changes if change.name == POSITIONS]
     positions = grids[0] ** 2 if grids else network.positions
-    return replace(network, patch=size.patch or network.patch, positions=positions), changes
+    return replace(network, patch_size=size.patch or network.patch_size, positions=positions), changes
 
 
 FAMILY = Family(

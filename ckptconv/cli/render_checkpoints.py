@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ckptconv.backbones.interface import described
 from ckptconv.cli import render, render_sources
 from ckptconv.conversion.pipeline import Receipt
 from ckptconv.errors import shell_word
@@ -54,7 +55,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
         count = sum(d.why == why for d in plan.dropped)
         shown = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
         render.row("" if i else "dropped", f"{count:>4}  {why}: {shown}")
-    channels = backbone.settings()["in_channels"]
+    channels = backbone.in_channels
     if plan.picked is not None:
         render.row("channels", f"{plan.picked}{_divided(plan.picked.channels)}: no longer the numbers of the source")
     if plan.picked is not None or channels != 3:
@@ -121,7 +122,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
         "layout": plan.layout,
         "section": plan.section,
         "target": plan.target,
-        "backbone": {"name": plan.backbone.name, "unusual": plan.unusual or None, **plan.backbone.settings()},
+        "backbone": {"name": plan.backbone.name, "unusual": plan.unusual or None, **described(plan.backbone)},
         "tensors": {
             "in_section": plan.tensors,
             "entries": plan.entries,

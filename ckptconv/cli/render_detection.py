@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ckptconv.backbones.interface import described
 from ckptconv.cli import render, render_sources
 from ckptconv.errors import shell_word
 from ckptconv.text import some
@@ -90,7 +91,7 @@ def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:
         "checkpoint": found.path,
         "fingerprint": found.fingerprint,
         "method": found.method,
-        "backbone": {"name": found.backbone.name, **found.backbone.settings()},
+        "backbone": {"name": found.backbone.name, **described(found.backbone)},
         "detector": emitted.title,
         "base": emitted.base,
         "classes": list(emitted.data.classes),

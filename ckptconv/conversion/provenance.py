@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptconv._version import __version__
+from ckptconv.backbones.interface import Hyperparameters, described
 from ckptconv.errors import UsageError
 from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
@@ -30,11 +31,11 @@ def describe(
 ) -> dict[str, object]:
     """What the output of a plan says of itself: plain values only, and nothing that differs from run to run."""
     assert settled.backbone is not None
-    network = dict(settled.backbone.settings())
-    rgb = network["in_channels"] == 3 and settled.picked is None
+    network = described(settled.backbone)
+    rgb = settled.backbone.in_channels == 3 and settled.picked is None
     pixels = match.method.pixels if rgb else None
-    if match.method.heads is not None and "heads" in network:
-        network["heads"] = match.method.heads
+    if match.method.num_heads is not None and settled.backbone.token_dim is not None:
+        network["num_heads"] = match.method.num_heads
     if match.method.eps is not None:
         network["eps"] = match.method.eps
     source: dict[str, object] = {
@@ -79,14 +80,14 @@ def trust(transfer: Transfer) -> dict[str, object]:
 class Origin:
     """What is read back: the method's name, whose names the tensors have, the pixels.
 
-    ``facts`` are the heads and eps of a transformer, which no tensor tells. ``picked`` says that the network sees
-    channels that a user chose, so that even three of them need be no red, green and blue.
+    ``picked`` says that the network sees channels that a user chose, so that even three of them need be no red, green
+    and blue.
     """
 
     method: str
     target: str
     pixels: Pixels | None
-    facts: Mapping[str, int | float]
+    hyperparameters: Hyperparameters
     picked: bool = False
 
 
@@ -96,12 +97,12 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
     try:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
-        known = _facts(found.get("backbone", {}))
+        stated = _hyperparameters(found.get("backbone", {}))
     except (KeyError, TypeError, ValueError, UsageError):
         return None
     if not is_name(method) or not is_name(target):
         return None
-    return Origin(method, target, pixels, known, bool(found.get("channels")))
+    return Origin(method, target, pixels, stated, bool(found.get("channels")))
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -117,15 +118,17 @@ def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
     return said if isinstance(said, Mapping) else {}
 
 
-def _facts(said: Any) -> dict[str, int | float]:
+def _hyperparameters(said: Any) -> Hyperparameters:
     if not isinstance(said, Mapping):
         raise TypeError("no backbone")
-    heads, eps = said.get("heads"), said.get("eps")
+    heads, eps = said.get("num_heads", said.get("heads")), said.get("eps")  # 0.1.0 wrote "heads"
+    if isinstance(heads, list):  # one for each stage, as the tensors tell
+        heads = None
     if (heads is not None and (type(heads) is not int or not 0 < heads < 1000)) or (
         eps is not None and (type(eps) is not float or not 0 < eps < 1)
     ):
-        raise ValueError("no facts")
-    return {name: value for name, value in (("heads", heads), ("eps", eps)) if value is not None}
+        raise ValueError("no hyperparameters")
+    return Hyperparameters(heads, eps)
 
 
 def _pixels(said: Any) -> Pixels | None:

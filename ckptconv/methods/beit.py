@@ -142,7 +142,7 @@ EVA = Method(
         for name, backbone in (("eva_psz14", "BEiT-g/14"), ("eva_psz14to16", "BEiT-g/16"))
     ),
     guess=False,  # the names are BEiT's, too
-    heads=16,
+    num_heads=16,
 )
 
 CAE = Method(

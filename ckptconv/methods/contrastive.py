@@ -66,7 +66,7 @@ MOCOV3 = Method(
             ("vit_b", "vit-b", "ViT-B/16", 300),
         )
     ),
-    heads=12,  # of a ViT-S, too, where others have 6: vits.py
+    num_heads=12,  # of a ViT-S, too, where others have 6: vits.py
     converted=naming_schemes.TIMM.layouts,  # convert_to_deit.py
 )
 

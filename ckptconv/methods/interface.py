@@ -140,8 +140,8 @@ class Method:
     ``aliases`` are other names that people give it; case, hyphens and underscores do not matter in any name. An alias
     that several methods have stands for all of them: the file decides.
     ``guess`` is False for what only a person can want, such as DINO's student: reachable by name, never by `auto`.
-    ``pixels`` is None where nobody states what the network was fed. ``heads`` and ``eps`` are what no
-    tensor tells: attention heads, and the epsilon of layer norms, where they are not the family's usual ones.
+    ``pixels`` is None where nobody states what the network was fed. ``num_heads`` and ``eps`` are what
+    no tensor tells: attention heads, and the epsilon of layer norms, where they are not the family's usual ones.
     ``converted`` are layouts of other methods that this one's own repository converts its files to. They are tried
     where the method is named and its own layouts do not fit: `auto` calls such a file by whose names it has.
     """
@@ -154,7 +154,7 @@ class Method:
     pixels: Pixels | None = None
     releases: tuple[Release, ...] = ()
     guess: bool = True
-    heads: int | None = None
+    num_heads: int | None = None
     eps: float | None = None
     aliases: tuple[str, ...] = ()
     converted: tuple[Layout, ...] = ()
@@ -180,8 +180,14 @@ class Method:
         if self.pixels is not None and not isinstance(self.pixels, Pixels):
             raise fields.refused("pixels", "Pixels or None", self.pixels)
         fields.flag("guess", self.guess)
-        heads = None if self.heads is None else fields.whole("heads", self.heads, 1)
+        num_heads = None if self.num_heads is None else fields.whole("num_heads", self.num_heads, 1)
         eps = None if self.eps is None else fields.number("eps", self.eps)
         fields.keep(
-            self, layouts=layouts, releases=releases, heads=heads, eps=eps, aliases=aliases, converted=converted
+            self,
+            layouts=layouts,
+            releases=releases,
+            num_heads=num_heads,
+            eps=eps,
+            aliases=aliases,
+            converted=converted,
         )

@@ -48,7 +48,7 @@ def _joins_tokens(key: str, names: StateSpec, backbone: Backbone, moves: Sequenc
 
     What stands for hidden patches is used in pre-training alone.
     """
-    width, shape = backbone.settings().get("embed_dim"), names[key].shape
+    width, shape = backbone.token_dim, names[key].shape
     own = {source.rpartition(".")[0] for m in moves if len(m.spec.shape) == 3 for source in m.sources}
     parent, _, last = key.rpartition(".")
     if shape == (width,) and parent and parent.rpartition(".")[0] in own:

@@ -16,7 +16,7 @@ from torch.nn import functional
 import ckptconv
 from ckptconv import backbones
 from ckptconv.backbones.beit import Beit, read
-from ckptconv.backbones.interface import PARTS
+from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.methods.beit import BEIT_NAMES
 from ckptconv.planning.plan import Options, Plan, make_plan
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of mmpretrai
 
 PRETRAINED = Beit(768, 12, 3072, 16, 14, 12)
 LARGE = Beit(1024, 24, 4096, 16, 14, 16)
-FINETUNED = replace(PRETRAINED, shared=False, own=True)
-ABSOLUTE = replace(PRETRAINED, shared=False, absolute=True, layer_scale=False)
-CAE = replace(PRETRAINED, shared=False, absolute=True)
+FINETUNED = replace(PRETRAINED, shared_relative_positions=False, own_relative_positions=True)
+ABSOLUTE = replace(PRETRAINED, shared_relative_positions=False, absolute_positions=True, layer_scale=False)
+CAE = replace(PRETRAINED, shared_relative_positions=False, absolute_positions=True)
 MEMBERS = {"shared table": PRETRAINED, "L": LARGE, "own tables": FINETUNED, "no table": ABSOLUTE, "CAE": CAE}
 
 
@@ -46,19 +46,19 @@ def mmpretrain(member: Beit, heads: int | None = None, **more: Any) -> Any:
     """The real network, built as its config would be."""
     return pretrain.models().BEiTViT(
         arch={
-            "embed_dims": member.dim,
+            "embed_dims": member.embed_dim,
             "num_layers": member.depth,
-            "num_heads": heads or member.heads,
-            "feedforward_channels": member.hidden,
+            "num_heads": heads or member.num_heads,
+            "feedforward_channels": member.hidden_dim,
         },
-        img_size=member.grid * member.patch,
-        patch_size=member.patch,
+        img_size=member.grid_size * member.patch_size,
+        patch_size=member.patch_size,
         bias="qv_bias",
-        final_norm=member.norm,
+        final_norm=member.final_norm,
         out_type="raw",
-        use_abs_pos_emb=member.absolute,
-        use_rel_pos_bias=member.own,
-        use_shared_rel_pos_bias=member.shared,
+        use_abs_pos_emb=member.absolute_positions,
+        use_rel_pos_bias=member.own_relative_positions,
+        use_shared_rel_pos_bias=member.shared_relative_positions,
         layer_scale_init_value=0.1 if member.layer_scale else 0.0,
         **more,
     )
@@ -79,7 +79,7 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
     ("member", "why"),
     [
         (
-            replace(PRETRAINED, own=True),
+            replace(PRETRAINED, own_relative_positions=True),
             "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other",
         ),
     ],
@@ -105,7 +105,7 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
             for member in (PRETRAINED, FINETUNED)
         ),
         (
-            replace(ABSOLUTE, absolute=False),
+            replace(ABSOLUTE, absolute_positions=False),
             (
                 "nothing tells the places of its patches (--target mmpretrain or --target official writes it all the "
                 "same)"
@@ -125,16 +125,15 @@ def test_a_vit_is_read_as_a_vit_and_a_beit_as_a_beit() -> None:
     assert read(state(BASE.entries())) is None
 
 
-def test_settings_are_what_a_config_needs() -> None:
-    assert CAE.settings() == {
+def test_it_is_described_in_plain_values() -> None:
+    assert described(CAE) == {
         "family": "BEiT",
         "embed_dim": 768,
         "depth": 12,
-        "heads": 12,
+        "num_heads": 12,
         "hidden_dim": 3072,
-        "mlp_ratio": 4.0,
         "patch_size": 16,
-        "grid": 14,
+        "grid_size": 14,
         "in_channels": 3,
         "absolute_positions": True,
         "shared_relative_positions": False,
@@ -156,19 +155,19 @@ def members(draw: st.DrawFn) -> Beit:
     grid = draw(st.integers(3, 30))
     absolute = draw(st.booleans()) or not relative
     return Beit(
-        dim=dim,
+        embed_dim=dim,
         depth=draw(st.integers(1, 5)),
-        hidden=draw(st.integers(2, 900)),
-        patch=draw(st.integers(1, 32)),
-        grid=grid,
-        heads=draw(st.integers(1, 20)) if relative else max(dim // 64, 1),
+        hidden_dim=draw(st.integers(2, 900)),
+        patch_size=draw(st.integers(1, 32)),
+        grid_size=grid,
+        num_heads=draw(st.integers(1, 20)) if relative else max(dim // 64, 1),
         in_channels=draw(st.integers(1, 5)),
-        absolute=absolute,
-        shared=shared,
-        own=own,
+        absolute_positions=absolute,
+        shared_relative_positions=shared,
+        own_relative_positions=own,
         layer_scale=draw(st.booleans()),
         qv_bias=draw(st.booleans()) or not relative,
-        norm=draw(st.booleans()),
+        final_norm=draw(st.booleans()),
     )
 
 
@@ -185,6 +184,7 @@ def test_an_index_may_be_absent_and_is_named() -> None:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 TOY = Beit(64, 3, 128, 8, 4, 4)
+TOY_CAE = replace(TOY, shared_relative_positions=False, absolute_positions=True, num_heads=1)
 Tensors = dict[str, torch.Tensor]
 
 
@@ -208,15 +208,15 @@ def numbers(member: Beit) -> Tensors:
         scaled = name.endswith(("gamma_1", "gamma_2", "norm1.weight", "norm2.weight", "norm.weight"))
         made[name] = 1 + 0.5 * noise if scaled else noise if name.endswith("_table") else 0.1 * noise
         if name.endswith("_index"):
-            made[name] = index_of(member.grid)
+            made[name] = index_of(member.grid_size)
     return made
 
 
 def forward(at: Tensors, images: torch.Tensor, member: Beit) -> torch.Tensor:
     """Tokens after the last norm: 'BEiT', section 2, with the biases of T5 in two dimensions, and none for keys."""
-    x = functional.conv2d(images, at["patch_embed.proj.weight"], at["patch_embed.proj.bias"], stride=member.patch)
+    x = functional.conv2d(images, at["patch_embed.proj.weight"], at["patch_embed.proj.bias"], stride=member.patch_size)
     x = torch.cat([at["cls_token"].expand(len(x), -1, -1), x.flatten(2).mT], 1) + at.get("pos_embed", 0)
-    index = index_of(member.grid)
+    index = index_of(member.grid_size)
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
         return functional.layer_norm(x, x.shape[-1:], at[f"{name}.weight"], at[f"{name}.bias"], 1e-6)
@@ -228,7 +228,7 @@ def forward(at: Tensors, images: torch.Tensor, member: Beit) -> torch.Tensor:
         b = f"blocks.{i}."
         query, key, value = (norm(x, b + "norm1") @ at[b + "attn.qkv.weight"].mT).chunk(3, -1)
         query, value = query + at[b + "attn.q_bias"], value + at[b + "attn.v_bias"]
-        query, key, value = (t.unflatten(-1, (member.heads, -1)).transpose(1, 2) for t in (query, key, value))
+        query, key, value = (t.unflatten(-1, (member.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
         logits = query @ key.mT / query.shape[-1] ** 0.5
         for table in ("rel_pos_bias.relative_position_bias_table", b + "attn.relative_position_bias_table"):
             if table in at:
@@ -246,8 +246,8 @@ def forward(at: Tensors, images: torch.Tensor, member: Beit) -> torch.Tensor:
     [
         ("beit", TOY),
         ("beitv2", TOY),
-        ("beit-names", replace(TOY, shared=False, own=True)),
-        ("cae", replace(TOY, shared=False, absolute=True, heads=1)),
+        ("beit-names", replace(TOY, shared_relative_positions=False, own_relative_positions=True)),
+        ("cae", TOY_CAE),
     ],
     ids=["shared table", "layers for the class token", "own tables", "absolute positions"],
 )
@@ -277,7 +277,7 @@ def test_mmpretrain_gives_each_block_the_shared_table_where_its_config_wants_tha
     torch.save({"model": at}, tmp_path / "source.pth")
     ckptconv.convert(tmp_path / "source.pth", tmp_path / "beit.pth", "beit")
     init = {"type": "Pretrained", "checkpoint": str(tmp_path / "beit.pth"), "prefix": "backbone."}
-    real = mmpretrain(replace(TOY, shared=False, own=True), init_cfg=init)
+    real = mmpretrain(replace(TOY, shared_relative_positions=False, own_relative_positions=True), init_cfg=init)
     real.init_weights()
     table = at["rel_pos_bias.relative_position_bias_table"]
     assert all(torch.equal(layer.attn.relative_position_bias_table, table) for layer in real.layers)
@@ -295,12 +295,14 @@ def test_pixels_of_beit_are_said_where_the_method_is_named(tmp_path: Path) -> No
 @pytest.mark.parametrize("layer_scale", [True, False])
 def test_vitdet_computes_what_a_beit_without_tables_computes(layer_scale: bool, tmp_path: Path) -> None:
     """EVA and CAE. ViTDet's blocks without windows and relative positions, which start at zero, are a plain ViT's."""
-    member = replace(TOY, shared=False, absolute=True, heads=1, layer_scale=layer_scale)
+    member = replace(
+        TOY, shared_relative_positions=False, absolute_positions=True, num_heads=1, layer_scale=layer_scale
+    )
     at = numbers(member)
     torch.save({"model": {**at, "mask_token": torch.ones(1, 1, 64)}}, tmp_path / "source.pth")
     ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", "eva", for_target="vitdet")
     loaded = torch.load(tmp_path / "vit.pth", weights_only=True)["model"]
-    plain = VisionTransformer(64, 3, 128, 8, 16, cls=False, norm=False)
+    plain = VisionTransformer(64, 3, 128, 8, 16, class_token=False, final_norm=False)
     assert {name: tuple(tensor.shape) for name, tensor in loaded.items()} == dict(plain.entries())
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(7))
     wanted = forward(at, images, member)

@@ -15,6 +15,7 @@ from torch.nn import functional
 import ckptconv
 from ckptconv.backbones import interface
 from ckptconv.backbones.convnext import ConvNeXt, read
+from ckptconv.backbones.interface import described
 from ckptconv.methods.naming_schemes import CONVNEXT
 from ckptconv.planning.plan import Options, Plan, make_plan
 from ckptconv.rules import Pattern
@@ -48,11 +49,11 @@ def convnext(
     one, two, three, four = depths
     return ConvNeXt(
         depths=(one, two, three, four),
-        dims=(width, width * 2, width * 4, width * 8),
+        embed_dims=(width, width * 2, width * 4, width * 8),
         grn=grn,
         layer_scale=not grn if layer_scale is None else layer_scale,
         final_norm=final_norm,
-        patch=patch,
+        patch_size=patch,
         in_channels=in_channels,
     )
 
@@ -72,9 +73,9 @@ def mmpretrain(member: ConvNeXt, device: str = "meta", **arguments: Any) -> torc
     with pytest.MonkeyPatch.context() as patch, torch.device(device):
         patch.setattr(torch, "linspace", lambda start, end, steps: torch.zeros(steps, device="cpu"))  # .item() of each
         return models.ConvNeXt(
-            arch={"depths": list(member.depths), "channels": list(member.dims)},
+            arch={"depths": list(member.depths), "channels": list(member.embed_dims)},
             in_channels=member.in_channels,
-            stem_patch_size=member.patch,
+            stem_patch_size=member.patch_size,
             use_grn=member.grn,
             layer_scale_init_value=1e-6 if member.layer_scale else 0.0,
             out_indices=[0, 1, 2, 3],
@@ -116,7 +117,7 @@ def test_the_names_of_sizes_are_mmpretrains() -> None:
     assert set(known) == set(SIZES)
     for arch, lengths in known.items():
         member = convnext(*SIZES[arch])
-        assert (list(member.depths), list(member.dims), member.arch) == (*lengths.values(), arch)
+        assert (list(member.depths), list(member.embed_dims), member.arch) == (*lengths.values(), arch)
 
 
 # -- the same features -------------------------------------------------------------------------------------------------
@@ -306,11 +307,11 @@ def members(draw: st.DrawFn) -> ConvNeXt:
     count, width = st.integers(1, 5), st.integers(1, 300)
     return ConvNeXt(
         depths=(draw(count), draw(count), draw(count), draw(count)),
-        dims=(draw(width), draw(width), draw(width), draw(width)),
+        embed_dims=(draw(width), draw(width), draw(width), draw(width)),
         grn=draw(st.booleans()),
         layer_scale=draw(st.booleans()),
         final_norm=draw(st.booleans()),
-        patch=draw(st.sampled_from([1, 2, 4, 8])),
+        patch_size=draw(st.sampled_from([1, 2, 4, 8])),
         in_channels=draw(st.sampled_from([1, 3, 4])),
     )
 
@@ -332,20 +333,20 @@ def test_read_gives_none_for_other_names(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", NEAR)
-def test_name_and_settings(name: str) -> None:
+def test_name_and_description(name: str) -> None:
     member = read(NEAR[name])
     assert member is not None
     assert member.name == name
     assert not any(map(member.optional, member.entries()))
-    assert {**member.settings()} == {
+    assert described(member) == {
         "family": "ConvNeXt",
         "arch": member.arch,
         "depths": list(member.depths),
-        "dims": list(member.dims),
+        "embed_dims": list(member.embed_dims),
         "grn": " V2" in name,
         "layer_scale": (" V2" not in name) != ("layer scale" in name),
         "final_norm": "norm.weight" in NEAR[name],
-        "patch": 4,
+        "patch_size": 4,
         "in_channels": 3,
     }
 

@@ -134,7 +134,7 @@ def test_what_cannot_be_resized_is_refused(op, shape: tuple[int, ...], dtype: st
 # -- on request --------------------------------------------------------------------------------------------------------
 
 VIT = VisionTransformer(64, 2, 128, 16, 14 * 14)
-CAE = Beit(64, 2, 128, 16, 14, 1, shared=False, absolute=True)
+CAE = Beit(64, 2, 128, 16, 14, 1, shared_relative_positions=False, absolute_positions=True)
 
 
 def saved(network: Backbone, path: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
@@ -157,9 +157,9 @@ NETWORKS = {
     "vitdet": (VIT, "vitdet", "pos_embed", 1),
     "mmpretrain": (VIT, "mmpretrain", "backbone.pos_embed", 1),
     "timm": (VIT, "timm", "pos_embed", 1),
-    "no class token": (replace(VIT, cls=False, slots=0), "mmpretrain", "backbone.pos_embed", 0),
-    "registers": (replace(VIT, registers=4, slots=0), "timm", "pos_embed", 0),
-    "places for registers": (replace(VIT, registers=4, slots=5), "timm", "pos_embed", 5),
+    "no class token": (replace(VIT, class_token=False, prefix_positions=0), "mmpretrain", "backbone.pos_embed", 0),
+    "registers": (replace(VIT, num_registers=4, prefix_positions=0), "timm", "pos_embed", 0),
+    "places for registers": (replace(VIT, num_registers=4, prefix_positions=5), "timm", "pos_embed", 5),
     "LayerScale": (replace(VIT, layer_scale=True), "vitdet", "pos_embed", 1),
     "BEiT, absolute": (CAE, "mmpretrain", "backbone.pos_embed", 1),
 }
@@ -173,7 +173,7 @@ def test_positions_are_resized_and_nothing_else_is(which: str, tmp_path: Path) -
     assert before.pop("said").keys() == after["said"].keys() - {"resized"}
     said = after.pop("said")
     assert said["resized"] == [f"{name} from 14x14 to 64x64"]
-    assert said["backbone"]["grid"] == 64
+    assert said["backbone"]["grid_size"] == 64
     assert [str(one) for one in receipt.plan.resized] == said["resized"]
     assert receipt.proved == len(after)
     assert before.keys() == after.keys()
@@ -188,12 +188,14 @@ def test_patches_are_resized_and_positions_stay_unless_images_are_named(network:
     before, _ = converted(network, tmp_path, "mmpretrain")
     alone, _ = converted(network, tmp_path, "mmpretrain", patch_size=14)
     assert alone["said"]["resized"] == [f"{kernel} from 16x16 to 14x14"]
-    assert (alone["said"]["backbone"]["patch_size"], alone["said"]["backbone"]["grid"]) == (14, 14)
+    assert (alone["said"]["backbone"]["patch_size"], alone["said"]["backbone"]["grid_size"]) == (14, 14)
     assert (alone[kernel] - resized_by_timm(before[kernel], 14)).abs().max() < 1e-5
     assert torch.equal(alone[positions], before[positions])
     both, receipt = converted(network, tmp_path, "mmpretrain", patch_size=8, image_size=224, dtype="float16")
     assert both["said"]["resized"] == [f"{positions} from 14x14 to 28x28", f"{kernel} from 16x16 to 8x8"]
-    assert receipt.plan.backbone == replace(network, patch=8, **{CAE: {"grid": 28}}.get(network, {"positions": 28**2}))
+    assert receipt.plan.backbone == replace(
+        network, patch_size=8, **{CAE: {"grid_size": 28}}.get(network, {"positions": 28**2})
+    )
     wanted = resized_by_torch(before[positions], 1, 14, 28)
     assert both[positions].dtype == torch.float16
     assert (both[positions] - wanted).abs().max() < 1e-3
@@ -264,7 +266,7 @@ REFUSED = {
         "At most 512 are made.",
     ),
     "RoPE": (
-        VisionTransformer(64, 2, 128, 16, 0, slots=0, periods=4),
+        VisionTransformer(64, 2, 128, 16, 0, prefix_positions=0, rope_periods=4),
         {"image_size": 512},
         "--image-size 512: ViT-64x2/16, RoPE has rotations for positions (RoPE), which suit images of any size",
         "Leave out --image-size.",
@@ -276,13 +278,13 @@ REFUSED = {
         "Leave out --image-size.",
     ),
     "relative positions": (
-        replace(CAE, own=True),
+        replace(CAE, own_relative_positions=True),
         {"image_size": 512},
         "--image-size 512: BEiT-64x2/16 has tables of relative positions, which ckptconv does not resize",
         "Leave out --image-size.",
     ),
     "no positions": (
-        replace(CAE, absolute=False),
+        replace(CAE, absolute_positions=False),
         {"image_size": 512},
         "--image-size 512: BEiT-64x2/16 has no positions",
         "Leave out --image-size.",

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from ckptconv.backbones import FAMILIES, TARGETS
+from ckptconv.backbones.interface import described
 from ckptconv.backbones.resnet import ResNet, read
 from ckptconv.methods.naming_schemes import TORCHVISION
 from ckptconv.planning.plan import Options, Plan, make_plan
@@ -30,11 +31,11 @@ BLOCKS = {
 def resnet(depth: int, width: int = 64, groups: int = 1, base_width: int = 0) -> ResNet:
     """``base_width``: channels a group in the first stage, as in 'ResNeXt-50 32x4d'."""
     return ResNet(
-        blocks=BLOCKS[depth],
+        depths=BLOCKS[depth],
         bottleneck=depth >= 50,
         stem_channels=width,
         planes=width,
-        inner=groups * base_width or width,
+        inner_channels=groups * base_width or width,
         groups=groups,
         stem_kernel=7,
         in_channels=3,
@@ -97,8 +98,8 @@ def test_the_depths_said_to_have_no_place_have_none() -> None:
         (resnet(50, 64, 32, 4), "ResNeXt-50 32x4d"),
         (resnet(101, 64, 64, 4), "ResNeXt-101 64x4d"),
         (resnet(152, 64, 32, 8), "ResNeXt-152 32x8d"),
-        (replace(resnet(50), inner=128), "ResNet-50, inner width x2"),
-        (replace(resnet(50), blocks=(1, 2, 3, 4)), "ResNet-1-2-3-4"),
+        (replace(resnet(50), inner_channels=128), "ResNet-50, inner width x2"),
+        (replace(resnet(50), depths=(1, 2, 3, 4)), "ResNet-1-2-3-4"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -106,18 +107,18 @@ def test_name(member: ResNet, name: str) -> None:
     assert member.name == name
 
 
-def test_settings_are_what_a_config_needs() -> None:
-    assert resnet(101, 64, 32, 8).settings() == {
+def test_it_is_described_in_plain_values() -> None:
+    assert described(resnet(101, 64, 32, 8)) == {
         "family": "ResNet",
-        "depth": 101,
-        "blocks": [3, 4, 23, 3],
+        "depths": [3, 4, 23, 3],
         "bottleneck": True,
         "stem_channels": 64,
-        "base_channels": 64,
+        "planes": 64,
+        "inner_channels": 256,
         "groups": 32,
-        "base_width": 8,
         "stem_kernel": 7,
         "in_channels": 3,
+        "layers": 101,
     }
 
 
@@ -154,11 +155,11 @@ def members(draw: st.DrawFn) -> ResNet:
     if bottleneck and groups == 1 and draw(st.booleans()):
         inner = draw(st.integers(1, 200))
     return ResNet(
-        blocks=(draw(count), draw(count), draw(count), draw(count)),
+        depths=(draw(count), draw(count), draw(count), draw(count)),
         bottleneck=bottleneck,
         stem_channels=draw(st.integers(1, 300)),
         planes=planes,
-        inner=inner,
+        inner_channels=inner,
         groups=groups,
         stem_kernel=draw(st.sampled_from([3, 5, 7])),
         in_channels=draw(st.sampled_from([1, 2, 3, 4])),
@@ -211,7 +212,7 @@ NO_PLACE = {
         "MMDetection's ResNet has the depths 18, 34, 50, 101, 152 only",
     ),
     "no name": (
-        replace(resnet(50), blocks=(3, 3, 9, 3)),
+        replace(resnet(50), depths=(3, 3, 9, 3)),
         "MMDetection's ResNet has the depths 18, 34, 50, 101, 152 only",
     ),
     "3x3 stem": (
@@ -222,7 +223,7 @@ NO_PLACE = {
         ),
     ),
     "wide_resnet50_2": (
-        replace(resnet(50), inner=128),
+        replace(resnet(50), inner_channels=128),
         "MMDetection's ResNet has no wider inner convolutions without groups (torchvision's wide_resnet)",
     ),
 }
@@ -246,7 +247,7 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
 
 @pytest.mark.mmdet
 def test_a_bottleneck_wider_inside_is_truly_no_mmdet_resnet() -> None:
-    wide = replace(resnet(50), inner=128).entries()
+    wide = replace(resnet(50), inner_channels=128).entries()
     assert wide["layer1.0.conv2.weight"] == (128, 128, 3, 3)
     for arguments in ({}, {"base_channels": 128}, {"base_channels": 128, "stem_channels": 128}):
         assert dict(mmdet_state("ResNet", depth=50, **arguments)) != dict(wide)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import ckptconv
-from ckptconv.backbones.interface import PARTS
+from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.swin import MMDET, Swin, read, read_unshifted
 from ckptconv.errors import IncompletePlanError, UnidentifiedError
 from ckptconv.methods.swin import SWIN
@@ -38,8 +38,8 @@ def swin(width: int, depths: tuple[int, ...], window: int = 7, **more: Any) -> S
 TINY = swin(96, (2, 2, 6, 2))
 SMALL = swin(96, (2, 2, 18, 2))
 BASE = swin(128, (2, 2, 18, 2), 12)
-LARGE = swin(192, (2, 2, 18, 2), 12, windows=(12, 12, 12, 6))
-V2 = swin(96, (2, 2, 6, 2), windows=(), version=2)
+LARGE = swin(192, (2, 2, 18, 2), 12, window_sizes=(12, 12, 12, 6))
+V2 = swin(96, (2, 2, 6, 2), window_sizes=(), version=2)
 MINI = Swin(16, 32, (2, 2, 2, 1), (2, 4, 8, 16), (3,) * 4)
 
 
@@ -56,13 +56,13 @@ def mmdet_swin(member: Swin, **more: Any) -> torch.nn.Module:
         from mmdet.models.backbones import SwinTransformer
 
     arguments: dict[str, Any] = {
-        "embed_dims": member.width,
+        "embed_dims": member.embed_dim,
         "depths": member.depths,
-        "num_heads": member.heads,
-        "window_size": member.windows[0],
-        "mlp_ratio": member.hidden // member.width,
-        "patch_size": member.patch,
-        "strides": (member.patch, 2, 2, 2),
+        "num_heads": member.num_heads,
+        "window_size": member.window_sizes[0],
+        "mlp_ratio": member.hidden_dim // member.embed_dim,
+        "patch_size": member.patch_size,
+        "strides": (member.patch_size, 2, 2, 2),
         "qkv_bias": member.qkv_bias,
     }
     network: torch.nn.Module = SwinTransformer(**{**arguments, **more})
@@ -79,7 +79,15 @@ def pretrained(path: Path) -> Any:
 @pytest.mark.mmdet
 @pytest.mark.parametrize(
     "member",
-    [TINY, SMALL, BASE, MINI, replace(MINI, qkv_bias=False), replace(MINI, patch=2), replace(TINY, windows=(14,) * 4)],
+    [
+        TINY,
+        SMALL,
+        BASE,
+        MINI,
+        replace(MINI, qkv_bias=False),
+        replace(MINI, patch_size=2),
+        replace(TINY, window_sizes=(14,) * 4),
+    ],
     ids=lambda member: member.name,
 )
 def test_what_is_written_for_mmdet_is_all_that_its_network_holds(member: Swin) -> None:
@@ -123,12 +131,12 @@ class Reference:
     def stages(self, image: Tensor) -> list[Tensor]:
         """Each stage's output, (B, H, W, C), before any norm."""
         proj = self.tensors["patch_embed.proj.weight"], self.tensors["patch_embed.proj.bias"]
-        x = F.conv2d(image, *proj, stride=self.member.patch).permute(0, 2, 3, 1)
+        x = F.conv2d(image, *proj, stride=self.member.patch_size).permute(0, 2, 3, 1)
         x, outputs = self.norm(x, "patch_embed.norm"), []
         for stage, depth in enumerate(self.member.depths):
             for block in range(depth):
                 at = f"layers.{stage}.blocks.{block}."
-                shift = (self.member.windows[stage] // 2) * (block % 2)
+                shift = (self.member.window_sizes[stage] // 2) * (block % 2)
                 x = x + self.attention(self.norm(x, f"{at}norm1"), f"{at}attn.", stage, shift)
                 x = x + self.linear(F.gelu(self.linear(self.norm(x, f"{at}norm2"), f"{at}mlp.fc1")), f"{at}mlp.fc2")
             outputs.append(x)
@@ -140,7 +148,7 @@ class Reference:
 
     def attention(self, x: Tensor, at: str, stage: int, shift: int) -> Tensor:
         """Windows one by one, and their pixels pair by pair where a bias or a mask is asked for: slow and plain."""
-        w, heads = self.member.windows[stage], self.member.heads[stage]
+        w, heads = self.member.window_sizes[stage], self.member.num_heads[stage]
         batch, height, width, channels = x.shape
         assert height % w == width % w == 0
         table = self.tensors[f"{at}relative_position_bias_table"]
@@ -175,7 +183,7 @@ def numbers(member: Swin, seed: int) -> dict[str, Tensor]:
 
 FORWARD = {
     "small windows": (MINI, 96),
-    "three blocks in a stage, other sizes": (Swin(24, 72, (1, 3, 2, 2), (3, 3, 6, 12), (2,) * 4, patch=2), 32),
+    "three blocks in a stage, other sizes": (Swin(24, 72, (1, 3, 2, 2), (3, 3, 6, 12), (2,) * 4, patch_size=2), 32),
     "no bias for queries, keys and values": (replace(MINI, qkv_bias=False), 96),
 }
 
@@ -254,7 +262,7 @@ def test_without_the_order_of_merged_columns_mmdet_computes_something_else(tmp_p
         (LARGE, "Swin-L, windows 12-12-12-6"),
         (V2, "SwinV2-T"),
         (MINI, "Swin-2-2-2-1, 16 channels, window 3"),
-        (replace(BASE, shifted=False, positions=3136, windows=(14, 14, 14, 7)), "MixMIM-B, windows 14-14-14-7"),
+        (replace(BASE, shifted=False, positions=3136, window_sizes=(14, 14, 14, 7)), "MixMIM-B, windows 14-14-14-7"),
     ],
     ids=str,
 )
@@ -262,16 +270,16 @@ def test_name(member: Swin, name: str) -> None:
     assert member.name == name
 
 
-def test_settings_are_what_a_config_needs() -> None:
-    assert LARGE.settings() == {
+def test_it_is_described_in_plain_values() -> None:
+    assert described(LARGE) == {
         "family": "Swin",
         "version": 1,
-        "embed_dims": 192,
+        "shifted": True,
+        "embed_dim": 192,
+        "hidden_dim": 768,
         "depths": [2, 2, 18, 2],
         "num_heads": [6, 12, 24, 48],
         "window_sizes": [12, 12, 12, 6],
-        "window_size": 12,
-        "mlp_ratio": 4.0,
         "patch_size": 4,
         "in_channels": 3,
         "patch_norm": True,
@@ -279,7 +287,7 @@ def test_settings_are_what_a_config_needs() -> None:
         "positions": 0,
         "final_norm": True,
     }
-    assert V2.settings()["window_size"] is None
+    assert described(V2)["window_sizes"] == []
 
 
 # -- reading back ------------------------------------------------------------------------------------------------------
@@ -291,12 +299,12 @@ def members(draw: st.DrawFn) -> Swin:
     count = st.integers(1, 4)
     version = draw(st.sampled_from([1, 1, 2]))
     return Swin(
-        width=draw(st.integers(1, 40)),
-        hidden=draw(st.integers(1, 90)),
+        embed_dim=draw(st.integers(1, 40)),
+        hidden_dim=draw(st.integers(1, 90)),
         depths=tuple(draw(count) for _ in range(stages)),
-        heads=tuple(draw(st.integers(1, 50)) for _ in range(stages)),
-        windows=tuple(draw(st.integers(1, 24)) for _ in range(stages)) if version == 1 else (),
-        patch=draw(st.sampled_from([1, 2, 4, 8])),
+        num_heads=tuple(draw(st.integers(1, 50)) for _ in range(stages)),
+        window_sizes=tuple(draw(st.integers(1, 24)) for _ in range(stages)) if version == 1 else (),
+        patch_size=draw(st.sampled_from([1, 2, 4, 8])),
         in_channels=draw(st.integers(1, 5)),
         patch_norm=draw(st.booleans()),
         qkv_bias=draw(st.booleans()),
@@ -348,7 +356,7 @@ def test_a_swin_without_its_last_norm_is_another_member_that_a_layout_must_know(
     names = {k: v for k, v in NEAR[TINY.name].items() if not k.startswith("norm.")}
     plan = plan_of(names)
     assert plan.complete
-    assert plan.backbone == replace(read(NEAR[TINY.name]), norm=False)
+    assert plan.backbone == replace(read(NEAR[TINY.name]), final_norm=False)
     (problem,) = make_plan(SWIN, SWIN.layouts[0], "", Section(names, {})).problems
     assert problem.text == (
         f"norm.weight of {TINY.name}: no norm follows its last block, unlike in other files of this layout: this one "
@@ -369,7 +377,7 @@ NO_PLACE = {
         "it norms merged patches and not the first ones; MMDetection's SwinTransformer norms both or neither",
     ),
     "odd MLPs": (
-        replace(TINY, hidden=240),
+        replace(TINY, hidden_dim=240),
         "its MLPs are no whole number of times as wide as its stages, as MMDetection's SwinTransformer has them",
     ),
 }

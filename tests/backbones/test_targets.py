@@ -34,11 +34,11 @@ def _mmdet_resnet(member: ResNet) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mmcv and torch.jit each say what will change in their next version
         import mmdet.models.backbones as theirs
-    said: dict[str, Any] = dict(member.settings())
-    given = {key: said[key] for key in ("depth", "base_channels", "stem_channels", "in_channels")}
-    if said["groups"] == 1:
-        return theirs.ResNet(**given)
-    return theirs.ResNeXt(**given, groups=said["groups"], base_width=said["base_width"])
+    given = {"base_channels": member.planes, "stem_channels": member.stem_channels, "in_channels": member.in_channels}
+    if member.groups == 1:
+        return theirs.ResNet(depth=member.layers, **given)
+    width = member.inner_channels // member.groups
+    return theirs.ResNeXt(depth=member.layers, **given, groups=member.groups, base_width=width)
 
 
 def _mmdet_swin(member: Swin) -> Any:
@@ -50,9 +50,9 @@ def _torchvision(member: ResNet) -> Any:
     theirs = pretrain.module("torchvision.models.resnet")
     network = theirs.ResNet(
         theirs.Bottleneck if member.bottleneck else theirs.BasicBlock,
-        list(member.blocks),
+        list(member.depths),
         groups=member.groups,
-        width_per_group=member.inner // member.groups,
+        width_per_group=member.inner_channels // member.groups,
     )
     network.fc = nn.Identity()
     if member.stem_kernel == 3:
@@ -67,23 +67,23 @@ def _mmpretrain(member: Any) -> Any:
 
 def _timm(member: VisionTransformer) -> Any:
     """What `create_model` makes with this network's sizes."""
-    side = (member.grid or 1) * member.patch
+    side = (member.grid_size or 1) * member.patch_size
     return pretrain.module("timm").create_model(
         "vit_base_patch16_224",
         img_size=side,
-        patch_size=member.patch,
+        patch_size=member.patch_size,
         in_chans=member.in_channels,
-        embed_dim=member.dim,
+        embed_dim=member.embed_dim,
         depth=member.depth,
-        num_heads=member.heads,
-        mlp_ratio=member.hidden / member.dim,
+        num_heads=member.num_heads,
+        mlp_ratio=member.hidden_dim / member.embed_dim,
         qkv_bias=member.qkv_bias,
         init_values=1e-5 if member.layer_scale else None,
-        class_token=member.cls,
-        no_embed_class=not member.slots,
-        reg_tokens=member.registers,
-        final_norm=member.norm,
-        global_pool="token" if member.cls else "avg",
+        class_token=member.class_token,
+        no_embed_class=not member.prefix_positions,
+        reg_tokens=member.num_registers,
+        final_norm=member.final_norm,
+        global_pool="token" if member.class_token else "avg",
         fc_norm=False,
         num_classes=0,
         weight_init="skip",

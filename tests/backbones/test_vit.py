@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 import ckptconv
-from ckptconv.backbones.interface import PARTS
+from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.vit import VisionTransformer, read
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.methods.naming_schemes import TIMM
@@ -34,13 +34,13 @@ LARGE = VisionTransformer(1024, 24, 4096, 16, 196)
 HUGE = VisionTransformer(1280, 32, 5120, 14, 256)
 DINOV2 = VisionTransformer(384, 12, 1536, 14, 37 * 37, layer_scale=True)
 DINOV2_G = VisionTransformer(1536, 40, 4096, 14, 37 * 37, layer_scale=True, swiglu=True)
-REGISTERS = replace(DINOV2, registers=4)
-IJEPA = replace(HUGE, cls=False, slots=0)
-IJEPA_G = VisionTransformer(1408, 40, 6144, 16, 196, cls=False, slots=0)
-NO_NORM = replace(BASE, norm=False)
+REGISTERS = replace(DINOV2, num_registers=4)
+IJEPA = replace(HUGE, class_token=False, prefix_positions=0)
+IJEPA_G = VisionTransformer(1408, 40, 6144, 16, 196, class_token=False, prefix_positions=0)
+NO_NORM = replace(BASE, final_norm=False)
 NO_BIAS = replace(SMALL, qkv_bias=False)
-DINOV3 = VisionTransformer(384, 12, 1536, 16, 0, slots=0, registers=4, layer_scale=True, periods=16)
-UNSLOTTED = replace(SMALL, slots=0)
+DINOV3 = VisionTransformer(384, 12, 1536, 16, 0, prefix_positions=0, num_registers=4, layer_scale=True, rope_periods=16)
+UNSLOTTED = replace(SMALL, prefix_positions=0)
 
 MEMBERS = {
     "plain Ti": TINY,
@@ -73,21 +73,21 @@ def written(member: VisionTransformer, target: str) -> dict[str, tuple[int, ...]
 def mmpretrain(member: VisionTransformer, heads: int | None = None, **more: Any) -> Any:
     """The real network, built as its config would be."""
     # hidden channels of a gated MLP are two thirds of what is asked for, rounded up to a multiple of 8
-    asked = member.hidden * 3 // 2 if member.swiglu else member.hidden
+    asked = member.hidden_dim * 3 // 2 if member.swiglu else member.hidden_dim
     arch = {
-        "embed_dims": member.dim,
+        "embed_dims": member.embed_dim,
         "num_layers": member.depth,
-        "num_heads": heads or member.heads,
+        "num_heads": heads or member.num_heads,
         "feedforward_channels": asked,
     }
-    assert member.grid is not None
+    assert member.grid_size is not None
     return pretrain.models().VisionTransformer(
         arch=arch,
-        img_size=member.grid * member.patch,
-        patch_size=member.patch,
+        img_size=member.grid_size * member.patch_size,
+        patch_size=member.patch_size,
         qkv_bias=member.qkv_bias,
-        final_norm=member.norm,
-        with_cls_token=member.cls,
+        final_norm=member.final_norm,
+        with_cls_token=member.class_token,
         out_type="raw",
         layer_scale_init_value=1e-5 if member.layer_scale else 0.0,
         layer_cfgs={"ffn_type": "swiglu_fused"} if member.swiglu else {},
@@ -107,12 +107,12 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
 
 def vitdet(member: VisionTransformer, window: int = 14, image: int = 1024) -> dict[str, tuple[int, ...]]:
     """What ViT of open-mmlab/mmdetection projects/ViTDet/vitdet/vit.py registers, by its __init__ with use_rel_pos."""
-    dim, side = member.dim, image // member.patch
-    assert member.grid is not None
-    assert member.heads is not None
+    dim, side = member.embed_dim, image // member.patch_size
+    assert member.grid_size is not None
+    assert member.num_heads is not None
     names: dict[str, tuple[int, ...]] = {
-        "pos_embed": (1, member.grid**2 + member.slots, dim),  # pretrain_use_cls_token
-        "patch_embed.proj.weight": (dim, 3, member.patch, member.patch),
+        "pos_embed": (1, member.grid_size**2 + member.prefix_positions, dim),  # pretrain_use_cls_token
+        "patch_embed.proj.weight": (dim, 3, member.patch_size, member.patch_size),
         "patch_embed.proj.bias": (dim,),
     }
     for i in range(member.depth):
@@ -123,13 +123,13 @@ def vitdet(member: VisionTransformer, window: int = 14, image: int = 1024) -> di
             "attn.qkv.weight": (3 * dim, dim),
             "attn.proj.weight": (dim, dim),
             "attn.proj.bias": (dim,),
-            "attn.rel_pos_h": (2 * size - 1, dim // member.heads),
-            "attn.rel_pos_w": (2 * size - 1, dim // member.heads),
+            "attn.rel_pos_h": (2 * size - 1, dim // member.num_heads),
+            "attn.rel_pos_w": (2 * size - 1, dim // member.num_heads),
             "norm2.weight": (dim,),
             "norm2.bias": (dim,),
-            "mlp.fc1.weight": (int(dim * member.settings()["mlp_ratio"]), dim),  # type: ignore[operator]
-            "mlp.fc1.bias": (int(dim * member.settings()["mlp_ratio"]),),  # type: ignore[operator]
-            "mlp.fc2.weight": (dim, member.hidden),
+            "mlp.fc1.weight": (int(dim * (member.hidden_dim / dim)), dim),
+            "mlp.fc1.bias": (int(dim * (member.hidden_dim / dim)),),
+            "mlp.fc2.weight": (dim, member.hidden_dim),
             "mlp.fc2.bias": (dim,),
         }
         if member.qkv_bias:
@@ -181,13 +181,10 @@ NO_PLACE = {
     "no place for the class token": (
         UNSLOTTED,
         {"mmpretrain"},
-        (
-            "its pos_embed has no places before the patches, and MMPretrain's VisionTransformer has one for each class "
-            "token"
-        ),
+        ("its pos_embed has no rows before the patches; MMPretrain's VisionTransformer needs one for each class token"),
     ),
     "MLPs of no multiple of 8": (
-        replace(DINOV2_G, hidden=4100),
+        replace(DINOV2_G, hidden_dim=4100),
         {"vitdet", "mmpretrain", "timm"},
         "",
     ),
@@ -231,12 +228,12 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
         (
             REGISTERS,
             (
-                "timm's class has 5 places in pos_embed before the patches, or none: this network has 1, and the way "
-                "to write it is not there yet"
+                "its pos_embed has 1 row before the patches; timm's class needs 5 or none, and ckptconv does not "
+                "convert between them"
             ),
         ),
-        (replace(REGISTERS, slots=0), ""),  # as timm's own reg4 files have it
-        (replace(REGISTERS, slots=5), ""),
+        (replace(REGISTERS, prefix_positions=0), ""),  # as timm's own reg4 files have it
+        (replace(REGISTERS, prefix_positions=5), ""),
         (UNSLOTTED, ""),
         (IJEPA, ""),
     ],
@@ -271,35 +268,35 @@ def test_a_gated_mlp_of_no_multiple_of_8_has_truly_no_place_in_mmpretrain() -> N
         (DINOV2_G, "ViT-g/14, SwiGLU", 24),
         (REGISTERS, "ViT-S/14, 4 registers", 6),
         (DINOV3, "ViT-S/16, 4 registers, RoPE", 6),
-        (replace(DINOV3, dim=1280, depth=32), "ViT-H/16, 4 registers, RoPE", 20),
+        (replace(DINOV3, embed_dim=1280, depth=32), "ViT-H/16, 4 registers, RoPE", 20),
         (replace(SMALL, depth=11), "ViT-384x11/16", 6),
-        (replace(SMALL, dim=100), "ViT-100x12/16", None),
+        (replace(SMALL, embed_dim=100), "ViT-100x12/16", None),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_name_and_heads(member: VisionTransformer, name: str, heads: int | None) -> None:
-    assert (member.name, member.heads) == (name, heads)
+    assert (member.name, member.num_heads) == (name, heads)
 
 
-def test_settings_are_what_a_config_needs() -> None:
-    assert REGISTERS.settings() == {
+def test_it_is_described_in_plain_values() -> None:
+    assert described(REGISTERS) == {
         "family": "ViT",
         "embed_dim": 384,
         "depth": 12,
-        "heads": 6,
         "hidden_dim": 1536,
-        "mlp_ratio": 4.0,
         "patch_size": 14,
-        "grid": 37,
+        "positions": 1369,
         "in_channels": 3,
-        "cls_token": True,
-        "position_slots": 1,
-        "registers": 4,
+        "class_token": True,
+        "prefix_positions": 1,
+        "num_registers": 4,
         "layer_scale": True,
         "swiglu": False,
         "qkv_bias": True,
         "final_norm": True,
-        "rope": False,
+        "rope_periods": 0,
+        "num_heads": 6,
+        "grid_size": 37,
     }
 
 
@@ -311,20 +308,20 @@ def members(draw: st.DrawFn) -> VisionTransformer:
     cls, registers, rope = draw(st.booleans()), draw(st.integers(0, 8)), draw(st.booleans())
     grid = draw(st.integers(5, 40))
     return VisionTransformer(
-        dim=draw(st.integers(2, 300)),
+        embed_dim=draw(st.integers(2, 300)),
         depth=draw(st.integers(1, 5)),
-        hidden=draw(st.integers(2, 1200)),
-        patch=draw(st.integers(1, 32)),
+        hidden_dim=draw(st.integers(2, 1200)),
+        patch_size=draw(st.integers(1, 32)),
         positions=0 if rope else grid * grid,
         in_channels=draw(st.integers(1, 6)),
-        cls=cls,
-        slots=0 if rope or not cls else draw(st.sampled_from([0, 1, 1 + registers])),
-        registers=registers,
+        class_token=cls,
+        prefix_positions=0 if rope or not cls else draw(st.sampled_from([0, 1, 1 + registers])),
+        num_registers=registers,
         layer_scale=draw(st.booleans()),
         swiglu=draw(st.booleans()),
         qkv_bias=draw(st.booleans()),
-        norm=draw(st.booleans()),
-        periods=draw(st.integers(1, 32)) if rope else 0,
+        final_norm=draw(st.booleans()),
+        rope_periods=draw(st.integers(1, 32)) if rope else 0,
     )
 
 
@@ -366,7 +363,7 @@ Tensors = dict[str, torch.Tensor]
 
 def numbers(member: VisionTransformer) -> Tensors:
     """Every tensor of a network, none of them at its initial value."""
-    generator = torch.Generator().manual_seed(member.depth + member.hidden)
+    generator = torch.Generator().manual_seed(member.depth + member.hidden_dim)
     made = {}
     for name, shape in member.entries().items():
         noise = torch.randn(shape, generator=generator)
@@ -464,7 +461,7 @@ SOURCES = {
     "LayerScale": (replace(TOY, layer_scale=True), save_dinov2),
     "SwiGLU": (replace(TOY, layer_scale=True, swiglu=True), save_dinov2),
     "blocks in chunks": (replace(TOY, layer_scale=True), save_in_chunks),
-    "no class token": (replace(TOY, cls=False, slots=0), save_ijepa),
+    "no class token": (replace(TOY, class_token=False, prefix_positions=0), save_ijepa),
 }
 
 
@@ -497,7 +494,7 @@ def test_a_folded_layer_scale_changes_nothing_in_a_plain_vit(which: str, tmp_pat
     ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", method, for_target="vitdet")
     loaded = torch.load(tmp_path / "vit.pth", weights_only=True)["model"]
     assert not [name for name in loaded if "gamma" in name or name.startswith(("norm.", "cls_token"))]
-    token = {"cls_token": at["cls_token"]} if member.cls else {}
+    token = {"cls_token": at["cls_token"]} if member.class_token else {}
     unnormed = {name: tensor for name, tensor in at.items() if not name.startswith("norm.")}
     wanted = forward(unnormed, images(), TOY_HEADS)
     assert (forward(loaded | token, images(), TOY_HEADS) - wanted).abs().max() < 1e-5
@@ -519,7 +516,7 @@ def test_a_file_for_vitdet_is_a_torch_file(tmp_path: Path) -> None:
 
 
 def dinov3(mask: torch.Tensor) -> Tensors:
-    at = numbers(replace(TOY, slots=0, positions=0, periods=4, registers=4))
+    at = numbers(replace(TOY, prefix_positions=0, positions=0, rope_periods=4, num_registers=4))
     at["rope_embed.periods"] = at.pop("rope.periods")
     at["storage_tokens"] = at.pop("reg_token")
     return at | {f"blocks.{i}.attn.qkv.bias_mask": mask for i in range(3)} | {"mask_token": torch.zeros(1, 64)}
@@ -563,7 +560,7 @@ def test_dinov3_is_refused_where_positions_are_added(target: str, tmp_path: Path
 
 def test_moco_v3s_heads_are_said_and_not_guessed(tmp_path: Path) -> None:
     """ViT-S of MoCo v3 has 12 heads, that of DINO 6, and no tensor tells."""
-    at = numbers(replace(TOY, dim=384, depth=12, hidden=8))
+    at = numbers(replace(TOY, embed_dim=384, depth=12, hidden_dim=8))
     for method, content, heads in (
         ("mocov3", {"state_dict": {f"module.base_encoder.{k}": v for k, v in at.items()}}, 12),
         ("dino", at, 6),
@@ -571,5 +568,5 @@ def test_moco_v3s_heads_are_said_and_not_guessed(tmp_path: Path) -> None:
         torch.save(content, tmp_path / "vit.pth")
         ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", method, force=True)
         said = json.loads(torch.load(tmp_path / "out.pth", weights_only=True)["meta"]["ckptconv"])
-        assert said["backbone"]["heads"] == heads
+        assert said["backbone"]["num_heads"] == heads
         assert said["backbone"]["name"] == "ViT-S/8"

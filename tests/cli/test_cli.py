@@ -67,8 +67,10 @@ def test_convert_json_accounts_for_every_tensor(lightly, tmp_path):
 
 
 VIT = VisionTransformer(64, 2, 128, 16, 14 * 14)
-CAE = Beit(64, 2, 128, 16, 14, 1, shared=False, absolute=True)
-CONVNEXT = ConvNeXt((1, 1, 1, 1), (8, 16, 32, 64), grn=False, layer_scale=True, final_norm=True, patch=4, in_channels=3)
+CAE = Beit(64, 2, 128, 16, 14, 1, shared_relative_positions=False, absolute_positions=True)
+CONVNEXT = ConvNeXt(
+    (1, 1, 1, 1), (8, 16, 32, 64), grn=False, layer_scale=True, final_norm=True, patch_size=4, in_channels=3
+)
 VITDET = " --base projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py -o detector.py"
 ONE_MAP = " --base mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py -o detector.py"
 
@@ -84,7 +86,7 @@ ONE_MAP = " --base mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py -o de
         (VIT, "timm", None),
         (CAE, "mmpretrain", ONE_MAP),
         (CAE, "vitdet", VITDET),
-        (replace(CAE, shared=True), "mmpretrain", None),
+        (replace(CAE, shared_relative_positions=True), "mmpretrain", None),
         (CAE, "official", None),
     ],
     ids=lambda value: type(value).__name__ if hasattr(value, "entries") else "",

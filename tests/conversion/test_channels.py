@@ -37,7 +37,7 @@ MEMBERS: dict[str, Any] = {
     "ResNet": ResNet((2, 2, 2, 2), False, 64, 64, 64, 1, 7, 3),
     "Swin": Swin(96, 384, (2, 2, 6, 2), (3, 6, 12, 24), (7, 7, 7, 7)),
     "ViT": VisionTransformer(64, 2, 128, 16, 14 * 14),
-    "BEiT": Beit(64, 2, 128, 16, 14, 1, shared=False, absolute=True),
+    "BEiT": Beit(64, 2, 128, 16, 14, 1, shared_relative_positions=False, absolute_positions=True),
     "ConvNeXt": ConvNeXt((2, 2, 6, 2), (40, 80, 160, 320), True, False, True, 4, 3),
 }
 each_member = pytest.mark.parametrize("which", MEMBERS)

@@ -431,7 +431,7 @@ def test_a_row_states_its_pixels_or_that_nobody_knows_them(path: Path) -> None:
 
 def test_what_nobody_stated_is_unknown() -> None:
     method = Method("mine", "my own", METHODS[0].layouts)
-    assert (method.pixels, method.heads, method.eps) == (None, None, None)
+    assert (method.pixels, method.num_heads, method.eps) == (None, None, None)
     assert (method.paper, method.repository, method.releases) == ("", "", ())
 
 

@@ -128,7 +128,7 @@ PARTS = {
     ),
     "one block": (replace(VIT, depth=1), "no published ViT of width 384 has 1 block (known: 12, 36)"),
     "another width": (
-        replace(VIT, dim=64, depth=2),
+        replace(VIT, embed_dim=64, depth=2),
         "no published ViT of width 64 is known here, so nothing tells whether 2 blocks are all it has",
     ),
 }
@@ -177,14 +177,14 @@ def test_a_norm_of_what_is_pooled_is_there_in_place_of_the_last_norm(name: str) 
 
 def test_rules_of_a_callers_own_say_nothing_of_parts() -> None:
     rules = [keep("{key...}", "{key...}")]
-    assert choose(left(replace(VIT, norm=False), lambda _: True), rules, Options()).plan.complete
+    assert choose(left(replace(VIT, final_norm=False), lambda _: True), rules, Options()).plan.complete
     with pytest.raises(VerdictError, match="and it is no whole network"):
-        choose(left(replace(VIT, norm=False, depth=6), lambda _: True), rules, Options())
+        choose(left(replace(VIT, final_norm=False, depth=6), lambda _: True), rules, Options())
 
 
 def test_rotary_networks_may_have_no_biases_and_have_a_class_token() -> None:
     assert replace(DINOV3, qkv_bias=False).lacks == ()  # as the one of seven billion parameters
-    assert [lack.part for lack in replace(DINOV3, cls=False).lacks] == ["class_token"]
+    assert [lack.part for lack in replace(DINOV3, class_token=False).lacks] == ["class_token"]
 
 
 def test_what_a_layout_is_without_is_a_part_that_there_is() -> None:

@@ -75,34 +75,34 @@ def network(name: str, like: Any = None) -> Backbone:
         assert isinstance(like, Swin)
         return replace(
             like,
-            width=width,
-            hidden=4 * width,
+            embed_dim=width,
+            hidden_dim=4 * width,
             depths=depths,
-            heads=tuple(width // 32 << stage for stage in range(4)),
-            windows=tuple(sides if len(sides) == 4 else sides * 4),
+            num_heads=tuple(width // 32 << stage for stage in range(4)),
+            window_sizes=tuple(sides if len(sides) == 4 else sides * 4),
         )
     if s["kind"] == "ConvNeXt":
         depths, width = CONVNEXTS[s["size"]]
         assert isinstance(like, ConvNeXt)
         scaled = not s["unscaled"] and not like.grn
         dims = (width, 2 * width, 4 * width, 8 * width)
-        return replace(like, depths=depths, dims=dims, layer_scale=scaled)
+        return replace(like, depths=depths, embed_dims=dims, layer_scale=scaled)
     patch = int(s["patch"])
     gated = bool(s.get("gated"))
     dim, depth, hidden = GIANTS[gated] if s["size"] == "g" else (*VITS[s["size"]], 4 * VITS[s["size"]][0])
     if s["kind"] == "BEiT":
         assert isinstance(like, Beit)
-        return replace(like, dim=dim, depth=depth, hidden=hidden, heads=dim // 64, patch=patch)
-    vit: VisionTransformer = like or VisionTransformer(dim, depth, hidden, patch=16, positions=14**2)
-    assert vit.grid is not None
+        return replace(like, embed_dim=dim, depth=depth, hidden_dim=hidden, num_heads=dim // 64, patch_size=patch)
+    vit: VisionTransformer = like or VisionTransformer(dim, depth, hidden, patch_size=16, positions=14**2)
+    assert vit.grid_size is not None
     return replace(
         vit,
-        dim=dim,
+        embed_dim=dim,
         depth=depth,
-        hidden=hidden,
-        patch=patch,
-        positions=(vit.grid * vit.patch // patch) ** 2,
-        registers=int(s["registers"] or 0),
+        hidden_dim=hidden,
+        patch_size=patch,
+        positions=(vit.grid_size * vit.patch_size // patch) ** 2,
+        num_registers=int(s["registers"] or 0),
         swiglu=gated,
     )
 

@@ -7,11 +7,17 @@ mmdet 3.3.0, `projects/ViTDet` of its repository; `convnext.py`, `vision_transfo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ckptconv.backbones import FAMILIES, Backbone
+from ckptconv.backbones.beit import Beit
+from ckptconv.backbones.convnext import ConvNeXt
+from ckptconv.backbones.interface import Hyperparameters
+from ckptconv.backbones.resnet import ResNet
+from ckptconv.backbones.swin import Swin
+from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.mmdetection.type_names import named
 
 VITDET = "projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py"
@@ -71,51 +77,56 @@ DEFAULTS: Mapping[str, Any] = {
 """What the constructors take an argument to be that the config leaves out; type and depth as in most configs."""
 
 
-def _in_channels(settings: Mapping[str, Any], key: str = "in_channels") -> dict[str, Any]:
-    """The argument for images that have not three channels."""
-    return {} if settings["in_channels"] == 3 else {key: settings["in_channels"]}
+def _in_channels(backbone: Backbone, key: str = "in_channels") -> dict[str, Any]:
+    """The argument for images with other than three channels."""
+    return {} if backbone.in_channels == 3 else {key: backbone.in_channels}
 
 
-def _resnet(settings: Mapping[str, Any]) -> Network:
-    grouped = settings["groups"] > 1
-    arguments = {"type": "ResNeXt" if grouped else "ResNet", "depth": settings["depth"]}
-    arguments |= {key: settings[key] for key in ("stem_channels", "base_channels")}
-    if grouped:
-        arguments |= {"groups": settings["groups"], "base_width": settings["base_width"]}
-    arguments |= _in_channels(settings)
-    expansion = 4 if settings["bottleneck"] else 1
+def _resnet(backbone: ResNet) -> Network:
+    arguments = {
+        "type": "ResNeXt" if backbone.groups > 1 else "ResNet",
+        "depth": backbone.layers,
+        "stem_channels": backbone.stem_channels,
+        "base_channels": backbone.planes,
+    }
+    if backbone.groups > 1:
+        arguments |= {"groups": backbone.groups, "base_width": backbone.inner_channels // backbone.groups}
+    arguments |= _in_channels(backbone)
+    expansion = 4 if backbone.bottleneck else 1
     # All methods known here train torchvision's ResNet, whose strides are in the 3x3 convolutions.
     arguments["style"] = "pytorch"
-    return Network(arguments, tuple(settings["base_channels"] * expansion << stage for stage in range(4)))
+    return Network(arguments, tuple(backbone.planes * expansion << stage for stage in range(4)))
 
 
 _ADAMW = {"type": "AdamW", "betas": (0.9, 0.999), "weight_decay": 0.05}
 
 
-def _whole(ratio: float) -> float:
-    """4 for 4.0: MMDetection multiplies by it, and takes the product for a number of channels."""
+def _mlp_ratio(backbone: Swin | VisionTransformer) -> float:
+    """4 rather than 4.0: MMDetection multiplies by it and takes the product as a number of channels."""
+    ratio = backbone.hidden_dim / backbone.embed_dim
     return int(ratio) if ratio == int(ratio) else ratio
 
 
-def _swin(settings: Mapping[str, Any]) -> Network:
-    width = settings["embed_dims"]
+def _swin(backbone: Swin, stated: Hyperparameters) -> Network:
+    width = backbone.embed_dim
     arguments = {
         "type": "SwinTransformer",
         "embed_dims": width,
-        "depths": list(settings["depths"]),
-        "num_heads": list(settings["num_heads"]),
-        "window_size": settings["window_size"],
-        "mlp_ratio": _whole(settings["mlp_ratio"]),
+        "depths": list(backbone.depths),
+        "num_heads": list(backbone.num_heads),
+        "window_size": max(backbone.window_sizes, default=None),
+        "mlp_ratio": _mlp_ratio(backbone),
         "drop_path_rate": 0.2,
         "convert_weights": False,
     }
     usual = {"patch_size": 4, "patch_norm": True, "qkv_bias": True}
-    arguments |= {key: settings[key] for key, value in usual.items() if settings[key] != value}
-    arguments |= _in_channels(settings)
-    if settings["patch_size"] != 4:
-        arguments["strides"] = [settings["patch_size"], 2, 2, 2]
-    if settings.get("eps"):
-        arguments["norm_cfg"] = {"type": "LN", "eps": settings["eps"]}
+    own = {"patch_size": backbone.patch_size, "patch_norm": backbone.patch_norm, "qkv_bias": backbone.qkv_bias}
+    arguments |= {key: value for key, value in own.items() if value != usual[key]}
+    arguments |= _in_channels(backbone)
+    if backbone.patch_size != 4:
+        arguments["strides"] = [backbone.patch_size, 2, 2, 2]
+    if stated.eps:
+        arguments["norm_cfg"] = {"type": "LN", "eps": stated.eps}
     undecayed = {name: {"decay_mult": 0.0} for name in ("absolute_pos_embed", "relative_position_bias_table", "norm")}
     training = Training(
         lr=0.0001,
@@ -127,21 +138,21 @@ def _swin(settings: Mapping[str, Any]) -> Network:
     return Network(arguments, tuple(width << stage for stage in range(4)), batch_norm=False, training=training)
 
 
-def _convnext(settings: Mapping[str, Any]) -> Network:
-    depths, channels = list(settings["depths"]), list(settings["dims"])
+def _convnext(backbone: ConvNeXt) -> Network:
+    depths, channels = list(backbone.depths), list(backbone.embed_dims)
     shallow = depths[2] <= 9  # as of the tiny one; the config of the small one serves what is deeper
     arguments = {
         "type": "mmpretrain.ConvNeXt",
         "arch": {"depths": depths, "channels": channels},
         "drop_path_rate": 0.4 if shallow else 0.6,
-        "layer_scale_init_value": 1.0 if settings["layer_scale"] else 0.0,
+        "layer_scale_init_value": 1.0 if backbone.layer_scale else 0.0,
         "gap_before_final_norm": False,
     }
-    arguments |= _in_channels(settings)
-    if settings["grn"]:
+    arguments |= _in_channels(backbone)
+    if backbone.grn:
         arguments["use_grn"] = True
-    if settings["patch"] != 4:
-        arguments["stem_patch_size"] = settings["patch"]
+    if backbone.patch_size != 4:
+        arguments["stem_patch_size"] = backbone.patch_size
     paramwise = {"decay_rate": 0.95 if shallow else 0.7, "decay_type": "layer_wise", "num_layers": 6 if shallow else 12}
     training = Training(
         lr=0.0001,
@@ -160,48 +171,50 @@ def _convnext(settings: Mapping[str, Any]) -> Network:
     )
 
 
-def _vitdet(settings: Mapping[str, Any]) -> Network:
-    width, depth = settings["embed_dim"], settings["depth"]
+def _vitdet(backbone: VisionTransformer, stated: Hyperparameters) -> Network:
+    width, depth = backbone.embed_dim, backbone.depth
     arguments = {
         "type": "ViT",
         "embed_dim": width,
         "depth": depth,
-        "num_heads": settings["heads"],
-        "mlp_ratio": _whole(settings["mlp_ratio"]),
-        "patch_size": settings["patch_size"],
-        "qkv_bias": settings["qkv_bias"],
-        "pretrain_img_size": (settings["grid"] or 0) * settings["patch_size"],  # ViTDet has no ViT without a grid
-        "pretrain_use_cls_token": settings["position_slots"] == 1,
+        "num_heads": stated.num_heads or backbone.num_heads,
+        "mlp_ratio": _mlp_ratio(backbone),
+        "patch_size": backbone.patch_size,
+        "qkv_bias": backbone.qkv_bias,
+        "pretrain_img_size": (backbone.grid_size or 0) * backbone.patch_size,  # `obstacle` refuses one without a grid
+        "pretrain_use_cls_token": backbone.prefix_positions == 1,
         # all blocks but the last of each quarter look at windows
         "window_block_indexes": [i for i in range(depth) if (i + 1) % max(depth // 4, 1)],
-        "norm_cfg": {"type": "LN", "requires_grad": True, "eps": settings.get("eps", 1e-6)},
-        **_in_channels(settings, "in_chans"),
+        "norm_cfg": {"type": "LN", "requires_grad": True, "eps": stated.eps or 1e-6},
+        **_in_channels(backbone, "in_chans"),
     }
     widths = (width // 4, width // 2, width, width)
     return Network(arguments, widths, batch_norm=False, base=VITDET, stands_on="ViT")
 
 
-def _on_one_map(settings: Mapping[str, Any], kind: str, hidden: int, own: Mapping[str, Any]) -> Network:
+def _on_one_map(
+    backbone: VisionTransformer | Beit, stated: Hyperparameters, kind: str, hidden: int, own: Mapping[str, Any]
+) -> Network:
     """A transformer of MMPretrain, every block of which sees the whole image: it hands out the last one's map."""
-    width, patch = settings["embed_dim"], settings["patch_size"]
+    width, patch = backbone.embed_dim, backbone.patch_size
     arguments = {
         "type": f"mmpretrain.{kind}",
         "arch": {
             "embed_dims": width,
-            "num_layers": settings["depth"],
-            "num_heads": settings["heads"],
+            "num_layers": backbone.depth,
+            "num_heads": stated.num_heads or backbone.num_heads,
             "feedforward_channels": hidden,
         },
-        "img_size": (settings["grid"] or 0) * patch,
+        "img_size": (backbone.grid_size or 0) * patch,
         "patch_size": patch,
         "drop_path_rate": 0.1,
-        "final_norm": settings["final_norm"],
+        "final_norm": backbone.final_norm,
         "out_type": "featmap",
-        **_in_channels(settings),
+        **_in_channels(backbone),
         **own,
     }
-    if settings.get("eps"):
-        arguments["norm_cfg"] = {"type": "LN", "eps": settings["eps"]}
+    if stated.eps:
+        arguments["norm_cfg"] = {"type": "LN", "eps": stated.eps}
     undecayed = {name: {"decay_mult": 0.0} for name in ("pos_embed", "cls_token", "gamma", "ln1", "ln2")}
     training = Training(
         lr=0.0001,
@@ -222,55 +235,65 @@ def _on_one_map(settings: Mapping[str, Any], kind: str, hidden: int, own: Mappin
     )
 
 
-def _vit(settings: Mapping[str, Any]) -> Network:
+def _vit(backbone: VisionTransformer, stated: Hyperparameters) -> Network:
     own: dict[str, Any] = {}
-    if not settings["cls_token"]:
+    if not backbone.class_token:
         own["with_cls_token"] = False
-    if not settings["qkv_bias"]:
+    if not backbone.qkv_bias:
         own["qkv_bias"] = False
-    if settings["layer_scale"]:
+    if backbone.layer_scale:
         own["layer_scale_init_value"] = 1e-5
-    hidden = settings["hidden_dim"]
-    if settings["swiglu"]:  # of what is asked for, MMPretrain makes two thirds, in multiples of 8
+    hidden = backbone.hidden_dim
+    if backbone.swiglu:  # MMPretrain makes two thirds of what is asked for, in multiples of 8
         own["layer_cfgs"], hidden = {"ffn_type": "swiglu_fused"}, hidden * 3 // 2
-    return _on_one_map(settings, "VisionTransformer", hidden, own)
+    return _on_one_map(backbone, stated, "VisionTransformer", hidden, own)
 
 
-def _beit(settings: Mapping[str, Any]) -> Network | None:
-    """None for what has relative positions: MMPretrain's class knows them for images of one size only."""
-    if settings["shared_relative_positions"] or settings["own_relative_positions"]:
+def _beit(backbone: Beit, stated: Hyperparameters) -> Network | None:
+    """None with relative positions: MMPretrain's class takes images of one size only with them."""
+    if backbone.shared_relative_positions or backbone.own_relative_positions:
         return None
     own = {
-        "bias": "qv_bias" if settings["qv_bias"] else False,
+        "bias": "qv_bias" if backbone.qv_bias else False,
         "use_abs_pos_emb": True,
         "use_rel_pos_bias": False,
-        "layer_scale_init_value": 0.1 if settings["layer_scale"] else 0.0,
+        "layer_scale_init_value": 0.1 if backbone.layer_scale else 0.0,
     }
-    return _on_one_map(settings, "BEiTViT", settings["hidden_dim"], own)
+    return _on_one_map(backbone, stated, "BEiTViT", backbone.hidden_dim, own)
 
 
-def _beit_as_vit(settings: Mapping[str, Any]) -> Network:
-    """What a BEiT becomes for ViTDet, which has it only with positions of its own and a row for the class token."""
-    return _vitdet({**settings, "qkv_bias": True, "position_slots": 1})
+def _beit_as_vit(backbone: Beit, stated: Hyperparameters) -> Network:
+    """A BEiT as ViTDet's ViT: only one with absolute positions and a row for the class token is written so."""
+    vit = VisionTransformer(
+        embed_dim=backbone.embed_dim,
+        depth=backbone.depth,
+        hidden_dim=backbone.hidden_dim,
+        patch_size=backbone.patch_size,
+        positions=backbone.grid_size**2,
+        in_channels=backbone.in_channels,
+    )
+    return _vitdet(vit, replace(stated, num_heads=stated.num_heads or backbone.num_heads))
 
 
-_MADE: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Network | None]] = {
-    ("ResNet", "mmdet"): _resnet,
-    ("Swin", "mmdet"): _swin,
-    ("ConvNeXt", "mmpretrain"): _convnext,
-    ("ViT", "vitdet"): _vitdet,
-    ("ViT", "mmpretrain"): _vit,
-    ("BEiT", "mmpretrain"): _beit,
-    ("BEiT", "vitdet"): _beit_as_vit,
-}
-"""By family, and the target that its file was written for."""
-
-
-def network(backbone: Backbone, facts: Mapping[str, Any] | None = None, target: str = "") -> Network | None:
+def network(backbone: Backbone, target: str = "", stated: Hyperparameters | None = None) -> Network | None:
     """How MMDetection builds this backbone from a file for ``target``, the usual one if it is ''.
 
-    ``facts`` are what no tensor tells. None where no config here can.
+    ``stated`` is what no tensor tells. None where no config here can build it.
     """
-    settings = {**backbone.settings(), **(facts or {})}
-    make = _MADE.get((backbone.family, target or FAMILIES[backbone.family].targets[0]))
-    return make(settings) if make else None
+    stated = stated or Hyperparameters()
+    match backbone, target or FAMILIES[backbone.family].targets[0]:
+        case ResNet() as resnet, "mmdet":
+            return _resnet(resnet)
+        case Swin(shifted=True) as swin, "mmdet":
+            return _swin(swin, stated)
+        case ConvNeXt() as convnext, "mmpretrain":
+            return _convnext(convnext)
+        case VisionTransformer() as vit, "vitdet":
+            return _vitdet(vit, stated)
+        case VisionTransformer() as vit, "mmpretrain":
+            return _vit(vit, stated)
+        case Beit() as beit, "mmpretrain":
+            return _beit(beit, stated)
+        case Beit() as beit, "vitdet":
+            return _beit_as_vit(beit, stated)
+    return None

@@ -47,9 +47,7 @@ class Pretrained:
     @property
     def in_channels(self) -> int:
         """Those of the images that the network takes."""
-        count = self.backbone.settings()["in_channels"]
-        assert isinstance(count, int)
-        return count
+        return self.backbone.in_channels
 
     @property
     def colour(self) -> bool:
@@ -84,7 +82,7 @@ def pretrained(path: str | Path) -> Pretrained:
             raise _not_converted(path, checkpoint)
         section = section_of(checkpoint)
         backbone = read_back(checkpoint.sections, section, said.target)
-        built = network(backbone, said.facts, said.target)
+        built = network(backbone, said.target, said.hyperparameters)
         if built is None and said.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
                 f"{path} was written for {said.target}, not for MMDetection",

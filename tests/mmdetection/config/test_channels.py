@@ -157,7 +157,7 @@ def test_four_channels_of_another_file_are_refused_by_name(here: Path) -> None:
 SWIN = Swin(32, 128, (1, 1, 1, 1), (1, 2, 4, 8), (4, 4, 4, 4))
 CONVNEXT = ConvNeXt((1, 1, 1, 1), (16, 32, 64, 128), True, False, True, 4, 3)
 VIT = VisionTransformer(64, 3, 128, 16, 14 * 14)
-CAE = Beit(64, 3, 128, 16, 14, 1, shared=False, absolute=True)
+CAE = Beit(64, 3, 128, 16, 14, 1, shared_relative_positions=False, absolute_positions=True)
 
 
 @each_count

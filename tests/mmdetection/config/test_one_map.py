@@ -40,15 +40,15 @@ pytestmark = [
 DETR = "mmdet::detr/detr_r50_8xb2-150e_coco.py"
 YOLOF = "mmdet::yolof/yolof_r50-c5_8xb8-1x_coco.py"
 VIT = VisionTransformer(64, 3, 128, 16, 14 * 14)
-CAE = Beit(64, 3, 128, 16, 14, 1, shared=False, absolute=True)
+CAE = Beit(64, 3, 128, 16, 14, 1, shared_relative_positions=False, absolute_positions=True)
 NETWORKS: dict[str, Backbone] = {
     "ViT": VIT,
-    "LayerScale, patches of 14": replace(VIT, patch=14, layer_scale=True),
+    "LayerScale, patches of 14": replace(VIT, patch_size=14, layer_scale=True),
     "SwiGLU": replace(VIT, layer_scale=True, swiglu=True),
-    "no class token": replace(VIT, cls=False, slots=0),
-    "no norm, no bias": replace(VIT, norm=False, qkv_bias=False),
+    "no class token": replace(VIT, class_token=False, prefix_positions=0),
+    "no norm, no bias": replace(VIT, final_norm=False, qkv_bias=False),
     "BEiT": CAE,
-    "BEiT without LayerScale and norm": replace(CAE, layer_scale=False, norm=False),
+    "BEiT without LayerScale and norm": replace(CAE, layer_scale=False, final_norm=False),
 }
 
 
@@ -82,7 +82,7 @@ def test_check_proves_every_tensor_in_the_real_detector(which: str) -> None:
 
 
 def test_what_is_written_is_the_network_on_its_own_stride() -> None:
-    made = read(Path(written(vit_of(replace(VIT, patch=14)), guard=False)).resolve())
+    made = read(Path(written(vit_of(replace(VIT, patch_size=14)), guard=False)).resolve())
     model = plain(made["model"])
     assert model["backbone"] == {
         "type": "mmpretrain.VisionTransformer",
@@ -134,7 +134,7 @@ def images() -> dict[str, list[Any]]:
     return {"inputs": pictures, "data_samples": samples}
 
 
-@pytest.mark.parametrize("network", [VIT, replace(VIT, patch=14), CAE], ids=["ViT", "patches of 14", "BEiT"])
+@pytest.mark.parametrize("network", [VIT, replace(VIT, patch_size=14), CAE], ids=["ViT", "patches of 14", "BEiT"])
 @pytest.mark.parametrize("base", [ON_ONE_MAP, DETR, YOLOF], ids=["Faster R-CNN", "DETR", "YOLOF"])
 def test_a_step_of_training_reaches_every_parameter(network: Backbone, base: str) -> None:
     found = Config.fromfile(written(vit_of(network), base, classes="a,b,c"))
@@ -182,7 +182,7 @@ def test_a_network_that_does_not_dilate_is_refused_where_strides_are_from_dilati
     assert caught.value.message == f"{ON_ONE_MAP} has its strides from dilations, which Swin-T, window 7 has not"
 
 
-RELATIVE = replace(CAE, absolute=False, own=True)
+RELATIVE = replace(CAE, absolute_positions=False, own_relative_positions=True)
 
 
 def test_a_beit_with_relative_positions_is_refused() -> None:

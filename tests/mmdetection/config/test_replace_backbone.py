@@ -32,7 +32,7 @@ pytestmark = pytest.mark.mmdet
 TINY = Swin(96, 384, (2, 2, 6, 2), (3, 6, 12, 24), (7, 7, 7, 7))
 SMALL = Swin(8, 32, (2, 1, 1, 1), (1, 2, 4, 8), (7, 7, 7, 7))
 CONVNEXT = ConvNeXt(
-    (3, 3, 9, 3), (96, 192, 384, 768), grn=False, layer_scale=True, final_norm=True, patch=4, in_channels=3
+    (3, 3, 9, 3), (96, 192, 384, 768), grn=False, layer_scale=True, final_norm=True, patch_size=4, in_channels=3
 )
 VIT = VisionTransformer(384, 12, 1536, 16, 196)
 
@@ -258,7 +258,7 @@ def test_check_proves_a_swin() -> None:
 
 def test_check_proves_a_table_that_mmdetection_resizes() -> None:
     """As SimMIM-L's: its last stage saw less of an image than a window, and MMDetection has one window for all."""
-    found = check(str(small(file_of(replace(SMALL, windows=(7, 7, 7, 4)), "moby", prefix="encoder."))))
+    found = check(str(small(file_of(replace(SMALL, window_sizes=(7, 7, 7, 4)), "moby", prefix="encoder."))))
     (report,) = found.reports
     assert found.good
     assert report.equal == report.total

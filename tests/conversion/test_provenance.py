@@ -1,0 +1,74 @@
+"""What a converted file says of itself, and what is read back of it: of files that an older version wrote, too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ckptconv.backbones.interface import Hyperparameters
+from ckptconv.conversion.provenance import Origin, origin
+from ckptconv.formats import open_checkpoint
+from ckptconv.methods.interface import IMAGENET
+
+# what 0.1.0 wrote into the file of a ViT-S of MoCo v3, and of a Swin-T
+VIT = (
+    '{"version":"0.1.0","method":"mocov3","also":[],"layout":"training checkpoint","section":"state_dict",'
+    '"target":"vitdet","source":{"name":"vit.pth","format":"torch zip","bytes":29147027},"backbone":{"name":"ViT-S/8",'
+    '"family":"ViT","embed_dim":384,"depth":12,"heads":12,"hidden_dim":8,"mlp_ratio":0.020833333333333332,'
+    '"patch_size":8,"grid":4,"in_channels":3,"cls_token":true,"position_slots":1,"registers":0,"layer_scale":false,'
+    '"swiglu":false,"qkv_bias":true,"final_norm":true,"rope":false},"pixels":{"mean":[123.675,116.28,103.53],'
+    '"std":[58.395,57.12,57.375],"order":"RGB"},"tensors":147,"dropped":3,"dtype":null}'
+)
+SWIN = (
+    '{"version":"0.1.0","method":"esvit","also":[],"layout":"training checkpoint","section":"teacher","target":"mmdet",'
+    '"source":{"name":"swin.pth","format":"torch zip","bytes":1},"backbone":{"name":"Swin-T, window 7",'
+    '"family":"Swin","version":1,"embed_dims":96,"depths":[2,2,6,2],"num_heads":[3,6,12,24],"window_sizes":[7,7,7,7],'
+    '"window_size":7,"mlp_ratio":4.0,"patch_size":4,"in_channels":3,"patch_norm":true,"qkv_bias":true,"positions":0,'
+    '"final_norm":true},"pixels":{"mean":[123.675,116.28,103.53],"std":[58.395,57.12,57.375],"order":"RGB"},'
+    '"tensors":171,"dropped":3,"dtype":null}'
+)
+
+
+def read(text: str, path: Path) -> Origin | None:
+    save_file({"x": np.zeros(2, np.float32)}, path / "file.safetensors", {"format": "pt", "ckptconv": text})
+    with open_checkpoint(path / "file.safetensors") as checkpoint:
+        return origin(checkpoint)
+
+
+def test_a_file_that_version_0_1_0_wrote_is_read(tmp_path: Path) -> None:
+    assert read(VIT, tmp_path) == Origin("mocov3", "vitdet", IMAGENET, Hyperparameters(num_heads=12))
+    assert read(SWIN, tmp_path) == Origin("esvit", "mmdet", IMAGENET, Hyperparameters())
+
+
+def changed(**backbone: Any) -> str:
+    said = json.loads(VIT)
+    said["backbone"] = {key: value for key, value in said["backbone"].items() if key != "heads"} | backbone
+    return json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "wanted"),
+    [
+        ({"num_heads": 6, "eps": 1e-5}, Hyperparameters(6, 1e-5)),
+        ({"num_heads": None}, Hyperparameters()),
+        ({"num_heads": [3, 6, 12, 24]}, Hyperparameters()),
+        ({"num_heads": 6, "heads": 12}, Hyperparameters(6)),
+        ({}, Hyperparameters()),
+    ],
+)
+def test_the_hyperparameters_of_a_file(backbone: dict[str, Any], wanted: Hyperparameters, tmp_path: Path) -> None:
+    found = read(changed(**backbone), tmp_path)
+    assert found is not None
+    assert found.hyperparameters == wanted
+
+
+@pytest.mark.parametrize(
+    "backbone", [{"num_heads": 0}, {"num_heads": True}, {"num_heads": "6"}, {"heads": 1000}, {"eps": 1}, {"eps": 0.0}]
+)
+def test_a_file_with_values_that_ckptconv_never_writes_has_no_origin(backbone: dict[str, Any], tmp_path: Path) -> None:
+    assert read(changed(**backbone), tmp_path) is None
