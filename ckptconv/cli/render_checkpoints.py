@@ -30,7 +30,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     assert backbone is not None
     render.row("read", f"{done.source} ({done.source_format}, {render.size(done.source_size)}), {place(plan.section)}")
     render_sources.fetched(done.transfers, done.checksums)
-    own = done.release in [release.name for release in done.method.releases]
+    own = bool(done.release) and done.release in [release.name for release in done.method.releases]
     how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
     if done.also and not done.method.paper:  # a naming convention, and methods that are published in it
         render.row("method", f"{' or '.join((*done.also, done.method.name))}: {plan.layout} ({how})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -75,9 +76,19 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
     for i, release in enumerate(m.releases):
         digest = f", MD5 {release.md5}" if release.md5 else ""
         render.row("" if i else "files", f"{release.name}{digest}: {release.url}")
+    for i, (licence, files) in enumerate(_licences(m)):
+        of = "" if files == len(m.releases) else f", of {render.count(files, 'file')}"
+        render.row("" if i else "licence", f"{licence}{of}")
     for i, row in enumerate(published):
         compared = "" if row.digest else ", another framework's"
         render.row("" if i else "COCO AP", f"box {row.box:g}, mask {row.mask:g}: {row.title} ({row.source}{compared})")
+
+
+def _licences(m: Method) -> Iterable[tuple[str, int]]:
+    """What is stated of the weights' licence and where, with the number of files."""
+    said = Counter((release.licence, release.licence_url) for release in m.releases)
+    for (licence, url), files in said.items():
+        yield (f"{licence} ({url})" if url else licence) or "not stated for the weights", files
 
 
 def fitting(found: Fitting, as_json: bool) -> None:

@@ -58,8 +58,8 @@ def releases(known: Iterable[tuple[Method, Release]], as_json: bool) -> None:
     from rich.table import Column, Table
 
     name = Column("release", no_wrap=True, overflow="ignore")  # whole, for it is what is typed
-    filled = Table(name, "method", "backbone", "published", box=None, pad_edge=False, header_style="bold")
-    render.table(filled, ((r.name, method.name, r.backbone, _published(r)) for method, r in known))
+    filled = Table(name, "method", "backbone", "published", "licence", box=None, pad_edge=False, header_style="bold")
+    render.table(filled, ((r.name, method.name, r.backbone, _published(r), r.licence) for method, r in known))
 
 
 def _published(release: Release) -> str:

@@ -6,12 +6,8 @@ layout.
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import CLIP, HALF, IMAGENET, Layout, Method, Release
+from ckptconv.methods.interface import CLIP, HALF, IMAGENET, Layout, Method, Published
 from ckptconv.rules import drop, keep
-
-_FB = "https://dl.fbaipublicfiles.com/"
-_FILES = "https://github.com/addf400/files/releases/download/"  # the blobs of older READMEs want a signature by now
-_SIZES = (("base", "BEiT-B/16"), ("large", "BEiT-L/16"))
 
 _MASK = drop("mask_token", "the mask token")
 _PLACES = ("model", "module", "state_dict", "")
@@ -54,10 +50,7 @@ BEIT = Method(
     repository="microsoft/unilm",
     layouts=_PRETRAINED,
     pixels=HALF,  # README.md of beit/: 0.5 and 0.5, but on ImageNet-1k
-    releases=tuple(
-        Release(f"beit_{size}_patch16_224_pt22k", f"{_FILES}v1.0/beit_{size}_patch16_224_pt22k.pth", backbone=backbone)
-        for size, backbone in _SIZES
-    ),
+    releases=Published("beit"),
     guess=False,  # the names are data2vec's, too
 )
 
@@ -68,13 +61,7 @@ BEIT_1K = Method(
     repository=BEIT.repository,
     layouts=_PRETRAINED,
     pixels=IMAGENET,
-    releases=(  # with absolute positions, neither relative ones nor layer scale: README.md of beit/
-        Release(
-            "beit_base_patch16_224_pt1k_800ep",
-            f"{_FILES}v1.0/beit_base_patch16_224_pt1k_800ep.pth",
-            backbone="BEiT-B/16",
-        ),
-    ),
+    releases=Published("beit-1k"),
     guess=False,  # the names are those of ImageNet-22k's
 )
 
@@ -98,15 +85,7 @@ BEITV2 = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(
-            f"beitv2_{size}_patch16_224_pt1k{run}",
-            f"{_FILES}BEiT-v2/beitv2_{size}_patch16_224_pt1k{run}.pth",
-            backbone=backbone,
-        )
-        for size, backbone in _SIZES
-        for run in ("", "_300e")
-    ),
+    releases=Published("beitv2"),
 )
 
 DATA2VEC = Method(
@@ -117,15 +96,7 @@ DATA2VEC = Method(
     repository="facebookresearch/data2vec_vision",
     layouts=_PRETRAINED,
     pixels=IMAGENET,
-    releases=tuple(
-        Release(
-            f"data2vec_vision_{size}_{epochs}",
-            f"{_FB}fairseq/data2vec/data2vec_vision/{size}_{epochs}/checkpoint-799.pth",
-            backbone=backbone,
-        )
-        for size, backbone in _SIZES
-        for epochs in ((800,) if size == "base" else (800, 1600))
-    ),
+    releases=Published("data2vec"),
     guess=False,  # the names are BEiT's, too
 )
 
@@ -137,10 +108,7 @@ EVA = Method(
     repository="baaivision/EVA",
     layouts=_PRETRAINED,  # EVA-01/eva/modeling_pretrain.py: absolute positions, no LayerScale
     pixels=CLIP,
-    releases=tuple(
-        Release(name, f"https://huggingface.co/BAAI/EVA/resolve/main/{name}.pt", backbone=backbone)
-        for name, backbone in (("eva_psz14", "BEiT-g/14"), ("eva_psz14to16", "BEiT-g/16"))
-    ),
+    releases=Published("eva"),
     guess=False,  # the names are BEiT's, too
     num_heads=16,
 )

@@ -2,33 +2,9 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
 from ckptconv.rules import drop, keep, under
 
-_RELEASES = {
-    **dict.fromkeys(
-        (
-            "swav_800ep",
-            "swav_400ep",
-            "swav_200ep",
-            "swav_100ep",
-            "swav_200ep_bs256",
-            "swav_400ep_bs256",
-            "swav_400ep_2x224",
-            "deepclusterv2_800ep",
-            "deepclusterv2_400ep",
-            "deepclusterv2_400ep_2x224",
-            "selav2_400ep",
-            "selav2_400ep_2x224",
-        ),
-        "ResNet-50",
-    ),
-    "swav_RN50w2_400ep": "ResNet-50, width x2",
-    "swav_RN50w4_400ep": "ResNet-50, width x4",
-    "swav_RN50w5_400ep": "ResNet-50, width x5",
-}
-
-_OBOW = "https://github.com/valeoai/obow/releases/download/v0.1.0/"
 _OBOW_BLOCKS = (  # obow/feature_extractor.py
     keep("0.Conv.{p}", "conv1.{p}"),
     keep("0.bn.{p}", "bn1.{p}"),
@@ -57,10 +33,7 @@ SWAV = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(name, f"https://dl.fbaipublicfiles.com/deepcluster/{name}_pretrain.pth.tar", backbone=backbone)
-        for name, backbone in _RELEASES.items()
-    ),
+    releases=Published("swav"),
 )
 
 OBOW = Method(
@@ -98,10 +71,5 @@ OBOW = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=(  # zip archives: the checkpoint is inside
-        Release("obow_full_zip", f"{_OBOW}ImageNetFull_ResNet50_OBoW_full.zip", backbone="ResNet-50"),
-        Release(
-            "obow_student_zip", f"{_OBOW}ImageNetFull_ResNet50_OBoW_full_feature_extractor.zip", backbone="ResNet-50"
-        ),
-    ),
+    releases=Published("obow"),
 )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from ckptconv.methods import naming_schemes
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
 from ckptconv.rules import drop, keep
-
-_FB = "https://dl.fbaipublicfiles.com/"
 
 MOCO = Method(
     name="moco",
@@ -29,10 +27,7 @@ MOCO = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(name, f"{_FB}moco/moco_checkpoints/{name}/{name}_pretrain.pth.tar", md5, backbone="ResNet-50")
-        for name, md5 in (("moco_v1_200ep", "b251726a"), ("moco_v2_200ep", "59fd9945"), ("moco_v2_800ep", "a04e12f8"))
-    ),
+    releases=Published("moco"),
     converted=naming_schemes.DETECTRON2.layouts,  # detection/convert-pretrain-to-detectron2.py
 )
 
@@ -56,16 +51,7 @@ MOCOV3 = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(f"mocov3_{network}_{n}ep", f"{_FB}moco-v3/{folder}-{n}ep/{folder}-{n}ep.pth.tar", backbone=backbone)
-        for network, folder, backbone, n in (
-            ("r50", "r-50", "ResNet-50", 100),
-            ("r50", "r-50", "ResNet-50", 300),
-            ("r50", "r-50", "ResNet-50", 1000),
-            ("vit_s", "vit-s", "ViT-S/16", 300),
-            ("vit_b", "vit-b", "ViT-B/16", 300),
-        )
-    ),
+    releases=Published("mocov3"),
     num_heads=12,  # of a ViT-S, too, where others have 6: vits.py
     converted=naming_schemes.TIMM.layouts,  # convert_to_deit.py
 )
@@ -148,14 +134,7 @@ RESIM = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(
-            f"resim_fpn_{n}ep",
-            f"https://people.eecs.berkeley.edu/~cjrd/data/resim_fpn_{n}ep.pth.tar",
-            backbone="ResNet-50",
-        )
-        for n in (200, 400)
-    ),
+    releases=Published("resim"),
     converted=naming_schemes.DETECTRON2.layouts,  # detection/convert-pretrain-to-detectron2.py
 )
 

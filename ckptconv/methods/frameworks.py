@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.methods import naming_convnext, naming_schemes, naming_vit
-from ckptconv.methods.interface import Layout, Method, Release
+from ckptconv.methods.interface import Layout, Method, Published
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.methods.naming_swin import MM_MIXMIM, MM_SWIN, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
 from ckptconv.rules import Rule, drop, keep, under
@@ -325,7 +325,6 @@ SOLO_LEARN_MOMENTUM = Method(
     guess=False,
 )
 
-_S3 = "https://pl-bolts-weights.s3.us-east-2.amazonaws.com/"
 
 BOLTS = Method(
     name="bolts",
@@ -385,10 +384,5 @@ BOLTS = Method(
         ),
     ),
     pixels=None,
-    releases=(
-        Release(
-            "bolts_simclr_imagenet", f"{_S3}simclr/bolts_simclr_imagenet/simclr_imagenet.ckpt", backbone="ResNet-50"
-        ),
-        Release("bolts_swav_imagenet", f"{_S3}swav/bolts_swav_imagenet/swav_imagenet.ckpt", backbone="ResNet-50"),
-    ),
+    releases=Published("bolts"),
 )

@@ -8,7 +8,7 @@ ResNet pads both sides alike, so its features are those of a picture moved by a 
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
 from ckptconv.ops import permute, reshape
 from ckptconv.rules import Rule, drop, keep, under
 
@@ -48,8 +48,6 @@ _STATE: tuple[Rule, ...] = (
     drop("{net...}.counter", "the step counter of a moving average"),
 )
 
-_BYOL = "https://storage.googleapis.com/deepmind-byol/checkpoints/"
-_DETCON = "https://storage.googleapis.com/dm-detcon/"
 
 BYOL = Method(
     name="byol",
@@ -76,24 +74,7 @@ BYOL = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(
-            f"byol_{name.rpartition('/')[2]}",
-            f"{_BYOL}{name}.pkl",
-            backbone="ResNet-200, width x2" if name.endswith("res200x2") else "ResNet-50",
-        )
-        for name in (
-            "pretrain_res50x1",
-            "pretrain_res200x2",
-            "ablations/res50x1_baseline",
-            *(f"ablations/res50x1_batchsize_{n}" for n in (2048, 1024, 512, 256, 128, 64)),
-            "ablations/res50x1_no_grayscale",
-            "ablations/res50x1_no_color",
-            "ablations/res50x1_crop_and_blur_only",
-            "ablations/res50x1_crop_only",
-            "ablations/res50x1_crop_and_color_only",
-        )
-    ),
+    releases=Published("byol"),
 )
 
 DETCON = Method(
@@ -109,8 +90,5 @@ DETCON = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(f"detcon_b_resnet{n}", f"{_DETCON}resnet{n}_detcon_b_imagenet_1k.npy", backbone=f"ResNet-{n}")
-        for n in (50, 200)
-    ),
+    releases=Published("detcon"),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import overload
 
 from ckptconv import fields
 from ckptconv.backbones import FAMILIES
@@ -47,7 +48,8 @@ UNIT = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 class Release:
     """A file that the method's authors published, and the network in it.
 
-    ``md5`` and ``sha256`` are the digests, often shortened, that they print beside it. '' is what nobody states.
+    ``md5`` and ``sha256`` are the digests, often shortened, that they print beside it. ``licence`` is that of the
+    weights: an SPDX identifier, or the name that the page at ``licence_url`` prints. '' is what nobody states.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Release:
     md5: str = ""
     sha256: str = ""
     backbone: str = ""
+    licence: str = ""
+    licence_url: str = ""
 
     def __post_init__(self) -> None:
         fields.name("name", self.name)
@@ -63,6 +67,42 @@ class Release:
         fields.digits("md5", self.md5, 32)
         fields.digits("sha256", self.sha256, 64)
         fields.text("backbone", self.backbone)
+        fields.text("licence", self.licence)
+        fields.url("licence_url", self.licence_url)
+
+
+class Published(Sequence[Release]):
+    """The releases of a built-in method: its table in `releases.toml`, which is read when somebody asks for one."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    @cached_property
+    def _rows(self) -> tuple[Release, ...]:
+        from ckptconv.methods.releases import built_in
+
+        return built_in()[self._method]
+
+    @overload
+    def __getitem__(self, at: int) -> Release: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Release]: ...
+    def __getitem__(self, at: int | slice) -> Release | Sequence[Release]:
+        return self._rows[at]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Published) and other._method == self._method:
+            return True
+        return self._rows == tuple(other) if isinstance(other, Published | tuple) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._rows)
+
+    def __repr__(self) -> str:
+        return f"Published({self._method!r})"
 
 
 @dataclass(frozen=True)
@@ -152,7 +192,7 @@ class Method:
     paper: str = ""
     repository: str = ""
     pixels: Pixels | None = None
-    releases: tuple[Release, ...] = ()
+    releases: Sequence[Release] = field(default=(), hash=False)
     guess: bool = True
     num_heads: int | None = None
     eps: float | None = None
@@ -175,8 +215,10 @@ class Method:
         layouts = fields.items("layouts", self.layouts, Layout, "Layout", empty=False)
         fields.once("layouts", [layout.title for layout in layouts])
         converted = fields.items("converted", self.converted, Layout, "Layout")
-        releases = fields.items("releases", self.releases, Release, "Release")
-        fields.once("releases", [release.name for release in releases])
+        releases = self.releases
+        if not isinstance(releases, Published):
+            releases = fields.items("releases", releases, Release, "Release")
+            fields.once("releases", [release.name for release in releases])
         if self.pixels is not None and not isinstance(self.pixels, Pixels):
             raise fields.refused("pixels", "Pixels or None", self.pixels)
         fields.flag("guess", self.guess)

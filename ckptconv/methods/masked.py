@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
 from ckptconv.methods.naming_convnext import SPARSE, TRUNK
 from ckptconv.rules import drop, keep, under
-
-_FB = "https://dl.fbaipublicfiles.com/"
 
 SPARK = Method(
     name="spark",
@@ -66,26 +64,7 @@ MAE = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=(
-        *(
-            Release(
-                f"mae_pretrain_vit_{size}", f"{_FB}mae/pretrain/mae_pretrain_vit_{size}.pth", md5, backbone=backbone
-            )
-            for size, md5, backbone in (
-                ("base", "8cad7c", "ViT-B/16"),
-                ("large", "b8b06e", "ViT-L/16"),
-                ("huge", "9bdbb0", "ViT-H/14"),
-            )
-        ),
-        *(
-            Release(
-                f"mae_visualize_vit_large{loss}",
-                f"{_FB}mae/visualize/mae_visualize_vit_large{loss}.pth",
-                backbone="ViT-L/16",
-            )
-            for loss in ("", "_ganloss")
-        ),
-    ),
+    releases=Published("mae"),
 )
 
 MASKFEAT = Method(
@@ -108,14 +87,7 @@ MASKFEAT = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(
-            f"maskfeat_vit_{size}",
-            f"{_FB}pyslowfast/masked_models/in1k_VIT_{size.upper()}_MaskFeat_PT_epoch_01600.pyth",
-            backbone=f"ViT-{size.upper()}/16",
-        )
-        for size in ("b", "l")
-    ),
+    releases=Published("maskfeat"),
 )
 
 _FCMAE_REST = (
@@ -160,12 +132,5 @@ FCMAE = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(
-            f"fcmae_{arch}",
-            f"{_FB}convnext/convnextv2/pt_only/convnextv2_{arch}_1k_224_fcmae.pt",
-            backbone=f"ConvNeXt V2-{arch[0].upper()}",
-        )
-        for arch in ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
-    ),
+    releases=Published("fcmae"),
 )

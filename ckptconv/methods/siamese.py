@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ckptconv.methods import frameworks, naming_schemes
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
 from ckptconv.methods.naming import NUMBERED
 from ckptconv.rules import drop, keep, under
 
-_FB = "https://dl.fbaipublicfiles.com/"
 _BARE = Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",))
 
 SIMSIAM = Method(
@@ -30,14 +29,7 @@ SIMSIAM = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=(
-        Release("simsiam_100ep", f"{_FB}simsiam/models/100ep/pretrain/checkpoint_0099.pth.tar", backbone="ResNet-50"),
-        Release(
-            "simsiam_100ep_bs256",
-            f"{_FB}simsiam/models/100ep-256bs/pretrain/checkpoint_0099.pth.tar",
-            backbone="ResNet-50",
-        ),
-    ),
+    releases=Published("simsiam"),
 )
 
 BARLOWTWINS = Method(
@@ -60,15 +52,7 @@ BARLOWTWINS = Method(
         _BARE,
     ),
     pixels=IMAGENET,
-    releases=(
-        Release("barlowtwins_resnet50", f"{_FB}barlowtwins/ljng/resnet50.pth", backbone="ResNet-50"),
-        Release("barlowtwins_checkpoint", f"{_FB}barlowtwins/ljng/checkpoint.pth", backbone="ResNet-50"),
-        Release(  # hubconf.py's
-            "barlowtwins_hub",
-            f"{_FB}barlowtwins/ep1000_bs2048_lrw0.2_lrb0.0048_lambd0.0051/resnet50.pth",
-            backbone="ResNet-50",
-        ),
-    ),
+    releases=Published("barlowtwins"),
 )
 
 VICREG = Method(
@@ -86,15 +70,7 @@ VICREG = Method(
         _BARE,
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(f"vicreg_{name}{full}", f"{_FB}vicreg/{name}{full}.pth", backbone=backbone)
-        for name, backbone in (
-            ("resnet50", "ResNet-50"),
-            ("resnet50x2", "ResNet-50, width x2"),
-            ("resnet200x2", "ResNet-200, width x2"),
-        )
-        for full in ("", "_fullckpt")
-    ),
+    releases=Published("vicreg"),
 )
 
 _DINO_RULES = (keep("backbone.{key...}", "{key...}"), drop("head.{key...}", "the projection head"))
@@ -115,29 +91,7 @@ DINO = Method(
         replace(_BARE, families=("ResNet", "ViT")),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(name, f"{_FB}dino/{folder}/{file}.pth", backbone=backbone)
-        for name, folder, file, backbone in (
-            ("dino_resnet50_100ep_full", "example_runs_logs", "dino_rn50_checkpoint", "ResNet-50"),
-            (
-                "dino_vitsmall16_googlelandmark",
-                "dino_vitsmall16_googlelandmark_pretrain",
-                "dino_vitsmall16_googlelandmark_pretrain",
-                "ViT-S/16",
-            ),
-            *(
-                (f"dino_{network}{name}", f"dino_{network}_pretrain", f"dino_{network}_pretrain{part}", backbone)
-                for network, backbone in (
-                    ("resnet50", "ResNet-50"),
-                    ("deitsmall16", "ViT-S/16"),
-                    ("deitsmall8", "ViT-S/8"),
-                    ("vitbase16", "ViT-B/16"),
-                    ("vitbase8", "ViT-B/8"),
-                )
-                for name, part in (("", ""), ("_full", "_full_checkpoint"))
-            ),
-        )
-    ),
+    releases=Published("dino"),
 )
 
 DINO_STUDENT = Method(
@@ -185,17 +139,7 @@ VICREGL = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(f"vicregl_{arch}_alpha{alpha}{full}", f"{_FB}vicregl/{arch}_alpha{alpha}{full}.pth", backbone=backbone)
-        for arch, backbone, alphas in (
-            ("resnet50", "ResNet-50", ("0.9", "0.75")),
-            ("convnext_small", "ConvNeXt-S, without layer scale", ("0.9", "0.75")),
-            ("convnext_base", "ConvNeXt-B, without layer scale", ("0.9", "0.75")),
-            ("convnext_xlarge", "ConvNeXt-XL, without layer scale", ("0.75",)),
-        )
-        for alpha in alphas
-        for full in ("", "_fullckpt")
-    ),
+    releases=Published("vicregl"),
 )
 
 SCRL = Method(
@@ -212,11 +156,7 @@ SCRL = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        # README.md has them as http://, which is refused; other READMEs of theirs have this host as https://
-        Release(name, f"https://twg.kakaocdn.net/brainrepo/scrl/{name}.pth", backbone="ResNet-50")
-        for name in ("byol_200ep", "byol_1000ep", "scrl_200ep", "scrl_1000ep")
-    ),
+    releases=Published("scrl"),
 )
 
 _BYOL_PAPER = "https://arxiv.org/abs/2006.07733"

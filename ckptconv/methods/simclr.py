@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import UNIT, Layout, Method, Release
+from ckptconv.methods.interface import UNIT, Layout, Method, Published
 from ckptconv.rules import drop, keep, under
 
 SIMCLR_STHALLES = Method(
@@ -37,16 +37,7 @@ SIMCLR_SPIJKERVET = Method(
         ),
     ),
     pixels=UNIT,  # simclr/modules/transformations/simclr.py ends with ToTensor
-    releases=tuple(
-        Release(
-            f"spijkervet_{name}", f"https://github.com/Spijkervet/SimCLR/releases/download/{path}", backbone=backbone
-        )
-        for name, path, backbone in (
-            ("r50_100ep", "1.2/checkpoint_100.tar", "ResNet-50"),
-            ("r18_100ep", "1.1/checkpoint_100.tar", "ResNet-18"),
-            ("r18_40ep", "1.0/checkpoint_40.tar", "ResNet-18"),
-        )
-    ),
+    releases=Published("simclr-spijkervet"),
 )
 
 SIMCLR_ATANOV = Method(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
 from ckptconv.methods.naming_swin import SWIN_COORDINATES, SWIN_INDEX, SWIN_MASK
 from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
-_ESVIT = "https://chunyleu.blob.core.windows.net/output/ckpts/esvit/"
-_MOBY = "https://github.com/SwinTransformer/storage/releases/download/v1.0.3/"
 
 _BARE = (*SWIN_INDEX, *SWIN_MASK, *SWIN_COORDINATES, keep("{key...}", "{key...}"))
 
@@ -54,14 +52,7 @@ MOBY = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=(  # the table of README.md has each in the other's row: the names tell what they are
-        Release(
-            "moby_swin_t_300ep_pretrained", f"{_MOBY}moby_swin_t_300ep_pretrained.pth", backbone="Swin-T, window 7"
-        ),
-        Release(
-            "moby_deit_small_300ep_pretrained", f"{_MOBY}moby_deit_small_300ep_pretrained.pth", backbone="ViT-S/16"
-        ),
-    ),
+    releases=Published("moby"),
 )
 
 _ESVIT_HEADS = (
@@ -89,53 +80,7 @@ ESVIT = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(f"esvit_{name}", f"{_ESVIT}{run}/{file}.pth", backbone=backbone)
-        for name, run, file, backbone in (  # the last stage sees 7 x 7 patches, and no window is larger
-            (
-                "resnet50",
-                "resnet/resnet50/bl_lr0.0005_gpu16_bs64_multicrop_epoch300_dino_aug",
-                "resume_from_ckpt0200/checkpoint",
-                "ResNet-50",
-            ),
-            (
-                "swin_tiny",
-                "swin/swin_tiny/bl_lr0.0005_gpu16_bs32_dense_multicrop_epoch300",
-                "checkpoint_best",
-                "Swin-T, window 7",
-            ),
-            (
-                "swin_small",
-                "swin/swin_small/bl_lr0.0005_gpu16_bs32_dense_multicrop_epoch300",
-                "checkpoint_best",
-                "Swin-S, window 7",
-            ),
-            (
-                "swin_base",
-                "swin/swin_base/bl_lr0.0005_gpu16_bs32_multicrop_epoch300_dino_aug",
-                "continued_from0200_dense/checkpoint_best",
-                "Swin-B, window 7",
-            ),
-            (
-                "swin_tiny_window14",
-                "swin/swin_tiny/bl_lr0.0005_gpu16_bs32_multicrop_epoch300_dino_aug_window14",
-                "continued_from0200_dense/checkpoint_best",
-                "Swin-T, windows 14-14-14-7",
-            ),
-            (
-                "swin_small_window14",
-                "swin/swin_small/bl_lr0.0005_gpu16_bs16_multicrop_epoch300_dino_aug_window14",
-                "continued_from0180_dense/checkpoint_best",
-                "Swin-S, windows 14-14-14-7",
-            ),
-            (
-                "swin_base_window14",
-                "swin/swin_base/bl_lr0.0005_nodes4_gpu16_bs8_multicrop_epoch300_dino_aug_window14_lv",
-                "continued_from_epoch0200_dense_norm_true/checkpoint_best",
-                "Swin-B, windows 14-14-14-7",
-            ),
-        )
-    ),
+    releases=Published("esvit"),
     eps=1e-6,  # get_cls_model of models/swin_transformer.py
 )
 

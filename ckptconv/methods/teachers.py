@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Release
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
 from ckptconv.methods.naming_swin import SWIN_INDEX
 from ckptconv.ops import concat, scale
 from ckptconv.rules import drop, fuse, keep, under
-
-_FB = "https://dl.fbaipublicfiles.com/"
-_IBOT = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot/"
 
 _IBOT_RULES = (
     *under("backbone.", SWIN_INDEX),
@@ -34,21 +31,7 @@ IBOT = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(f"ibot_{name}_{file}", f"{_IBOT}{name}/{file}.pth", backbone=backbone)
-        for name, published, backbone in (
-            ("swint_7", "checkpoint_teacher", "Swin-T, window 7"),
-            ("swint_14", "checkpoint_teacher", "Swin-T, windows 14-14-14-7"),
-            ("vits_16", "checkpoint_teacher", "ViT-S/16"),
-            ("vitb_16", "checkpoint_teacher", "ViT-B/16"),
-            ("vitb_16_rand_mask", "checkpoint_teacher", "ViT-B/16"),
-            ("vitl_16", "checkpoint_teacher", "ViT-L/16"),
-            ("vitl_16_rand_mask", "checkpoint_teacher", "ViT-L/16"),
-            ("vitb_16_pt22k", "checkpoint_student", "ViT-B/16"),
-            ("vitl_16_pt22k", "checkpoint_student", "ViT-L/16"),
-        )
-        for file in (published, "checkpoint")
-    ),
+    releases=Published("ibot"),
     eps=1e-6,  # models/swin_transformer.py and vision_transformer.py
 )
 
@@ -135,15 +118,7 @@ DINOV2 = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(
-            f"dinov2_vit{size}14{registers}",
-            f"{_FB}dinov2/dinov2_vit{size}14/dinov2_vit{size}14{registers}_pretrain.pth",
-            backbone=f"{network}{', 4 registers' if registers else ''}{', SwiGLU' if size == 'g' else ''}",
-        )
-        for size, network in (("s", "ViT-S/14"), ("b", "ViT-B/14"), ("l", "ViT-L/14"), ("g", "ViT-g/14"))
-        for registers in ("", "_reg4")
-    ),
+    releases=Published("dinov2"),
 )
 
 DINOV2_STUDENT = Method(
@@ -253,19 +228,7 @@ DINOV3 = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(
-            f"dinov3_{arch}",
-            f"{_FB}dinov3/dinov3_{arch}/dinov3_{arch}_pretrain_lvd1689m-{mark}.pth",
-            backbone=backbone,
-        )
-        for arch, mark, backbone in (
-            ("convnext_tiny", "21b726bb", "ConvNeXt-T"),
-            ("convnext_small", "296db49d", "ConvNeXt-S"),
-            ("convnext_base", "801f2ba9", "ConvNeXt-B"),
-            ("convnext_large", "61fa432d", "ConvNeXt-L"),
-        )
-    ),
+    releases=Published("dinov3"),
 )
 
 DINOV3_STUDENT = Method(
@@ -305,16 +268,7 @@ MSN = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(f"msn_{name}", f"{_FB}msn/{name}.pth.tar", backbone=backbone)
-        for name, backbone in (
-            ("vits16_800ep", "ViT-S/16"),
-            ("vitb16_600ep", "ViT-B/16"),
-            ("vitl16_600ep", "ViT-L/16"),
-            ("vitb4_300ep", "ViT-B/4"),
-            ("vitl7_200ep", "ViT-L/7"),
-        )
-    ),
+    releases=Published("msn"),
 )
 
 IJEPA = Method(
@@ -333,13 +287,5 @@ IJEPA = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=tuple(
-        Release(f"ijepa_{name}", f"{_FB}ijepa/{name}.pth.tar", backbone=backbone)
-        for name, backbone in (
-            ("IN1K-vit.h.14-300e", "ViT-H/14"),
-            ("IN1K-vit.h.16-448px-300e", "ViT-H/16"),
-            ("IN22K-vit.h.14-900e", "ViT-H/14"),
-            ("IN22K-vit.g.16-600e", "ViT-g/16"),
-        )
-    ),
+    releases=Published("ijepa"),
 )

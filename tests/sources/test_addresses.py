@@ -157,6 +157,6 @@ def test_releases_are_listed():
     assert {"moco_v2_800ep", "mocov3_r50_300ep", "vissl_moco_v2_rn50_200ep"} <= {*names}
     assert all("moco" in name for name in names)
     assert [line.split()[0] for line in run("moco_v?_200ep").splitlines()[1:]] == ["moco_v1_200ep", "moco_v2_200ep"]
-    assert re.search(r"^moco_v2_800ep +moco +ResNet-50 +md5 a04e12f8 *$", run("moco"), re.M)
+    assert re.search(r"^moco_v2_800ep +moco +ResNet-50 +md5 a04e12f8 +CC-BY-NC-4.0 *$", run("moco"), re.M)
     listed = run("--json")
     assert all(f'"{name}"' in listed for name in registry.releases())

@@ -42,13 +42,21 @@ def _networks(method: Method) -> str:
 
 
 def releases() -> str:
-    """The files that authors published: their names as sources, networks and digests."""
-    rows = ((f"[`{r.name}`]({r.url})", f"`{m.name}`", r.backbone, _digest(r)) for m in METHODS for r in m.releases)
-    return _table(("release", "method", "backbone", "published"), rows)
+    """The files that authors published: their names as sources, networks, digests, and the weights' licence."""
+    rows = (
+        (f"[`{r.name}`]({r.url})", f"`{m.name}`", r.backbone, _digest(r), _licence(r))
+        for m in METHODS
+        for r in m.releases
+    )
+    return _table(("release", "method", "backbone", "published", "licence"), rows)
 
 
 def _digest(release: Release) -> str:
     return f"sha256 {release.sha256[:12]}" if release.sha256 else f"md5 {release.md5[:12]}" if release.md5 else ""
+
+
+def _licence(release: Release) -> str:
+    return f"[{release.licence}]({release.licence_url})" if release.licence else ""
 
 
 def targets() -> str:
