@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ SLOW = ("check", "verify-ap")
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    return transcripts.make_inputs(tmp_path_factory.mktemp("inputs"))
+    folder = transcripts.make_inputs(tmp_path_factory.mktemp("inputs"))
+    yield folder
+    shutil.rmtree(folder)  # a gigabyte
 
 
 @pytest.fixture(scope="module")
