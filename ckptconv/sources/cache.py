@@ -18,11 +18,12 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
+
+from platformdirs import user_cache_path
 
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.sources.file import Source, Transfer
@@ -32,7 +33,7 @@ from ckptconv.sources.safe_folder import SafeFolder, opened
 from ckptconv.sources.sniff import is_html
 
 _NOTE = "~note.json"
-"""No file has this name: see `places.Address.name`."""
+"""No file has this name: see `address.Address.name`."""
 _PART = ".part"
 _KEY = re.compile("[0-9a-f]{24}")
 _NAME = re.compile(r"[\w.+=@-]+")
@@ -61,17 +62,15 @@ class CacheEntry:
 
 
 def default_cache_dir() -> Path:
-    """`CKPTCONV_CACHE_DIR`, or where this platform keeps what can be fetched again."""
+    """`CKPTCONV_CACHE_DIR`, or the folder of this platform: `$XDG_CACHE_HOME/ckptconv`, `~/.cache/ckptconv`, …"""
     named = os.environ.get("CKPTCONV_CACHE_DIR")
     if named:
         return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    if sys.platform != "darwin" and os.path.isabs(home):
-        return Path(home) / "ckptconv"
-    try:
-        return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "ckptconv"
-    except RuntimeError:  # neither HOME nor the list of users says where it is
-        raise EnvironmentMissingError("you have no home folder to keep a cache in", "Name one: --cache-dir.") from None
+    with contextlib.suppress(RuntimeError):  # of a home folder that nothing names; older releases return "~"
+        folder = user_cache_path("ckptconv", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    raise EnvironmentMissingError("there is no home folder for the cache", "Name another folder: --cache-dir.")
 
 
 class CachedSource(Source):

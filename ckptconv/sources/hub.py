@@ -1,7 +1,7 @@
-"""Files of the Hugging Face Hub. huggingface_hub says where they are, and who is logged in; `http` fetches them.
+"""Files of the Hugging Face Hub. huggingface_hub gives their address and the login; `http` fetches them.
 
-A revision is pinned to its commit at the start, so that all parts are of one state. A large file's ETag is the SHA-256
-of its content: that is what was published.
+A revision is bound to its commit at the start, so that all parts are of one version. A large file's ETag is the SHA-256
+of its content: that is the published digest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ckptconv.sources.optional import package
 _LOGIN = "hf auth login, or HF_TOKEN"
 
 
-def connect(path: str, shown: str, published: Digest | None) -> HttpFile:
+def connect(path: str, label: str, published: Digest | None) -> HttpFile:
     """The file at ``organisation/repository/file[@revision]``."""
     hub = package("huggingface_hub", "hf")
     organisation, repository, file = path.split("/", 2)
@@ -26,35 +26,35 @@ def connect(path: str, shown: str, published: Digest | None) -> HttpFile:
     try:
         url = hub.hf_hub_url(name, file, revision=revision or None)
         about = hub.get_hf_file_metadata(url)
-        pinned = hub.hf_hub_url(name, file, revision=about.commit_hash or revision or None)
+        pinned_url = hub.hf_hub_url(name, file, revision=about.commit_hash or revision or None)
         headers = hub.utils.build_hf_headers(library_name="ckptconv", library_version=__version__)
     except Exception as error:
-        raise _failed(error, shown) from None
+        raise _failed(error, label) from None
     if published is None and re.fullmatch("[0-9a-f]{64}", about.etag or ""):
         published = Digest("sha256", about.etag)
-    state = f"commit {about.commit_hash}" if about.commit_hash else ""
-    return HttpFile(pinned, shown, published, headers=headers, state=state)
+    pinned = f"commit {about.commit_hash}" if about.commit_hash else ""
+    return HttpFile(pinned_url, label, published, headers=headers, pinned=pinned)
 
 
-def _failed(error: Exception, shown: str) -> CkptconvError:
-    """What is raised for an error of huggingface_hub, which is named by its kind and never quoted."""
+def _failed(error: Exception, label: str) -> CkptconvError:
+    """An error of huggingface_hub as ours. Its class is named; its text is not shown: it may hold a signed address."""
     kind = type(error).__name__
     status = getattr(getattr(error, "response", None), "status_code", None)
     if kind == "GatedRepoError" or status == 403:
         return UnreadableError(
-            f"{shown} is not open to you: its repository is gated",
-            f"Ask for access on its page, then log in: {_LOGIN}.",
+            f"{label} cannot be fetched: its repository is gated",
+            f"Request access on its page, then log in: {_LOGIN}.",
         )
     if kind == "RevisionNotFoundError":
         return UnreadableError(
-            f"{shown} is not there: its repository has no such revision", "Check what follows the @."
+            f"{label} does not exist: its repository has no such revision", "Check what follows the @."
         )
     if kind in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
-        return UnreadableError(f"{shown} is not there: its repository has no such file", "Check the address.")
+        return UnreadableError(f"{label} does not exist: its repository has no such file", "Check the address.")
     if kind == "RepositoryNotFoundError" or status in (401, 404):
         return UnreadableError(
-            f"{shown} is not there, or not for you to see", f"Check the address, or log in: {_LOGIN}."
+            f"{label} does not exist, or you have no access", f"Check the address, or log in: {_LOGIN}."
         )
     if isinstance(error, ValueError) and status is None:
-        return UnreadableError(f"{shown} is no address of a file there", "It is hf://ORGANISATION/REPOSITORY/FILE.")
-    return UnreachableError(f"{shown} cannot be fetched ({kind})", "Try again later.")
+        return UnreadableError(f"{label} is not a valid address", "It is hf://ORGANISATION/REPOSITORY/FILE.")
+    return UnreachableError(f"{label} cannot be fetched ({kind})", "Try again later.")

@@ -10,8 +10,8 @@ from typing import Protocol
 from ckptconv import fields
 from ckptconv.errors import UnreadableError
 
-RUN = 1 << 16
-HEAD = 1 << 16
+BLOCK = 1 << 16
+FIRST_BYTES = 1 << 16
 """Bytes that come with the first answer: enough to tell what a file is."""
 MAX_NAME_BYTES = 200
 """Bytes of a name in the cache; file systems take 255."""

@@ -9,6 +9,7 @@ import tempfile
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
 
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.sources.file import RemotePath, Source, Transfer
@@ -46,26 +47,22 @@ class RangeSet:
 
 
 def merge_ranges(ranges: Iterable[tuple[int, int]], waste: int) -> list[tuple[int, int]]:
-    """The ranges in order, joined over the smallest gaps for as long as these take at most ``waste`` bytes in all."""
-    parts: list[tuple[int, int]] = []
+    """The ranges in order, joined over the smallest gaps, as many as take at most ``waste`` bytes in all."""
+    merged = _joined(ranges)
+    gaps = sorted((after[0] - before[1], before[1]) for before, after in pairwise(merged))
+    total = accumulate(length for length, _ in gaps)
+    return _joined([*merged, *((at, at + gap) for (gap, at), sum_ in zip(gaps, total, strict=True) if sum_ <= waste)])
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The ranges in order; those that overlap or touch are one."""
+    joined: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
-        if parts and start <= parts[-1][1]:
-            parts[-1] = (parts[-1][0], max(end, parts[-1][1]))
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
         elif start < end:
-            parts.append((start, end))
-    bridged = set()
-    for gap, at in sorted((parts[i + 1][0] - parts[i][1], i) for i in range(len(parts) - 1)):
-        if gap > waste:
-            break
-        waste -= gap
-        bridged.add(at)
-    found: list[tuple[int, int]] = []
-    for i, (start, end) in enumerate(parts):
-        if i and i - 1 in bridged:
-            found[-1] = (found[-1][0], end)
-        else:
-            found.append((start, end))
-    return found
+            joined.append((start, end))
+    return joined
 
 
 @contextlib.contextmanager

@@ -16,10 +16,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long was waited between tries; nobody really waits."""
-    from ckptconv.sources import http
+    from ckptconv.sources import retries
 
     waited: list[float] = []
-    monkeypatch.setattr(http, "sleep", waited.append)
+    monkeypatch.setattr(retries, "sleep", waited.append)
     return waited
 
 

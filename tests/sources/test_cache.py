@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def test_a_file_that_was_kept_unchecked_is_checked_when_that_is_asked(tmp_path, 
 def test_a_fetch_that_broke_off_goes_on_where_it_stopped(tmp_path, naps):
     with serving(files={"/f.pth": CONTENT}) as server:
         server.cut = [10**9, 1_000_000, *[0] * 9]
-        with pytest.raises(UnreadableError, match="the connection breaks, 5 times in a row"):
+        with pytest.raises(UnreadableError, match=r"the connection broke \(5 attempts\)"):
             fetched(server, tmp_path)
         (entry,) = Cache(tmp_path).entries()
         assert not entry.whole
@@ -254,14 +255,23 @@ def test_a_folder_that_cannot_be_one(tmp_path, naps):
 def test_the_usual_folder(monkeypatch, tmp_path):
     assert default_cache_dir().name == "no-cache-but-this"
     monkeypatch.delenv("CKPTCONV_CACHE_DIR")
-    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
     assert default_cache_dir() == Path("/elsewhere/ckptconv")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative is to be ignored")
+    monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache_dir() == Path("/home/me/.cache/ckptconv")
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert default_cache_dir() == Path("/home/me/Library/Caches/ckptconv")
+
+
+@pytest.mark.parametrize(
+    "answer", [RuntimeError("no home"), Path("~/.cache/ckptconv")], ids=["error", "a relative path"]
+)
+def test_no_home_folder(answer, monkeypatch):
+    """What releases of platformdirs do where nothing names a home folder."""
+    monkeypatch.delenv("CKPTCONV_CACHE_DIR")
+    monkeypatch.setattr("ckptconv.sources.cache.user_cache_path", Mock(side_effect=[answer]))
+    with pytest.raises(EnvironmentMissingError, match="there is no home folder for the cache") as caught:
+        default_cache_dir()
+    assert caught.value.hint == "Name another folder: --cache-dir."
 
 
 # -- the cache is input ----------------------------------------------------------------------------------------------

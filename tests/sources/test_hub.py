@@ -81,10 +81,10 @@ def test_whole_is_checked_against_the_hub_s_digest(run, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
-        (404, "EntryNotFound", "is not there: its repository has no such file"),
-        (404, "RevisionNotFound", "is not there: its repository has no such revision"),
-        (401, "RepoNotFound", "is not there, or not for you to see"),
-        (403, "GatedRepo", "is not open to you: its repository is gated"),
+        (404, "EntryNotFound", "does not exist: its repository has no such file"),
+        (404, "RevisionNotFound", "does not exist: its repository has no such revision"),
+        (401, "RepoNotFound", "does not exist, or you have no access"),
+        (403, "GatedRepo", "cannot be fetched: its repository is gated"),
     ],
 )
 def test_refusals(run, status, code, message):

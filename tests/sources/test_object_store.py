@@ -100,8 +100,8 @@ def test_whole_goes_through_the_cache(bucket, tmp_path):
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("s3://bucket/none.pth", "is not there, or not for you to see"),
-        ("s3://nobucket/none.pth", "is not there, or not for you to see"),
+        ("s3://bucket/none.pth", "does not exist, or you have no access"),
+        ("s3://nobucket/none.pth", "does not exist, or you have no access"),
         ("s3://bucket/folder", "is a folder"),
         ("s3://bucket/empty", "is empty"),
     ],
@@ -124,7 +124,9 @@ def test_without_a_login_an_open_bucket_is_read(bucket, monkeypatch):
     source = locate("s3://bucket/f", Fetching()).path.open()
     assert source.read(0, 3) == b"abc"
     source.close()
-    with pytest.raises(UnreadableError, match=r"s3://bucket/closed is not open to you\nLog in: aws configure"):
+    with pytest.raises(
+        UnreadableError, match=r"s3://bucket/closed cannot be fetched: access denied\nLog in: aws configure"
+    ):
         locate("s3://bucket/closed", Fetching()).path.open()
 
 
@@ -177,7 +179,7 @@ def test_google_cloud_storage(monkeypatch):
         with pytest.raises(UnreadableError, match=r"gs://bucket/f.pth changed while it was being read"):
             source.require_unchanged()
         source.close()
-        with pytest.raises(UnreadableError, match=r"gs://bucket/none.pth is not there"):
+        with pytest.raises(UnreadableError, match=r"gs://bucket/none.pth does not exist"):
             locate("gs://bucket/none.pth", Fetching()).path.open()
     finally:
         server.shutdown()

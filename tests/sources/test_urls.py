@@ -44,7 +44,7 @@ def dialled(monkeypatch):
         raise OSError("nobody is called")
 
     monkeypatch.setattr(urllib3.util.connection, "create_connection", note)
-    monkeypatch.setattr("ckptconv.sources.http.sleep", lambda _: None)
+    monkeypatch.setattr("ckptconv.sources.retries.sleep", lambda _: None)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     return called
@@ -212,7 +212,7 @@ def test_references(location, target):
 def test_where_a_server_sends_on_to(location, what, naps):
     with serving(redirects={"/old": location}) as server, pytest.raises(UnreadableError) as caught:
         HttpFile(f"{server.url}/old", "shown")
-    assert caught.value.message == f"shown sends on from http:// {what}, which is not followed"
+    assert caught.value.message == f"shown redirects from http:// {what}, which is not followed"
 
 
 def test_what_is_requested_is_what_was_parsed(naps):
@@ -265,6 +265,6 @@ def test_any_headers_are_an_answer_or_one_sentence(running, status, headers, bod
 
 @pytest.fixture
 def running(naps, monkeypatch):
-    monkeypatch.setattr("ckptconv.sources.http._TIMEOUT", (1, 0.2))
+    monkeypatch.setattr("ckptconv.sources.session.TIMEOUT", (1, 0.2))
     with serving() as server:
         yield server

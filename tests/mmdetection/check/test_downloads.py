@@ -202,7 +202,7 @@ def test_refused_as_elsewhere():
         pytest.raises(UnreadableError, match="is a web page, not a checkpoint"),
     ):
         check(detector(f"{server.url}/page.pth"), CACHE)
-    with serving() as server, pytest.raises(UnreadableError, match="is not there: its server answers 404"):
+    with serving() as server, pytest.raises(UnreadableError, match=r"does not exist \(HTTP 404\)"):
         check(detector(f"{server.url}/none.pth"), CACHE)
     assert not any(p.is_file() for p in Path("cache").rglob("*"))
 
