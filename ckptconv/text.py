@@ -1,4 +1,4 @@
-"""Long lists of names, shortened for people: numbered layers fold into one line."""
+"""Texts for people: sizes, and long lists of names, in which numbered layers fold into one line."""
 
 from __future__ import annotations
 
@@ -27,6 +27,20 @@ def some(names: Iterable[str], most: int = 5) -> str:
     names = [printable(name) for name in names]
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def size(count: int) -> str:
+    """A count of bytes in units of 1000: '352.7 MB'.
+
+    >>> size(999), size(352_700_000), size(2_000_000_000_000)
+    ('999 B', '352.7 MB', '2000.0 GB')
+    """
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def place(section: str) -> str:

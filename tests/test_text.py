@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptconv import text
-from ckptconv.text import fold, some
+from ckptconv.text import fold, size, some
 from tests.support.cases import case
 
 
@@ -74,3 +74,18 @@ def test_the_doctests_of_the_module_run() -> None:
     result = doctest.testmod(text)
     assert result.attempted >= 1
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (94_371_840, "94.4 MB"),
+        (4 << 30, "4.3 GB"),
+        (10**13, "10000.0 GB"),
+    ],
+)
+def test_bytes_are_told_in_units_of_1000(count: int, told: str) -> None:
+    assert size(count) == told

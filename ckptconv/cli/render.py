@@ -43,16 +43,6 @@ def row(label: str, text: str, width: int = 9) -> None:
     typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {printable(text)}")
 
 
-def size(count: int) -> str:
-    """Bytes for people: '352.7 MiB'."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024 or unit == "GiB":
-            break
-        amount /= 1024
-    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
-
-
 def note(line: str) -> None:
     """A line about what goes on, for a person or a log."""
     typer.echo(printable(line), err=True)

@@ -11,7 +11,7 @@ from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, Inspection, dropped_by_reason
 from ckptconv.mmdetection.config.backbone_args import network
 from ckptconv.planning.alternatives import Copy, Way
-from ckptconv.text import fold, place
+from ckptconv.text import fold, place, size
 
 _MOST_LINES = 40
 
@@ -28,7 +28,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     plan = done.plan
     backbone = plan.backbone
     assert backbone is not None
-    render.row("read", f"{done.source} ({done.source_format}, {render.size(done.source_size)}), {place(plan.section)}")
+    render.row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
     render_sources.fetched(done.transfers, done.checksums)
     own = bool(done.release) and done.release in [release.name for release in done.method.releases]
     how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
@@ -66,13 +66,9 @@ def receipt(done: Receipt, as_json: bool) -> None:
     if done.dtype:
         render.row("rounded", f"floating tensors to {done.dtype}: no longer bit for bit the source")
     if not done.written:
-        render.row(
-            "dry run", f"{done.target} ({done.target_format}, about {render.size(done.target_size)}) was not written"
-        )
+        render.row("dry run", f"{done.target} ({done.target_format}, about {size(done.target_size)}) was not written")
         return
-    render.row(
-        "wrote", f"{done.target} ({done.target_format}, {render.size(done.target_size)}) in {done.seconds:.2f} s"
-    )
+    render.row("wrote", f"{done.target} ({done.target_format}, {size(done.target_size)}) in {done.seconds:.2f} s")
     render.row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
     detected = network(backbone, target=plan.target)
     if detected is not None:
@@ -159,7 +155,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
     if as_json:
         render.dump("inspect", _inspection_data(found))
         return
-    render.row("file", f"{found.path} ({found.format}, {render.size(found.size)})")
+    render.row("file", f"{found.path} ({found.format}, {size(found.size)})")
     render_sources.fetched(found.transfers)
     if found.named:
         render.row("names", f"{', '.join(found.named)} (none of them was imported or called)")
@@ -169,7 +165,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         head = f"{place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
         render.row(
             "section",
-            f"{head}: {render.count(len(specs), 'tensor')}, {render.size(sum(s.nbytes for s in specs))}, {dtypes}",
+            f"{head}: {render.count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}",
         )
         if len(names) == 1:
             _tensors(found, path, full)

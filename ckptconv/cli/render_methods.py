@@ -14,7 +14,7 @@ from ckptconv.inspection import Fitting
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import Drop, Keep, Rule
 from ckptconv.sections import BELOW
-from ckptconv.text import fold, place
+from ckptconv.text import fold, place, size
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.recipes import Recipe
@@ -103,7 +103,7 @@ def fitting(found: Fitting, as_json: bool) -> None:
         }
         render.dump("methods", data)
         return
-    render.row("file", f"{found.path} ({found.format}, {render.size(found.size)})")
+    render.row("file", f"{found.path} ({found.format}, {size(found.size)})")
     render_sources.fetched(found.transfers)
     for i, fit in enumerate(found.fits):
         name = fit.method if fit.guess else f"{fit.method}*"

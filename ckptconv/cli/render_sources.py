@@ -11,6 +11,7 @@ from ckptconv.cli import render
 from ckptconv.methods.interface import Method, Release
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
+from ckptconv.text import size
 
 if TYPE_CHECKING:
     from ckptconv.sources.cache import CacheEntry
@@ -32,9 +33,7 @@ def fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None
             how = f"nothing: it is in the cache, from {moved.address}"
         else:
             what = (
-                render.size(moved.fetched)
-                if moved.fetched >= moved.size
-                else f"{render.size(moved.fetched)} of {render.size(moved.size)}"
+                size(moved.fetched) if moved.fetched >= moved.size else f"{size(moved.fetched)} of {size(moved.size)}"
             )
             how = f"{what} in {render.count(moved.requests, 'request')} from {moved.address}"
         render.row("fetched", how)
@@ -73,11 +72,7 @@ def cache(folder: str, entries: Iterable[CacheEntry], as_json: bool) -> None:
     render.row("cache", folder)
     for entry in entries:
         published = f", published {entry.published}" if entry.published else ""
-        there = (
-            render.size(entry.size)
-            if entry.whole
-            else f"{render.size(entry.fetched)} of {render.size(entry.size)}: it broke off"
-        )
+        there = size(entry.size) if entry.whole else f"{size(entry.fetched)} of {size(entry.size)}: it broke off"
         render.row("file", f"{entry.address} ({there}{published})")
 
 
@@ -86,4 +81,4 @@ def cleared(folder: str, files: int, count: int, as_json: bool) -> None:
         render.dump("cache clear", {"folder": folder, "files": files, "bytes": count})
         return
     render.row("cache", folder)
-    render.row("removed", f"{render.count(files, 'file')}, {render.size(count)}")
+    render.row("removed", f"{render.count(files, 'file')}, {size(count)}")

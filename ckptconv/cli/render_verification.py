@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptconv.cli import render
 from ckptconv.errors import printable, shell_word
+from ckptconv.text import size
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.data.findings import Findings
@@ -186,7 +187,7 @@ def _told(step: Event) -> str:
         return "starting"
     losses = " ".join(f"{n.removeprefix('loss_')} {v:.2f}" for n, v in step["losses"].items() if v is not None)
     loss = f"loss {step['loss']:.3f}" if step["loss"] is not None else "loss is no number"
-    return f"{loss}  {losses}  {step['memory_mib'] / 1024:.1f} GiB"
+    return f"{loss}  {losses}  {size(int(step['memory_mib'] * 2**20))}"
 
 
 def _ap(event: Event) -> str:

@@ -39,7 +39,7 @@ def test_what_is_printed(files):
     done = ckptconv("methods", "--fits", file)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        f"file      {file} (torch zip, {file.stat().st_size / 2**20:.1f} MiB)\n"
+        f"file      {file} (torch zip, {file.stat().st_size / 1e6:.1f} MB)\n"
         "fits      dino: ResNet-50, from 'teacher' (training checkpoint, teacher)\n"
         "          dino-student*: ResNet-50, from 'student' (training checkpoint, student)\n"
         "* never guessed by auto: ask for it with --selfsup\n"

@@ -535,11 +535,11 @@ def test_cache_list_and_clear(tmp_path, naps):
     listed = run("cache", "list", "--cache-dir", tmp_path)
     assert listed.stdout.splitlines() == [
         f"cache     {tmp_path}",
-        f"file      {server.url}/f.pth?… (2.9 MiB, published md5 {MD5[:8]})",
+        f"file      {server.url}/f.pth?… (3.0 MB, published md5 {MD5[:8]})",
     ]
     data = json.loads(run("cache", "list", "--cache-dir", tmp_path, "--json").stdout)
     assert (data["command"], data["files"][0]["published"]) == ("cache list", f"md5 {MD5[:8]}")
     cleared = run("cache", "clear", "--cache-dir", tmp_path)
-    assert cleared.stdout.splitlines() == [f"cache     {tmp_path}", "removed   1 file, 2.9 MiB"]
+    assert cleared.stdout.splitlines() == [f"cache     {tmp_path}", "removed   1 file, 3.0 MB"]
     assert left(tmp_path) == []
     assert json.loads(run("cache", "clear", "--cache-dir", tmp_path, "--json").stdout)["files"] == 0

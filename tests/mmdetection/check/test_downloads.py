@@ -100,9 +100,9 @@ def test_a_hostile_file_is_refused_and_one_that_a_training_would_unpickle_is_tol
         assert (done.returncode, done.stderr) == (0, "")
         told, mark, _ = done.stdout.partition("train     ")
         assert mark
-        assert re.sub(r"\d+\.\d MiB in \d requests", "N MiB in N requests", told) == (
+        assert re.sub(r"\d+\.\d MB in \d requests", "N MB in N requests", told) == (
             "config    detector.py: RetinaNet\n"
-            f"fetched   N MiB in N requests from {address}\n"
+            f"fetched   N MB in N requests from {address}\n"
             "verified  size, ETag unchanged\n"
             f"module    backbone: ResNet-18, from {address}\n"
             "equal     120/120\n"

@@ -244,7 +244,7 @@ def test_the_live_line_tells_all_and_fits(width):
     lines = printed.get().splitlines()
     assert all(len(line) <= width for line in lines)
     if width >= 80:
-        for said in ("converted-seed0", "epoch 5/12", "120/300", "0:01:30 left", "loss 1.500", "1.5 GiB", "box 21.8"):
+        for said in ("converted-seed0", "epoch 5/12", "120/300", "0:01:30 left", "loss 1.500", "1.6 GB", "box 21.8"):
             assert said in "\n".join(lines)
 
 

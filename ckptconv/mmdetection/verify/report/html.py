@@ -11,6 +11,7 @@ from ckptconv.errors import printable
 from ckptconv.mmdetection.verify.measure import NAMES
 from ckptconv.mmdetection.verify.report import curves, detections
 from ckptconv.mmdetection.verify.report.report import Report
+from ckptconv.text import size
 
 PAGE = "report.html"
 _STYLE = """
@@ -87,7 +88,7 @@ def _table(runs: Iterable[Mapping[str, Any]]) -> str:
             rows.append((*names, *(_number(values[n]) for n in NAMES), "", "", ""))
         for i, (metric, values) in enumerate(run["metrics"].items()):
             speed = f"{run['images_a_second']:.1f}" if run["images_a_second"] else "–"
-            memory = f"{run['peak_mib'] / 1024:.2f} GiB" if run["peak_mib"] else "–"
+            memory = size(int(run["peak_mib"] * 2**20)) if run["peak_mib"] else "–"
             rest = (str(run["iterations"] or "–"), memory, speed) if i == 0 else ("", "", "")
             rows.append((run["name"] if i == 0 else "", metric, *(_number(values[n]) for n in NAMES), *rest))
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]

@@ -298,7 +298,7 @@ def test_ap_that_is_null_is_a_dash():
     nothing = dict.fromkeys(NAMES)
     run = ran(ap={"box": None}, metrics={"box": nothing}, images_a_second=None, vals=[[20, {}]])
     text = page(made(run), None)
-    assert Parsed(text).said("td") == ["seed0", "box", *"––––––", "20", "1.50 GiB", "–"]
+    assert Parsed(text).said("td") == ["seed0", "box", *"––––––", "20", "1.6 GB", "–"]
     assert curves(text).keys() == {"loss"}
 
 
