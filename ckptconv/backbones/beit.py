@@ -19,7 +19,7 @@ from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, chann
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import BEIT, partial, unusual
 from ckptconv.backbones.vit import VITDET_FRESH, folded
-from ckptconv.ops import apart
+from ckptconv.ops import concat_with_zeros
 from ckptconv.rules import Rule, drop, fuse, keep
 from ckptconv.spec import StateSpec
 
@@ -138,7 +138,9 @@ class Beit:
 
     def _vitdet(self) -> tuple[Rule, ...]:
         parts = (("attn.proj", "gamma_1"), ("mlp.fc2", "gamma_2")) if self.layer_scale else ()
-        biases = (fuse(("blocks.{i}.attn.q_bias", "blocks.{i}.attn.v_bias"), "blocks.{i}.attn.qkv.bias", apart()),)
+        biases = (
+            fuse(("blocks.{i}.attn.q_bias", "blocks.{i}.attn.v_bias"), "blocks.{i}.attn.qkv.bias", concat_with_zeros()),
+        )
         return (
             drop("cls_token", "ViTDet has no class token; its place in pos_embed stays"),
             drop("norm.{p}", "the norm after the last block, where ViTDet has none"),

@@ -116,6 +116,7 @@ def methods(
         str | None,
         typer.Option("--fits", metavar="SRC", help="Those whose rules explain SRC. Exit 1 if none does."),
     ] = None,
+    as_toml: Annotated[bool, typer.Option("--toml", help="Print NAME as a rule file, for --rules.")] = False,
     rules: Rules = None,
     whole: Whole = False,
     cache_dir: CacheDir = None,
@@ -129,6 +130,11 @@ def methods(
     from ckptconv import inspection
     from ckptconv.cli import render_methods, render_sources
 
+    if as_toml:
+        if name is None or fits is not None or as_json:
+            raise UsageError("--toml prints one method, in TOML", "Give its name: ckptconv methods moco --toml")
+        render_methods.rule_file(inspection.known_method(name, rules))
+        return
     if fits is not None:
         if name is not None:
             raise UsageError(

@@ -10,6 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from ckptconv.cli import render, render_sources
+from ckptconv.errors import UsageError
 from ckptconv.inspection import Fitting
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import Drop, Keep, Rule
@@ -50,6 +51,18 @@ def named(found: Sequence[Method], published: Iterable[Recipe], as_json: bool) -
         methods(found, as_json)
     else:
         _method(found[0], rows[found[0].name])
+
+
+def rule_file(found: Sequence[Method]) -> None:
+    """A method as a rule file. Raises UsageError for an alias of several."""
+    from ckptconv.methods import toml
+
+    if len(found) > 1:
+        names = [m.name for m in found]
+        raise UsageError(
+            f"several methods have that name: {', '.join(names)}", f"Name one: ckptconv methods {names[0]} --toml"
+        )
+    render.text(toml.template(found[0]))
 
 
 def _method(m: Method, published: Iterable[Recipe]) -> None:

@@ -1,6 +1,7 @@
-"""Methods written in TOML, for those who do not want to write Python. Same rules, same words.
+"""Methods in TOML, for those who do not want to write Python: the same fields, rules and ops, and the same errors.
 
-::
+A method of several layouts has them as ``[[layouts]]``, each with a title, sections, families, without and rules.
+`to_toml` writes any method, a built-in one too. A file of one layout has its fields at the top::
 
     name = "mine"
     sections = ["state_dict", ""]
@@ -14,17 +15,20 @@
 
 from __future__ import annotations
 
-import re
+import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields as fields_of
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ckptconv import ops
+from ckptconv import fields
 from ckptconv.errors import UsageError, shortened
-from ckptconv.methods.interface import Layout, Method, Pixels
-from ckptconv.rules import Rule, drop, fuse, keep
+from ckptconv.methods import METHODS, op_calls
+from ckptconv.methods.interface import Layout, Method, Pixels, Release
+from ckptconv.rules import Drop, Fuse, Rule, drop, fuse, keep, under
 from ckptconv.small_file import read_small
 
 if sys.version_info >= (3, 11):
@@ -32,20 +36,21 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TOP = {
-    "name": str,
-    "title": str,
-    "paper": str,
-    "repository": str,
-    "sections": list,
-    "rules": list,
-    "without": list,
-    "pixels": dict,
+_LAYOUT = ("title", "sections", "families", "without", "rules")
+_SHORT = ("sections", "families", "without", "rules")
+"""What stands at the top in a file of one layout."""
+_OWN = ("name", "title", "aliases", "paper", "repository", "pixels", "guess", "num_heads", "eps", "releases")
+_TOP = (*_OWN, *_SHORT, "layouts", "converted")
+_SECTIONS = ("state_dict", "model", "")
+"""Where the weights are looked for unless the file says it."""
+_RULES: Mapping[str, tuple[str, ...]] = {
+    "keep": ("keep", "to", "op", "by"),
+    "drop": ("drop", "why", "instead"),
+    "fuse": ("fuse", "to", "op"),
+    "under": ("under", "rules"),
 }
-_OPS: Mapping[str, Callable[..., ops.Op]] = {"concat": ops.concat, "permute": ops.permute, "reshape": ops.reshape}
-_CALL = re.compile(r"([a-z]+)\(([-0-9, ]{1,200})\)")
-_NUMBER = re.compile(r" *(-?[0-9]{1,9}) *")
-_HELP = "See `ckptconv methods --help`."
+_ONE_RULE = 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].'
+_HELP = "See how to write one: ckptconv guide rules"
 _MOST = 1 << 20  # bytes of a rule file
 
 
@@ -69,66 +74,160 @@ def load(path: Path) -> Method:
         raise UsageError(f"the rule file {path} nests too deeply", _HELP) from None
 
 
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
 def _method(table: Mapping[str, Any]) -> Method:
-    for key, value in table.items():
-        if key not in _TOP:
-            near = get_close_matches(key, _TOP, 1)
-            raise UsageError(
-                f"there is no entry '{key}'", f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(_TOP)}."
-            )
-        if not isinstance(value, _TOP[key]):
-            raise UsageError(f"'{key}' is not a {_TOP[key].__name__}", "See `ckptconv methods --help` for an example.")
-    rules = tuple(_rule(entry) for entry in table.get("rules", []))
+    _require_known(table, _TOP)
+    if "layouts" in table:
+        for key in _SHORT:
+            if key in table:
+                raise UsageError(f"'{key}' stands beside 'layouts'", "Put it into one of the layouts.")
+        layouts = tuple(_layout(entry, "checkpoint") for entry in _tables("layouts", table["layouts"]))
+    else:
+        layouts = (_layout({key: table[key] for key in _SHORT if key in table}, "rule file"),)
+    given = {key: table[key] for key in _OWN if key in table}
+    name = given.setdefault("name", "")
+    given.setdefault("title", name or "rule file")
+    if "pixels" in given:
+        given["pixels"] = _pixels(given["pixels"])
+    if "releases" in given:
+        given["releases"] = [_release(entry) for entry in _tables("releases", given["releases"])]
+    converted = tuple(_layout(entry, "checkpoint") for entry in _tables("converted", table.get("converted", [])))
+    return Method(**given, layouts=layouts, converted=converted)
+
+
+def _layout(table: Mapping[str, Any], title: str) -> Layout:
+    _require_known(table, _LAYOUT)
+    rules = tuple(_rules(table.get("rules", [])))
     if not rules:
-        raise UsageError("there are no rules", 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].')
-    name = table.get("name", "")
-    sections = table.get("sections", ["state_dict", "model", ""])
-    return Method(
-        name=name,
-        title=table.get("title", name or "rule file"),
-        paper=table.get("paper", ""),
-        repository=table.get("repository", ""),
-        layouts=(Layout(rules, sections, "rule file", without=table.get("without", ())),),
-        pixels=_pixels(table["pixels"]) if "pixels" in table else None,
-    )
+        raise UsageError("there are no rules", _ONE_RULE)
+    return Layout(**{"title": title, "sections": _SECTIONS, **table, "rules": rules})
 
 
-def _pixels(table: Mapping[str, Any]) -> Pixels:
-    if not {"mean", "std"} <= table.keys() <= {"mean", "std", "order"}:
+def _pixels(table: Any) -> Pixels:
+    if not isinstance(table, dict) or not {"mean", "std"} <= table.keys() <= {"mean", "std", "order"}:
         raise UsageError(
             "'pixels' is not understood", 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
         )
     return Pixels(**table)
 
 
-def _rule(entry: Any) -> Rule:
-    """One inline table as a rule."""
-    kinds = {"keep": {"keep", "to", "op"}, "drop": {"drop", "why"}, "fuse": {"fuse", "to", "op"}}
-    kind = next((k for k in kinds if isinstance(entry, dict) and k in entry), None)
-    if kind is None or not set(entry) <= kinds[kind]:
-        raise UsageError(
-            f"the rule {entry} is not understood", "A rule has keep and to, drop and why, or fuse, to and op."
-        )
-    wrong = [k for k, v in entry.items() if not isinstance(v, list if k == "fuse" else str)]
-    if wrong or (kind == "fuse" and not all(isinstance(s, str) for s in entry["fuse"])):
-        raise UsageError(f"the rule {entry} is not understood", "Patterns are text; fuse takes a list of them.")
+def _release(table: Mapping[str, Any]) -> Release:
+    _require_known(table, [field.name for field in fields_of(Release)])
+    return Release(**{"name": "", "url": "", **table})
+
+
+def _tables(key: str, value: object) -> tuple[dict[str, Any], ...]:
+    return fields.items(key, value, dict, "tables", hint=f"Write [[{key}]] before each.")
+
+
+def _require_known(table: Mapping[str, Any], known: Iterable[str]) -> None:
+    known = list(known)
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+            raise UsageError(f"there is no entry '{key}'", hint)
+
+
+def _rules(entries: object) -> Iterator[Rule]:
+    for entry in fields.items("rules", entries, object, "rules", hint=_ONE_RULE):
+        yield from _rule(entry)
+
+
+def _rule(entry: Any) -> tuple[Rule, ...]:
+    """One inline table as a rule, or as all those that it puts under a prefix."""
+    kind = next((k for k in _RULES if isinstance(entry, dict) and k in entry), None)
+    if kind is None or not set(entry) <= set(_RULES[kind]):
+        hint = "A rule has keep and to, drop and why, fuse, to and op, or under and rules."
+        raise UsageError(f"the rule {entry} is not understood", hint)
+    if kind == "under":
+        return under(entry["under"], _rules(entry.get("rules", [])))
+    lists = {"fuse", "by"}
+    for key, value in entry.items():
+        if not isinstance(value, list if key in lists else str) or not all(isinstance(text, str) for text in value):
+            hint = "Patterns are text; fuse and by take a list of them."
+            raise UsageError(f"the rule {entry} is not understood", hint)
     if kind == "drop":
-        return drop(entry["drop"], entry.get("why", ""))
+        return (drop(entry["drop"], entry.get("why", ""), entry.get("instead", "")),)
     if "to" not in entry:
         raise UsageError(f"the rule {entry} does not say what the tensor becomes", 'Add to = "name".')
-    op = _op(entry["op"]) if "op" in entry else None
+    op = op_calls.parsed(entry["op"]) if "op" in entry else None
     if kind == "keep":
-        return keep(entry["keep"], entry["to"], op)
+        return (keep(entry["keep"], entry["to"], op, entry.get("by", ())),)
     if op is None:
         raise UsageError(f"the rule {entry} does not say how the parts become one", 'Add op = "concat(0)".')
-    return fuse(entry["fuse"], entry["to"], op)
+    return (fuse(entry["fuse"], entry["to"], op),)
 
 
-def _op(text: str) -> ops.Op:
-    call = _CALL.fullmatch(text.strip())
-    numbers = [_NUMBER.fullmatch(n) for n in call[2].split(",")] if call else []
-    if call is None or call[1] not in _OPS or not all(numbers) or (call[1] == "concat" and len(numbers) > 1):
-        raise UsageError(
-            f"there is no op '{shortened(text)}'", "Ops: concat(axis), permute(axis, …), reshape(length, …)."
-        )
-    return _OPS[call[1]](*(int(n[1]) for n in numbers if n))
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def to_toml(method: Method) -> str:
+    """The method as a rule file, which `load` reads as an equal one.
+
+    Raises UsageError for an op of another package, which has no name in TOML.
+    """
+    given = {field.name: (getattr(method, field.name), field.default) for field in fields_of(method)}
+    lines = [
+        f"{key} = {_written(value)}"
+        for key in _OWN
+        for value, default in (given[key],)
+        if key in ("name", "title") or (value != default and key != "releases")
+    ]
+    if method.releases:
+        lines += ["releases = [", *(f"  {_written(release)}," for release in method.releases), "]"]
+    for key in ("layouts", "converted"):
+        for layout in given[key][0]:
+            lines += ["", f"[[{key}]]", *_layout_lines(layout)]
+    return "\n".join(lines) + "\n"
+
+
+def _layout_lines(layout: Layout) -> Iterator[str]:
+    yield f"title = {_written(layout.title)}"
+    yield f"sections = {_written(layout.sections)}"
+    if layout.families:
+        yield f"families = {_written(layout.families)}"
+    if layout.without:
+        yield f"without = {_written(layout.without)}"
+    yield "rules = ["
+    for rule in layout.rules:
+        yield f"  {_written(_as_table(rule))},"
+    yield "]"
+
+
+def _as_table(rule: Rule) -> dict[str, object]:
+    """A rule's inline table, without what is empty."""
+    table: dict[str, object]
+    if isinstance(rule, Drop):
+        table = {"drop": rule.source.text, "why": rule.why, "instead": rule.instead}
+    elif isinstance(rule, Fuse):
+        table = {"fuse": [s.text for s in rule.sources], "to": rule.target.text, "op": op_calls.written(rule.op)}
+    else:
+        op = op_calls.written(rule.op) if rule.op else ""
+        by = [name.text for name in rule.by]
+        table = {"keep": rule.source.text, "to": rule.target.text, "op": op, "by": by}
+    return {key: value for key, value in table.items() if value}
+
+
+def _written(value: object) -> str:
+    """A value as TOML writes it; a dataclass as an inline table of its fields, without those that are empty."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # escapes as JSON's, and one more
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    table = value if isinstance(value, dict) else {key: known for key, known in vars(value).items() if known}
+    return "{" + ", ".join(f"{key} = {_written(known)}" for key, known in table.items()) + "}"
+
+
+def template(method: Method) -> str:
+    """The method as a rule file to start from: a built-in one under a name that is free."""
+    if method not in METHODS:
+        return to_toml(method)
+    own = replace(method, name=f"my-{method.name}", aliases=(), releases=())
+    return f"# A copy of the built-in method {method.name}, without its aliases and releases.\n{to_toml(own)}"

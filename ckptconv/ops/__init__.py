@@ -7,18 +7,29 @@ no element, `arithmetic` those that read numbers, `resizing` those that resample
 from __future__ import annotations
 
 from ckptconv.ops.arithmetic import Cast, Scale, SelectChannels, cast, scale, select_channels
-from ckptconv.ops.composing import Over, chain, compose
+from ckptconv.ops.composing import Composed, chain, compose
 from ckptconv.ops.interface import Op, OpError
-from ckptconv.ops.moving import Apart, Concat, Permute, Regroup, Reshape, apart, concat, permute, regroup, reshape
+from ckptconv.ops.moving import (
+    Concat,
+    ConcatWithZeros,
+    Permute,
+    Regroup,
+    Reshape,
+    concat,
+    concat_with_zeros,
+    permute,
+    regroup,
+    reshape,
+)
 from ckptconv.ops.resizing import ResizeGrid, ResizePatch, resize_grid, resize_patch
 
 __all__ = [
-    "Apart",
     "Cast",
+    "Composed",
     "Concat",
+    "ConcatWithZeros",
     "Op",
     "OpError",
-    "Over",
     "Permute",
     "Regroup",
     "Reshape",
@@ -26,11 +37,11 @@ __all__ = [
     "ResizePatch",
     "Scale",
     "SelectChannels",
-    "apart",
     "cast",
     "chain",
     "compose",
     "concat",
+    "concat_with_zeros",
     "permute",
     "regroup",
     "reshape",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ckptconv import fields
 from ckptconv.errors import UnreadableError
 from ckptconv.ops.interface import Op, OpError
 from ckptconv.spec import DTYPES, DType, TensorSpec
@@ -55,6 +56,9 @@ class SelectChannels(Op):
     """
 
     channels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        fields.keep(self, channels=fields.items("channels", self.channels, int, "whole numbers"))
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
@@ -151,7 +155,9 @@ def select_channels(channels: Sequence[int]) -> SelectChannels:
     return SelectChannels(tuple(channels))
 
 
-def cast(source: DType, target: str) -> Cast:
-    if target not in DTYPES:
-        raise OpError(f"there is no element type '{target}'", f"Types that can be cast to: {', '.join(CASTABLE)}.")
-    return Cast(source, DTYPES[target])
+def cast(source: DType | str, target: str) -> Cast:
+    """Both types may be given by their names."""
+    for name in (source, target):
+        if isinstance(name, str) and name not in DTYPES:
+            raise OpError(f"there is no element type '{name}'", f"Types that can be cast to: {', '.join(CASTABLE)}.")
+    return Cast(DTYPES[source] if isinstance(source, str) else source, DTYPES[target])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ckptconv.ops.interface import Op
+from ckptconv.ops.interface import Op, OpError
 from ckptconv.ops.moving import Regroup
 from ckptconv.spec import TensorSpec
 
@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Over(Op):
+class Composed(Op):
     """``op`` over parts that are made first: part i from the next ``counts[i]`` tensors, by ``inner[i]`` if any."""
 
     op: Op
@@ -50,11 +50,14 @@ def compose(op: Op | None, inner: Sequence[tuple[Op | None, int]]) -> Op | None:
         return inner[0][0]
     if isinstance(op, Regroup) and inner[0][0] == replace(op, back=not op.back):
         return None
-    return Over(op, tuple(own for own, _ in inner), tuple(count for _, count in inner))
+    return Composed(op, tuple(own for own, _ in inner), tuple(count for _, count in inner))
 
 
 def chain(first: Op, *then: Op) -> Op:
-    """One op after another, each on what the one before it made of one tensor."""
+    """One op after another, each on what the one before it made of one tensor. Raises OpError for what is no op."""
+    for op in (first, *then):
+        if not isinstance(op, Op):
+            raise OpError(f"chain() takes ops, not {op!r}", "Write chain(permute(1, 0), reshape(-1)).")
     for op in then:
-        first = Over(op, (first,), (1,))
+        first = Composed(op, (first,), (1,))
     return first

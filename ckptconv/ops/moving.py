@@ -49,7 +49,7 @@ class Concat(Op):
 
 
 @dataclass(frozen=True)
-class Apart(Op):
+class ConcatWithZeros(Op):
     """Join two tensors of one shape along their first axis, with as many zeros between them."""
 
     arity: ClassVar[int] = 0
@@ -67,7 +67,7 @@ class Apart(Op):
         return np.concatenate((first, np.zeros_like(first), last))
 
     def __str__(self) -> str:
-        return "join with zeros between"
+        return "concat with zeros between"
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,8 @@ def concat(axis: int) -> Concat:
     return Concat(axis)
 
 
-def apart() -> Apart:
-    return Apart()
+def concat_with_zeros() -> ConcatWithZeros:
+    return ConcatWithZeros()
 
 
 def permute(*axes: int) -> Permute:

@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResizeGrid(Op):
-    """Bring the rows of a table (1, rows, channels) to another square grid; the first ``slots`` rows stay.
+    """Resize the rows of a table (1, rows, channels) to another square grid; the rows of the first ``tokens`` stay.
 
     Bicubic as `torch.nn.functional.interpolate(size=..., mode='bicubic', align_corners=False)`, without antialias:
     what MMPretrain's `resize_pos_embed`, ViTDet's `get_abs_pos` and MAE's `interpolate_pos_embed` do. DINO and DINOv2
     add 0.1 to the side and give a factor, by which their numbers differ a little.
     """
 
-    slots: int
+    tokens: int
     side: int
 
     def __post_init__(self) -> None:
-        fields.keep(self, slots=fields.whole("slots", self.slots, 0), side=fields.whole("side", self.side, 1))
+        fields.keep(self, tokens=fields.whole("tokens", self.tokens, 0), side=fields.whole("side", self.side, 1))
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
-        rows = part.shape[1] - self.slots if len(part.shape) == 3 and part.shape[0] == 1 else 0
+        rows = part.shape[1] - self.tokens if len(part.shape) == 3 and part.shape[0] == 1 else 0
         if rows <= 0 or math.isqrt(rows) ** 2 != rows or part.dtype.name not in CASTABLE:
             raise OpError(f"{self} does not suit {part}")
-        return TensorSpec((1, self.slots + self.side**2, part.shape[2]), part.dtype)
+        return TensorSpec((1, self.tokens + self.side**2, part.shape[2]), part.dtype)
 
     def apply(self, parts: Sequence[Array]) -> Array:
         import numpy as np
 
         (table,) = parts
-        had = math.isqrt(table.shape[1] - self.slots)
-        grid = numbers_of(table[0, self.slots :]).reshape(had, had, -1)
+        had = math.isqrt(table.shape[1] - self.tokens)
+        grid = numbers_of(table[0, self.tokens :]).reshape(had, had, -1)
         weights = _cubic(had, self.side)
         grown = _along(_along(grid, weights, 0), weights, 1).reshape(1, self.side**2, -1)
-        made: Array = np.concatenate([table[:, : self.slots], stored_as(table, grown)], axis=1)
+        made: Array = np.concatenate([table[:, : self.tokens], stored_as(table, grown)], axis=1)
         return made
 
     def __str__(self) -> str:
@@ -147,8 +147,8 @@ def _antialiased(old: int, new: int) -> Array:
     return scaled
 
 
-def resize_grid(slots: int, side: int) -> ResizeGrid:
-    return ResizeGrid(slots, side)
+def resize_grid(tokens: int, side: int) -> ResizeGrid:
+    return ResizeGrid(tokens, side)
 
 
 def resize_patch(side: int) -> ResizePatch:

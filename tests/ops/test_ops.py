@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.ops import (
     Cast,
+    Composed,
     Concat,
     Op,
     OpError,
-    Over,
     Permute,
     Reshape,
-    apart,
     cast,
     chain,
     compose,
     concat,
+    concat_with_zeros,
     permute,
     regroup,
     reshape,
@@ -181,10 +181,10 @@ def test_apart_puts_zeros_between_as_beits_attention_does(shape: tuple[int, ...]
     generator = torch.Generator().manual_seed(0)
     query, value = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
     arrays = [p.view(torch.uint16).numpy() if dtype == torch.bfloat16 else p.numpy() for p in (query, value)]
-    found = torch.from_numpy(apart().apply(arrays)).view(dtype)
+    found = torch.from_numpy(concat_with_zeros().apply(arrays)).view(dtype)
     assert torch.equal(found, torch.cat((query, torch.zeros_like(value), value)))
     known = DTYPES[str(dtype).removeprefix("torch.")]
-    assert apart().spec([TensorSpec(shape, known)] * 2) == TensorSpec(tuple(found.shape), known)
+    assert concat_with_zeros().spec([TensorSpec(shape, known)] * 2) == TensorSpec(tuple(found.shape), known)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -217,10 +217,14 @@ def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
         (regroup(1, (1, 0)), [(4,)], "regroup(axis=1, order=(1, 0)) does not suit float32 [4]"),
         (scale(), [(3, 2), (2,)], "scale the rows does not suit float32 [3, 2] and float32 [2]"),
         (scale(), [(3, 2)], "scale the rows does not suit float32 [3, 2]"),
-        (apart(), [(2,), (3,)], "join with zeros between does not suit float32 [2] and float32 [3]"),
-        (apart(), [(), ()], "join with zeros between does not suit float32 [] and float32 []"),
-        (apart(), [(2,)] * 3, "join with zeros between does not suit float32 [2] and float32 [2] and float32 [2]"),
-        (Over(permute(1, 0), (concat(0),), (2,)), [(2,), (3,)], "permute(1, 0) does not suit float32 [5]"),
+        (concat_with_zeros(), [(2,), (3,)], "concat with zeros between does not suit float32 [2] and float32 [3]"),
+        (concat_with_zeros(), [(), ()], "concat with zeros between does not suit float32 [] and float32 []"),
+        (
+            concat_with_zeros(),
+            [(2,)] * 3,
+            "concat with zeros between does not suit float32 [2] and float32 [2] and float32 [2]",
+        ),
+        (Composed(permute(1, 0), (concat(0),), (2,)), [(2,), (3,)], "permute(1, 0) does not suit float32 [5]"),
     ],
 )
 def test_what_does_not_suit_is_refused(op: Op, specs: list[tuple[int, ...]], message: str) -> None:
