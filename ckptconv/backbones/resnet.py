@@ -27,6 +27,8 @@ _DEPTHS = {
 }
 _MMDET_DEPTHS = (18, 34, 50, 101, 152)  # arch_settings of mmdet/models/backbones/resnet.py, 3.3.0
 _NORM = ("weight", "bias", "running_mean", "running_var")
+STEP_COUNTER = ".num_batches_tracked"
+"""How the names of batch norm's step counters end: no file needs them."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class ResNet:
 
     def optional(self, name: str) -> bool:
         """Only the step counters of batch norm, which matter where momentum is None: never here."""
-        return name.endswith(".num_batches_tracked")
+        return name.endswith(STEP_COUNTER)
 
     def obstacle(self, target: str) -> str:
         if target == "torchvision":

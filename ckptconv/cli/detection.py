@@ -132,7 +132,7 @@ def check(
 ) -> None:
     """Build CONFIG's detector, initialise it, and compare it with its checkpoint, tensor by tensor.
 
-    A checkpoint behind https:// is fetched into the cache.
+    A checkpoint behind https:// is downloaded into the cache.
     """
     from ckptconv.cli import waiting
 
@@ -141,9 +141,9 @@ def check(
         from ckptconv.mmdetection.check.run import check
 
         with render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching:
-            found = check(config, stage.making_room(fetching), stage)
-    render_detection.verdict(found, as_json)
-    if not found.good:
+            report = check(config, stage.making_room(fetching), stage)
+    render_detection.verdict(report, as_json)
+    if not report.good:
         raise typer.Exit(1)
 
 

@@ -25,8 +25,8 @@ SCHEMA = 1
 _MANY_BYTES = 256 << 20
 
 
-def dump(command: str, body: Mapping[str, object]) -> None:
-    typer.echo(json.dumps({"schema": SCHEMA, "command": command, **body}, indent=2))
+def dump(command: str, body: Mapping[str, object], schema: int = SCHEMA) -> None:
+    typer.echo(json.dumps({"schema": schema, "command": command, **body}, indent=2))
 
 
 def is_terminal(stream: TextIO | None) -> bool:

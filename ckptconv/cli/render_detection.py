@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,17 +13,18 @@ from ckptconv.errors import shell_word
 from ckptconv.text import some
 
 if TYPE_CHECKING:
-    from ckptconv.mmdetection.check.diagnosis import Finding
-    from ckptconv.mmdetection.check.run import Checked
+    from ckptconv.mmdetection.check.evidence import Finding
+    from ckptconv.mmdetection.check.run import CheckReport
     from ckptconv.mmdetection.config.emit import Emitted
     from ckptconv.mmdetection.config.training_commands import Command
     from ckptconv.mmdetection.environment.doctor import Diagnosis
 
 _WIDTH = 11  # of 'torchvision'
+_CHECK_SCHEMA = 2
 _ANSWERS = {
     (True, True): "the detector starts from its checkpoint",
     (False, True): "the detector does not start as it should",
-    (False, False): "not proved: how the detector starts cannot be told",
+    (False, False): "not proved: check cannot tell how the detector starts",
 }
 
 
@@ -35,7 +36,7 @@ def diagnosis(found: Diagnosis, as_json: bool) -> None:
     for finding in found.findings:
         render.row(finding.name, ", ".join(filter(None, (finding.version, finding.text))), _WIDTH)
         for i, command in enumerate(finding.mend):
-            render.row("" if i else "  mend", command, _WIDTH)
+            render.row("" if i else "  fix", command, _WIDTH)
     render.row("verdict", found.verdict, _WIDTH)
 
 
@@ -104,33 +105,30 @@ def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:
     }
 
 
-def verdict(found: Checked, as_json: bool) -> None:
+def verdict(report: CheckReport, as_json: bool) -> None:
     if as_json:
-        render.dump("check", {**asdict(found), "good": found.good, "proved": found.proved})
+        body = {**asdict(report), "good": report.good, "proved": report.proved}
+        render.dump("check", body, schema=_CHECK_SCHEMA)
         return
-    render.row("config", f"{found.config}: {found.detector}")
-    render_sources.fetched(found.transfers)
-    for report in found.reports:
-        where = report.module or "all of it"
-        prefix = f", prefix={report.prefix!r}" if report.prefix else ""
-        render.row("module", f"{where}: {report.network}, from {report.checkpoint}{prefix}")
-        render.row("equal", f"{report.equal}/{report.total}")
-        for problem in report.problems:
-            _finding("problem", problem)
-        for note in report.notes:
-            _finding("note", note)
-    for problem in found.problems:
-        _finding("problem", problem)
-    for note in found.notes:
-        _finding("note", note)
-    render.row("verdict", _ANSWERS[found.good, found.proved])
-    if found.training is not None:
-        render.row("train", found.training.rate)
-        for command in found.training.commands:
+    render.row("config", f"{report.config}: {report.detector}")
+    render_sources.fetched(report.transfers)
+    for module in report.modules:
+        path = module.module or "the whole detector"
+        prefix = f", prefix={module.prefix!r}" if module.prefix else ""
+        render.row("module", f"{path}: {module.network}, from {module.checkpoint}{prefix}")
+        render.row("equal", f"{module.equal}/{module.total}")
+        _findings(module.problems, module.notes)
+    _findings(report.problems, report.notes)
+    render.row("verdict", _ANSWERS[report.good, report.proved])
+    if report.training is not None:
+        render.row("train", report.training.rate)
+        for command in report.training.commands:
             render.row(f"  {command.where}", command.text)
 
 
-def _finding(label: str, found: Finding) -> None:
-    render.row(label, found.text)
-    for i, line in enumerate(found.mend):
-        render.row("  or" if i else "  mend", line)
+def _findings(problems: Iterable[Finding], notes: Iterable[Finding]) -> None:
+    for label, findings in (("problem", problems), ("note", notes)):
+        for finding in findings:
+            render.row(label, finding.text)
+            for i, fix in enumerate(finding.fixes):
+                render.row("  or" if i else "  fix", fix)

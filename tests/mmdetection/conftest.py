@@ -45,13 +45,13 @@ def _bases_are_found_once() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _mends_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _fixes_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Whatever `check` finds in this test is recorded, and what it says to type is typed when the test is over.
 
     The folder of the test is asked for, so that it is there until then.
     """
     seen: dict[Any, fixes.Seen] = {}
-    kind = checking.Checked
+    kind = checking.CheckReport
 
     def recorded(config: str, *rest: Any) -> Any:
         found = kind(config, *rest)
@@ -61,7 +61,7 @@ def _mends_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(checking, "Checked", recorded)
+        patch.setattr(checking, "CheckReport", recorded)
         yield
     for one in seen.values():
         fixes.require_typed(one)

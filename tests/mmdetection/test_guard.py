@@ -94,7 +94,7 @@ def test_a_file_in_which_mmengine_finds_no_weights_stops_it(folder):
     done = train(folder)
     assert done.returncode == 1
     sentence = next(line for line in done.stderr.splitlines() if line.startswith(STOPPED))
-    assert "is not the file this config was made for (its fingerprint is that of no weights, not " in sentence
+    assert "is not the file this config was made for (it has no weights for mmengine; the config has " in sentence
     assert iterations(done) == 0
 
 
@@ -134,7 +134,7 @@ class Resetting(Hook):
     text = (folder / "detector.py").read_text().replace("custom_hooks = [", "custom_hooks = [dict(type='Resetting'), ")
     (folder / "detector.py").write_text(text)
     assert stopped(train(folder, script=hook)) == (
-        f"1 of 120 tensors of backbone are not those of {folder}/r18.pth: conv1.weight"
+        f"1 of 120 tensors of backbone differ from {folder}/r18.pth: conv1.weight"
     )
 
 
@@ -143,7 +143,7 @@ def test_a_detector_that_is_loaded_over_it_stops_it(folder):
     os.rename(folder / "work" / "epoch_1.pth", folder / "detector.pth")
     sentence = stopped(train(folder, 'load_from="detector.pth"'))
     assert sentence.startswith(
-        f"114 of 120 tensors of backbone are not those of {folder}/r18.pth: load_from='detector.pth' came"
+        f"114 of 120 tensors of backbone differ from {folder}/r18.pth after load_from='detector.pth' was loaded: "
     )
 
 
@@ -158,7 +158,7 @@ def test_a_backbone_that_leaves_a_part_of_the_network_out_stops_it(folder):
     text = (folder / "detector.py").read_text()
     (folder / "detector.py").write_text(text.replace("norm_eval=False,", "norm_eval=False, deep_stem=True,"))
     assert stopped(train(folder)) == (
-        f"6 of 114 tensors of backbone are not those of {folder}/r18.pth: conv1.weight, bn1.weight, bn1.bias and 3 more"
+        f"6 of 114 tensors of backbone differ from {folder}/r18.pth: conv1.weight, bn1.weight, bn1.bias and 3 more"
     )
 
 
@@ -196,8 +196,8 @@ def test_a_training_that_is_resumed_is_what_its_checkpoint_says(folder, other):
     done = train(folder, *more)
     assert (done.returncode, iterations(done)) == (1, 0)
     assert (
-        "ckptconv.errors.ProofError: stopped before iteration 3: the training that is resumed started backbone from "
-        f"the file with the fingerprint {mark[:16]}, and not from the one with 0000000000000000" in done.stderr
+        "ckptconv.errors.ProofError: stopped before iteration 3: the resumed training started backbone from the file "
+        f"with the fingerprint {mark[:16]}, and not from the file with the fingerprint 0000000000000000" in done.stderr
     )
 
     saved = torch.load(first, weights_only=False)
@@ -207,8 +207,8 @@ def test_a_training_that_is_resumed_is_what_its_checkpoint_says(folder, other):
     done = train(folder, *more)
     assert done.returncode == 0, done.stderr
     assert (
-        "guard: resumed at iteration 2, from a checkpoint that does not tell how its training started: whether it was "
-        f"from the file with the fingerprint {mark[:16]} cannot be known" in done.stdout
+        "guard: resumed at iteration 2 from a checkpoint that does not record how its training started: it is unknown "
+        f"whether it was from the file with the fingerprint {mark[:16]}" in done.stdout
     )
     assert iterations(done) == 2
     assert guard_record.of_file(folder / "work" / "epoch_2.pth") == {}

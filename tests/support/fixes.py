@@ -16,33 +16,33 @@ from mmengine.runner import CheckpointLoader
 
 import ckptconv
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check.diagnosis import Finding
-from ckptconv.mmdetection.check.run import Checked, check
+from ckptconv.mmdetection.check.evidence import Finding
+from ckptconv.mmdetection.check.run import CheckReport, check
 from ckptconv.mmdetection.config import emit
 from ckptconv.mmdetection.config.options import choose
 from tests.support import converted
 
 BY_HAND = (
-    r"Let init_weights\(\) of \w+ leave what init_cfg loads as it is",
-    r"Let init_weights\(\) of \w+ call that of its parts: super\(\)\.init_weights\(\)",
-    r"Let \w+ hand it on: super\(\)\.__init__\(init_cfg=init_cfg\)",
+    r"Change init_weights\(\) of \w+: keep what init_cfg loads",
+    r"Call super\(\)\.init_weights\(\) in init_weights\(\) of \w+",
+    r"Pass it on in \w+: super\(\)\.__init__\(init_cfg=init_cfg\)",
     r"Give \w+ an init_cfg where it is built",
     r"Give the data set a pipeline without \w+",
-    r"Let the code of \w+ and \w+ leave the channels as the preprocessor gives them",
-    r"Let the data set take its images through its pipeline",
-    r"Let train\(\) of \w+ leave the weights as they are",
-    r"Get a checkpoint with running_mean and running_var: without them .*",
+    r"Change the code of \w+ and \w+: keep the channels as the preprocessor gives them",
+    r"Change the data set: take its images through its pipeline",
+    r"Change train\(\) of \w+: keep the weights as they are",
+    r"Use a checkpoint that has running_mean and running_var: without them .*",
     r"ckptconv inspect \S+(, to see what it is)?",
-    r"Leave \w+ of \w+ as mmengine has it",
+    r"Do not patch \w+ of \w+",
     r"rm \S+",
     r".*https?://.*",  # the test's own server is gone by then, and a signature is never printed
 )
-"""What no line in a config mends: Python code of the user's, another file. `test_fooled` types some of them."""
+"""What no line in a config fixes: Python code of the user's, another file. `test_fooled` types some of them."""
 
 NOTHING = (
-    r"not proved: \d+ tensors? of \w+ hold numbers that .* whether they are in their places cannot be told",
-    r"not proved: its class .* are not found in it: .*",
-    r"not proved: \d+ parameters? of \S+ are in no file: .* whether a checkpoint should have them cannot be told",
+    r"not proved: \S+ has the values of \d+ tensors? of \w+ under .* check cannot tell whether these are right",
+    r"not proved: its class .* not found in it: .*",
+    r"not proved: \d+ parameters? of \S+ not in any file: .* check cannot tell whether a checkpoint should have them",
     r"the initialisation fails: .*",
 )
 """Findings that have nothing to type: nobody knows what is meant."""
@@ -55,7 +55,7 @@ class Seen:
     folder: Path
     path: str
     text: str
-    found: Checked
+    found: CheckReport
     syspath: tuple[str, ...]
 
 
@@ -63,10 +63,12 @@ def require_typed(seen: Seen) -> None:
     """Every line of every finding works: with it, and the first of each other finding, the config passes."""
     findings = list(dict.fromkeys(seen.found.findings))
     for finding in findings:
-        assert finding.mend or any(re.fullmatch(one, finding.text, re.S) for one in NOTHING), f"no hint: {finding.text}"
-    lines = [[line for line in f.mend if not any(re.fullmatch(one, line) for one in BY_HAND)] for f in findings]
+        assert finding.fixes or any(re.fullmatch(one, finding.text, re.S) for one in NOTHING), (
+            f"no hint: {finding.text}"
+        )
+    lines = [[line for line in f.fixes if not any(re.fullmatch(one, line) for one in BY_HAND)] for f in findings]
     if not all(lines):
-        return  # one of them is mended by hand, and the rest does not pass without it
+        return  # one of them is fixed by hand, and the rest does not pass without it
     before, schemes = sys.path[:], CheckpointLoader._schemes
     sys.path[:0] = seen.syspath
     CheckpointLoader._schemes = dict(schemes)
@@ -92,20 +94,20 @@ def _inside(folder: Path) -> Iterator[None]:
 
 
 def _require_passes(seen: Seen, lines: list[str], finding: Finding) -> None:
-    original, mended = Path("as_it_was.py"), Path("mended.py")
+    original, fixed = Path("as_it_was.py"), Path("fixed.py")
     original.write_text(seen.text)
     settings = runtime.read_config(original, imports=False)
-    name = str(mended)
+    name = str(fixed)
     for line in dict.fromkeys(lines):
         for part in re.split(r", then |; ", line):
             new = _typed(part, settings, original)
             name = new or name
-    if name == str(mended):
+    if name == str(fixed):
         settings.dump(name)
     again = check(name)
-    for written in (original, mended):
+    for written in (original, fixed):
         written.unlink(missing_ok=True)
-    assert again.good, f"{finding.text}\n{lines} does not mend it: {[f.text for f in again.findings]}"
+    assert again.good, f"{finding.text}\n{lines} does not fix it: {[f.text for f in again.findings]}"
 
 
 def _typed(part: str, settings: Any, original: Path) -> str:
@@ -113,7 +115,7 @@ def _typed(part: str, settings: Any, original: Path) -> str:
     if part.startswith("ckptconv "):
         return _command(shlex.split(part)[1:], original)
     part = re.sub(r", (without a prefix|which reads it .*)$", "", part)
-    if without := re.fullmatch(r"([\w.\[\]]+): without (\w+)", part):
+    if without := re.fullmatch(r"([\w.\[\]]+): remove (\w+)", part):
         *steps, last = without[1].split(".")
         node = _at(settings, steps)
         kept = [step for step in node[last] if str(step.get("type")).rpartition(".")[2] != without[2]]

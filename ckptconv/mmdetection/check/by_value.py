@@ -1,8 +1,7 @@
-"""Which tensors of a file a module holds, told by their numbers alone: whatever loaded them, and under what names.
+"""Which tensors of a file a module holds, found by their numbers alone, under any names.
 
-A class may load its weights by code of its own, which renames, transposes, joins or cuts them. Only tensors that tell
-something count: one that is the same number all over, as zeros and ones are, is in every file. Knows torch and the
-inert reader; judges nothing.
+A class may load its weights by code of its own, which renames, transposes, joins or cuts them. Constant tensors, such
+as zeros and ones, tell nothing: they are in every file. Knows torch and the inert reader; judges nothing.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from ckptconv.formats.interface import Checkpoint, StoredTensor
 from ckptconv.mmdetection.loading.tensors import tensor
 
 _FEW = 8
-"""Numbers; fewer are not looked for inside of tensors."""
+"""Numbers; shorter tensors are not looked for inside others."""
 _AXES = 5
 
 _Sources = list[tuple[int, ...]]
-"""Where a value may be from: each is one tensor, or several that are joined."""
+"""Where a value may come from: each is one tensor of the file, or several that are joined."""
 
 
 @dataclass(frozen=True)
 class Arrangement:
     """Where a module's numbers are in a file.
 
-    ``places``: for each entry whose numbers are in the file, the names of the tensors that they may come from.
-    ``section``, ``inner``, ``outer``: the one way to read the names, if there is one: what the module calls
-    ``inner + name`` the file calls ``outer + name`` in its section. ``renamed`` says that there is none, and that the
-    tensors of each shape nevertheless have the file's order, none left out between them: another class's names.
+    ``sources``: for each entry whose numbers are in the file, the names of the tensors that they may come from.
+    ``uniform``: one rule gives all names: the module's ``inner + name`` is ``outer + name`` in the file's ``section``.
+    ``renamed``: no rule does, but the tensors of each shape have the file's order, with none left out between them: the
+    module's class has other names for them.
     """
 
-    places: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, tuple[str, ...]]
     section: str = ""
     inner: str = ""
     outer: str = ""
@@ -44,41 +43,41 @@ class Arrangement:
 
 
 def telling(value: torch.Tensor) -> bool:
-    """Whether a tensor's numbers tell where they are from: floats that differ from one another."""
+    """Whether a tensor's numbers tell where they come from: floats that are not all the same."""
     flat = value.detach().reshape(-1)
     return value.is_floating_point() and flat.numel() > 1 and not bool((flat == flat[0]).all())
 
 
 def arrangement(state: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> Arrangement | None:
     """How the numbers of a module's entries are arranged in a file; None if it has none of them."""
-    values = _Values(checkpoint)
-    told = {name: value.detach().cpu() for name, value in state.items() if telling(value)}
-    places = {name: found for name, value in told.items() if (found := values.whole(value))}
-    if not places:
+    file = _FileValues(checkpoint)
+    values = {name: value.detach().cpu() for name, value in state.items() if telling(value)}
+    whole = {name: sources for name, value in values.items() if (sources := file.whole(value))}
+    if not whole:
         return None
-    for name, value in told.items():
-        found = places.get(name) or values.turned(value) or values.joined(value) or values.cut(value)
-        if found:
-            places[name] = found
-    places = {name: places[name] for name in told if name in places}
-    names = {name: tuple(values.names[parts[0]][1] for parts in found) for name, found in places.items()}
+    found: dict[str, _Sources] = {}
+    for name, value in values.items():
+        sources = whole.get(name) or file.transposed(value) or file.joined(value) or file.cut(value)
+        if sources:
+            found[name] = sources
+    names = {name: tuple(file.names[parts[0]][1] for parts in sources) for name, sources in found.items()}
     votes = Counter(
-        way
-        for name, found in places.items()
-        for way in {_way(name, *values.names[parts[0]]) for parts in found if len(parts) == 1}
+        rule
+        for name, sources in found.items()
+        for rule in {_renaming(name, *file.names[parts[0]]) for parts in sources if len(parts) == 1}
     )
-    way, count = votes.most_common(1)[0] if votes else (("", "", ""), 0)
-    if count == len(places):
-        section, inner, outer = way
+    rule, count = votes.most_common(1)[0] if votes else (("", "", ""), 0)
+    if count == len(found):
+        section, inner, outer = rule
         return Arrangement(names, section, inner, outer, uniform=True)
-    taken = {i for found in places.values() for parts in found for i in parts}
+    taken = {i for sources in found.values() for parts in sources for i in parts}
     between = (i for i in range(min(taken), max(taken)) if i not in taken)
-    left = any(len(values.tensors[i].spec.shape) > 1 and values.tells(i) for i in between)
-    return Arrangement(names, renamed=not left and _in_order(state, places))
+    left_out = any(len(file.tensors[i].spec.shape) > 1 and file.tells(i) for i in between)
+    return Arrangement(names, renamed=not left_out and _in_order(state, found))
 
 
-def _way(entry: str, section: str, name: str) -> tuple[str, str, str]:
-    """What stands before the segments that two names have in common at their ends."""
+def _renaming(entry: str, section: str, name: str) -> tuple[str, str, str]:
+    """The section, and what precedes the segments that two names have in common at their ends."""
     mine, theirs = entry.split("."), name.split(".")
     same = 0
     while same < min(len(mine), len(theirs)) and mine[-1 - same] == theirs[-1 - same]:
@@ -87,20 +86,20 @@ def _way(entry: str, section: str, name: str) -> tuple[str, str, str]:
     return section, f"{inner}." if inner else "", f"{outer}." if outer else ""
 
 
-def _in_order(state: Mapping[str, torch.Tensor], places: Mapping[str, _Sources]) -> bool:
+def _in_order(state: Mapping[str, torch.Tensor], found: Mapping[str, _Sources]) -> bool:
     """Whether the entries of each shape follow one another as in the file, each tensor taken once."""
     last: dict[tuple[int, ...], int] = defaultdict(lambda: -1)
-    for name, found in places.items():
+    for name, sources in found.items():
         shape = tuple(state[name].shape)
-        after = [parts for parts in found if parts[0] > last[shape]]
+        after = [parts for parts in sources if parts[0] > last[shape]]
         if not after:
             return False
         last[shape] = min(after)[-1]
     return True
 
 
-class _Values:
-    """Every tensor of a file by its first numbers; whole ones are read when those are alike."""
+class _FileValues:
+    """Every tensor of a file by its first numbers; the rest is read where those are equal."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -122,12 +121,12 @@ class _Values:
         return self.tensors[i].spec.dtype.kind == "float" and telling(self.flat(i, torch.float32))
 
     def whole(self, value: torch.Tensor) -> _Sources:
-        """Tensors with these numbers in this order, whatever their shapes."""
+        """Tensors with these numbers in this order, in any shape."""
         flat = value.reshape(-1)
-        return [(i,) for i in self._alike(flat) if torch.equal(self.flat(i, flat.dtype), flat)]
+        return [(i,) for i in self._starting(flat) if torch.equal(self.flat(i, flat.dtype), flat)]
 
-    def turned(self, value: torch.Tensor) -> _Sources:
-        """Tensors that it is with their axes in another order, as other frameworks have them."""
+    def transposed(self, value: torch.Tensor) -> _Sources:
+        """Tensors that equal it with their axes in another order, as other frameworks have them."""
         mine = value.reshape(-1).sort().values
         found: _Sources = []
         for i in self._floats:
@@ -138,17 +137,17 @@ class _Values:
                 self._sorted[key] = self.flat(i, value.dtype).sort().values[:_FEW].clone()
             if torch.equal(self._sorted[key], mine[:_FEW]):
                 theirs = self.flat(i, value.dtype).reshape(self.tensors[i].spec.shape)
-                turns = (theirs.permute(axes) for axes in itertools.permutations(range(theirs.dim())))
-                if any(one.shape == value.shape and torch.equal(one, value) for one in turns):
+                permuted = (theirs.permute(axes) for axes in itertools.permutations(range(theirs.dim())))
+                if any(one.shape == value.shape and torch.equal(one, value) for one in permuted):
                     found.append((i,))
         return found
 
     def joined(self, value: torch.Tensor) -> _Sources:
-        """Tensors that one after another are its numbers."""
+        """Tensors that give its numbers when they are joined."""
         flat = value.reshape(-1)
         found: list[int] = []
         while flat.numel():
-            parts = [i for i in self._alike(flat, shorter=True) if self._starts(flat, i)]
+            parts = [i for i in self._starting(flat, shorter=True) if self._starts(flat, i)]
             if not parts:
                 return []
             found.append(max(parts, key=lambda i: self.tensors[i].spec.numel))
@@ -156,7 +155,7 @@ class _Values:
         return [tuple(found)]
 
     def cut(self, value: torch.Tensor) -> _Sources:
-        """A tensor that has its numbers as some of its rows."""
+        """A tensor that has its numbers in some of its rows."""
         flat = value.reshape(-1)
         row = flat.numel() // next(n for n in value.shape if n > 1)
         if row < _FEW:
@@ -174,8 +173,8 @@ class _Values:
                 return [(i,)]
         return []
 
-    def _alike(self, flat: torch.Tensor, shorter: bool = False) -> list[int]:
-        """Tensors of the same size, or at most of that, that begin with the same numbers."""
+    def _starting(self, flat: torch.Tensor, shorter: bool = False) -> list[int]:
+        """Tensors of the same size (or a smaller one) that start with the same numbers."""
         if flat.dtype not in self._heads:
             heads: dict[bytes, list[int]] = defaultdict(list)
             for i in self._floats:

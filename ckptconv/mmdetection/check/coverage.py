@@ -1,7 +1,7 @@
-"""What of a detector's backbones no checkpoint explains.
+"""The parts of a detector's backbones that no checkpoint explains.
 
-Every parameter below a backbone that tells anything (`by_value.telling`) is equal to a file's, or its report says why
-not, or it is found here. Knows torch; judges by structure and by a second start from other random numbers.
+A parameter of a backbone whose values tell anything (`by_value.telling`) is equal to a file's, or its module's report
+says why not, or it is in a gap. Knows torch; judges by structure and by a second start from other random numbers.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ import torch
 
 from ckptconv import backbones
 from ckptconv.mmdetection.check.by_value import telling
-from ckptconv.spec import DTYPES, TensorSpec
+from ckptconv.mmdetection.loading.tensors import specs
 
 _LAYERS = ("torch.nn.", "mmcv.cnn.bricks.", "mmcv.ops.")
-"""Where single layers are from: whatever their names, they are no networks."""
+"""Where single layers are from: they are not networks, though their names may say so."""
 
 
 @dataclass(frozen=True)
 class Gap:
     """A part of a backbone, or all of it, that no file explains.
 
-    ``names``: its parameters that tell something, by their full names. ``random``: whether they change with the random
-    numbers of the start. ``network``: the network that it is by itself, or ''. ``whole``: nothing of the backbone is
-    explained.
+    ``class_name``: its class. ``names``: its parameters whose values tell something, by their full names. ``random``:
+    whether they change with the random numbers of the start. ``network``: the network that it is by itself, or ''.
+    ``whole``: nothing of the backbone is explained.
     """
 
     path: str
-    kind: str
+    class_name: str
     names: tuple[str, ...]
     random: bool
     network: str
     whole: bool
 
 
-def roots(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """The outermost modules that are backbones: called so, or of a class that a package has among its backbones."""
-    found: list[str] = []
+def backbone_modules(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The outermost modules that are backbones: named so, or of a class in a package's folder of backbones."""
+    outermost: list[str] = []
     for path, module in model.named_modules():
-        inside = any(path.startswith(f"{outer}.") for outer in (*found, "language_model"))
+        inside = any(path.startswith(f"{outer}.") for outer in (*outermost, "language_model"))
         if path and not inside and _is_backbone(path, module):
-            found.append(path)
+            outermost.append(path)
             yield path, module
 
 
@@ -60,17 +60,17 @@ def gaps(
     model: torch.nn.Module,
     explained: Collection[str],
     proved: Collection[str],
-    sites: Collection[str],
-    again: Callable[[], Mapping[str, Any]],
+    loaded: Collection[str],
+    other_start: Callable[[], Mapping[str, Any]],
 ) -> list[Gap]:
     """The parts that nothing explains.
 
-    ``explained``: full names of what is equal, or what a report has a word for; ``proved``: of what is equal;
-    ``sites``: paths of the modules that start from a file; ``again``: the entries after another start.
+    ``explained``: full names of entries that are equal, or that a report explains; ``proved``: of those that are equal;
+    ``loaded``: paths of the modules that start from a file; ``other_start``: the entries after another start.
     """
     parameters = dict(model.named_parameters())
     parts: dict[tuple[str, bool], list[str]] = {}
-    for root, _ in roots(model):
+    for root, _ in backbone_modules(model):
         inside = [name for name in parameters if name.startswith(f"{root}.")]
         whole = not any(name in explained for name in inside)
         for name in inside:
@@ -79,18 +79,18 @@ def gaps(
             path, around = (root, "") if whole else _part(name, root, explained)
             if _is_neck(model, path):
                 continue
-            if whole or around in (root, *sites) or _is_large(model, path, around, proved):
+            if whole or around in (root, *loaded) or _is_large(model, path, around, proved):
                 parts.setdefault((path, whole), []).append(name)
-    other = again() if parts else {}
-    found = []
+    other = other_start() if parts else {}
+    gaps = []
     for (path, whole), names in parts.items():
         module = model.get_submodule(path)
         changes = [name for name in names if name in other and not torch.equal(other[name], parameters[name])]
-        specs = _specs(module)
-        network = None if any(f"{path}.{name}" in proved for name in specs) else backbones.read(specs)
-        alike = network.name if network else ""
-        found.append(Gap(path, type(module).__name__, tuple(names), 2 * len(changes) > len(names), alike, whole))
-    return found
+        entries = specs(module)
+        backbone = None if any(f"{path}.{name}" in proved for name in entries) else backbones.read(entries)
+        network = backbone.name if backbone else ""
+        gaps.append(Gap(path, type(module).__name__, tuple(names), 2 * len(changes) > len(names), network, whole))
+    return gaps
 
 
 def _part(name: str, root: str, explained: Collection[str]) -> tuple[str, str]:
@@ -107,13 +107,13 @@ def _part(name: str, root: str, explained: Collection[str]) -> tuple[str, str]:
 
 
 def _is_neck(model: torch.nn.Module, path: str) -> bool:
-    """Whether it is a neck, which starts from random numbers as every neck does."""
+    """Whether it is a neck, which always starts from random values."""
     kind: type = type(model.get_submodule(path))
     return ".necks." in kind.__module__
 
 
 def _is_large(model: torch.nn.Module, path: str, around: str, proved: Collection[str]) -> bool:
-    """Whether a part without a file is more than what a network's blocks have beside those of the plain network.
+    """Whether a part without a file is larger than what a network's blocks add to those of the plain network.
 
     Such are the attention of GCNet and the offsets of deformable convolutions: smaller than the block they are in.
     """
@@ -121,10 +121,3 @@ def _is_large(model: torch.nn.Module, path: str, around: str, proved: Collection
     inner = "" if path == around else f"{path.removeprefix(f'{around}.')}."
     mine = sum(size for name, size in sizes.items() if name.startswith(inner) and f"{around}.{name}" not in proved)
     return bool(mine > sum(size for name, size in sizes.items() if f"{around}.{name}" in proved))
-
-
-def _specs(module: torch.nn.Module) -> dict[str, TensorSpec]:
-    return {
-        name: TensorSpec(tuple(value.shape), DTYPES[str(value.dtype).removeprefix("torch.")])
-        for name, value in module.state_dict().items()
-    }

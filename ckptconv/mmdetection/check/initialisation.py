@@ -2,8 +2,8 @@
 
 Source: mmengine/runner/runner.py, 0.10.7. `Runner.train` calls the hooks' ``before_run``, the detector's
 ``init_weights``, then ``load_or_resume``, then the hooks' ``before_train``; the loop calls ``before_train_epoch``, the
-detector's ``train()`` and ``before_train_iter`` (mmengine/runner/loops.py). Code of the user's may change weights in
-any of these. A Runner or a loop of the user's may do something else altogether, and is only named here.
+detector's ``train()`` and ``before_train_iter`` (mmengine/runner/loops.py). The user's code may change weights in any
+of these. A Runner or a loop of the user's may do something else: it is only named here, and not run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from ckptconv.mmdetection import runtime
 
-_MOMENTS = ("before_run", "before_train", "before_train_epoch", "before_train_iter", "after_load_checkpoint")
+_METHODS = ("before_run", "before_train", "before_train_epoch", "before_train_iter", "after_load_checkpoint")
 _OF_RUNNER = (
     "build_model",
     "wrap_model",
@@ -31,41 +31,44 @@ _OF_RUNNER = (
 )
 _OF_LOOP = ("__init__", "run", "run_epoch", "run_iter")
 _KNOWN = ("mmengine", "mmdet", "mmcv", "mmpretrain", "torch", "ckptconv")
-"""Packages whose hooks leave the weights that a training starts from as they are."""
+"""Packages whose hooks do not change the weights that a training starts from."""
 
 
 @dataclass
 class Start:
-    """A detector as a training would have it before its first iteration, and how it came there.
+    """A detector as a training has it before its first iteration, and what happened on the way.
 
-    ``failed``: the error of its initialisation; ``recorded``: what mmengine noted of each parameter; ``opened``: the
-    files that were read on the way, in order; ``loading``: why ``load_from`` could not be loaded;
-    ``changed``: the entries that each hook changed, or the detector's ``train()``, which is called '';
-    ``unknown``: hooks that do not run without a training, and why; ``foreign``: the user's Runner or loop, what it does
-    by code of its own, and the line that takes mmengine's; ``trainers``: the user's classes with a ``train()``.
+    ``init_error``: the error of its initialisation; ``init_info``: what mmengine noted of each parameter; ``opened``:
+    the files that were read, in order; ``load_error``: why ``load_from`` could not be loaded;
+    ``changed``: the entries that each hook changed, or the detector's ``train()``, whose key is '';
+    ``hooks_not_run``: hooks that need a real training, and their error; ``own_runners``: the user's Runner or loop,
+    which methods it has, and the line that takes mmengine's; ``train_overrides``: the user's classes that have a
+    ``train()``.
     """
 
     model: Any
-    failed: Exception | None = None
-    recorded: Mapping[str, str] = field(default_factory=dict)
+    init_error: Exception | None = None
+    init_info: Mapping[str, str] = field(default_factory=dict)
     opened: list[str] = field(default_factory=list)
-    loading: str = ""
+    load_error: str = ""
     changed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    unknown: dict[str, str] = field(default_factory=dict)
-    foreign: tuple[tuple[str, str], ...] = ()
-    trainers: tuple[str, ...] = ()
+    hooks_not_run: dict[str, str] = field(default_factory=dict)
+    own_runners: tuple[tuple[str, str], ...] = ()
+    train_overrides: tuple[str, ...] = ()
 
 
-def finish(start: Start, settings: Any) -> None:
+def run_until_first_iteration(start: Start, settings: Any) -> None:
     """Initialise a detector that is built, load what is loaded over it, and call the user's hooks."""
     hooks = list(_hooks(settings))
-    start.foreign = tuple(_foreign(settings))
+    start.own_runners = tuple(_own_runners(settings))
     _call(start, settings, hooks, "before_run")
-    start.failed, start.recorded = runtime.initialise(start.model)
-    loaded = settings.get("load_from")
-    if loaded and not settings.get("resume") and start.failed is None:
-        start.loading = runtime.load_over(
-            start.model, str(loaded), lambda one: _call(start, settings, hooks, "after_load_checkpoint", checkpoint=one)
+    start.init_error, start.init_info = runtime.initialise(start.model)
+    load_from = settings.get("load_from")
+    if load_from and not settings.get("resume") and start.init_error is None:
+        start.load_error = runtime.load_over(
+            start.model,
+            str(load_from),
+            lambda state: _call(start, settings, hooks, "after_load_checkpoint", checkpoint=state),
         )
     _call(start, settings, hooks, "before_train")
     _call(start, settings, hooks, "before_train_epoch")
@@ -73,8 +76,8 @@ def finish(start: Start, settings: Any) -> None:
     _call(start, settings, hooks, "before_train_iter", batch_idx=0)
 
 
-def again(settings: Any, shown: str) -> Mapping[str, Any]:
-    """The detector's entries after a start from other random numbers: what is equal does not come from those."""
+def with_other_seed(settings: Any, shown: str) -> Mapping[str, Any]:
+    """The detector's entries after a start with other random numbers: entries that stay equal are not random."""
     import numpy as np
     import torch
 
@@ -85,95 +88,95 @@ def again(settings: Any, shown: str) -> Mapping[str, Any]:
             random.seed(torch.initial_seed())
             np.random.seed(torch.initial_seed() % 2**31)
             other = Start(runtime.build(settings, shown))
-            finish(other, settings)
+            run_until_first_iteration(other, settings)
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-    found: Mapping[str, Any] = other.model.state_dict()
-    return found
+    entries: Mapping[str, Any] = other.model.state_dict()
+    return entries
 
 
 def _hooks(settings: Any) -> list[tuple[str, Any, tuple[str, ...]]]:
-    """The user's own hooks and the moments before the first iteration in which they act, in the Runner's order.
+    """The user's own hooks, and their methods that run before the first iteration, in the Runner's order.
 
-    Built, or the error where one cannot be.
+    Each hook is built; one that cannot be built is its error.
     """
     from mmengine.hooks import Hook
     from mmengine.registry import HOOKS
     from mmengine.runner.priority import get_priority
 
     default = settings.get("default_hooks") or {}
-    found: list[tuple[int, str, Any, tuple[str, ...]]] = []
-    for said in (*default.values(), *(settings.get("custom_hooks") or ())):
-        kind = said.get("type") if isinstance(said, Mapping) else type(said)
+    hooks: list[tuple[int, str, Any, tuple[str, ...]]] = []
+    for configured in (*default.values(), *(settings.get("custom_hooks") or ())):
+        kind = configured.get("type") if isinstance(configured, Mapping) else type(configured)
         with runtime.quiet():
             known: Any = HOOKS.get(kind) if isinstance(kind, str) else kind
-        acts = tuple(moment for moment in _MOMENTS if known is not None and not _is_known(known, moment))
-        if not acts:
+        methods = tuple(name for name in _METHODS if known is not None and not _is_known(known, name))
+        if not methods:
             continue
-        arguments = dict(said) if isinstance(said, Mapping) else {}
+        arguments = dict(configured) if isinstance(configured, Mapping) else {}
         priority = arguments.pop("priority", None)
         try:
             with runtime.quiet():
-                hook = HOOKS.build(arguments) if arguments else said
+                hook = HOOKS.build(arguments) if arguments else configured
         except Exception as error:  # whatever its constructor does
             hook = error
         level = priority if priority is not None else getattr(hook, "priority", Hook.priority)
-        found.append((get_priority(level), known.__name__, hook, acts))
-    return [rest for _, *rest in sorted(found, key=lambda one: one[0])]  # type: ignore[misc]
+        hooks.append((get_priority(level), known.__name__, hook, methods))
+    return [rest for _, *rest in sorted(hooks, key=lambda one: one[0])]  # type: ignore[misc]
 
 
 def _is_known(kind: type, method: str) -> bool:
-    """Whether what a class does in a method is code of a package that is known."""
+    """Whether a class has a method from one of the known packages."""
     owner = next((base for base in kind.__mro__ if method in vars(base)), object)
     code = getattr(vars(owner).get(method), "__module__", None) or owner.__module__
     return owner is object or code.partition(".")[0] in _KNOWN
 
 
-def _foreign(settings: Any) -> Iterator[tuple[str, str]]:
-    """A Runner or a loop that starts a training by code of its own, and the line that takes mmengine's."""
+def _own_runners(settings: Any) -> Iterator[tuple[str, str]]:
+    """A Runner or a loop that starts a training by its own code, and the line that takes mmengine's."""
     from mmengine.registry import LOOPS, RUNNERS
     from mmengine.runner import Runner
 
     kind = settings.get("runner_type") or Runner
     loop = (settings.get("train_cfg") or {}).get("type")
-    for word, said, registry, methods in (
+    for word, configured, registry, methods in (
         ("Runner", kind, RUNNERS, _OF_RUNNER),
         ("loop", loop, LOOPS, _OF_LOOP),
     ):
         with runtime.quiet():
-            found: Any = registry.get(said) if isinstance(said, str) else said
-        own = [name for name in methods if isinstance(found, type) and not _is_known(found, name)]
+            known: Any = registry.get(configured) if isinstance(configured, str) else configured
+        own = [name for name in methods if isinstance(known, type) and not _is_known(known, name)]
         if not own:
             continue
-        usual = next(base.__name__ for base in found.__mro__ if base.__module__.startswith("mmengine."))
+        usual = next(base.__name__ for base in known.__mro__ if base.__module__.startswith("mmengine."))
         line = f"runner_type={usual!r}" if word == "Runner" else f"train_cfg.type={usual!r}"
-        if found.__name__ == usual:  # patched
-            line = f"Leave {' and '.join(own)} of {usual} as mmengine has it"
-        yield f"the {word} {found.__name__} has {' and '.join(own)} of its own", line
+        if known.__name__ == usual:  # patched
+            line = f"Do not patch {' and '.join(own)} of {usual}"
+        yield f"the {word} {known.__name__} has its own {' and '.join(own)}", line
 
 
-def _call(start: Start, settings: Any, hooks: Iterable[Any], moment: str, **more: Any) -> None:
-    for name, hook, acts in hooks:
-        if moment not in acts:
+def _call(start: Start, settings: Any, hooks: Iterable[Any], method: str, **more: Any) -> None:
+    for name, hook, methods in hooks:
+        if method not in methods:
             continue
         if isinstance(hook, Exception):
-            start.unknown[name] = runtime.told(hook)
+            start.hooks_not_run[name] = runtime.told(hook)
             continue
         before = _copied(start.model)
         try:
             with runtime.quiet():
-                getattr(hook, moment)(_Runner(start.model, settings), **more)
+                getattr(hook, method)(_RunnerStub(start.model, settings), **more)
         except Exception as error:
-            start.unknown[name] = runtime.told(error)
+            start.hooks_not_run[name] = runtime.told(error)
         _note_changes(start, name, before)
 
 
 def _train(start: Start) -> None:
-    """Call the detector's ``train()``, as the loop does, if a class of the user's has one."""
+    """Call the detector's ``train()``, as the loop does, if one of the user's classes has its own."""
     kinds = dict.fromkeys(type(module) for module in start.model.modules())
-    start.trainers = tuple(kind.__name__ for kind in kinds if not _is_known(kind, "train"))
-    if not start.trainers:
+    start.train_overrides = tuple(kind.__name__ for kind in kinds if not _is_known(kind, "train"))
+    if not start.train_overrides:
         return
     before = _copied(start.model)
     with contextlib.suppress(Exception), runtime.quiet():
@@ -197,8 +200,8 @@ def _same(before: Any, after: Any) -> bool:
     return before is not None and before.shape == after.shape and bool(torch.equal(before, after))
 
 
-class _Runner:
-    """What a hook can see of a runner before the first iteration without any data. More is an AttributeError."""
+class _RunnerStub:
+    """What a hook can use of a runner before the first iteration without data. Anything else is an AttributeError."""
 
     def __init__(self, model: Any, cfg: Any) -> None:
         self.model, self.cfg = model, cfg
@@ -220,7 +223,7 @@ _opened: list[str] | None = None
 
 @contextlib.contextmanager
 def watched(opened: list[str]) -> Iterator[None]:
-    """While it lasts, the names of checkpoints that are read are noted, whoever reads them."""
+    """While it lasts, the names of all checkpoints that are read are noted."""
     from mmengine.runner import CheckpointLoader
 
     global _opened
@@ -230,7 +233,7 @@ def watched(opened: list[str]) -> Iterator[None]:
         _note(filename)
         return load_checkpoint.__get__(None, cls)(filename, *args, **kwargs)
 
-    _watch()
+    _add_audit_hook()
     _opened, CheckpointLoader.load_checkpoint = opened, classmethod(load_one)
     try:
         with _watched_safetensors(_note):
@@ -245,12 +248,12 @@ def _note(name: object) -> None:
 
 
 @functools.cache
-def _watch() -> None:
-    """Python tells of each file that its code opens; a hook on it cannot be taken away again."""
-    sys.addaudithook(_hear)
+def _add_audit_hook() -> None:
+    """Python reports each file that its code opens; an audit hook cannot be removed again."""
+    sys.addaudithook(_note_opened)
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open" and _opened is not None and isinstance(arguments[0], str) and arguments[0].endswith(_SUFFIXES):
         _note(arguments[0])
 
@@ -258,18 +261,18 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 @contextlib.contextmanager
 def _watched_safetensors(note: Any) -> Iterator[None]:
     try:
-        import safetensors.torch as there
+        import safetensors.torch as library
     except ImportError:
         yield
         return
-    own = there.load_file
+    own = library.load_file
 
     def load_file(filename: Any, *args: Any, **kwargs: Any) -> Any:
         note(filename)
         return own(filename, *args, **kwargs)
 
-    there.load_file = load_file
+    library.load_file = load_file
     try:
         yield
     finally:
-        there.load_file = own
+        library.load_file = own

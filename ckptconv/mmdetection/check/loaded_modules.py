@@ -1,101 +1,111 @@
-"""Every module that starts from a file, and which of its entries: what the config says, and what classes do by code.
+"""Every module that starts from a file, and which of its entries: what ``init_cfg`` says, and what classes do by code.
 
 Knows torch; judges nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from ckptconv.conversion.converted import Converted
 from ckptconv.errors import CkptconvError
 from ckptconv.formats import open_checkpoint
 from ckptconv.mmdetection.check.by_value import telling
-from ckptconv.mmdetection.check.compare import Site, compare, provided
-from ckptconv.mmdetection.check.coverage import roots
-from ckptconv.mmdetection.check.downloads import Held
+from ckptconv.mmdetection.check.compare import compare
+from ckptconv.mmdetection.check.coverage import backbone_modules
+from ckptconv.mmdetection.check.downloads import LocalCheckpoint
+from ckptconv.mmdetection.check.init_cfg import LoadedModule
+from ckptconv.mmdetection.check.reading import provided
 
-Found = list[tuple[Site, frozenset[str]]]
-"""The sites, and the entries of each that another one decides."""
+Loaded = list[tuple[LoadedModule, frozenset[str]]]
+"""The modules, and the entries of each that another file decides."""
 
 
-def complete(model: torch.nn.Module, said: list[Site], held: dict[str, Held], opened: list[str], over: str) -> Found:
-    """The sites that a config names, and those of files that a backbone's class reads without being told to.
+def complete(
+    model: torch.nn.Module,
+    by_init_cfg: Sequence[LoadedModule],
+    local: dict[str, LocalCheckpoint],
+    opened: Sequence[str],
+    load_from: str,
+) -> Loaded:
+    """The modules whose ``init_cfg`` names a file, and those that a backbone's class loads without being told to.
 
-    ``held`` are the files of the sites; those of others are added to it. ``opened``: what was read while the detector
-    was built and initialised; ``over``: what was loaded over it, or ''.
+    ``local`` are the files of the first; those of the others are added to it. ``opened``: what was read while the
+    detector was built and initialised; ``load_from``: what was loaded over it, or ''.
     """
-    found = _in_effect(model, said, held)
-    paths = [site.path for site in said]
-    for path, module in roots(model):
-        if any(f"{path}.".startswith(f"{site}." if site else "") for site in paths):
+    loaded = _in_effect(model, by_init_cfg, local)
+    paths = [module.path for module in by_init_cfg]
+    for path, backbone in backbone_modules(model):
+        if any(f"{path}.".startswith(f"{known}." if known else "") for known in paths):
             continue
-        parts = [(path, module)]
-        if any(site.startswith(f"{path}.") for site in paths):
-            parts = [(f"{path}.{name}", child) for name, child in module.named_children()]
-            parts = [(at, child) for at, child in parts if not any(f"{s}.".startswith(f"{at}.") for s in paths)]
+        parts = [(path, backbone)]
+        if any(known.startswith(f"{path}.") for known in paths):
+            parts = [(f"{path}.{name}", child) for name, child in backbone.named_children()]
+            parts = [(at, child) for at, child in parts if not any(f"{p}.".startswith(f"{at}.") for p in paths)]
         for at, part in parts:
-            found += [(site, frozenset()) for site in _of_code(at, part, list(_files(opened, held)), over)]
-    return found
+            loaded += [(one, frozenset()) for one in _by_code(at, part, list(_files(opened, local)), load_from)]
+    return loaded
 
 
-def _in_effect(model: torch.nn.Module, said: list[Site], held: Mapping[str, Held]) -> Found:
-    """The sites that decide anything: what a later one loads over an earlier one is the later one's."""
-    if len(said) < 2 and not any(_holds_roots(model, site) for site in said):
-        return [(site, frozenset()) for site in said]
+def _in_effect(model: torch.nn.Module, modules: Sequence[LoadedModule], local: Mapping[str, LocalCheckpoint]) -> Loaded:
+    """The modules whose file decides anything: what a later one loads over an earlier one is the later one's."""
+    if len(modules) < 2 and not any(_holds_backbones(model, module) for module in modules):
+        return [(module, frozenset()) for module in modules]
     given = []
-    for site in said:
-        with open_checkpoint(held[site.checkpoint].path) as checkpoint:
-            given.append({_full(site, name) for name in provided(site, checkpoint)})
-    backbones = [f"{path}." for path, _ in roots(model)]
-    found: Found = []
-    for i, site in enumerate(said):
+    for module in modules:
+        file = local[module.checkpoint]
+        with open_checkpoint(file.path) as checkpoint:
+            given.append({module.full_name(name) for name in provided(module, checkpoint, file.converted)})
+    backbones = [f"{path}." for path, _ in backbone_modules(model)]
+    loaded: Loaded = []
+    for i, module in enumerate(modules):
         later, earlier = set().union(*given[i + 1 :]), set().union(*given[:i])
         if given[i] and given[i] <= later:
             continue
-        names = set(site.module.state_dict())
-        others = {name for name in names if _full(site, name) in later or _full(site, name) in earlier - given[i]}
-        if _holds_roots(model, site):  # a detector's: of its heads, those that fit
+        names = {name: module.full_name(name) for name in module.specs}
+        others = {name for name, full in names.items() if full in later or full in earlier - given[i]}
+        if _holds_backbones(model, module):  # a detector's: of its heads, those that fit
             others |= {
-                name
-                for name in names
-                if _full(site, name) not in given[i] and not _full(site, name).startswith(tuple(backbones))
+                name for name, full in names.items() if full not in given[i] and not full.startswith(tuple(backbones))
             }
-        found.append((site, frozenset(others)))
-    return found
+        loaded.append((module, frozenset(others)))
+    return loaded
 
 
-def _holds_roots(model: torch.nn.Module, site: Site) -> bool:
-    return any(path.startswith(f"{site.path}." if site.path else "") and path != site.path for path, _ in roots(model))
+def _holds_backbones(model: torch.nn.Module, module: LoadedModule) -> bool:
+    inside = f"{module.path}." if module.path else ""
+    return any(path.startswith(inside) and path != module.path for path, _ in backbone_modules(model))
 
 
-def _full(site: Site, name: str) -> str:
-    return f"{site.path}.{name}" if site.path else name
-
-
-def _files(opened: list[str], held: dict[str, Held]) -> Iterator[Held]:
+def _files(opened: Sequence[str], local: dict[str, LocalCheckpoint]) -> Iterator[LocalCheckpoint]:
+    """The checkpoints among the files that were opened."""
     for name in opened:
         path = Path(name).expanduser()
-        if name not in held and path.is_file():
-            held[name] = Held(name, name, path)
-        if name in held:
-            yield held[name]
+        if name not in local and path.is_file():
+            with contextlib.suppress(CkptconvError), open_checkpoint(path) as checkpoint:
+                local[name] = LocalCheckpoint(name, name, path, Converted.read(checkpoint))
+        if name in local:
+            yield local[name]
 
 
-def _of_code(path: str, module: torch.nn.Module, files: list[Held], over: str) -> list[Site]:
+def _by_code(
+    path: str, module: torch.nn.Module, files: Sequence[LocalCheckpoint], load_from: str
+) -> list[LoadedModule]:
     """The file that a module holds most of; of its parts, if those hold more by themselves."""
-    best, most, whole = _best(path, module, files, over)
+    best, most, whole = _best(path, module, files, load_from)
     if whole:
         return [best] if best else []
     parts = []
     count = 0
     streams = [(name, child) for name, child in module.named_children() if _is_network(child)]
     for name, child in streams:
-        one, equal, _ = _best(f"{path}.{name}", child, files, over)
+        part, equal, _ = _best(f"{path}.{name}", child, files, load_from)
         count += equal
-        parts += [one] if one else []
+        parts += [part] if part else []
     return parts if count > most else [best] if best else []
 
 
@@ -108,20 +118,23 @@ def _is_network(module: torch.nn.Module) -> bool:
     return any(MODELS.get(kind.__name__) is kind for kind in own)
 
 
-def _best(path: str, module: torch.nn.Module, files: list[Held], over: str) -> tuple[Site | None, int, bool]:
-    """The site of the file that most of a module's numbers are from, how many, and whether these are all."""
-    state = module.state_dict()
-    told = {name for name, value in state.items() if telling(value)}
+def _best(
+    path: str, torch_module: torch.nn.Module, files: Sequence[LocalCheckpoint], load_from: str
+) -> tuple[LoadedModule | None, int, bool]:
+    """The module with the file that most of its values are from, how many, and whether these are all."""
+    told = {name for name, value in torch_module.state_dict().items() if telling(value)}
     best, most = None, 0
-    for one in files:
-        by_load = one.checkpoint == over
-        site = Site(path, module, one.checkpoint, f"{path}." if by_load else "", "load_from" if by_load else "code")
+    for file in files:
+        over = file.name == load_from
+        module = LoadedModule(
+            path, torch_module, file.name, f"{path}." if over else "", "load_from" if over else "code"
+        )
         try:
-            with open_checkpoint(one.path) as checkpoint:
-                found = compare(site, checkpoint, ())
-                equal = len(told.intersection((*found.equal, *found.scattered)))
+            with open_checkpoint(file.path) as checkpoint:
+                comparison = compare(module, checkpoint, file.converted, ())
         except CkptconvError:
             continue
+        equal = len(told.intersection((*comparison.equal, *comparison.same_numbers)))
         if equal > most:
-            best, most = site, equal
+            best, most = module, equal
     return best, most, most == len(told) and best is not None

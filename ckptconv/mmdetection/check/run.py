@@ -6,36 +6,35 @@ No GPU and no data set are needed, and nothing in a checkpoint is executed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptconv import backbones
 from ckptconv.conversion.pipeline import PathLike
-from ckptconv.conversion.provenance import origin
 from ckptconv.formats import open_checkpoint
+from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.registry import methods
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.check import diagnosis, downloads, normalisation, whole_detector
-from ckptconv.mmdetection.check.comparison import Comparison
-from ckptconv.mmdetection.check.diagnosis import Evidence, Finding
-from ckptconv.mmdetection.check.downloads import Held
-from ckptconv.mmdetection.config.checkpoint import section_of
+from ckptconv.mmdetection.check.downloads import LocalCheckpoint
+from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence
 from ckptconv.mmdetection.config.training_commands import Training, training
 from ckptconv.mmdetection.hints import more_than_tensors, raw_method, through_the_loader
-from ckptconv.mmdetection.loading.inert_load import Seen, inert_loading, named, require_readable
+from ckptconv.mmdetection.loading.inert_load import LoadLog, inert_loading, named, require_readable
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
 
 if TYPE_CHECKING:
-    from ckptconv.mmdetection.check.compare import Site
+    from ckptconv.methods.interface import Method
+    from ckptconv.mmdetection.check.compare import Comparison
+    from ckptconv.mmdetection.check.init_cfg import LoadedModule
     from ckptconv.mmdetection.check.initialisation import Start
 
 
 @dataclass(frozen=True)
-class Report:
-    """One module: where it is, what it is, its file, how many of its tensors are equal, and what follows."""
+class ModuleReport:
+    """One module: its path in the detector, its network, its file, how many of its tensors are equal, the findings."""
 
     module: str
     network: str
@@ -48,15 +47,15 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckReport:
     """The verdict on a config. ``problems`` and ``notes`` are those of the detector as a whole.
 
-    ``transfers`` is what was fetched. ``training``: how to go on, for a verdict that is good.
+    ``transfers`` is what was fetched. ``training``: the commands that train, for a verdict that is good.
     """
 
     config: str
     detector: str
-    reports: tuple[Report, ...]
+    modules: tuple[ModuleReport, ...]
     problems: tuple[Finding, ...]
     transfers: tuple[Transfer, ...] = ()
     training: Training | None = None
@@ -69,29 +68,33 @@ class Checked:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Every problem, of a module or of the whole."""
-        return (*(problem for report in self.reports for problem in report.problems), *self.problems)
+        return (*(problem for module in self.modules for problem in module.problems), *self.problems)
 
     @property
     def proved(self) -> bool:
-        """Whether it is certain how the detector starts, well or not."""
+        """Whether it is certain how the detector starts, right or wrong."""
         return self.good or any(finding.certain for finding in self.findings)
 
 
 @dataclass
-class Look:
-    """A detector before its first iteration, and what was compared: what the findings are made from."""
+class DetectorEvidence:
+    """A detector before its first iteration, and what was compared: what the findings are made from.
+
+    ``local``: each checkpoint by its name in the config. ``modules``: what starts from one, with the entries that
+    another file decides; ``comparisons``: of each, by its number.
+    """
 
     config: Path
     settings: Any
     start: Start
-    held: Mapping[str, Held]
-    sites: tuple[tuple[Site, frozenset[str]], ...]
-    fed: normalisation.Fed
-    seen: Seen
-    compared: dict[int, Comparison] = field(default_factory=dict)
+    local: Mapping[str, LocalCheckpoint]
+    modules: tuple[tuple[LoadedModule, frozenset[str]], ...]
+    model_input: normalisation.ModelInput
+    log: LoadLog
+    comparisons: dict[int, Comparison] = field(default_factory=dict)
 
     @property
-    def fed_at(self) -> str:
+    def preprocessor_path(self) -> str:
         """Where the config says what the detector's preprocessor is."""
         model = self.settings.model
         if "data_preprocessor" not in model and self.settings.get("data_preprocessor") is not None:
@@ -100,28 +103,30 @@ class Look:
         return "model.data_preprocessor.data_preprocessor" if inner else "model.data_preprocessor"
 
     @functools.cached_property
-    def again(self) -> Mapping[str, Any]:
-        """The detector's entries after a start from other random numbers."""
-        from ckptconv.mmdetection.check.initialisation import again
+    def other_start(self) -> Mapping[str, Any]:
+        """The detector's entries after a start with other random numbers."""
+        from ckptconv.mmdetection.check.initialisation import with_other_seed
 
-        with downloads.downloaded(self.held.values()):
-            return again(self.settings, str(self.config))
+        with downloads.served(self.local.values()):
+            return with_other_seed(self.settings, str(self.config))
 
-    def is_random(self, names: Iterator[str]) -> bool:
+    def is_random(self, names: Iterable[str]) -> bool:
         """Whether any of these entries depends on the random numbers of the start."""
         import torch
 
-        state = self.start.model.state_dict()
-        return any(name in self.again and not torch.equal(self.again[name], state[name]) for name in names)
+        state, other = self.start.model.state_dict(), self.other_start
+        return any(name in other and not torch.equal(other[name], state[name]) for name in names)
 
 
-def check(config: PathLike, fetching: Fetching | None = None, stage: Callable[[str], None] = lambda _: None) -> Checked:
+def check(
+    config: PathLike, fetching: Fetching | None = None, stage: Callable[[str], None] = lambda _: None
+) -> CheckReport:
     """Whether the detector starts from its checkpoint, a file or an address that mmengine downloads.
 
     The config's ``custom_imports`` are imported, as mmengine does; what they change stays changed in this process. Its
     own hooks are called with a runner that has a detector and nothing else.
     ``stage`` is told what begins, in words.
-    Raises UsageError for a config that cannot be read or built, or whose checkpoint is not there; UnreadableError for a
+    Raises UsageError for a config that cannot be read or built, or whose checkpoint is missing; UnreadableError for a
     checkpoint that is broken, not safe to unpickle, or cannot be fetched; EnvironmentMissingError without MMDetection.
     """
     stage(f"reading {config}")
@@ -129,107 +134,136 @@ def check(config: PathLike, fetching: Fetching | None = None, stage: Callable[[s
     work_dir = settings.get("work_dir") or Path("work_dirs", Path(config).stem)
     require_readable(settings, Path(work_dir))
     stage("importing MMDetection and building the detector")
-    with runtime.needs_mmdetection():
-        from ckptconv.mmdetection.check import initialisation as starting
-    opened: list[str] = []
-    with inert_loading() as seen, starting.watched(opened):
-        start = starting.Start(runtime.build(settings, str(config)), opened=opened)
-        from ckptconv.mmdetection.check import compare, loaded_modules
+    evidence = _evidence(Path(config), settings, fetching or Fetching(), stage)
+    modules = tuple(_module_report(number, evidence) for number in range(len(evidence.modules)))
+    problems = tuple(whole_detector.problems(evidence, any(module.problems for module in modules)))
+    notes = tuple(whole_detector.notes(evidence)) if not problems else ()
+    transfers = tuple(transfer for local in evidence.local.values() for transfer in local.transfers)
+    detector = type(evidence.start.model).__name__
+    report = CheckReport(str(config), detector, modules, problems, transfers, None, notes)
+    return replace(report, training=training(str(config), settings.to_dict())) if report.good else report
 
-        said = compare.sites(start.model)
-        held: dict[str, Held] = {}
-        for site in said:
-            if site.checkpoint not in held:
-                held[site.checkpoint] = downloads.hold(site.checkpoint, site.path, fetching or Fetching())
-        loaded = whole_detector.loaded_over(settings)
-        if loaded and loaded not in held and ("://" in loaded or Path(loaded).expanduser().is_file()):
-            held[loaded] = downloads.hold(loaded, "the detector", fetching or Fetching())
+
+def _evidence(config: Path, settings: Any, fetching: Fetching, stage: Callable[[str], None]) -> DetectorEvidence:
+    """Build the detector, fetch what it starts from, and run it up to its first iteration."""
+    with runtime.needs_mmdetection():
+        from ckptconv.mmdetection.check import initialisation
+    opened: list[str] = []
+    with inert_loading() as log, initialisation.watched(opened):
+        start = initialisation.Start(runtime.build(settings, str(config)), opened=opened)
+        from ckptconv.mmdetection.check import init_cfg, loaded_modules
+
+        by_init_cfg = init_cfg.modules_with_init_cfg(start.model)
+        local: dict[str, LocalCheckpoint] = {}
+        for module in by_init_cfg:
+            if module.checkpoint not in local:
+                local[module.checkpoint] = downloads.fetch(module.checkpoint, module.path, fetching)
+        load_from = whole_detector.load_from(settings)
+        if load_from and load_from not in local and ("://" in load_from or Path(load_from).expanduser().is_file()):
+            local[load_from] = downloads.fetch(load_from, "the detector", fetching)
         stage("initialising the detector")
-        with downloads.downloaded(held.values()):
-            starting.finish(start, settings)
+        with downloads.served(local.values()):
+            initialisation.run_until_first_iteration(start, settings)
     stage(f"comparing {len(start.model.state_dict())} tensors with the checkpoint")
     opened += [name for name in named(settings.to_dict()) if name not in opened]  # some readers open files unseen
-    found = loaded_modules.complete(start.model, said, held, opened, loaded)
-    look = Look(Path(config), settings, start, held, tuple(found), normalisation.measured(start.model, settings), seen)
-    reports = tuple(_report(i, look) for i in range(len(found)))
-    problems = tuple(whole_detector.problems(look, any(report.problems for report in reports)))
-    notes = tuple(whole_detector.notes(look)) if not problems else ()
-    transfers = tuple(transfer for one in held.values() for transfer in one.transfers)
-    checked = Checked(str(config), type(start.model).__name__, reports, problems, transfers, None, notes)
-    return replace(checked, training=training(str(config), settings.to_dict())) if checked.good else checked
+    loaded = loaded_modules.complete(start.model, by_init_cfg, local, opened, load_from)
+    model_input = normalisation.measured(start.model, settings)
+    return DetectorEvidence(config, settings, start, local, tuple(loaded), model_input, log)
 
 
-def _report(number: int, look: Look) -> Report:
-    from ckptconv.mmdetection.check.compare import compare, fits_otherwise
+def _module_report(number: int, detector: DetectorEvidence) -> ModuleReport:
+    from ckptconv.mmdetection.check.compare import compare
 
-    (site, without), start = look.sites[number], look.start
-    held = look.held[site.checkpoint]
-    with open_checkpoint(held.path) as checkpoint:
-        comparison = compare(site, checkpoint, [other for other, _ in look.sites], without)
-        look.compared[number] = comparison
-        said, path = origin(checkpoint), section_of(checkpoint)
-        guessed = site.by != "load_from" and site.path and site.prefix != "backbone."  # which detectors call theirs
-        method = methods().get(said.method) if said else raw_method(checkpoint) if guessed else None
-        section = checkpoint.sections.get(path)
-        inside = f"{site.path}." if site.path else ""
-        kind = type(site.module).__name__
-        changed = {n.removeprefix(inside): hook for hook, names in start.changed.items() for n in names}
-        evidence = Evidence(
-            at=_place(look.settings, site),
-            kind=kind,
-            detector=type(start.model).__name__,
-            checkpoint=held.shown,
-            prefix=site.prefix,
-            by=site.by,
-            wanted=site.specs,
-            file=section.tensors if section else {},
-            elsewhere=tuple(p for p in checkpoint.sections if p != path),
-            comparison=comparison,
-            method=method,
-            converted=said is not None,
-            pixels=said.pixels if said else method.pixels if method else None,
-            failed=runtime.told(start.failed) if start.failed else "",
-            refused=more_than_tensors(checkpoint.named) if type(start.failed).__name__ == "UnpicklingError" else (),
-            loader=through_the_loader(checkpoint, "executes nothing"),
-            own_way=runtime.loads_its_own_way(site.module),
-            converts=getattr(site.module, "convert_weights", None) if fits_otherwise(site, checkpoint) else None,
-            recorded={n.removeprefix(inside): text for n, text in start.recorded.items() if n.startswith(inside)},
-            changed={name: changed[name] for name in comparison.differing if name in changed},
-            trainers=start.trainers,
-            loaded_over=whole_detector.loaded_over(look.settings),
-            random=look.is_random(f"{inside}{name}" for name in comparison.missing) if comparison.missing else False,
-            fed=look.fed,
-            fed_at=look.fed_at,
-            style=next((str(part.style) for part in site.module.modules() if hasattr(part, "style")), ""),
-            norm_eval=bool(getattr(site.module, "norm_eval", False)),
-            said=whole_detector.said(look.settings, site.path),
-        )
-        of_downloads = tuple(downloads.notes(held, checkpoint, evidence.at, look.seen.unpickled))
-    network = backbones.read(evidence.wanted) or backbones.read(evidence.file if comparison.way else {})
-    return Report(
-        module=site.path,
-        network=network.name if network else evidence.kind,
-        checkpoint=held.shown,
-        prefix=site.prefix,
+    module, without = detector.modules[number]
+    local = detector.local[module.checkpoint]
+    with open_checkpoint(local.path) as checkpoint:
+        all_modules = [other for other, _ in detector.modules]
+        comparison = compare(module, checkpoint, local.converted, all_modules, without)
+        detector.comparisons[number] = comparison
+        evidence = _module_evidence(module, comparison, detector, checkpoint)
+        of_downloads = tuple(downloads.notes(local, checkpoint, evidence.config_path, detector.log.unpickled))
+    network = comparison.module_backbone or (comparison.file_backbone if comparison.own_code else None)
+    return ModuleReport(
+        module=module.path,
+        network=network.name if network else evidence.class_name,
+        checkpoint=local.shown,
+        prefix=module.prefix,
         equal=len(comparison.equal),
         total=comparison.total,
-        problems=(*diagnosis.problems(evidence), *downloads.problems(held)),
+        problems=(*diagnosis.problems(evidence), *downloads.problems(local)),
         notes=(*diagnosis.notes(evidence), *of_downloads),
     )
 
 
-def _place(settings: Any, site: Any) -> str:
+def _module_evidence(
+    module: LoadedModule, comparison: Comparison, detector: DetectorEvidence, checkpoint: Checkpoint
+) -> ModuleEvidence:
+    from ckptconv.mmdetection.check.mmdet_classes import own_loader
+    from ckptconv.mmdetection.check.reading import fits_otherwise
+
+    here, start, local = module.torch_module, detector.start, detector.local[module.checkpoint]
+    converted = local.converted
+    section = checkpoint.sections.get(converted.section)
+    method = _method(module, local, checkpoint)
+    inside = f"{module.path}." if module.path else ""
+    changed = {name.removeprefix(inside): hook for hook, names in start.changed.items() for name in names}
+    otherwise = fits_otherwise(module, checkpoint, converted)
+    refused = type(start.init_error).__name__ == "UnpicklingError"
+    return ModuleEvidence(
+        config_path=_config_path(detector.settings, module),
+        config_node=whole_detector.config_node(detector.settings, module.path),
+        class_name=type(here).__name__,
+        detector=type(start.model).__name__,
+        checkpoint=local.shown,
+        prefix=module.prefix,
+        loaded_by=module.loaded_by,
+        module_specs=module.specs,
+        file_specs=section.tensors if section else {},
+        other_sections=tuple(path for path in checkpoint.sections if path != converted.section),
+        comparison=comparison,
+        method=method,
+        is_converted=converted.origin is not None,
+        pixels=converted.origin.pixels if converted.origin else method.pixels if method else None,
+        init_error=runtime.told(start.init_error) if start.init_error else "",
+        refused=more_than_tensors(checkpoint.named) if refused else (),
+        loader_fix=through_the_loader(checkpoint, "executes nothing"),
+        own_loader=bool(own_loader(here)),
+        convert_weights=getattr(here, "convert_weights", None) if otherwise else None,
+        init_info={n.removeprefix(inside): info for n, info in start.init_info.items() if n.startswith(inside)},
+        changed_by={name: changed[name] for name in comparison.differing if name in changed},
+        train_overrides=start.train_overrides,
+        load_from=whole_detector.load_from(detector.settings),
+        random=bool(comparison.missing) and detector.is_random(module.full_name(name) for name in comparison.missing),
+        model_input=detector.model_input,
+        preprocessor_path=detector.preprocessor_path,
+        style=next((str(part.style) for part in here.modules() if hasattr(part, "style")), ""),
+        norm_eval=bool(getattr(here, "norm_eval", False)),
+    )
+
+
+def _method(module: LoadedModule, local: LocalCheckpoint, checkpoint: Checkpoint) -> Method | None:
+    """The method of a converted file, as it says; of another one, the method that explains it."""
+    if local.converted.origin is not None:
+        return methods().get(local.converted.origin.method)
+    is_backbone = (
+        module.loaded_by != "load_from" and module.path and module.prefix != "backbone."
+    )  # of a detector's file
+    return raw_method(checkpoint) if is_backbone else None
+
+
+def _config_path(settings: Any, module: LoadedModule) -> str:
     """Where the config says what this module is: not always where the module is, as under a teacher and a student."""
 
-    def said(node: Any, path: str) -> Iterator[str]:
+    def naming(node: Any, path: str) -> Iterator[str]:
+        """The paths of nodes whose init_cfg names the checkpoint."""
         if isinstance(node, Mapping):
             init_cfg = node.get("init_cfg")
-            if isinstance(init_cfg, Mapping) and init_cfg.get("checkpoint") == site.checkpoint:
+            if isinstance(init_cfg, Mapping) and init_cfg.get("checkpoint") == module.checkpoint:
                 yield path
             for name, child in node.items():
-                yield from said(child, f"{path}.{name}")
+                yield from naming(child, f"{path}.{name}")
 
-    wanted = f"model.{site.path}" if site.path else "model"
-    places = list(said(settings, "model"))
-    last = site.path.rpartition(".")[2]
-    return wanted if wanted in places else next((p for p in places if p.endswith(f".{last}")), wanted)
+    wanted = f"model.{module.path}" if module.path else "model"
+    paths = list(naming(settings, "model"))
+    last = module.path.rpartition(".")[2]
+    return wanted if wanted in paths else next((path for path in paths if path.endswith(f".{last}")), wanted)

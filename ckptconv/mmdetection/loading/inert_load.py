@@ -1,9 +1,9 @@
-"""Files that are read while a detector is built and initialised come from the inert reader, whoever asks for them.
+"""While a detector is built and initialised, every checkpoint is read by the inert reader, whichever code loads it.
 
 A training reads local checkpoints with `torch.load`, which on many stacks runs what a file says: on torch before 2.6,
 with ``weights_only=False``, and with onedl-mmengine 0.10.12, which tries again unsafely (`_safe_torch_load` of its
-`mmengine/runner/checkpoint.py`). Here the reader opens each file first, refuses what is broken or unsafe, and gives the
-contents of the others.
+`mmengine/runner/checkpoint.py`). Here the reader opens each file first, refuses a broken or unsafe one, and gives the
+contents of any other.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ _PLAIN = {
     "torch": "Size device",
     "torch.storage": "_load_from_bytes TypedStorage UntypedStorage",
 }
-"""What pickles of numbers, arrays and tensors name. `_load_from_bytes` calls `torch.load`, which is ours."""
+"""What pickles of numbers, arrays and tensors name. `_load_from_bytes` calls `torch.load`, which is replaced here."""
 
 
 @dataclass
-class Seen:
-    """What was read: files that a training would unpickle, with what they name beside tensors; and unsafe ones."""
+class LoadLog:
+    """Files that a training would unpickle, with what they name beside tensors; and the refusals of unsafe files."""
 
     unpickled: dict[Path, tuple[str, ...]] = field(default_factory=dict)
     unsafe: list[UnreadableError] = field(default_factory=list)
 
 
-_seen: Seen | None = None
-_thread = 0  # whose unpickling is watched
-_plain = False  # whether it is held to plain data
+_log: LoadLog | None = None
+_thread = 0  # the thread whose unpickling is restricted
+_plain = False  # whether to plain data
 
 
 def require_safe(checkpoint: Checkpoint, shown: str) -> None:
-    """Raise UnreadableError for a file that would run something where it is unpickled."""
+    """Raise UnreadableError for a file that runs code when it is unpickled."""
     if checkpoint.dangerous:
         raise _unsafe(checkpoint, shown)
 
@@ -72,17 +72,17 @@ def _unsafe(checkpoint: Checkpoint, shown: str) -> UnreadableError:
     advice = conversion(shown, method)[0] if method else f"ckptconv inspect {shell_word(shown)}"
     return UnreadableError(
         f"{shown} is not safe: unpickling it would call {some(checkpoint.dangerous, 3)}. Nothing was run here",
-        f"{'Write its weights without that' if method else 'See what it holds'}: {advice}",
+        f"{'Convert its weights into a safe file' if method else 'See what it holds'}: {advice}",
     )
 
 
 def require_readable(config: Mapping[str, Any], work_dir: Path) -> None:
-    """Open every local checkpoint that a config names with the inert reader. What is not there is not its business.
+    """Open every local checkpoint that a config names with the inert reader. Missing files are left to the caller.
 
     ``work_dir`` is where a training would look for the checkpoint that it resumes from.
-    Raises UnreadableError for what is unsafe, and for what is broken where it stands under the key of a checkpoint.
+    Raises UnreadableError for a file that is unsafe, and for a broken one that is named under the key of a checkpoint.
     """
-    config = dict(config.items())  # mmengine's Config is no Mapping
+    config = dict(config.items())  # mmengine's Config is not a Mapping
     meant = {name for name, key in _texts(config) if key in _KEYS} | {*_resumed(config, work_dir)}
     for name in dict.fromkeys((*named(config), *meant)):
         path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser fails without a home)
@@ -94,17 +94,17 @@ def require_readable(config: Mapping[str, Any], work_dir: Path) -> None:
             except UnreadableError:
                 if name in meant:
                     raise
-                continue  # data of any kind may be called so; `torch.load` is the reader for whoever loads it
+                continue  # any data may have such a name; if it is loaded, `torch.load` below reads it
             require_safe(checkpoint, name)
 
 
 def named(config: object) -> Iterator[str]:
-    """What may be the name of a checkpoint in a config: what stands under such a key, or ends as checkpoints do."""
+    """Texts of a config that may name a checkpoint: under the key of one, or with a checkpoint's suffix."""
     return (name for name, key in _texts(config) if key in _KEYS or name.endswith(_SUFFIXES))
 
 
 def _texts(node: object, key: object = "") -> Iterator[tuple[str, object]]:
-    """Every text in a config with its key; those of a list have the list's."""
+    """Every text in a config with its key; the texts of a list have the list's key."""
     if isinstance(node, Mapping):
         for name, child in node.items():
             yield from _texts(child, name)
@@ -123,63 +123,63 @@ def _resumed(config: Mapping[str, Any], work_dir: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def inert_loading(plain: bool = True) -> Iterator[Seen]:
-    """While it lasts, `torch.load` is the inert reader, and what else unpickles in this thread is held to plain data.
+def inert_loading(plain: bool = True) -> Iterator[LoadLog]:
+    """While it lasts, `torch.load` is the inert reader, and other unpickling in this thread may give plain data only.
 
-    Without ``plain`` it is held to what calls nothing dangerous: a training's processes send each other their objects.
-    What an unsafe file is refused with is raised at the end, too, if somebody has caught it.
+    Without ``plain`` it may give anything that calls nothing dangerous: the processes of a training send each other
+    objects. The refusal of an unsafe file is raised again at the end if other code has caught it.
     """
     import torch
 
-    global _seen, _thread, _plain
-    before, own = (_seen, _thread, _plain), torch.load
-    seen = _seen or Seen()
-    if _seen is None:
-        torch.load = torch.serialization.load = _ours(own, seen)
-    _watch()
-    _seen, _thread, _plain = seen, threading.get_ident(), plain
+    global _log, _thread, _plain
+    before, own = (_log, _thread, _plain), torch.load
+    log = _log or LoadLog()
+    if _log is None:
+        torch.load = torch.serialization.load = _inert_load(own, log)
+    _add_audit_hook()
+    _log, _thread, _plain = log, threading.get_ident(), plain
     try:
-        yield seen
+        yield log
     except Exception as error:
         refusal = _refusal(error)
         if refusal is None or refusal is error:
             raise
         raise refusal from None
     finally:
-        _seen, _thread, _plain = before
-        if _seen is None:
+        _log, _thread, _plain = before
+        if _log is None:
             torch.load = torch.serialization.load = own
-    if seen.unsafe:
-        raise seen.unsafe[0]
+    if log.unsafe:
+        raise log.unsafe[0]
 
 
 def _refusal(error: BaseException | None) -> UnreadableError | None:
-    """The reader's word, if that is what an error comes from."""
+    """The inert reader's error, if an error comes from it."""
     while error is not None and not isinstance(error, UnreadableError):
         error = error.__cause__ or error.__context__
     return error
 
 
-def _ours(own: Any, seen: Seen) -> Any:
-    """`torch.load` by the inert reader.
+def _inert_load(own: Any, log: LoadLog) -> Any:
+    """`torch.load` by the inert reader; ``own`` is torch's.
 
-    torch itself sees a file that the reader has passed, where it would read nothing but tensors, which runs no code: to
-    refuse what it would refuse in a training. ``own`` is torch's.
+    Where torch would load with ``weights_only=True``, which runs no code, it loads the file too, after the reader has
+    passed it: so that what it refuses in a training is refused here.
     """
 
     @functools.wraps(own)
     def load(f: Any, map_location: Any = None, pickle_module: Any = None, **options: Any) -> Any:
         from ckptconv.mmdetection.loading import torch_objects
 
-        with _file_of(f) as found:
-            if found is None:
+        with _file_of(f) as file:
+            if file is None:
                 return own(f, map_location, pickle_module, **options)  # there is no such file
-            path, shown = found
+            path, shown = file
             try:
                 with open_checkpoint(path) as checkpoint:
                     if checkpoint.dangerous:
-                        seen.unsafe.append(_unsafe(checkpoint, shown))
-                        raise seen.unsafe[-1]
+                        log.unsafe.append(_unsafe(checkpoint, shown))
+                        raise log.unsafe[-1]
                     named, is_torch = more_than_tensors(checkpoint.named), checkpoint.format.startswith("torch")
             except UnreadableError as error:
                 error.message = error.message.replace(str(path), shown)  # where it was copied to
@@ -187,7 +187,7 @@ def _ours(own: Any, seen: Seen) -> Any:
             if not is_torch or _takes_tensors_only(own, pickle_module, options.get("weights_only")):
                 own(path, "cpu", pickle_module, weights_only=True)
             elif named:
-                seen.unpickled[path.resolve()] = named
+                log.unpickled[path.resolve()] = named
             return torch_objects.load(str(path), map_location)
 
     return load
@@ -195,7 +195,7 @@ def _ours(own: Any, seen: Seen) -> Any:
 
 @contextlib.contextmanager
 def _file_of(f: Any) -> Iterator[tuple[Path, str] | None]:
-    """The file behind what `torch.load` is given, and its name for people; None where there is none."""
+    """The file behind an argument of `torch.load`, and its name for people; None if it does not exist."""
     if isinstance(f, str | os.PathLike):
         path = Path(f)
         yield (path, str(path)) if is_file(path) else None
@@ -221,21 +221,21 @@ def _takes_tensors_only(own: Any, pickle_module: Any, weights_only: bool | None)
 
 
 @functools.cache
-def _watch() -> None:
-    """Python tells of each name that an unpickler looks up; a hook on it cannot be taken away again."""
-    sys.addaudithook(_hold)
+def _add_audit_hook() -> None:
+    """Python reports each name that an unpickler looks up; an audit hook cannot be removed again."""
+    sys.addaudithook(_refuse_globals)
 
 
-def _hold(event: str, arguments: tuple[Any, ...]) -> None:
-    if event != "pickle.find_class" or _seen is None or _thread != threading.get_ident():
+def _refuse_globals(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "pickle.find_class" or _log is None or _thread != threading.get_ident():
         return
     module, name = arguments
     if not (_is_plain(module, name) if _plain else _is_usual(module, name)):
         refused = UnreadableError(
             f"the detector unpickles a file that names {module}.{name}, which is not plain data. Nothing was run here",
-            "Let it read tensors or arrays: torch.save of a state dict, or numpy.save.",
+            "Save that file as tensors or arrays: torch.save of a state dict, or numpy.save.",
         )
-        _seen.unsafe.append(refused)
+        _log.unsafe.append(refused)
         raise refused
 
 
@@ -246,5 +246,5 @@ def _is_plain(module: str, name: str) -> bool:
 
 
 def _is_usual(module: str, name: str) -> bool:
-    """Whether processes may send it to each other."""
+    """Whether the processes of a training may send it to each other."""
     return module.startswith("multiprocessing.") or not is_dangerous(f"{module}.{name}")

@@ -1,10 +1,11 @@
-"""Stored tensors as torch tensors, for whoever has torch. Knows nothing of MMDetection."""
+"""Stored tensors as torch tensors, and torch tensors as specs. Knows nothing of MMDetection."""
 
 from __future__ import annotations
 
 import torch
 
 from ckptconv.formats.interface import Checkpoint, StoredTensor
+from ckptconv.spec import DTYPES, TensorSpec
 
 
 def tensor(checkpoint: Checkpoint, stored: StoredTensor) -> torch.Tensor:
@@ -14,3 +15,13 @@ def tensor(checkpoint: Checkpoint, stored: StoredTensor) -> torch.Tensor:
         return torch.empty(stored.spec.shape, dtype=dtype)
     data = bytearray().join(checkpoint.chunks(stored))
     return torch.frombuffer(data, dtype=dtype).reshape(stored.spec.shape)
+
+
+def spec(value: torch.Tensor) -> TensorSpec:
+    """Shape and type of a tensor."""
+    return TensorSpec(tuple(value.shape), DTYPES[str(value.dtype).removeprefix("torch.")])
+
+
+def specs(module: torch.nn.Module) -> dict[str, TensorSpec]:
+    """Shape and type of each parameter and buffer that a module's state dict has."""
+    return {name: spec(value) for name, value in module.state_dict().items()}

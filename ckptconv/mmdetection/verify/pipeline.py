@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check.run import Checked, check
+from ckptconv.mmdetection.check.run import CheckReport, check
 from ckptconv.mmdetection.config import python_source
 from ckptconv.mmdetection.loading.inert_load import require_readable
 from ckptconv.mmdetection.verify import claims, config_edits, same_network
@@ -163,15 +163,15 @@ def _write_config(path: Path, config: Mapping[str, Any]) -> None:
         raise UsageError(f"the config cannot be written down: {error}", "Use plain values in it.") from None
 
 
-def _unproved(checked: Checked) -> Iterator[str]:
+def _unproved(checked: CheckReport) -> Iterator[str]:
     for found in checked.findings:
         yield f"the detector does not start from its checkpoint: {found.text}" if found.certain else found.text
 
 
-def _proof(made: Plan, checked: Checked | None) -> Mapping[str, Any] | None:
-    if checked is None or not checked.reports:
+def _proof(made: Plan, checked: CheckReport | None) -> Mapping[str, Any] | None:
+    if checked is None or not checked.modules:
         return None
-    reports = checked.reports
+    reports = checked.modules
     return {
         "equal": sum(r.equal for r in reports),
         "total": sum(r.total for r in reports),

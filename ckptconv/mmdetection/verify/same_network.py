@@ -19,7 +19,7 @@ _SAME = 0.5  # share of the weights that a random arm may have in common with th
 
 def require_alike(converted: Path, random: Path) -> None:
     """Raises UsageError where the comparison of the two configs' trainings would say nothing of the checkpoint."""
-    from ckptconv.mmdetection.check.compare import sites
+    from ckptconv.mmdetection.check.init_cfg import modules_with_init_cfg
 
     one, other = _built(converted), _built(random)
     for what, found, opposite in zip(("module", "parameter", "buffer"), _parts(one), _parts(other), strict=True):
@@ -29,7 +29,7 @@ def require_alike(converted: Path, random: Path) -> None:
                 f"the arms of a lift are not alike: the {what} {first} is not the same from random weights",
                 "Set frozen_stages=-1, norm_eval=False and zero_init_residual=False where the config has them.",
             )
-    paths = [site.path for site in sites(one)] or ["backbone"]
+    paths = [module.path for module in modules_with_init_cfg(one)] or ["backbone"]
     pairs = list(_pairs(one, other, paths))
     frozen = [name for name, a, b in pairs if not a.requires_grad and not bool((a == b).all())]
     if frozen:

@@ -68,9 +68,9 @@ def test_a_detector_that_starts_from_an_address(converted):
 def test_a_raw_file_at_an_address_gets_a_command_with_the_address(raw):
     with serving(files={"/moco.pth.tar": raw}) as server:
         address = f"{server.url}/moco.pth.tar"
-        _, (problem,), (mends,) = only(check(detector(f"{address}?signature=secret"), CACHE))
-        assert problem.startswith(f"nothing was loaded: none of its 120 names is in {address}?…; they stand there")
-        assert mends[0].startswith(f"ckptconv convert --selfsup moco '{address}?…' moco_backbone.pth, then ")
+        _, (problem,), (fixes,) = only(check(detector(f"{address}?signature=secret"), CACHE))
+        assert problem.startswith(f"nothing was loaded: {address}?… has none of the module's 120 names; its names")
+        assert fixes[0].startswith(f"ckptconv convert --selfsup moco '{address}?…' moco_backbone.pth, then ")
         report, problems, _ = only(check(detector(address, prefix="module.encoder_q"), CACHE))
         assert (report.equal, problems) == (120, [])
 
@@ -86,7 +86,7 @@ def test_a_hostile_file_is_refused_and_one_that_a_training_would_unpickle_is_tol
         assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr == (
             f"error: {address} is not safe: unpickling it would call posix.mkdir. Nothing was run here\n"
-            f"hint: Write its weights without that: ckptconv convert --selfsup torchvision {address} "
+            f"hint: Convert its weights into a safe file: ckptconv convert --selfsup torchvision {address} "
             "evil_backbone.pth\n"
         )
         assert not Path("executed").exists()
@@ -106,9 +106,9 @@ def test_a_hostile_file_is_refused_and_one_that_a_training_would_unpickle_is_tol
             "verified  size, ETag unchanged\n"
             f"module    backbone: ResNet-18, from {address}\n"
             "equal     120/120\n"
-            "note      a training downloads this with torch.hub, which imports and calls what the file names: "
+            "note      a training downloads this file with torch.hub, which imports and calls what the file names: "
             "argparse.Namespace\n"
-            f"  mend    ckptconv convert --selfsup torchvision {address} args_backbone.pth, then "
+            f"  fix     ckptconv convert --selfsup torchvision {address} args_backbone.pth, then "
             "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='args_backbone.pth')\n"
             "verdict   the detector starts from its checkpoint\n"
         )
@@ -121,13 +121,13 @@ def test_another_file_that_torch_hub_has_under_the_name(converted):
     other = HUB / "r18.pth"
     other.write_bytes(b"another")
     with serving(files={"/r18.pth": converted}) as server:
-        _, problems, mends = only(check(detector(f"{server.url}/r18.pth"), CACHE))
+        _, problems, fixes = only(check(detector(f"{server.url}/r18.pth"), CACHE))
         problem = (
-            "a training would start from another file: torch.hub keeps downloads by their names alone, and has "
-            f"{other.absolute()}, which is not what {server.url}/r18.pth has"
+            "a training would start from another file: torch.hub finds downloads by file name alone, and "
+            f"{other.absolute()} is not the file behind {server.url}/r18.pth"
         )
         assert problems == [problem]
-        assert mends == [(f"rm {other.absolute()}",)]
+        assert fixes == [(f"rm {other.absolute()}",)]
         other.write_bytes(converted.read_bytes())
         assert check(detector(f"{server.url}/r18.pth"), CACHE).good
 
@@ -137,12 +137,11 @@ def test_what_torch_does_not_read_cannot_be_started_from(raw):
     with serving(files={"/r18.safetensors": Path("r18.safetensors")}) as server:
         _, (problem,), _ = only(check(detector(f"{server.url}/r18.safetensors"), CACHE))
     assert problem == (
-        "the initialisation fails: UnpicklingError: what mmengine downloads is read by torch.load, and this is "
-        "safetensors"
+        "the initialisation fails: UnpicklingError: mmengine reads downloads with torch.load, and this is safetensors"
     )
 
 
-ELSEWHERE = "check compares with a file or with an https:// address"
+ELSEWHERE = "check reads a file or an https:// address"
 
 
 @pytest.mark.parametrize(
@@ -150,40 +149,40 @@ ELSEWHERE = "check compares with a file or with an https:// address"
     [
         (
             "hf://org/repo/model.safetensors",
-            "backbone starts from hf://org/repo/model.safetensors, which mmengine does not fetch by itself",
+            "backbone starts from hf://org/repo/model.safetensors, which mmengine cannot download",
             "Convert it first: ckptconv convert hf://org/repo/model.safetensors model_backbone.pth",
         ),
         (
             "s3://bucket/a/m.pth",
-            "backbone starts from s3://bucket/a/m.pth, which mmengine does not fetch by itself",
+            "backbone starts from s3://bucket/a/m.pth, which mmengine cannot download",
             "Convert it first: ckptconv convert s3://bucket/a/m.pth m_backbone.pth",
         ),
         (
             "gs://bucket/m.pth",
-            "backbone starts from gs://bucket/m.pth, which mmengine does not fetch by itself",
+            "backbone starts from gs://bucket/m.pth, which mmengine cannot download",
             "Convert it first: ckptconv convert gs://bucket/m.pth m_backbone.pth",
         ),
         (
             "moco_v2_800ep",
-            "backbone starts from moco_v2_800ep, the name of a release, which mmengine takes for a path",
+            "backbone starts from moco_v2_800ep, the name of a release, which mmengine reads as a path",
             "Convert it first: ckptconv convert moco_v2_800ep moco_v2_800ep_backbone.pth",
         ),
         *(
             (
                 f"{scheme}://resnet50",
-                f"backbone starts from {scheme}://resnet50, which mmengine looks up in a table of its own",
-                f"Put a converted file there, or write a config for one with ckptconv emit-config: {ELSEWHERE}.",
+                f"backbone starts from {scheme}://resnet50, which mmengine looks up in its own table",
+                f"Name a converted file instead, or write a config for one with ckptconv emit-config: {ELSEWHERE}.",
             )
             for scheme in ("torchvision", "modelzoo", "open-mmlab", "openmmlab", "mmcls")
         ),
         (
             "ftp://h/a.pth",
-            "backbone starts from ftp://h/a.pth, which is no file here",
+            "backbone starts from ftp://h/a.pth, which is not a file on this machine",
             f"Download it and give its path: {ELSEWHERE}.",
         ),
         (
             "HTTPS://h/a.pth",  # mmengine takes it for a path
-            "backbone starts from HTTPS://h/a.pth, which is no file here",
+            "backbone starts from HTTPS://h/a.pth, which is not a file on this machine",
             f"Download it and give its path: {ELSEWHERE}.",
         ),
     ],

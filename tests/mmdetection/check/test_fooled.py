@@ -206,7 +206,7 @@ class Streams(BaseModule):
         super().__init__(init_cfg)
         self.a, self.b = MODELS.build(a), MODELS.build(b)
 """,
-        said="backbone.b is initialised from no checkpoint: it starts from random numbers",
+        said="backbone.b is not initialised from a checkpoint: it starts from random values",
     ),
     "a second stream inside of the first": Case(
         f"type='Inside', {SMALL}, {START}",
@@ -219,7 +219,7 @@ class Inside(ResNet):
         super().__init__(**kwargs)
         self.layer1.other = ResNet(**SMALL)
 """,
-        said="backbone.layer1.other is initialised from no checkpoint",
+        said="backbone.layer1.other is not initialised from a checkpoint",
     ),
     "another stem for another sensor": Case(
         f"type='Stem', {SMALL}, {START}",
@@ -232,7 +232,7 @@ class Stem(ResNet):
         super().__init__(**kwargs)
         self.stem2 = torch.nn.Conv2d(3, 8, 7, bias=False)
 """,
-        said="not proved: 1 parameter of backbone.stem2 are in no file",
+        said="not proved: 1 parameter of backbone.stem2 not in any file",
         proved=False,
     ),
     "init_cfg swallowed": Case(
@@ -245,7 +245,7 @@ class Swallows(ResNet):
     def __init__(self, init_cfg=None):
         super().__init__(**SMALL)
 """,
-        said="starts from random numbers, for Swallows does not keep its init_cfg",
+        said="starts from random values, because Swallows does not pass on its init_cfg",
     ),
     "blocks in another order": Case(
         "type='Shuffles'",
@@ -275,7 +275,7 @@ class Flips(ResNet):
         super().init_weights()
         self.conv1.weight.data.copy_(self.conv1.weight.data.flip(1))
 """,
-        said="not proved: 1 tensor of Flips hold numbers that r.pth has under other names or in another order",
+        said="not proved: r.pth has the values of 1 tensor of Flips under other names or in another order",
         proved=False,
     ),
     "scaled after loading": Case(
@@ -316,7 +316,7 @@ class Late(Hook):
             torch.nn.init.normal_(runner.model.backbone.conv1.weight)
 """,
         "custom_hooks = [dict(type='Late')]\n",
-        said="not proved: the hook Late acts before the first iteration and does not run here: AttributeError",
+        said="not proved: the hook Late acts before the first iteration, and check cannot run it: AttributeError",
         proved=False,
     ),
     "load_from of other weights": Case(
@@ -324,21 +324,21 @@ class Late(Hook):
         WHOLE,
         False,
         more="load_from = 'other.pth'\n",
-        said="load_from='other.pth' is loaded over the backbone after its initialisation",
+        said="load_from='other.pth' overwrites the backbone after its initialisation",
     ),
     "load_from under other names": Case(
         f"type='ResNet', {SMALL}",
         WHOLE,
         False,
         more="load_from = 'r.pth'\n",
-        said="backbone is initialised from no checkpoint: it starts from random numbers",
+        said="backbone is not initialised from a checkpoint: it starts from random values",
     ),
     "resumed from another training": Case(
         f"type='ResNet', {SMALL}, {START}",
         WHOLE,
         False,
         more="load_from = 'other.pth'\nresume = True\n",
-        said="not proved: resume=True goes on from other.pth",
+        said="not proved: resume=True continues from other.pth",
         proved=False,
     ),
     "resumed by itself": Case(
@@ -346,7 +346,7 @@ class Late(Hook):
         WHOLE,
         False,
         more="resume = True\nwork_dir = 'work'\n",
-        said="not proved: resume=True goes on from ",
+        said="not proved: resume=True continues from ",
         proved=False,
     ),
     "resumed from nowhere": Case(
@@ -354,7 +354,7 @@ class Late(Hook):
         {},
         False,
         more="load_from = 'absent.pth'\nresume = True\n",
-        said="resume=True goes on from absent.pth, and there is no such file",
+        said="resume=True continues from absent.pth, but the file does not exist",
     ),
     "two halves of two networks": Case(
         "type='Halves'",
@@ -417,7 +417,7 @@ def test_check_is_not_fooled(name: str, files: Path, tmp_path: Path, monkeypatch
     assert found.proved is case.proved
     assert any(case.said in text for text in texts) or case.right, texts
     if not case.proved:
-        assert not any("random numbers" in text for text in texts)
+        assert not any("random values" in text for text in texts)
     assert started_by_the_runner(case) is case.right
 
 
@@ -563,17 +563,17 @@ def moco18(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "mend", "before", "after"),
+    ("name", "fix", "before", "after"),
     [
         (
             "init_cfg swallowed",
-            "Let Swallows hand it on: super().__init__(init_cfg=init_cfg)",
+            "Pass it on in Swallows: super().__init__(init_cfg=init_cfg)",
             "super().__init__(**SMALL)",
             "super().__init__(**SMALL, init_cfg=init_cfg)",
         ),
         (
             "scaled after loading",
-            "Let init_weights() of Scales leave what init_cfg loads as it is",
+            "Change init_weights() of Scales: keep what init_cfg loads",
             "self.conv1.weight.data.mul_(0.5)",
             "pass",
         ),
@@ -586,7 +586,7 @@ def moco18(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_what_is_changed_in_a_class(
-    name: str, mend: str, before: str, after: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, fix: str, before: str, after: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hints that no line of a config follows."""
     monkeypatch.chdir(tmp_path)
@@ -600,4 +600,4 @@ def test_what_is_changed_in_a_class(
             f"model = dict(type='RetinaNet', backbone=dict({case.backbone}), {REST})\n"
         )
         found = check(Path(f"detector{i}.py"))
-        assert [finding.mend for finding in found.findings] == [(mend,)] * (1 - i)
+        assert [finding.fixes for finding in found.findings] == [(fix,)] * (1 - i)

@@ -23,12 +23,20 @@ from safetensors.torch import save_file
 
 import ckptconv
 from ckptconv.errors import ProofError
-from ckptconv.mmdetection.check.guard_record import fingerprint_of
-from ckptconv.mmdetection.check.run import Checked, check
+from ckptconv.formats import open_checkpoint
+from ckptconv.mmdetection.check.guard_record import fingerprint_in
+from ckptconv.mmdetection.check.run import CheckReport, check
 from tests.mmdetection.check.test_fooled import HEAD, IMAGENET, MEAN, REST, SMALL, START, STD, small
 from tests.support import raw_files
 
 pytestmark = pytest.mark.mmdet
+
+
+def fingerprint_of(path: str) -> str:
+    """The fingerprint of the tensors at the top level of a file."""
+    with open_checkpoint(Path(path)) as checkpoint:
+        return fingerprint_in(checkpoint, "")
+
 
 PLAIN, BARE = f"type='ResNet', {SMALL}, {START}", f"type='ResNet', {SMALL}"
 TRAINING = """
@@ -200,7 +208,7 @@ class Tiny(BaseModule):
 """,
         file="tiny.pth",
     ),
-    "what one hook breaks the next one mends": Case(
+    "what one hook breaks the next one repairs": Case(
         PLAIN,
         True,
         HOOK.format(
@@ -251,7 +259,7 @@ class ResettingRunner(Runner):
         torch.nn.init.normal_(self.model.backbone.conv1.weight)
 """,
         "runner_type = 'ResettingRunner'\n",
-        "not proved: the Runner ResettingRunner has load_or_resume of its own",
+        "not proved: the Runner ResettingRunner has its own load_or_resume",
         proved=False,
     ),
     "a loop that resets": Case(
@@ -278,7 +286,7 @@ def resets(self):
     torch.nn.init.normal_(self.model.backbone.conv1.weight)
 Runner.load_or_resume = resets
 """,
-        said="not proved: the Runner Runner has load_or_resume of its own",
+        said="not proved: the Runner Runner has its own load_or_resume",
         proved=False,
     ),
     "train() that resets": Case(
@@ -292,21 +300,21 @@ class Trains(ResNet):
         if getattr(self, '_is_init', False):
             torch.nn.init.normal_(self.conv1.weight)
 """,
-        said="loaded and then overwritten by train() of Trains, which a training calls before its first iteration",
+        said="loaded, then overwritten by train() of Trains, which a training calls before its first iteration",
     ),
     "a guard for another file": Case(
         PLAIN,
         False,
         "from ckptconv.mmdetection import guard\n",
         "custom_hooks = [dict(type='CheckpointGuard', fingerprint='0' * 64)]\n",
-        "the guard stops the training: it is for the file with the fingerprint 0000000000000000, and r.pth has ",
+        "the guard will stop the training: it is for the file with the fingerprint 0000000000000000, and r.pth has ",
     ),
     "a guard for another module": Case(
         PLAIN,
         False,
         "from ckptconv.mmdetection import guard\n",
         "custom_hooks = [dict(type='CheckpointGuard', fingerprint='MARK', modules=('neck',))]\n",
-        "the guard stops the training: no init_cfg of neck names a checkpoint",
+        "the guard will stop the training: no init_cfg of neck names a checkpoint",
     ),
     "one stage by an override": Case(
         f"{BARE}, init_cfg=dict(type='Kaiming', layer='Conv2d', "
@@ -338,13 +346,13 @@ def test_check_says_what_a_training_does(name: str) -> None:
         f"default_scope = 'mmdet'\ncustom_imports = dict(imports=['{module}'])\n"
         f"model = dict(type='{case.detector}', backbone=dict({case.backbone}), {REST})\n"
         + TRAINING.format(dataset=dataset())
-        + case.more.replace("MARK", fingerprint_of(Path("r.pth")))
+        + case.more.replace("MARK", fingerprint_of("r.pth"))
     )
     _agrees(check(Path("detector.py")), case.right, case.proved, case.said)
     assert _starts(case.file) is case.right
 
 
-def _agrees(found: Checked, right: bool, proved: bool, said: str) -> None:
+def _agrees(found: CheckReport, right: bool, proved: bool, said: str) -> None:
     texts = [finding.text for finding in found.findings]
     assert found.good is right, texts
     assert found.proved is proved, texts
@@ -396,12 +404,12 @@ def test_the_guard_is_behind_every_hook() -> None:
         "default_scope = 'mmdet'\ncustom_imports = dict(imports=['behind', 'ckptconv.mmdetection.guard'])\n"
         f"model = dict(type='RetinaNet', backbone=dict({PLAIN}), {REST})\n"
         + TRAINING.format(dataset=dataset())
-        + f"custom_hooks = [dict(type='CheckpointGuard', fingerprint='{fingerprint_of(Path('r.pth'))}'), "
+        + f"custom_hooks = [dict(type='CheckpointGuard', fingerprint='{fingerprint_of('r.pth')}'), "
         "dict(type='Lowest')]\n"
     )
     with warnings.catch_warnings(), mock.patch.object(runner, "collect_env", dict):
         warnings.simplefilter("ignore")
-        with pytest.raises(ProofError, match=r"1 of 120 tensors of backbone are not those of r\.pth: conv1\.weight"):
+        with pytest.raises(ProofError, match=r"1 of 120 tensors of backbone differ from r\.pth: conv1\.weight"):
             _runner().train()
 
 
@@ -417,7 +425,7 @@ class Feeds:
     data: str = dataset()
     fed: str = GOOD
     code: str = ""
-    said: str = "the detector feeds BGR with mean "
+    said: str = "the network gets BGR with mean "
     proved: bool = True
     detector: str = "RetinaNet"
     backbone: str = "ResNet"
@@ -426,7 +434,7 @@ class Feeds:
 
 FLIPS = "@register\nclass {name}({base}):\n    def {method}(self, x):\n        return super().{method}(x.flip(1))\n"
 STEP = "@TRANSFORMS.register_module(force=True)\nclass {name}({base}):\n    def transform(self, results):\n{lines}"
-UNKNOWN = "not proved: what the detector feeds cannot be measured "
+UNKNOWN = "not proved: what the network gets cannot be measured "
 FEEDS = {
     "a reader that gives red first": Feeds(
         False, dataset(reads="dict(type='LoadImageFromFile', imdecode_backend='tifffile')", image="image.tif")
@@ -462,7 +470,7 @@ FEEDS = {
         code="@DATASETS.register_module(force=True)\nclass Two(One):\n    def prepare_data(self, idx):\n"
         "        found = super().prepare_data(idx)\n        found['inputs'] = found['inputs'].flip(0)\n"
         "        return found\n",
-        said=f"{UNKNOWN}(the data set Two has prepare_data of its own)",
+        said=f"{UNKNOWN}(the data set Two has its own prepare_data)",
         proved=False,
     ),
     "a preprocessor that swaps while it trains": Feeds(
@@ -482,7 +490,7 @@ class SwapsInTraining(MODELS.get('DetDataPreprocessor')):
         fed=f"{GOOD}, batch_augments=[dict(type='Scales')]",
         code="@register\nclass Scales(torch.nn.Module):\n    def forward(self, x, samples):\n"
         "        return x / 2, samples\n",
-        said="the detector feeds RGB with mean [123.675, 116.28, 103.53] and std [116.79, 114.24, 114.75]",
+        said="the network gets RGB with mean [123.675, 116.28, 103.53] and std [116.79, 114.24, 114.75]",
     ),
     "a detector that swaps": Feeds(
         False, detector="Turns", code=FLIPS.format(name="Turns", base="RetinaNet", method="extract_feat")
@@ -497,7 +505,7 @@ class SwapsInTraining(MODELS.get('DetDataPreprocessor')):
     "a step that is never applied": Feeds(
         True, dataset("dict(type='RandomApply', transforms=[dict(type='Swaps')], prob=0.0)")
     ),
-    "an inversion": Feeds(False, dataset("dict(type='Invert', prob=1.0)"), said="the detector feeds RGB with mean "),
+    "an inversion": Feeds(False, dataset("dict(type='Invert', prob=1.0)"), said="the network gets RGB with mean "),
     "a step that reads the boxes": Feeds(
         True,
         dataset("dict(type='Boxes')"),
@@ -516,7 +524,7 @@ class SwapsInTraining(MODELS.get('DetDataPreprocessor')):
             lines="        image = results['img'][..., ::-1] + np.random.uniform(-5, 5)\n"
             "        results['img'] = image.clip(0, 255).astype(np.uint8)\n        return results\n",
         ),
-        said=f"{UNKNOWN}(ValueError: Jitters changes the colours of each image in another way)",
+        said=f"{UNKNOWN}(ValueError: Jitters changes the colours of each image differently)",
         proved=False,
     ),
 }

@@ -18,7 +18,7 @@ import torch
 import ckptconv
 from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check.run import Checked, check
+from ckptconv.mmdetection.check.run import CheckReport, check
 from ckptconv.mmdetection.config import emit
 from ckptconv.mmdetection.config.options import Choices
 from tests.support import raw_files
@@ -59,9 +59,9 @@ def detector(checkpoint: str, depth: int = 18, prefix: str = "", backbone: str =
     return path
 
 
-def only(found: Checked) -> tuple[Any, list[str], list[tuple[str, ...]]]:
-    (report,) = found.reports
-    return report, [p.text for p in report.problems], [p.mend for p in report.problems]
+def only(found: CheckReport) -> tuple[Any, list[str], list[tuple[str, ...]]]:
+    (report,) = found.modules
+    return report, [p.text for p in report.problems], [p.fixes for p in report.problems]
 
 
 def save(name: str, **content: Any) -> str:
@@ -98,8 +98,8 @@ def test_the_command_prints_the_verdict(moco50):
     )
     assert len(training.splitlines()) == 4
     data = json.loads(command("check", "mask_rcnn.py", "--json").stdout)
-    assert (data["schema"], data["command"], data["good"]) == (1, "check", True)
-    assert data["reports"][0]["equal"] == 318
+    assert (data["schema"], data["command"], data["good"]) == (2, "check", True)
+    assert data["modules"][0]["equal"] == 318
 
 
 def test_the_raw_file_loads_nothing_and_there_are_two_ways_to_mend_it(moco50):
@@ -111,9 +111,9 @@ def test_the_raw_file_loads_nothing_and_there_are_two_ways_to_mend_it(moco50):
         "config    detector.py: RetinaNet\n"
         "module    backbone: ResNet-50, from moco.pth.tar\n"
         "equal     0/318\n"
-        "problem   nothing was loaded: none of its 318 names is in moco.pth.tar; they stand there behind "
-        "'module.encoder_q.' and 'module.encoder_k.'\n"
-        "  mend    ckptconv convert --selfsup moco moco.pth.tar moco_backbone.pth, then "
+        "problem   nothing was loaded: moco.pth.tar has none of the module's 318 names; its names have the prefix "
+        "'module.encoder_q.' or 'module.encoder_k.'\n"
+        "  fix     ckptconv convert --selfsup moco moco.pth.tar moco_backbone.pth, then "
         "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='moco_backbone.pth')\n"
         "  or      model.backbone.init_cfg=dict(type='Pretrained', checkpoint='moco.pth.tar', "
         "prefix='module.encoder_q.')\n"
@@ -128,34 +128,34 @@ def test_a_prefix_is_the_honest_rival(moco50, prefix):
     assert (report.equal, report.total, problems) == (318, 318, [])
     head, rival = report.notes
     assert head.text == (
-        "4 tensors of the file have no place in a ResNet and were left out: fc.*.weight, fc.*.bias (a head?)"
+        "4 tensors of the file not loaded, because ResNet does not have them: fc.*.weight, fc.*.bias (a head?)"
     )
     assert rival.text == (
-        "prefix='module.encoder_q.' reads the raw file rightly. What it lacks: the file says neither its method nor "
-        "its pixels, all of it is read at each start, and no guard can tell it from another file"
+        "prefix='module.encoder_q.' loads the raw file correctly. But the file does not say its method and pixel "
+        "statistics, every start reads all of it, and the guard cannot tell it from another file"
     )
 
 
 def test_a_wrong_prefix(moco18):
     os.symlink(moco18, "moco.pth.tar")
-    report, problems, mends = only(check(detector("moco.pth.tar", prefix="encoder_q")))
+    report, problems, fixes = only(check(detector("moco.pth.tar", prefix="encoder_q")))
     assert report.equal == 0
     assert problems == [
         (
-            "no name in moco.pth.tar starts with prefix='encoder_q.'; they stand there behind 'module.encoder_q.' and "
+            "no name in moco.pth.tar starts with prefix='encoder_q.'; its names have the prefix 'module.encoder_q.' or "
             "'module.encoder_k.'"
         )
     ]
-    assert mends[0][1] == (
+    assert fixes[0][1] == (
         "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='moco.pth.tar', prefix='module.encoder_q.')"
     )
 
 
 def test_a_prefix_where_none_is_needed():
     save("bare.pth", **raw_files.backbone_state(18))
-    _, problems, mends = only(check(detector("bare.pth", prefix="backbone.")))
-    assert problems == ["no name in bare.pth starts with prefix='backbone.'; they stand there behind ''"]
-    assert mends == [("model.backbone.init_cfg=dict(type='Pretrained', checkpoint='bare.pth'), without a prefix",)]
+    _, problems, fixes = only(check(detector("bare.pth", prefix="backbone.")))
+    assert problems == ["no name in bare.pth starts with prefix='backbone.'; its names have no prefix"]
+    assert fixes == [("model.backbone.init_cfg=dict(type='Pretrained', checkpoint='bare.pth'), without a prefix",)]
 
 
 def test_module_left_in_is_taken_off_by_mmengine_and_by_nothing_else():
@@ -165,29 +165,29 @@ def test_module_left_in_is_taken_off_by_mmengine_and_by_nothing_else():
     report, problems, _ = only(found)
     assert (report.equal, problems, found.good) == (120, [], True)
     assert [n.text for n in report.notes] == [
-        "mmengine takes DistributedDataParallel's 'module.' off the names; other loaders do not"
+        "mmengine removes DistributedDataParallel's prefix 'module.'; other loaders do not"
     ]
     save("twice.pth", state_dict={f"module.module.{k}": v for k, v in state.items()})
-    report, problems, mends = only(check(detector("twice.pth")))
+    report, problems, fixes = only(check(detector("twice.pth")))
     assert report.equal == 0
     assert problems == [
-        "nothing was loaded: none of its 120 names is in twice.pth; they stand there behind 'module.module.'"
+        "nothing was loaded: twice.pth has none of the module's 120 names; its names have the prefix 'module.module.'"
     ]
-    assert mends[0][-1] == (
+    assert fixes[0][-1] == (
         "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='twice.pth', prefix='module.module.')"
     )
 
 
 def test_weights_in_another_place():
     save("dino.pth", student={"a": torch.zeros(1)}, teacher={"backbone.b": torch.zeros(1)})
-    _, problems, mends = only(check(detector("dino.pth")))
+    _, problems, fixes = only(check(detector("dino.pth")))
     assert problems == [
         (
-            "nothing was loaded: dino.pth has none under 'state_dict' and none at the top; its tensors are in "
+            "nothing was loaded: dino.pth has no tensors under 'state_dict' or at the top level; its tensors are under "
             "'student', 'teacher'"
         )
     ]
-    assert mends == [("ckptconv inspect dino.pth, to see what it is",)]
+    assert fixes == [("ckptconv inspect dino.pth, to see what it is",)]
 
 
 def test_a_head_in_a_backbones_file():
@@ -196,7 +196,7 @@ def test_a_head_in_a_backbones_file():
     report, problems, _ = only(found)
     assert (report.equal, problems, found.good) == (120, [], True)
     assert [n.text for n in report.notes] == [
-        ("2 tensors of the file have no place in a ResNet and were left out: fc.weight, fc.bias (a head?)")
+        ("2 tensors of the file not loaded, because ResNet does not have them: fc.weight, fc.bias (a head?)")
     ]
 
 
@@ -226,36 +226,37 @@ class ForgetfulDetector(RetinaNet):
 
 
 @pytest.mark.parametrize(
-    ("change", "problem", "mend"),
+    ("change", "problem", "fix"),
     [
         (
             "backbone=dict(type='ResettingResNet')",
             (
-                "loaded and then overwritten by init_weights() of ResettingResNet: 1 of 120 tensors differ from "
+                "loaded, then overwritten by init_weights() of ResettingResNet: 1 of 120 tensors differ from "
                 "r18.pth, whose names and shapes fit: conv1.weight"
             ),
-            "Let init_weights() of ResettingResNet leave what init_cfg loads as it is",
+            "Change init_weights() of ResettingResNet: keep what init_cfg loads",
         ),
         (
             "type='ResettingDetector'",
             (
-                "loaded and then overwritten by init_weights() of ResettingDetector: 2 of 120 tensors differ from "
+                "loaded, then overwritten by init_weights() of ResettingDetector: 2 of 120 tensors differ from "
                 "r18.pth, whose names and shapes fit: bn1.running_mean, layer1.0.bn1.weight"
             ),
-            "Let init_weights() of ResettingDetector leave what init_cfg loads as it is",
+            "Change init_weights() of ResettingDetector: keep what init_cfg loads",
         ),
         (
             "type='ForgetfulDetector'",
             (
-                "never loaded: the initialisation of ForgetfulDetector does not reach it: 120 of 120 tensors differ "
-                "from r18.pth, whose names and shapes fit: conv1.weight, bn1.weight, bn1.bias and 14 more"
+                "never loaded: init_weights() of ForgetfulDetector does not call the one of this module: 120 of 120 "
+                "tensors differ from r18.pth, whose names and shapes fit: conv1.weight, bn1.weight, bn1.bias and 14 "
+                "more"
             ),
-            "Let init_weights() of ForgetfulDetector call that of its parts: super().init_weights()",
+            "Call super().init_weights() in init_weights() of ForgetfulDetector",
         ),
     ],
     ids=["backbone", "detector", "forgetful"],
 )
-def test_initialised_again_after_loading(moco18, here, monkeypatch, change, problem, mend):
+def test_initialised_again_after_loading(moco18, here, monkeypatch, change, problem, fix):
     module = f"resetting_{change.count('Res')}_{len(change)}"
     Path(f"{module}.py").write_text(RESETTING)
     monkeypatch.syspath_prepend(here)
@@ -263,20 +264,20 @@ def test_initialised_again_after_loading(moco18, here, monkeypatch, change, prob
     more = f"custom_imports = dict(imports=['{module}'])\nmodel.update({change})\n"
     if change.startswith("backbone"):
         more = f"custom_imports = dict(imports=['{module}'])\nmodel['backbone'].update(type='ResettingResNet')\n"
-    _, problems, mends = only(check(detector("r18.pth", more=more)))
+    _, problems, fixes = only(check(detector("r18.pth", more=more)))
     assert problems == [problem]
-    assert mends == [(mend,)]
+    assert fixes == [(fix,)]
 
 
 @pytest.mark.parametrize(
-    ("of", "built", "problem", "mend"),
+    ("of", "built", "problem", "fix"),
     [
         (
             18,
             50,
             (
-                "r.pth holds a ResNet-18, and the config builds a ResNet-50: 165 tensors missing, 23 of another shape, "
-                "0 without a place"
+                "r.pth holds a ResNet-18, and the config builds a ResNet-50: 165 tensors missing, 23 with another "
+                "shape, 0 unexpected"
             ),
             "model.backbone: depth=18",
         ),
@@ -284,20 +285,20 @@ def test_initialised_again_after_loading(moco18, here, monkeypatch, change, prob
             34,
             18,
             (
-                "r.pth holds a ResNet-34, and the config builds a ResNet-18: 0 tensors missing, 0 of another shape, 96 "
-                "without a place"
+                "r.pth holds a ResNet-34, and the config builds a ResNet-18: 0 tensors missing, 0 with another shape, "
+                "96 unexpected"
             ),
             "model.backbone: depth=34",
         ),
     ],
 )
-def test_wrong_depth(of, built, problem, mend):
+def test_wrong_depth(of, built, problem, fix):
     save("r.pth", **raw_files.backbone_state(of))
     found = check(detector("r.pth", depth=built))
-    _, problems, mends = only(found)
+    _, problems, fixes = only(found)
     assert not found.good
     assert problems == [problem]
-    assert mends == [(mend,)]
+    assert fixes == [(fix,)]
 
 
 def test_batch_norm_statistics_missing():
@@ -305,14 +306,14 @@ def test_batch_norm_statistics_missing():
     save("r.pth", **{k: v for k, v in state.items() if "running" not in k})
     report, problems, _ = only(check(detector("r.pth")))
     assert report.equal == 80
-    assert problems == ["the batch-norm statistics are not in r.pth: 40 tensors start from 0 and 1"]
+    assert problems == ["r.pth has no batch-norm statistics: 40 tensors start from 0 and 1"]
 
 
 def test_something_else_missing():
     state = raw_files.backbone_state(18)
     save("r.pth", **{k: v for k, v in state.items() if k != "conv1.weight"})
     _, problems, _ = only(check(detector("r.pth")))
-    assert problems == ["1 tensor not in r.pth and start from random numbers: conv1.weight"]
+    assert problems == ["1 tensor missing in r.pth, initialised with random values: conv1.weight"]
 
 
 def test_step_counters_are_not_needed():
@@ -337,35 +338,35 @@ def test_step_counters_are_not_needed():
 def test_pixels_unlike_the_methods(moco18, fed, said):
     ckptconv.convert(moco18, "r18.pth", "moco")
     found = check(detector("r18.pth", more=f"model['data_preprocessor'] = dict({fed})\n"))
-    report, problems, mends = only(found)
+    report, problems, fixes = only(found)
     assert (report.equal, found.good) == (120, False)
     assert problems == [
         (
-            f"the detector feeds {said}; moco was trained on RGB with mean [123.675, 116.28, 103.53] and std "
+            f"the network gets {said}; moco was trained on RGB with mean [123.675, 116.28, 103.53] and std "
             "[58.395, 57.12, 57.375]"
         )
     ]
-    assert mends == [(f"model.data_preprocessor: {IMAGENET}",)]
+    assert fixes == [(f"model.data_preprocessor: {IMAGENET}",)]
 
 
 def test_strides_in_the_wrong_convolutions(moco50):
     ckptconv.convert(moco50, "r50.pth", "moco")
-    report, problems, mends = only(check(detector("r50.pth", depth=50, backbone=", style='caffe'")))
+    report, problems, fixes = only(check(detector("r50.pth", depth=50, backbone=", style='caffe'")))
     assert report.equal == 318
     assert problems == [
         (
-            "style='caffe' has the strides in the 1x1 convolutions; moco was trained with them in the 3x3 ones: the "
-            "same names, other features"
+            "style='caffe' puts the strides in the 1x1 convolutions; moco was trained with strides in the 3x3 "
+            "convolutions: the names are the same, the features are not"
         )
     ]
-    assert mends == [("model.backbone: style='pytorch'",)]
+    assert fixes == [("model.backbone: style='pytorch'",)]
 
 
 def test_batch_norm_that_stays_as_it_was_pretrained(moco18):
     ckptconv.convert(moco18, "r18.pth", "moco")
     found = check(detector("r18.pth", more="model['backbone']['norm_eval'] = True\n"))
     assert found.good
-    assert [n.text[:69] for n in found.reports[0].notes] == [
+    assert [n.text[:69] for n in found.modules[0].notes] == [
         "batch norm keeps the statistics of the pretraining (norm_eval=True); "
     ]
 
@@ -377,7 +378,7 @@ def test_a_file_that_torch_refuses():
     done = command("check", "detector.py")
     assert done.returncode == (0 if FORKS else 1)
     if not FORKS:  # whose mmengine loads it all the same
-        said = "problem   torch does not load train.pth, which holds more than tensors: argparse.Namespace\n"
+        said = "problem   torch does not load train.pth, because it holds more than tensors: argparse.Namespace\n"
         assert said in done.stdout
     with_loader = "custom_imports = dict(imports=['ckptconv.mmdetection.loader'])\n"
     detector("train.pth", prefix="encoder.", more=with_loader)
@@ -397,7 +398,8 @@ def test_nothing_in_a_checkpoint_is_executed_even_where_torch_is_told_to():
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
         "error: evil.pth is not safe: unpickling it would call posix.mkdir. Nothing was run here\n"
-        "hint: Write its weights without that: ckptconv convert --selfsup torchvision evil.pth evil_backbone.pth\n"
+        "hint: Convert its weights into a safe file: ckptconv convert --selfsup torchvision evil.pth "
+        "evil_backbone.pth\n"
     )
     assert not Path("executed").exists()
     torch.load("evil.pth", weights_only=False)  # the control: it would have been
@@ -408,14 +410,14 @@ def test_two_modules_of_one_file(moco18):
     ckptconv.convert(moco18, "r18.pth", "moco")
     emit.write("r18.pth", Path("c4.py"), Choices("mask-rcnn-c4", guard=False))
     found = check(Path("c4.py"))
-    assert [(r.module, r.equal, r.total, r.notes) for r in found.reports] == [
+    assert [(r.module, r.equal, r.total, r.notes) for r in found.modules] == [
         ("backbone", 90, 90, ()),
         ("roi_head.shared_head", 30, 30, ()),
     ]
     assert found.good
 
 
-def texts(found: Checked) -> list[str]:
+def texts(found: CheckReport) -> list[str]:
     assert not found.good
     return [p.text for p in found.problems]
 
@@ -425,7 +427,7 @@ def test_no_checkpoint_at_all():
     path.write_text(
         "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\nmodel = dict(backbone=dict(init_cfg=None))\n"
     )
-    assert texts(check(path)) == ["backbone is initialised from no checkpoint: it starts from random numbers"]
+    assert texts(check(path)) == ["backbone is not initialised from a checkpoint: it starts from random values"]
 
 
 def test_a_backbone_beside_a_module_that_is_pretrained(moco18):
@@ -433,19 +435,19 @@ def test_a_backbone_beside_a_module_that_is_pretrained(moco18):
     emit.write("r18.pth", Path("c4.py"), Choices("mask-rcnn-c4", guard=False))
     Path("half.py").write_text("_base_ = 'c4.py'\nmodel = dict(backbone=dict(init_cfg=None))\n")
     found = check(Path("half.py"))
-    assert [(r.module, r.equal) for r in found.reports] == [("roi_head.shared_head", 30)]
-    assert texts(found) == ["backbone is initialised from no checkpoint: it starts from random numbers"]
+    assert [(r.module, r.equal) for r in found.modules] == [("roi_head.shared_head", 30)]
+    assert texts(found) == ["backbone is not initialised from a checkpoint: it starts from random values"]
 
 
 def test_a_detector_that_is_loaded_over_it(moco18):
     ckptconv.convert(moco18, "r18.pth", "moco")
     path = detector("r18.pth", more="load_from = 'detector.pth'\n")
     assert texts(check(path)) == [
-        "load_from='detector.pth' is to be loaded after the initialisation, and there is no such file"
+        "load_from='detector.pth' is loaded after the initialisation, but the file does not exist"
     ]
     other = {f"backbone.{name}": value for name, value in raw_files.backbone_state(18, seed=1).items()}
     save("detector.pth", state_dict=other)
-    assert texts(check(path)) == ["load_from='detector.pth' is loaded over the backbone after its initialisation"]
+    assert texts(check(path)) == ["load_from='detector.pth' overwrites the backbone after its initialisation"]
 
 
 def test_what_the_plain_network_does_not_have():
@@ -455,7 +457,7 @@ def test_what_the_plain_network_does_not_have():
     report, problems, _ = only(found)
     assert (report.equal, report.total, problems, found.good) == (318, 318, [], True)
     assert report.notes[0].text == (
-        "26 tensors of the module's own, in no checkpoint of the network: layer*.*.conv*.conv_offset.weight, "
+        "26 tensors of the module that no checkpoint of the network has: layer*.*.conv*.conv_offset.weight, "
         "layer*.*.conv*.conv_offset.bias"
     )
 
@@ -465,7 +467,7 @@ def test_a_stem_that_is_built_otherwise():
     _, problems, _ = only(check(detector("r.pth", backbone=", deep_stem=True")))
     assert problems == [
         (
-            "6 tensors of the ResNet-18 in r.pth have no place in the module, which is built otherwise: conv1.weight, "
+            "6 tensors of the ResNet-18 in r.pth not loaded, because the module is built differently: conv1.weight, "
             "bn1.weight, bn1.bias and 3 more"
         )
     ]
@@ -485,7 +487,7 @@ def test_a_failure_is_charged_to_the_module_that_failed(moco18):
     save("neck.pth", **{"neck.x": torch.zeros(1)})
     more = "model['neck']['init_cfg'] = dict(type='Pretrained', checkpoint='neck.pth', prefix='nack.')\n"
     found = check(detector("r18.pth", more=more))
-    backbone, neck = found.reports
+    backbone, neck = found.modules
     assert (backbone.module, backbone.equal, backbone.problems) == ("backbone", 120, ())
     assert [p.text for p in neck.problems] == [
         "no name in neck.pth starts with prefix='nack.'; its names start with neck"
@@ -501,15 +503,15 @@ def test_pixels_of_a_detector_with_branches(moco18):
     )
     found = check(Path("soft.py"))
     assert not found.good
-    assert {r.module for r in found.reports} == {"student.backbone", "teacher.backbone"}
-    assert all(r.problems[0].text.startswith("the detector feeds BGR with mean [103.53") for r in found.reports)
+    assert {r.module for r in found.modules} == {"student.backbone", "teacher.backbone"}
+    assert all(r.problems[0].text.startswith("the network gets BGR with mean [103.53") for r in found.modules)
 
 
 def test_images_that_are_not_normalised(moco18):
     ckptconv.convert(moco18, "r18.pth", "moco")
     more = "model['data_preprocessor'] = dict(_delete_=True, type='DetDataPreprocessor', pad_size_divisor=32)\n"
     _, problems, _ = only(check(detector("r18.pth", more=more)))
-    assert problems[0].startswith("the detector feeds BGR with mean [0.0, 0.0, 0.0] and std [1.0, 1.0, 1.0]; moco was")
+    assert problems[0].startswith("the network gets BGR with mean [0.0, 0.0, 0.0] and std [1.0, 1.0, 1.0]; moco was")
 
 
 def test_a_backbone_that_loads_by_code_of_its_own():
@@ -519,14 +521,14 @@ def test_a_backbone_that_loads_by_code_of_its_own():
         "_base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'\n"
         "model = dict(backbone=dict(init_cfg=dict(checkpoint='swin.pth')))\n"
     )
-    _, problems, mends = only(check(path))
+    _, problems, fixes = only(check(path))
     assert problems == [
         (
-            "100 tensors not in swin.pth and start from random numbers: patch_embed.projection.bias, "
+            "100 tensors missing in swin.pth, initialised with random values: patch_embed.projection.bias, "
             "stages.*.blocks.*.attn.w_msa.qkv.weight, stages.*.blocks.*.attn.w_msa.qkv.bias and 7 more"
         )
     ]
-    assert mends == [("ckptconv inspect swin.pth",)]
+    assert fixes == [("ckptconv inspect swin.pth",)]
 
 
 LOADS_WHILE_BUILT = """
@@ -557,7 +559,7 @@ def test_nothing_is_executed_while_a_detector_is_built(here):
 @pytest.mark.parametrize(
     ("checkpoint", "message", "hint"),
     [
-        ("absent.pth", "backbone starts from absent.pth, and there is no such file", "Relative paths are seen from"),
+        ("absent.pth", "backbone starts from absent.pth, but the file does not exist", "A relative path starts from"),
     ],
 )
 def test_checkpoints_that_are_not_here(checkpoint, message, hint):
@@ -644,4 +646,4 @@ def test_without_mmdetection(here, moco18, package, source, cause):
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("error: MMDetection cannot be imported here: ")
     assert cause in done.stderr
-    assert done.stderr.endswith("hint: See what is missing and how to mend it: ckptconv doctor\n")
+    assert done.stderr.endswith("hint: See what is missing and how to fix it: ckptconv doctor\n")

@@ -130,7 +130,7 @@ def test_check_proves_it_and_a_training_takes_a_step(count: int, here: Path) -> 
         norm="BN",
     )
     found = check(made)
-    (report,) = found.reports
+    (report,) = found.modules
     assert found.good, report
     assert (report.equal, report.network) == (report.total, r18(count).name)
     runner = train(made, work_dir=str(here / "work"), **{"visualizer.name": f"of {count} channels"})
@@ -172,7 +172,7 @@ def test_every_family_is_proved_in_a_real_detector(member: Any, said: dict[str, 
     target = {"for_target": "mmpretrain"} if said else {}
     made = written(file_of(member, **target), mean="0", std="1", **said)
     found = check(made)
-    (report,) = found.reports
+    (report,) = found.modules
     assert found.good, report
     assert report.equal == report.total
     stem = next(value for value in Config.fromfile(made).model.backbone.items() if value[0] == "in_channels")

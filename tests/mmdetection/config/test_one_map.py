@@ -75,7 +75,7 @@ def written(path: str, base: str = ON_ONE_MAP, **said: Any) -> str:
 def test_check_proves_every_tensor_in_the_real_detector(which: str) -> None:
     network = NETWORKS[which]
     found = check(written(vit_of(network), classes="a,b,c"))
-    (report,) = found.reports
+    (report,) = found.modules
     assert found.good, report
     assert report.equal == report.total == len(network.entries())
     assert not report.notes

@@ -248,7 +248,7 @@ def small(path: str) -> Path:
 
 def test_check_proves_a_swin() -> None:
     found = check(str(small(file_of(SMALL, "moby", prefix="encoder."))))
-    (report,) = found.reports
+    (report,) = found.modules
     assert found.good
     assert report.equal == report.total == len(SMALL.entries()) - 2  # the last norm
     (note,) = report.notes
@@ -259,7 +259,7 @@ def test_check_proves_a_swin() -> None:
 def test_check_proves_a_table_that_mmdetection_resizes() -> None:
     """As SimMIM-L's: its last stage saw less of an image than a window, and MMDetection has one window for all."""
     found = check(str(small(file_of(replace(SMALL, window_sizes=(7, 7, 7, 4)), "moby", prefix="encoder."))))
-    (report,) = found.reports
+    (report,) = found.modules
     assert found.good
     assert report.equal == report.total
 
@@ -267,11 +267,11 @@ def test_check_proves_a_table_that_mmdetection_resizes() -> None:
 def test_check_sees_another_file_under_a_swin() -> None:
     path = small(file_of(SMALL, "moby", prefix="encoder."))
     shutil.copy("raw.pth", "backbone.pth")  # the raw file in the converted one's place
-    (report,) = check(str(path)).reports
+    (report,) = check(str(path)).modules
     (problem,) = report.problems
     assert problem.text == (
         "SwinTransformer takes names that start with 'backbone.' and no others (with convert_weights=True its "
         f"authors', too): {Path.cwd()}/backbone.pth has none, and the initialisation fails: IndexError: list index out "
         "of range"
     )
-    assert f" {Path.cwd()}/backbone.pth backbone_backbone.pth, then model.backbone.init_cfg=" in problem.mend[0]
+    assert f" {Path.cwd()}/backbone.pth backbone_backbone.pth, then model.backbone.init_cfg=" in problem.fixes[0]

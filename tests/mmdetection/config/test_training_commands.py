@@ -138,7 +138,7 @@ def test_check_from_another_folder(r18, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     found = check(moved / "a.py")
     assert found.good
-    assert found.reports[0].checkpoint == f"{moved}/r18.pth"
+    assert found.modules[0].checkpoint == f"{moved}/r18.pth"
 
 
 def test_a_config_and_its_checkpoint_that_were_apart(r18, tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def test_a_config_and_its_checkpoint_that_were_apart(r18, tmp_path, monkeypatch)
     monkeypatch.chdir("/")
     with pytest.raises(UsageError) as caught:
         check(tmp_path / "A" / "a.py")
-    assert caught.value.message == f"backbone starts from {tmp_path}/r18.pth, and there is no such file"
+    assert caught.value.message == f"backbone starts from {tmp_path}/r18.pth, but the file does not exist"
     assert caught.value.hint == (
         "Copy it there, or name the place where it is: beside the config that is checkpoint='{{ fileDirname }}/r18.pth'"
     )

@@ -495,7 +495,7 @@ def test_the_command_where_mmcv_has_no_ops(tmp_path, monkeypatch):
     assert (done.returncode, done.stderr) == (4, "")
     lines = done.stdout.splitlines()
     at = lines.index("mmcv        2.1.0, was installed without its compiled ops")
-    assert lines[at + 1] == "  mend      pip uninstall -y mmcv"
+    assert lines[at + 1] == "  fix       pip uninstall -y mmcv"
     assert "'mmcv==2.1.0'" in lines[at + 3]
     assert lines[at + 4] == "mmdet       3.3.0, its models need the ops of mmcv"
     assert lines[-1] == "verdict     detection cannot run: mmcv, mmdet"

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.mmdet
 LOCAL = r"(?!.*://)"  # `loader.LOCAL`; importing it would register the loader
 
 UNSAFE = "evil.pth is not safe: unpickling it would call posix.mkdir. Nothing was run here"
-ADVICE = "Write its weights without that: ckptconv convert --selfsup torchvision evil.pth evil_backbone.pth"
+ADVICE = "Convert its weights into a safe file: ckptconv convert --selfsup torchvision evil.pth evil_backbone.pth"
 MODES = ("torch's own", "before torch 2.6", "told by the environment")
 
 
@@ -222,20 +222,20 @@ def test_a_broken_file_is_refused(more):
 
 def test_a_file_with_more_than_tensors_is_told_as_each_torch_takes_it(mode):
     save("train.pth", args=argparse.Namespace(lr=1), state_dict=raw_files.backbone_state(18))
-    report, problems, mends = only(found := check(detector("train.pth")))
+    report, problems, fixes = only(found := check(detector("train.pth")))
     loader = "custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and "
     convert = (
         "ckptconv convert --selfsup torchvision train.pth train_backbone.pth, then "
         "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='train_backbone.pth')"
     )
     if mode == MODES[0] and not hasattr(mmengine.runner.checkpoint, "_safe_torch_load"):  # onedl's tries again unsafely
-        assert problems == ["torch does not load train.pth, which holds more than tensors: argparse.Namespace"]
-        assert mends == [(convert, f"{loader}executes nothing")]
+        assert problems == ["torch does not load train.pth, because it holds more than tensors: argparse.Namespace"]
+        assert fixes == [(convert, f"{loader}executes nothing")]
     else:
         assert (found.good, report.equal) == (True, 120)
-        assert [(note.text, note.mend) for note in report.notes] == [
+        assert [(note.text, note.fixes) for note in report.notes] == [
             (
-                "a training unpickles this, which imports and calls what the file names: argparse.Namespace",
+                "a training unpickles this file, which imports and calls what the file names: argparse.Namespace",
                 (convert, f"{loader}runs nothing"),
             )
         ]
