@@ -57,7 +57,7 @@ def prepare(folder: Path, training: config_edits.Training, random: bool, hooks: 
     convert(folder / "raw.pth", folder / "r18.pth", "moco", force=True)
     (run,) = planned(Request(ROW, "smoke", pretrained=str(folder / "r18.pth"), gpus=0, seed=_SEED)).runs
     config = config_edits.shrink(dict(run.config), training, folder / "data", synthetic.CLASSES)
-    config = arms.from_random(config, runtime.arguments(config)) if random else config
+    config = arms.from_random(config, runtime.constructor_arguments(config)) if random else config
     config["default_hooks"] |= hooks or {}
     synthetic.make(folder / "data", training.train, training.val, training.side, _SEED)
     work = folder / "work"

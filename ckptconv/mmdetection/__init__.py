@@ -2,23 +2,17 @@
 
 ::
 
-    detectors.py   THE TABLE: detectors and schedules, as MMDetection's own configs have them
-    networks.py    a backbone read from shapes -> the arguments of its constructor
-    choices.py     what a user may choose of a config
-    pretrained.py  what a converted file says of itself
-    sheet.py       what a config changes of its base
-    placing.py     a network that is no ResNet in the place of the base's backbone; changes.py is what both write in
-    literal.py     nested data -> Python text
-    config.py      all of these -> the text of a config
-    adopt.py       a config of the user's own as such a base
-    compare.py     a module of a built detector against its file, entry by entry; comparison.py is what comes out
-    reasons.py     what the comparison means, and the line to change
-    addresses.py   checkpoints that a config names by address: fetched, and handed to mmengine as a download is
-    check.py       builds and initialises a config's detector and asks them
-    tensors.py     stored tensors as torch tensors
-    guard.py       the same inside a training, before its first iteration
-    contents.py    what torch.load gives for a file, made of what the inert reader found; loader.py hands it to mmengine
-    verify/        verify-ap: trains or tests, measures the AP, judges it
-    doctor.py      what is installed and whether it fits; probe.py asks, mends.py says what to type
-    runtime.py     resolving configs and building detectors with the installed packages
+    guard.py        a hook that stops a training which does not start from its checkpoint; configs import it
+    loader.py       lets mmengine read checkpoints with the inert reader; configs import it
+    file_order.py   a transform that puts an image's channels into the order of its file; configs import it
+    modules/        classes that configs build
+    config/         the config of a detector, written for a converted file
+    check/          whether a detector, after its real initialisation, holds its checkpoints; if not, why
+    environment/    doctor: what is installed, whether it fits, and what to type
+    verify/         verify-ap: trains or tests, measures the AP, judges it
+    loading/        torch objects made of what the inert reader found; `torch.load` replaced while a detector is built
+    runtime.py      the installed MMDetection: configs resolved, detectors built, weights initialised
+    hints.py        what hints about raw files say
+    type_names.py   what the ``type`` of a config's dict names
+    coco_file.py    annotations in COCO's format
 """

@@ -1,4 +1,4 @@
-"""What a hint about a raw file says: which method's it is, the command that converts it, and what our loader is for."""
+"""What hints about a raw file say: its method, the command that converts it, the line that lets our loader read it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def raw_method(checkpoint: Checkpoint) -> Method | None:
         return None
 
 
-def through_the_loader(checkpoint: Checkpoint, effect: str) -> tuple[str, ...]:
-    """The line that has our loader read a file for mmengine; () for numpy's arrays, which mmengine does not load."""
+def loader_line(checkpoint: Checkpoint, effect: str) -> tuple[str, ...]:
+    """The line that lets our loader read a file for mmengine; () for numpy arrays, which mmengine does not load."""
     line = f"custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and {effect}"
     return (line,) if checkpoint.format.startswith("torch") else ()
 
 
-def more_than_tensors(named: tuple[str, ...]) -> tuple[str, ...]:
-    """Of what a file's pickle names, what is no part of any tensor."""
+def non_tensors(named: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names in a file's pickle that are not parts of tensors."""
     return tuple(name for name in named if not name.startswith(("torch.", "collections.OrderedDict")))
 
 
-def conversion(path: str, method: Method | None) -> tuple[str, str]:
+def convert_command(path: str, method: Method | None) -> tuple[str, str]:
     """The command that converts a raw file, and the name of the file it writes."""
     target = f"{Path(path.partition('?')[0]).name.partition('.')[0]}_backbone.pth"
     named = ["--selfsup", method.name] if method else []

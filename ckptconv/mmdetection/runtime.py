@@ -23,12 +23,12 @@ from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableEr
 from ckptconv.mmdetection.loading.inert_load import inert_loading
 from ckptconv.small_file import is_file
 
-_DOCTOR = "See what is missing and how to mend it: ckptconv doctor"
+_DOCTOR = "See what is missing and how to fix it: ckptconv doctor"
 _RUN_IT = "It is Python code: run it to see more."
 _NOT_IMPORTED = re.compile(r"Failed to import (\S+)")  # mmengine/utils/misc.py, import_modules_from_strings
 
 
-def locate(base: str) -> Path:
+def find_config(base: str) -> Path:
     """The file of a config: a path, or ``package::path`` as mmengine writes it, found without mmengine."""
     package, mark, inside = base.partition("::")
     if not mark:
@@ -57,7 +57,7 @@ def locate(base: str) -> Path:
 
 
 def resolve(text: str) -> dict[str, Any]:
-    """What a config's text amounts to once its bases are read. No custom module is imported."""
+    """The values of a config's text and its bases. No custom module is imported."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.py"
         path.write_text(text, encoding="utf-8")
@@ -85,37 +85,37 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
                 "pip install 'setuptools<82', or emit the config without bases: --style flat",
             ) from error
         raise EnvironmentMissingError(f"{shown} needs a package that is missing: {error}", _DOCTOR) from error
-    except ImportError as error:  # of its custom_imports, of which mmengine's own message does not say which
+    except ImportError as error:  # of its custom_imports; mmengine's own message does not say which
         outer = error.__cause__ or error
         failed = _NOT_IMPORTED.search(str(outer))
         if failed is None:
             _require_mmdet()
-            raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
+            raise UsageError(f"{shown} cannot be read: {error_line(error)}", _RUN_IT) from error
         if not _is_absent(failed[1], outer.__context__):
             raise EnvironmentMissingError(
-                f"{shown} imports {failed[1]}, which fails: {told(outer.__context__ or outer)}", _DOCTOR
+                f"{shown} imports {failed[1]}, which fails: {error_line(outer.__context__ or outer)}", _DOCTOR
             ) from error
         raise EnvironmentMissingError(
             f"{shown} imports {failed[1]}, which is not found here",
-            "mmpretrain comes with `mim install mmpretrain`, projects.* with a clone of MMDetection, seen from there.",
+            "For mmpretrain: mim install mmpretrain. For projects.*: start in the folder of a clone of MMDetection.",
         ) from error
     except CkptconvError:
         raise
-    except FileNotFoundError as error:  # of a base, or of an mmdet that is not whole
+    except FileNotFoundError as error:  # of a base, or of an mmdet that is incomplete
         _require_mmdet()
-        raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
-    except (Exception, SystemExit) as error:  # whatever the code in a config does
-        raise UsageError(f"{shown} cannot be read: {told(error)}", _RUN_IT) from error
+        raise UsageError(f"{shown} cannot be read: {error_line(error)}", _RUN_IT) from error
+    except (Exception, SystemExit) as error:  # the code in a config may raise anything
+        raise UsageError(f"{shown} cannot be read: {error_line(error)}", _RUN_IT) from error
 
 
 def _require_mmdet() -> None:
-    """Raises EnvironmentMissingError where mmdet is what fails: onedl-mmengine reads its bases without it."""
+    """Raises EnvironmentMissingError where mmdet fails: onedl-mmengine reads its bases without it."""
     with needs_mmdetection():
         importlib.import_module("mmdet")
 
 
 def _is_absent(module: str, why: BaseException | None) -> bool:
-    """Whether a module's import failed because it, or a package that it is in, is not there."""
+    """Whether a module's import failed because it, or a package around it, does not exist."""
     return why is None or (isinstance(why, ModuleNotFoundError) and f"{module}.".startswith(f"{why.name}."))
 
 
@@ -127,16 +127,16 @@ def build(config: Any, shown: str) -> Any:
         from mmengine.registry import init_default_scope
     model = config.get("model")
     if not isinstance(model, Mapping) or "type" not in model:
-        raise UsageError(f"{shown} has no model", "Give the config of a detector, not a part that others stand on.")
-    model, fed = dict(model), config.get("data_preprocessor")
-    if fed is not None:
-        model.setdefault("data_preprocessor", fed)  # as `Runner.__init__` of mmengine/runner/runner.py, 0.10.7
+        raise UsageError(f"{shown} has no model", "Give the config of a detector, not one of its base files.")
+    model, preprocessor = dict(model), config.get("data_preprocessor")
+    if preprocessor is not None:
+        model.setdefault("data_preprocessor", preprocessor)  # as `Runner.__init__` of mmengine/runner/runner.py, 0.10.7
     with inert_loading(), quiet():
         init_default_scope(config.get("default_scope") or "mmdet")
         try:
             return MODELS.build(model)
         except Exception as error:
-            raise UsageError(f"{shown}: its model cannot be built: {told(error)}", _way_out(config, error)) from error
+            raise UsageError(f"{shown}: its model cannot be built: {error_line(error)}", _fix(config, error)) from error
 
 
 _UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
@@ -144,21 +144,20 @@ _UNKNOWN = re.compile(r"KeyError: ['\"](\S+) is not in the")
 _CLASS = re.compile(r"class `(\w+)` in")
 
 
-def _way_out(config: Any, error: Exception) -> str:
+def _fix(config: Any, error: Exception) -> str:
     """What to change in a config whose model cannot be built."""
     from mmdet.registry import MODELS
 
-    said = f"{type(error).__name__}: {error}"
-    if found := _UNEXPECTED.search(said):
-        paths = [path for path, node in _nodes(config.get("model"), "model") if _is(node, found[1], found[2])]
+    text = f"{type(error).__name__}: {error}"
+    if unexpected := _UNEXPECTED.search(text):
+        kind, argument = unexpected.groups()
+        paths = [path for path, node in _nodes(config.get("model"), "model") if _is(node, kind, argument)]
         if paths:
-            return (
-                f"If {found[2]!r} is left from a base config that builds another class there: {paths[0]}: _delete_=True"
-            )
-    if found := _UNKNOWN.search(said):
-        near = get_close_matches(found[1], list(MODELS.module_dict), 1)
+            return f"If {argument!r} comes from a base config, for another class: {paths[0]}: _delete_=True"
+    if unknown := _UNKNOWN.search(text):
+        near = get_close_matches(unknown[1], list(MODELS.module_dict), 1)
         return f"Did you mean {near[0]}?" if near else "Name the file that defines it in the config's custom_imports."
-    built = _CLASS.search(said)
+    built = _CLASS.search(text)
     kind = built[1] if built else str(config.model["type"]).rpartition(".")[2]
     return f"See its arguments: python -c \"import mmdet.models, mmdet.registry as r; help(r.MODELS.get('{kind}'))\""
 
@@ -177,9 +176,9 @@ def _is(node: Mapping[str, Any], kind: str, argument: str) -> bool:
 
 
 def load_over(model: Any, name: str, read: Callable[[Any], None]) -> str:
-    """Load a checkpoint over a detector as ``load_from`` does; returns why it cannot be, or ''.
+    """Load a checkpoint over a detector as ``load_from`` does. Returns the error that prevents it, or ''.
 
-    ``read`` is given what was read, before it is loaded.
+    ``read`` is called with what was read, before it is loaded.
 
     Source: `Runner.load_checkpoint` of mmengine/runner/runner.py, 0.10.7.
     """
@@ -192,15 +191,15 @@ def load_over(model: Any, name: str, read: Callable[[Any], None]) -> str:
             _load_checkpoint_to_model(model, checkpoint, strict=False, revise_keys=[(r"^module.", "")])
     except UnreadableError:
         raise
-    except Exception as error:  # whatever is in the file
-        return told(error)
+    except Exception as error:  # the file may hold anything
+        return error_line(error)
     return ""
 
 
-def arguments(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str | None], frozenset[str]]:
-    """What tells the names of the arguments that the class of a dict takes, in a scope of the registries.
+def constructor_arguments(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str | None], frozenset[str]]:
+    """A function that gives the names of the arguments that the class of a dict takes, in a scope of the registries.
 
-    It knows none of a class that is not found here. The config's ``custom_imports`` are imported for it.
+    It gives none for a class that is not found. The config's ``custom_imports`` are imported for it.
     """
     with needs_mmdetection():
         import mmdet.models  # noqa: F401 (registers)
@@ -211,19 +210,19 @@ def arguments(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any], str | N
     with quiet(), contextlib.suppress(Exception):
         import_modules_from_strings(custom.get("imports") or [], allow_failed_imports=True)
 
-    def taken(node: Mapping[str, Any], scope: str | None) -> frozenset[str]:
+    def of_class(node: Mapping[str, Any], scope: str | None) -> frozenset[str]:
         kind = node.get("type")
         with quiet(), contextlib.suppress(Exception), DefaultScope.overwrite_default_scope(scope or "mmdet"):
             with MODELS.switch_scope_and_registry(None) as registry:
-                found: Any = registry.get(kind) if isinstance(kind, str) else kind
-            return frozenset(_parameters(found if inspect.isclass(found) else found.build()))  # a LazyObject
+                known: Any = registry.get(kind) if isinstance(kind, str) else kind
+            return frozenset(_parameters(known if inspect.isclass(known) else known.build()))  # a LazyObject
         return frozenset()
 
-    return taken
+    return of_class
 
 
 def _parameters(kind: type) -> Iterator[str]:
-    """Those of the constructor, and of its bases' as long as it hands on what it does not know."""
+    """Those of the constructor, and of its bases' as long as it passes on others."""
     for base in kind.__mro__:
         if "__init__" not in vars(base):
             continue
@@ -233,43 +232,35 @@ def _parameters(kind: type) -> Iterator[str]:
             return
 
 
-def loads_its_own_way(module: Any) -> bool:
-    """Whether the module's class reads its checkpoint by code of its own, as MMDetection's Swin does."""
-    with needs_mmdetection():
-        from mmdet.models.backbones.pvt import PyramidVisionTransformer
-        from mmdet.models.backbones.swin import SwinTransformer
-    return isinstance(module, SwinTransformer | PyramidVisionTransformer)
-
-
 def initialise(model: Any) -> tuple[Exception | None, Mapping[str, str]]:
     """Run the detector's own initialisation, as a training does first.
 
     Returns the error that ended it, if one did, and what mmengine noted of how each parameter got its value.
     """
-    recorded: dict[str, str] = {}
+    infos: dict[str, str] = {}
 
     def note() -> None:
         notes = model._params_init_info
-        recorded.update((name, notes[value].get("init_info", "")) for name, value in model.named_parameters())
+        infos.update((name, notes[value].get("init_info", "")) for name, value in model.named_parameters())
 
     if not hasattr(model, "init_weights"):
-        return None, recorded
+        return None, infos
     model._dump_init_info = note  # instead of hundreds of lines in a log
     try:
         with inert_loading(), quiet():
             model.init_weights()
     except UnreadableError:
         raise
-    except Exception as error:  # whatever the initialisation of a detector does
-        return error, recorded
+    except Exception as error:  # a detector's own code may raise anything
+        return error, infos
     finally:
         del model._dump_init_info
-    return None, recorded
+    return None, infos
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what mmengine logs and warns to itself: the answer is ours to print."""
+    """Suppress what mmengine logs, prints and warns of: the caller prints the answer."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -286,11 +277,11 @@ def needs_mmdetection() -> Iterator[None]:
         with quiet():  # onedl-mmcv without its ops logs a warning, on stdout
             yield
     except Exception as error:  # an assertion about versions, a library that does not load, …
-        raise EnvironmentMissingError(f"MMDetection cannot be imported here: {told(error)}", _DOCTOR) from error
+        raise EnvironmentMissingError(f"MMDetection cannot be imported here: {error_line(error)}", _DOCTOR) from error
 
 
-def told(error: BaseException) -> str:
-    """An error in one line: its last sentence says what it is about."""
+def error_line(error: BaseException) -> str:
+    """An error in one line: its class, and the last line of its message, which says what it is about."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if lines else ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

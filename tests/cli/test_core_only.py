@@ -183,4 +183,4 @@ def test_with_a_part_of_mmdetection(core, folder, tmp_path, part):
         done = environments.run(python, *words, folder=folder)
         errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
         assert (done.returncode, errors) == (4, [f"error: {message}"])
-        assert done.stderr.endswith("hint: See what is missing and how to mend it: ckptconv doctor\n")
+        assert done.stderr.endswith("hint: See what is missing and how to fix it: ckptconv doctor\n")

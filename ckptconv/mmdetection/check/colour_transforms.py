@@ -116,7 +116,7 @@ def _built(configured: _Configured, unknown: str) -> Pipeline:
         try:
             transform = TRANSFORMS.build(_filtered(step)) if isinstance(step, Mapping) else step
         except Exception as error:  # whatever its constructor does
-            return Pipeline(tuple(built), f"{known.__name__} cannot be built: {runtime.told(error)}")
+            return Pipeline(tuple(built), f"{known.__name__} cannot be built: {runtime.error_line(error)}")
         built.append(Step(transform, _removal(known, path)))
     return Pipeline(tuple(built), unknown)
 

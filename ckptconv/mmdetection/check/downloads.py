@@ -23,7 +23,7 @@ from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods import registry
 from ckptconv.mmdetection.check.evidence import Finding
 from ckptconv.mmdetection.check.guard_record import fingerprint_in
-from ckptconv.mmdetection.hints import conversion, more_than_tensors, raw_method, through_the_loader
+from ckptconv.mmdetection.hints import convert_command, loader_line, non_tensors, raw_method
 from ckptconv.mmdetection.loading.inert_load import require_safe
 from ckptconv.small_file import is_file
 from ckptconv.sources.file import Transfer
@@ -81,7 +81,7 @@ def fetch(name: str, module: str, fetching: Fetching) -> LocalCheckpoint:
 
 def _not_there(checkpoint: str, scheme: str, module: str) -> UsageError:
     path = Path(checkpoint).expanduser()
-    start, command = f"{module} starts from {checkpoint}", conversion(checkpoint, None)[0]
+    start, command = f"{module} starts from {checkpoint}", convert_command(checkpoint, None)[0]
     if scheme in _STORES:
         return UsageError(f"{start}, which mmengine cannot download", f"Convert it first: {command}")
     if scheme in _TABLES:
@@ -154,8 +154,8 @@ def notes(
 
     ``unpickled`` are the files that this installation unpickles: `inert_load.LoadLog`.
     """
-    named = more_than_tensors(checkpoint.named)
-    command, target = conversion(local.shown, raw_method(checkpoint)) if named else ("", "")
+    named = non_tensors(checkpoint.named)
+    command, target = convert_command(local.shown, raw_method(checkpoint)) if named else ("", "")
     convert = f"{command}, then {config_path}.init_cfg=dict(type='Pretrained', checkpoint={target!r})"
     if local.transfers and named:
         yield Finding(
@@ -166,5 +166,5 @@ def notes(
     elif local.path.resolve() in unpickled:
         yield Finding(
             f"a training unpickles this file, which imports and calls what the file names: {some(named, 3)}",
-            (convert, *through_the_loader(checkpoint, "runs nothing")),
+            (convert, *loader_line(checkpoint, "runs nothing")),
         )

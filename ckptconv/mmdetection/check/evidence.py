@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptconv.mmdetection.check.normalisation import ModelInput
-from ckptconv.mmdetection.hints import conversion
+from ckptconv.mmdetection.hints import convert_command
 from ckptconv.spec import StateSpec
 from ckptconv.text import fold, some
 
@@ -102,7 +102,7 @@ class ModuleEvidence:
 
     def convert_fix(self) -> str:
         """The command that converts the file, and the line that takes what it writes."""
-        command, target = conversion(self.checkpoint, self.method)
+        command, target = convert_command(self.checkpoint, self.method)
         return f"{command}, then {self.init_cfg_line(target)}"
 
 

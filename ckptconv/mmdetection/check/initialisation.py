@@ -161,14 +161,14 @@ def _call(start: Start, settings: Any, hooks: Iterable[Any], method: str, **more
         if method not in methods:
             continue
         if isinstance(hook, Exception):
-            start.hooks_not_run[name] = runtime.told(hook)
+            start.hooks_not_run[name] = runtime.error_line(hook)
             continue
         before = _copied(start.model)
         try:
             with runtime.quiet():
                 getattr(hook, method)(_RunnerStub(start.model, settings), **more)
         except Exception as error:
-            start.hooks_not_run[name] = runtime.told(error)
+            start.hooks_not_run[name] = runtime.error_line(error)
         _note_changes(start, name, before)
 
 

@@ -20,7 +20,7 @@ from ckptconv.mmdetection.check import diagnosis, downloads, normalisation, whol
 from ckptconv.mmdetection.check.downloads import LocalCheckpoint
 from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence
 from ckptconv.mmdetection.config.training_commands import Training, training
-from ckptconv.mmdetection.hints import more_than_tensors, raw_method, through_the_loader
+from ckptconv.mmdetection.hints import loader_line, non_tensors, raw_method
 from ckptconv.mmdetection.loading.inert_load import LoadLog, inert_loading, named, require_readable
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
@@ -224,9 +224,9 @@ def _module_evidence(
         method=method,
         is_converted=converted.origin is not None,
         pixels=converted.origin.pixels if converted.origin else method.pixels if method else None,
-        init_error=runtime.told(start.init_error) if start.init_error else "",
-        refused=more_than_tensors(checkpoint.named) if refused else (),
-        loader_fix=through_the_loader(checkpoint, "executes nothing"),
+        init_error=runtime.error_line(start.init_error) if start.init_error else "",
+        refused=non_tensors(checkpoint.named) if refused else (),
+        loader_fix=loader_line(checkpoint, "executes nothing"),
         own_loader=bool(own_loader(here)),
         convert_weights=getattr(here, "convert_weights", None) if otherwise else None,
         init_info={n.removeprefix(inside): info for n, info in start.init_info.items() if n.startswith(inside)},

@@ -12,7 +12,7 @@ from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.check import guard_record, normalisation
 from ckptconv.mmdetection.check.evidence import Finding
 from ckptconv.mmdetection.check.input_findings import words
-from ckptconv.mmdetection.hints import conversion, raw_method
+from ckptconv.mmdetection.hints import convert_command, raw_method
 from ckptconv.mmdetection.type_names import named
 from ckptconv.text import fold, some
 
@@ -38,7 +38,7 @@ def problems(e: DetectorEvidence, explained: bool) -> Iterator[Finding]:
         yield from _not_run(e)
     yield from _guard(e)
     if e.start.init_error is not None and not explained:
-        yield Finding(f"the initialisation fails: {runtime.told(e.start.init_error)}")
+        yield Finding(f"the initialisation fails: {runtime.error_line(e.start.init_error)}")
 
 
 def _not_run(e: DetectorEvidence) -> Iterator[Finding]:
@@ -163,7 +163,7 @@ def _init_cfg_fixes(e: DetectorEvidence, gap: Gap) -> Iterator[str]:
                 method = raw_method(checkpoint)
         except CkptconvError:
             method = None
-        command, target = conversion(loaded, method)
+        command, target = convert_command(loaded, method)
         line = f"model.{gap.path}.init_cfg=dict(type='Pretrained', checkpoint={target!r})"
         yield f"{command}, then {line}; load_from=None"
     else:

@@ -22,7 +22,7 @@ _MMENGINES = re.compile(r"\w*::\w*/\w*")  # what mmengine takes for another pack
 
 def reference(base: str, folder: Path | None) -> str:
     """How a config in ``folder`` names its base: mmengine sees relative paths from there."""
-    located = runtime.locate(base)
+    located = runtime.find_config(base)
     if "::" not in base and folder is not None:
         return os.path.relpath(located, folder.resolve())
     return base if "::" in base and _MMENGINES.match(base) else str(located)
@@ -30,7 +30,7 @@ def reference(base: str, folder: Path | None) -> str:
 
 def detector(base: str) -> Detector:
     """What a new backbone changes of this config. Raises UsageError for one that has no backbone to change."""
-    config: dict[str, Any] = runtime.read_config(runtime.locate(base), shown=base, imports=False).to_dict()
+    config: dict[str, Any] = runtime.read_config(runtime.find_config(base), shown=base, imports=False).to_dict()
     model = config.get("model")
     backbone = value_at(config, "model.backbone", {})
     if not isinstance(model, dict) or not isinstance(backbone, dict) or "type" not in backbone:

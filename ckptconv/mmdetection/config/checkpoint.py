@@ -14,7 +14,7 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.interface import Pixels
 from ckptconv.mmdetection.config.backbone_args import Network, network
-from ckptconv.mmdetection.hints import conversion, raw_method
+from ckptconv.mmdetection.hints import convert_command, raw_method
 from ckptconv.sources.interface import Fetching
 from ckptconv.sources.locate import locate
 
@@ -55,7 +55,7 @@ def pretrained(path: str | Path) -> Pretrained:
     if not isinstance(found.path, Path):
         raise UsageError(
             f"{found.label} is no file here, and a config names one that convert wrote",
-            f"Convert it first: {conversion(found.label, None)[0]}",
+            f"Convert it first: {convert_command(found.label, None)[0]}",
         )
     with open_checkpoint(found.path) as checkpoint:
         converted = Converted.read(checkpoint)
@@ -83,4 +83,4 @@ def pretrained(path: str | Path) -> Pretrained:
 def _not_converted(path: str, checkpoint: Checkpoint) -> UsageError:
     method = raw_method(checkpoint)
     what = f"a raw checkpoint of {method.name}" if method else "no file of ckptconv: it says neither method nor network"
-    return UsageError(f"{path} is {what}", f"Convert it first: {conversion(path, method)[0]}")
+    return UsageError(f"{path} is {what}", f"Convert it first: {convert_command(path, method)[0]}")

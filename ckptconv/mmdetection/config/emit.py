@@ -114,7 +114,7 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
     if choices.style == "flat":
         from ckptconv.mmdetection import runtime
 
-        located = runtime.locate(choices.base or base)
+        located = runtime.find_config(choices.base or base)
         resolved = runtime.resolve(f"_base_ = {str(located)!r}\n\n{python_source.assignments(sheet.tree())}")
         try:
             resolved = with_checkpoint(resolved, found.path, written)

@@ -25,7 +25,7 @@ from ckptconv.errors import UnreadableError, shell_word
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.dangerous_calls import is_dangerous
 from ckptconv.formats.interface import Checkpoint
-from ckptconv.mmdetection.hints import conversion, more_than_tensors, raw_method
+from ckptconv.mmdetection.hints import convert_command, non_tensors, raw_method
 from ckptconv.small_file import is_file, read_small
 from ckptconv.text import some
 
@@ -69,7 +69,7 @@ def require_safe(checkpoint: Checkpoint, shown: str) -> None:
 
 def _unsafe(checkpoint: Checkpoint, shown: str) -> UnreadableError:
     method = raw_method(checkpoint) if checkpoint.sections else None
-    advice = conversion(shown, method)[0] if method else f"ckptconv inspect {shell_word(shown)}"
+    advice = convert_command(shown, method)[0] if method else f"ckptconv inspect {shell_word(shown)}"
     return UnreadableError(
         f"{shown} is not safe: unpickling it would call {some(checkpoint.dangerous, 3)}. Nothing was run here",
         f"{'Convert its weights into a safe file' if method else 'See what it holds'}: {advice}",
@@ -180,7 +180,7 @@ def _inert_load(own: Any, log: LoadLog) -> Any:
                     if checkpoint.dangerous:
                         log.unsafe.append(_unsafe(checkpoint, shown))
                         raise log.unsafe[-1]
-                    named, is_torch = more_than_tensors(checkpoint.named), checkpoint.format.startswith("torch")
+                    named, is_torch = non_tensors(checkpoint.named), checkpoint.format.startswith("torch")
             except UnreadableError as error:
                 error.message = error.message.replace(str(path), shown)  # where it was copied to
                 raise

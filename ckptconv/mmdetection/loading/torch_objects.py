@@ -1,6 +1,6 @@
-"""What `torch.load` gives for a file, made of what the inert reader found in it.
+"""What `torch.load` gives for a file, built from what the inert reader found in it.
 
-Importing it changes nothing: `loader` is what hands it to mmengine.
+Importing this module changes nothing: `loader` registers it with mmengine.
 """
 
 from __future__ import annotations
@@ -26,66 +26,65 @@ from ckptconv.spec import TensorSpec
 
 
 def load(filename: str, map_location: Any = None) -> Any:
-    """What ``torch.load`` gives for a file, made of what the inert reader found in it.
+    """What ``torch.load`` gives for a file, built from what the inert reader found in it.
 
     Dicts, lists, tuples, numbers, texts, bytes, tensors (sharing their storages as in the file), numpy arrays and
-    scalars, and what mmengine's own checkpoints hold beside them: HistoryBuffer, Counter, the curves of OneCycleLR. Any
-    other object stays an inert record. ``map_location`` is a device; anything else (None, a function, a dict) means
-    the CPU.
+    scalars, and what else mmengine's own checkpoints hold: HistoryBuffer, Counter, the curves of OneCycleLR. Any other
+    object stays an inert record. ``map_location`` is a device; anything else (None, a function, a dict) means the CPU.
     Raises FileNotFoundError as mmengine does, and UnreadableError for a file that is broken or unsafe.
     """
     path = Path(os.path.expanduser(filename))  # noqa: PTH111 (as mmengine does; Path.expanduser fails without a home)
     if not is_file(path):
         raise FileNotFoundError(f"{filename} can not be found.")
     with open_checkpoint(path) as checkpoint:
-        return _Maker(checkpoint, map_location).make(checkpoint.tree)
+        return _ObjectBuilder(checkpoint, map_location).build(checkpoint.tree)
 
 
-class _Maker:
-    """Makes real objects of a checkpoint's tree. An object that stands there twice is made once."""
+class _ObjectBuilder:
+    """Builds real objects from a checkpoint's tree. An object that is in it twice is built once."""
 
     def __init__(self, checkpoint: Checkpoint, map_location: Any) -> None:
         self._checkpoint = checkpoint
         self._device = map_location if isinstance(map_location, str | torch.device) else "cpu"
-        self._made: dict[int, Any] = {}
+        self._built: dict[int, Any] = {}
         self._storages: dict[tuple[str, str], torch.UntypedStorage] = {}
 
-    def make(self, value: Any) -> Any:
+    def build(self, value: Any) -> Any:
         if isinstance(value, StoredTensor):
             return self.tensor(value)
         if isinstance(value, StorageRef) and value.dtype is not None:
             return self.storage(value)
         if not isinstance(value, Mapping | list | tuple | Blob | Call | PickledArray):
             return value
-        if id(value) not in self._made:
-            self._made[id(value)] = None  # a tree that contains itself was refused when the file was opened
-            self._made[id(value)] = self._anew(value)
-        return self._made[id(value)]
+        if id(value) not in self._built:
+            self._built[id(value)] = None  # a tree that contains itself was refused when the file was opened
+            self._built[id(value)] = self._build_new(value)
+        return self._built[id(value)]
 
-    def _anew(self, value: Any) -> Any:
+    def _build_new(self, value: Any) -> Any:
         if isinstance(value, OrderedItems):
             return self.ordered(value)
         if isinstance(value, Mapping):
-            return {self.make(key): self.make(item) for key, item in value.items()}
+            return {self.build(key): self.build(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(self.make(item) for item in value)
+            return type(value)(self.build(item) for item in value)
         if isinstance(value, Blob):
             return value.read(self._checkpoint.sources[0])
         if isinstance(value, PickledArray):
             return self.array(value.stored) if value.stored else value
-        make = _CALLS.get(value.kind)
-        return make(self, value) if make else value
+        build = _CALLS.get(value.kind)
+        return build(self, value) if build else value
 
     def ordered(self, value: OrderedItems) -> OrderedDict[Any, Any]:
         """An OrderedDict with the versions of a state dict's modules, without which some rename entries.
 
         Such as MMDetection's AnchorFreeHead: `_load_from_state_dict` of `mmdet/models/dense_heads/anchor_free_head.py`.
         """
-        made = OrderedDict((self.make(key), self.make(item)) for key, item in value.items())
+        built = OrderedDict((self.build(key), self.build(item)) for key, item in value.items())
         versions = value.state.get("_metadata") if isinstance(value.state, Mapping) else None
         if isinstance(versions, Mapping):
-            made._metadata = self.make(versions)  # type: ignore[attr-defined]
-        return made
+            built._metadata = self.build(versions)  # type: ignore[attr-defined]
+        return built
 
     def tensor(self, stored: StoredTensor) -> torch.Tensor:
         """A view of its storage, as torch makes it: what shares memory in the file shares it here; nothing unfolds."""
@@ -114,7 +113,7 @@ class _Maker:
     def scalar(self, call: Call) -> Any:
         """``numpy.core.multiarray.scalar(dtype, bytes)``."""
         kind, data = call.args if isinstance(call.args, tuple) and len(call.args) == 2 else (None, None)
-        data = self.make(data) if isinstance(data, Blob) else data
+        data = self.build(data) if isinstance(data, Blob) else data
         if isinstance(data, str) and max(data, default="") <= "\xff":  # as Python 2 wrote it
             data = data.encode("latin-1")
         if not isinstance(kind, NumpyType) or kind.dtype is None or not isinstance(data, bytes):
@@ -129,7 +128,7 @@ class _Maker:
         counts = call.args[0] if isinstance(call.args, tuple) and len(call.args) == 1 else None
         if not isinstance(counts, dict) or not all(type(n) is int for n in counts.values()):
             return call
-        return Counter({self.make(key): n for key, n in counts.items()})
+        return Counter({self.build(key): n for key, n in counts.items()})
 
     def curve(self, call: Call) -> Any:
         """``getattr(OneCycleParamScheduler, name)`` of the two curves it has."""
@@ -147,7 +146,7 @@ class _Maker:
         shapes = [run.stored.spec.shape if run.stored else () for run in (values, counts)]
         if shapes[0] != shapes[1] or len(shapes[0]) != 1 or shapes[0][0] > most:
             return call
-        return HistoryBuffer(self.make(values), self.make(counts), most)
+        return HistoryBuffer(self.build(values), self.build(counts), most)
 
 
 _ONE_CYCLE = (
@@ -155,11 +154,11 @@ _ONE_CYCLE = (
     "mmengine.optim.scheduler.lr_scheduler.OneCycleLR",
 )
 _CURVES = ("_annealing_cos", "_annealing_linear")
-_CALLS: Mapping[str, Callable[[_Maker, Call], Any]] = {
-    "numpy.core.multiarray.scalar": _Maker.scalar,
-    "numpy._core.multiarray.scalar": _Maker.scalar,
-    "mmengine.logging.history_buffer.HistoryBuffer": _Maker.history,
-    "collections.Counter": _Maker.counter,
-    "__builtin__.getattr": _Maker.curve,
-    "builtins.getattr": _Maker.curve,
+_CALLS: Mapping[str, Callable[[_ObjectBuilder, Call], Any]] = {
+    "numpy.core.multiarray.scalar": _ObjectBuilder.scalar,
+    "numpy._core.multiarray.scalar": _ObjectBuilder.scalar,
+    "mmengine.logging.history_buffer.HistoryBuffer": _ObjectBuilder.history,
+    "collections.Counter": _ObjectBuilder.counter,
+    "__builtin__.getattr": _ObjectBuilder.curve,
+    "builtins.getattr": _ObjectBuilder.curve,
 }

@@ -16,7 +16,7 @@ def require_packages() -> None:
     if missing:
         raise EnvironmentMissingError(
             f"verify-ap needs MMDetection and what comes with it; not installed here: {', '.join(missing)}",
-            "See what is missing and how to mend it: ckptconv doctor",
+            "See what is missing and how to fix it: ckptconv doctor",
         )
 
 

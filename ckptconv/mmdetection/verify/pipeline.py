@@ -119,7 +119,8 @@ def _write(path: Path, write: Callable[[], None], stage: Callable[[str], None]) 
     try:
         write()
     except Exception as error:  # whatever drawing a page may do
-        stage(f"{path} could not be written: {runtime.told(error)}; the same command writes it, without training again")
+        why = runtime.error_line(error)
+        stage(f"{path} could not be written: {why}; the same command writes it, without training again")
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)  # an earlier one would tell of another verdict
 

@@ -171,7 +171,7 @@ def _short(target: str) -> str:
 def _target(request: Request, recipe: Recipe | None) -> tuple[str, dict[str, Any], Pretrained | None]:
     """Title, resolved config and checkpoint of the target."""
     if recipe is None and request.pretrained is None:
-        path = runtime.locate(request.target)
+        path = runtime.find_config(request.target)
         config: dict[str, Any] = runtime.read_config(path, shown=request.target, imports=False).to_dict()
         return kind(value_at(config, "model")) or "?", config, _start(config)
     choices = Choices(base=request.target) if recipe is None else recipe.choices
@@ -287,7 +287,7 @@ def _runs(made: Plan) -> Iterator[Run]:
     config: dict[str, Any] = dict(made.config)
     if tier in ("smoke", "lift"):  # which ask the detector's classes
         require_packages()
-    takes: arms.Takes = runtime.arguments(config) if tier in ("smoke", "lift") else lambda *_: ()
+    takes: arms.Takes = runtime.constructor_arguments(config) if tier in ("smoke", "lift") else lambda *_: ()
     if not cuda:
         config = config_edits.unsynced(config)
     if made.start is not None:

@@ -57,7 +57,9 @@ def _built(config: Path) -> Any:
         model = runtime.build(settings, str(config))
         failed, _ = runtime.initialise(model)
     if failed is not None:
-        raise UsageError(f"{config}: its model cannot be initialised: {runtime.told(failed)}", "Correct the config.")
+        raise UsageError(
+            f"{config}: its model cannot be initialised: {runtime.error_line(failed)}", "Correct the config."
+        )
     model.train()  # which returns nothing where a class has its own
     return model
 

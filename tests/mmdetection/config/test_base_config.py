@@ -534,7 +534,7 @@ def test_bases_that_need_what_is_not_here(own):
     with pytest.raises(EnvironmentMissingError) as caught:
         emit(base="no_such_package::a/b.py")
     assert caught.value.message == "no_such_package::a/b.py cannot be found: no_such_package is not installed"
-    assert caught.value.hint == "See what is missing and how to mend it: ckptconv doctor"
+    assert caught.value.hint == "See what is missing and how to fix it: ckptconv doctor"
 
 
 def retina(backbone: str = "", neck: str = "type='FPN', in_channels=[1, 2, 3, 4]", more: str = "") -> str:

@@ -747,7 +747,7 @@ def test_without_mmdetection(r18):
         done = ckptconv_("emit-config", r18, *words, blocked=gone)
         assert (done.returncode, done.stdout) == (4, "")
         assert "cannot be found: mmdet is not installed" in done.stderr
-        assert done.stderr.endswith("hint: See what is missing and how to mend it: ckptconv doctor\n")
+        assert done.stderr.endswith("hint: See what is missing and how to fix it: ckptconv doctor\n")
 
 
 def test_without_pkg_resources(r18, tmp_path):
@@ -782,5 +782,5 @@ def test_errors_of_the_environment_are_ours(monkeypatch):
     with pytest.raises(EnvironmentMissingError) as caught:
         runtime.read_config(OWN / "fcos" / "fcos_r50-caffe_fpn_gn-head_1x_coco.py")
     assert caught.value.message.startswith("MMDetection cannot be imported here: ")
-    assert caught.value.hint == "See what is missing and how to mend it: ckptconv doctor"
+    assert caught.value.hint == "See what is missing and how to fix it: ckptconv doctor"
     assert Config

@@ -65,7 +65,7 @@ def _quiet():
 def both(backbone: dict[str, Any], **others: Any) -> list[dict[str, Any]]:
     """The backbones of the two arms."""
     config = {"model": {"type": "RetinaNet", "backbone": backbone}, **others}
-    takes = runtime.arguments(config)
+    takes = runtime.constructor_arguments(config)
     free = arms.unfrozen(config, takes)
     return [arm["model"]["backbone"] for arm in (free, arms.from_random(free, takes))]
 
@@ -137,7 +137,7 @@ def test_networks_inside_and_beside_the_backbone_train_too():
             "bbox_head": {"type": "FCOSHead", "norm_cfg": {"type": "GN", "requires_grad": False}},
         }
     }
-    takes = runtime.arguments(config)
+    takes = runtime.constructor_arguments(config)
     random = arms.from_random(arms.unfrozen(config, takes), takes)["model"]
     free = {"frozen_stages": -1, "norm_eval": False, "zero_init_residual": False}
     assert random["backbone"] == {
@@ -220,7 +220,7 @@ def test_arms_that_are_alike_are_taken(home, kind):
 
 
 def test_a_users_own_class_takes_what_its_base_takes(home):
-    known = runtime.arguments({"custom_imports": {"imports": "networks_of_a_user"}})
+    known = runtime.constructor_arguments({"custom_imports": {"imports": "networks_of_a_user"}})
     assert {"frozen_stages", "norm_eval", "zero_init_residual"} <= known({"type": "HisOwnResNet"}, None)
     assert (
         known({"type": "NoSuchClass"}, None)

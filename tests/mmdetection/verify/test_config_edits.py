@@ -63,7 +63,7 @@ def _quiet():
         yield
 
 
-TAKES = runtime.arguments({})
+TAKES = runtime.constructor_arguments({})
 
 
 def random_arm(config: dict[str, Any]) -> dict[str, Any]:

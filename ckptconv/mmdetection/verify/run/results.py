@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.runtime import told
+from ckptconv.mmdetection.runtime import error_line
 from ckptconv.mmdetection.verify.measure import Measured
 from ckptconv.mmdetection.verify.run.files import RESULT, write_whole
 
@@ -26,7 +26,7 @@ def measured(folder: Path, measure: Callable[[], Measured], note: Callable[[str]
         kept = _kept(folder)
         if kept is None:
             raise UsageError(
-                f"{folder} has its result, and its detections cannot be read: {told(error)}",
+                f"{folder} has its result, and its detections cannot be read: {error_line(error)}",
                 f"Remove {folder / RESULT}: the same command evaluates the last checkpoint again.",
             ) from error
         note(f"{folder.name}: its detections cannot be read; the AP is that of {AP}, measured before")
@@ -34,7 +34,7 @@ def measured(folder: Path, measure: Callable[[], Measured], note: Callable[[str]
     try:
         write_whole(folder / AP, asdict(found))
     except OSError as error:
-        note(f"{folder / AP} could not be written: {told(error)}")
+        note(f"{folder / AP} could not be written: {error_line(error)}")
     return found
 
 
