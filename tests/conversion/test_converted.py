@@ -40,7 +40,7 @@ def source(folder: Path, backbone: Backbone) -> Path:
     return folder / "raw.pth"
 
 
-WRITTEN = {("Swin", "mmdet"): replace(SWIN, norm=False)}
+WRITTEN = {("Swin", "mmdet"): replace(SWIN, final_norm=False)}
 """What a target has another network for: MMDetection's Swin has no final norm."""
 METHODS = {"ResNet": "torchvision", "Swin": "swin", "ConvNeXt": "convnext"}
 """The method of each family's canonical names."""
