@@ -59,4 +59,4 @@ def test_no_other_place_compares_a_type():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Compare) and any(map(_of_a_type, (node.left, *node.comparators)))
     ]
-    assert found == ["base_config.py: backbone['type'].count('.') > 1"]  # a config in the new style, whichever type it is
+    assert found == ["base_config.py: backbone['type'].count('.') > 1"]  # a config in the new style
