@@ -15,10 +15,11 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable
 from typing import ClassVar
+
+from ckptconv import arguments
 
 
 def printable(text: str) -> str:
@@ -61,29 +62,25 @@ def shortened(text: str) -> str:
 class CkptconvError(Exception):
     """Base class. ``message`` is one sentence about the input, ``hint`` what to do about it; both are printable.
 
+    Both name parameters and calls as Python code between backticks, see `ckptconv.arguments`. ``parameter`` is the
+    name of the one that was refused; '' if the input is at fault. ``exit_code`` is that of the command line.
     Whoever quotes a name in more than one line makes it `printable` there: here a line break in it is one of ours.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", parameter: str = "") -> None:
         self.message = printable_lines(message)
         self.hint = printable_lines(hint)
+        self.parameter = parameter
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
-    def name(self, source: str, destination: str = "DST") -> None:
-        """Put what the user typed in place of SRC and DST, with which commands at the ends of a hint's lines end.
-
-        ``source`` may carry options that belong to every command; both are words of a shell.
-        """
-        lines = (
-            re.sub(r" SRC( DST)?$", lambda m: f" {source}{f' {destination}' * bool(m[1])}", line)
-            for line in self.hint.split("\n")
-        )
-        self.hint = "\n".join(lines)
+    def name_files(self, source: str, destination: str | None = None, rules: str | None = None) -> None:
+        """Put the names that the caller gave into the calls of the hint, see `arguments.name_files`."""
+        self.hint = arguments.name_files(self.hint, source, destination, rules)
 
 
 class UsageError(CkptconvError):
@@ -91,8 +88,8 @@ class UsageError(CkptconvError):
 
     exit_code = 2
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(printable(message), hint)
+    def __init__(self, message: str, hint: str = "", parameter: str = "") -> None:
+        super().__init__(printable(message), hint, parameter)
 
 
 class PluginWarning(UserWarning):
@@ -131,8 +128,8 @@ class UnreadableError(CkptconvError):
 
     exit_code = 3
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(shortened(printable(message)), hint)
+    def __init__(self, message: str, hint: str = "", parameter: str = "") -> None:
+        super().__init__(shortened(printable(message)), hint, parameter)
 
 
 class EnvironmentMissingError(CkptconvError):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from ckptconv.conversion.pipeline import MethodLike, PathLike, options_of, typed, wanted_method
+from ckptconv.arguments import call
+from ckptconv.conversion.pipeline import MethodLike, PathLike, naming_files, options_of, wanted_method
 from ckptconv.errors import UsageError, VerdictError, printable
 from ckptconv.fields import folded
 from ckptconv.formats import open_checkpoint
@@ -138,7 +139,7 @@ def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
     """
     options = options_of((), "", None, None, rules)
     found = locate(source, fetching or Fetching(), options.methods)
-    with typed(found, rules=rules), open_checkpoint(found.path) as checkpoint:
+    with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
         known = list(methods(options.methods).values())
         fits = tuple(_fit(m, p) for m, p in explaining(checkpoint.sections, known, options))
         return Fitting(found.label, checkpoint.format, checkpoint.size, fits, checkpoint.transfers)
@@ -165,7 +166,7 @@ class Explanation:
 def explain(
     source: PathLike,
     key: str,
-    selfsup: MethodLike = "auto",
+    method: MethodLike = "auto",
     *,
     drop: Iterable[str] = (),
     strip_prefix: str = "",
@@ -180,8 +181,8 @@ def explain(
     """
     options = options_of(drop, strip_prefix, section, target, rules)
     found = locate(source, fetching or Fetching(), options.methods)
-    with typed(found, rules=rules), open_checkpoint(found.path) as checkpoint:
-        match = nearest(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)
+    with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
+        match = nearest(checkpoint.sections, wanted_method(method, strip_prefix, found), options)
         where = section_at(checkpoint.sections, match.plan.section)
     assert where is not None
     about = {
@@ -211,9 +212,9 @@ def explain(
     near = get_close_matches(key, [*where.tensors, *where.others], 3)
     error = UsageError(
         f"{place(match.plan.section)} holds no {key}",
-        f"Did you mean {' or '.join(map(printable, near))}?" if near else "See the names: ckptconv inspect SRC",
+        f"Did you mean {' or '.join(map(printable, near))}?" if near else f"See the names: {call('inspect', 'SRC')}",
     )
-    with typed(found):
+    with naming_files(found):
         raise error
 
 

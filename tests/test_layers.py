@@ -17,7 +17,8 @@ PACKAGE = Path(ckptconv.__file__).parent
 
 # From the ground up. A folder's name stands for every module in it that has no line of its own.
 LAYERS = (
-    ("errors", "_version"),
+    ("arguments", "_version"),
+    ("errors",),
     ("fields", "spec", "text", "small_file", "wrappers", "guide"),
     ("sections", "ops", "rules"),
     ("methods.interface", "methods.registry", "methods.toml", "methods", "backbones"),

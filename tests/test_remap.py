@@ -216,8 +216,8 @@ def test_drop_accepts_a_loss_by_name_and_the_plan_says_so() -> None:
     out, plan = remap_state_dict(state, STRIP, drop=["extra.{p}"])
     assert set(out) == set(network())
     assert {(d.source, d.why) for d in plan.dropped} == {
-        ("extra.weight", "accepted by --drop"),
-        ("extra.bias", "accepted by --drop"),
+        ("extra.weight", "dropped on request"),
+        ("extra.bias", "dropped on request"),
     }
 
 
@@ -241,11 +241,11 @@ def test_drop_of_a_tensor_that_the_backbone_needs_is_no_way_round_it() -> None:
 
 def test_an_unused_drop_is_an_error() -> None:
     error = refusal(lambda: remap_state_dict(network("net."), STRIP, drop=["head.{p}"]), UsageError)
-    assert error.message.startswith("--drop 'head.{p}' matches no name of ")
-    assert error.hint == "See the names: ckptconv inspect SRC"
+    assert error.message.startswith("`drop=['head.{p}']` matches no name of ")
+    assert error.hint == "See the names: `ckptconv.inspect('SRC')`"
     state = {**network("net."), "extra": torch.ones(1)}
     error = refusal(lambda: remap_state_dict(state, STRIP, drop=["extra", "ex{p}"]), UsageError)
-    assert error.message.startswith("--drop 'ex{p}' matches no name of ")
+    assert error.message.startswith("`drop=['ex{p}']` matches no name of ")
 
 
 def test_a_drop_pattern_must_be_one() -> None:
@@ -337,12 +337,12 @@ def test_a_refusal_names_three_keys_a_kind_counts_the_others_and_says_what_to_ty
         "  … and 4 more like these (unexplained): net.neck.1.weight, net.neck.1.bias, net.neck.2.weight and 1 more",
         "  bn1.bias of ResNet-18, width x0.0625 ([4]): nothing in the file becomes it",
     ]
-    assert "--drop" not in error.hint  # bn1.bias would still be missing
+    assert "drop" not in error.hint  # bn1.bias would still be missing
     state["net.bn1.bias"] = torch.ones(4)
     error = refusal(lambda: remap_state_dict(state, STRIP, section=""), IncompletePlanError)
     assert error.hint == (
         "If these are not part of the backbone, drop them: "
-        "ckptconv convert --section '' --drop scale --drop 'net.neck.{p...}' SRC DST"
+        "`ckptconv.convert('SRC', 'DST', section='', drop=['scale', 'net.neck.{p...}'])`"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ckptconv import fields
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.ops import Op, resize_grid, resize_patch
 
@@ -26,20 +27,20 @@ class Size:
     patch: int | None = None
 
     def __post_init__(self) -> None:
-        for field, option, value, most in (
-            ("image", "--image-size", self.image, _MOST_PATCHES * _LARGEST_PATCH),
-            ("patch", "--patch-size", self.patch, _LARGEST_PATCH),
+        for field, parameter, value, most in (
+            ("image", "image_size", self.image, _MOST_PATCHES * _LARGEST_PATCH),
+            ("patch", "patch_size", self.patch, _LARGEST_PATCH),
         ):
             if value is not None and type(value) is not int:
                 raise fields.refused(field, "a whole number of pixels", value)
             if value is not None and not 0 < value <= most:
-                raise UsageError(f"{option} {value} makes no sense", f"Give 1 to {most} pixels.")
+                raise UsageError(f"{argument(parameter, value)} makes no sense", f"Give 1 to {most} pixels.", parameter)
 
     @property
     def asked(self) -> str:
-        """What was asked for, as it was typed."""
-        asked = (("--image-size", self.image), ("--patch-size", self.patch))
-        return " ".join(f"{option} {value}" for option, value in asked if value is not None)
+        """What was asked for, for a sentence."""
+        asked = (("image_size", self.image), ("patch_size", self.patch))
+        return " ".join(argument(name, value) for name, value in asked if value is not None)
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,22 @@ class Places:
         """What changes for this size. Raises UsageError where nothing does, or where it cannot be done."""
         patch, grid = size.patch or self.patch, self.grid
         if size.image is not None:
+            asked = argument("image_size", size.image)
             if self.fixed:
-                raise UsageError(f"--image-size {size.image}: {self.name} {self.fixed}", "Leave out --image-size.")
+                raise UsageError(
+                    f"{asked}: {self.name} {self.fixed}", f"Leave out {argument('image_size')}.", "image_size"
+                )
             grid = size.image // patch
             if size.image % patch:
                 fitting = [side * patch for side in (grid, grid + 1) if side]
                 raise UsageError(
-                    f"--image-size {size.image} is no multiple of {patch}, the pixels of a patch",
+                    f"{asked} is no multiple of {patch}, the pixels of a patch",
                     f"Give {' or '.join(map(str, fitting))}.",
+                    "image_size",
                 )
             if grid > _MOST_PATCHES:
                 raise UsageError(
-                    f"--image-size {size.image} makes {grid} patches a side", f"At most {_MOST_PATCHES} are made."
+                    f"{asked} makes {grid} patches a side", f"At most {_MOST_PATCHES} are made.", "image_size"
                 )
         changes = []
         if grid != self.grid:

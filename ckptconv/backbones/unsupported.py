@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ckptconv.arguments import argument
+
 Shapes = Mapping[str, tuple[int, ...] | None]
 """The names of a file with the shapes of their tensors; None where an entry is no tensor or its shape is not known."""
 
@@ -33,7 +35,7 @@ class Mark:
 
 _ROTATIONS = "whose positions are rotations inside of the attention (RoPE), which no target has"
 _DINOV3 = f"{_ROTATIONS}: of DINOv3 the ConvNeXts can be used, of DINOv2 the ViTs without registers"
-_EVA02 = f"EVA-02, {_ROTATIONS}: the first EVA can be used (--selfsup eva)"
+_EVA02 = f"EVA-02, {_ROTATIONS}: the first EVA can be used ({argument('method', 'eva')})"
 _HIERA = "a Hiera, which MMDetection and MMPretrain do not have: MAE's ViTs can be used"
 _STEM = r"(^|\.)patch_embed\.proj\.\d+\.weight$"
 _MOST_NAMES = 6_000  # of a section that is planned
@@ -126,7 +128,7 @@ MARKS = (
     # facebookresearch/fairseq examples/data2vec/models/modalities/modules.py, AltBlock
     Mark(
         "data2vec 2.0, whose blocks norm what they put out, where every target's norm what they take in: the first "
-        "data2vec can be used (--selfsup data2vec)",
+        f"data2vec can be used ({argument('method', 'data2vec')})",
         (r"(^|\.)modality_encoders\.IMAGE\.",),
     ),
     # facebookresearch/hiera hiera/hiera.py, HieraBlock, and timm/models/hiera.py; MViT's have pools in the attention

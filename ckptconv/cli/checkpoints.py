@@ -11,10 +11,10 @@ from ckptconv.cli.options import (
     CacheDir,
     Drop,
     Json,
+    MethodName,
     Prefix,
     Rules,
     Section,
-    Selfsup,
     Source,
     Target,
     Whole,
@@ -24,9 +24,9 @@ from ckptconv.errors import UsageError
 
 
 def convert(
-    src: Source,
-    dst: Annotated[Path, typer.Argument(metavar="DST", help="The file to write.", show_default=False)],
-    selfsup: Selfsup = "auto",
+    source: Source,
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="The file to write.", show_default=False)],
+    method: MethodName = "auto",
     strip_prefix: Prefix = "",
     section: Section = None,
     drop: Drop = None,
@@ -70,14 +70,14 @@ def convert(
 
     with render_sources.fetching(whole, cache_dir) as fetching, render.progress() as progress:
         receipt = pipeline.convert(
-            src,
-            dst,
-            selfsup,
+            source,
+            destination,
+            method,
             drop=drop or (),
             strip_prefix=strip_prefix,
             section=section,
             rules=rules,
-            for_target=target,
+            target=target,
             format=format,
             dtype=dtype,
             channels=channel_numbers(channels) if channels is not None else (),
@@ -92,7 +92,7 @@ def convert(
 
 
 def inspect(
-    src: Source,
+    source: Source,
     rules: Rules = None,
     full: Annotated[bool, typer.Option("--all", help="Every tensor on its own line, nothing folded.")] = False,
     whole: Whole = False,
@@ -104,7 +104,7 @@ def inspect(
     from ckptconv.cli import render_checkpoints, render_sources
 
     with render_sources.fetching(whole, cache_dir) as fetching:
-        found = inspection.inspect(src, rules=rules, fetching=fetching)
+        found = inspection.inspect(source, rules=rules, fetching=fetching)
     render_checkpoints.inspection(found, full, as_json)
 
 
@@ -139,7 +139,7 @@ def methods(
         if name is not None:
             raise UsageError(
                 "a method's NAME and --fits are two questions",
-                f"Whether {name} fits: ckptconv convert --dry-run --selfsup {name} SRC DST",
+                f"Whether {name} fits: ckptconv convert --dry-run --method {name} SRC DST",
             )
         with render_sources.fetching(whole, cache_dir) as fetching:
             found = inspection.fitting(fits, rules=rules, fetching=fetching)
@@ -154,9 +154,9 @@ def methods(
 
 
 def explain(
-    src: Source,
+    source: Source,
     key: Annotated[str, typer.Argument(metavar="KEY", help="A name in the file.", show_default=False)],
-    selfsup: Selfsup = "auto",
+    method: MethodName = "auto",
     strip_prefix: Prefix = "",
     section: Section = None,
     drop: Drop = None,
@@ -172,9 +172,9 @@ def explain(
 
     with render_sources.fetching(whole, cache_dir) as fetching:
         found = inspection.explain(
-            src,
+            source,
             key,
-            selfsup,
+            method,
             drop=drop or (),
             strip_prefix=strip_prefix,
             section=section,

@@ -29,8 +29,8 @@ CacheDir = Annotated[
         help="Where whole files are kept. Default: CKPTCONV_CACHE_DIR, or this platform's usual place.",
     ),
 ]
-Selfsup = Annotated[
-    str, typer.Option("--selfsup", "-m", metavar="auto|NAME", help="The method; see `ckptconv methods`.")
+MethodName = Annotated[
+    str, typer.Option("--selfsup", "--method", "-m", metavar="auto|NAME", help="The method; see `ckptconv methods`.")
 ]
 Prefix = Annotated[
     str, typer.Option("--strip-prefix", metavar="PREFIX", help="Take the tensors under this prefix only.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from ckptconv.cli.spelling import spell
 from ckptconv.errors import CkptconvError, printable
 
 if TYPE_CHECKING:
@@ -40,12 +41,12 @@ def _color(stream: TextIO | None) -> bool:
 
 def row(label: str, text: str, width: int = 9) -> None:
     head = f"{printable(label):<{width}}"
-    typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {printable(text)}")
+    typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {printable(spell(text))}")
 
 
 def note(line: str) -> None:
     """A line about what goes on, for a person or a log."""
-    typer.echo(printable(line), err=True)
+    typer.echo(printable(spell(line)), err=True)
 
 
 def json_text(body: Mapping[str, object]) -> str:
@@ -62,13 +63,14 @@ def count(number: int, noun: str) -> str:
 
 
 def error(problem: CkptconvError, code: int, as_json: bool) -> None:
+    message, hint = spell(problem.message), spell(problem.hint)
     if as_json:
-        body = {"message": problem.message, "hint": problem.hint, "exit_code": code}
+        body = {"message": message, "hint": hint, "exit_code": code}
         typer.echo(json.dumps({"schema": SCHEMA, "error": body}, indent=2))
         return
     red = _color(sys.stderr)
-    typer.echo(f"{typer.style('error', fg='red', bold=True) if red else 'error'}: {problem.message}", err=True)
-    for line in problem.hint.splitlines():
+    typer.echo(f"{typer.style('error', fg='red', bold=True) if red else 'error'}: {message}", err=True)
+    for line in hint.splitlines():
         typer.echo(f"hint: {line}", err=True)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ckptconv.arguments import argument, call
 from ckptconv.backbones.interface import described
 from ckptconv.cli import render, render_sources
 from ckptconv.conversion.pipeline import Receipt
 from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, Inspection, dropped_by_reason
 from ckptconv.mmdetection.config.backbone_args import network
-from ckptconv.planning.alternatives import Copy, Way
+from ckptconv.planning.alternatives import Copy
 from ckptconv.text import fold, place, size
 
 _MOST_LINES = 40
@@ -65,16 +66,17 @@ def receipt(done: Receipt, as_json: bool) -> None:
         render.row("" if i else "resized", f"{one}: no longer the numbers of the source")
     if done.dtype:
         render.row("rounded", f"floating tensors to {done.dtype}: no longer bit for bit the source")
+    output = f"{done.destination_format}, {'' if done.written else 'about '}{size(done.destination_size)}"
     if not done.written:
-        render.row("dry run", f"{done.target} ({done.target_format}, about {size(done.target_size)}) was not written")
+        render.row("dry run", f"{done.destination} ({output}) was not written")
         return
-    render.row("wrote", f"{done.target} ({done.target_format}, {size(done.target_size)}) in {done.seconds:.2f} s")
+    render.row("wrote", f"{done.destination} ({output}) in {done.seconds:.2f} s")
     render.row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
     detected = network(backbone, target=plan.target)
     if detected is not None:
         base, out = (f" --base {detected.base}", "detector.py") if detected.base else ("", "mask_rcnn.py")
         asked = " --mean 0 --std 1" if plan.picked is not None or channels != 3 else ""
-        render.row("next", f"ckptconv emit-config {shell_word(done.target)}{base}{asked} -o {out}")
+        render.row("next", f"ckptconv emit-config {shell_word(done.destination)}{base}{asked} -o {out}")
 
 
 def _divided(channels: Sequence[int]) -> str:
@@ -87,8 +89,9 @@ def _divided(channels: Sequence[int]) -> str:
 def _copies(copies: Iterable[Copy]) -> None:
     """Where else the file holds the same network: which of them is wanted, only a person can say."""
     for i, one in enumerate(copies):
-        how = "".join(f" {option} {shell_word(value)}" for option, value in one.way.asked if value) if one.way else ""
-        render.row("" if i else "copies", f"the same network is also {one.where}" + (f":{how}" if how else ""))
+        asked = one.way.arguments.items() if one.way else ()
+        how = " ".join(argument(name, value) for name, value in asked if value)
+        render.row("" if i else "copies", f"the same network is also {one.where}" + (f": {how}" if how else ""))
 
 
 def _folded(names: Iterable[str]) -> str:
@@ -131,9 +134,9 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
         "copies": [_copy_data(one) for one in done.copies],
         "dtype": done.dtype,
         "output": {
-            "path": done.target,
-            "format": done.target_format,
-            "bytes": done.target_size,
+            "path": done.destination,
+            "format": done.destination_format,
+            "bytes": done.destination_size,
             "written": done.written,
             "proved": done.proved,
             "fingerprint": done.fingerprint,
@@ -143,12 +146,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
 
 
 def _copy_data(copy: Copy) -> dict[str, object]:
-    return {"section": copy.path, "behind": copy.behind, "options": _way_data(copy.way) if copy.way else None}
-
-
-def _way_data(way: Way) -> dict[str, object]:
-    """What to ask for, by the names of the options; None for what is not needed."""
-    return {option.removeprefix("--").replace("-", "_"): value for option, value in way.asked}
+    return {"section": copy.path, "behind": copy.behind, "options": copy.way.arguments if copy.way else None}
 
 
 def inspection(found: Inspection, full: bool, as_json: bool) -> None:
@@ -180,8 +178,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         render.row("unusual", unusual)
     _copies(found.copies)
     for i, way in enumerate(found.ways):
-        asked = "".join(f" {option} {shell_word(value)}" for option, value in way.asked if value is not None)
-        command = way.obstacle or f"ckptconv convert{asked} {shell_word(found.path)} DST"
+        command = way.obstacle or call("convert", found.path, "DST", **way.arguments)
         render.row("" if i else "fits", f"a {way.network} stands {way.where}: {command}")
     if not complete and not found.ways and not found.stranger:
         render.row("fits", "no method, whatever the section and the prefix; --rules FILE.toml takes rules of your own")
@@ -231,7 +228,7 @@ def _inspection_data(found: Inspection) -> dict[str, object]:
         "fits": [vars(fit) for fit in found.fits],
         "copies": [_copy_data(one) for one in found.copies],
         "ways": [
-            {"network": way.network, "section": way.path, "behind": way.behind, "options": _way_data(way)}
+            {"network": way.network, "section": way.path, "behind": way.behind, "options": way.arguments}
             for way in found.ways
         ],
         "network_without_a_place": found.stranger,

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ckptconv import fields
+from ckptconv.arguments import argument
 from ckptconv.backbones.image_size import Size
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.conversion.fingerprint import Witness
 from ckptconv.conversion.prove import prove
 from ckptconv.conversion.provenance import KEY, describe
 from ckptconv.conversion.transform import transform
-from ckptconv.errors import CkptconvError, UsageError, shell_word
+from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
 from ckptconv.methods import registry
@@ -86,9 +87,9 @@ class Receipt:
     method: Method
     method_named: bool
     also: tuple[str, ...]
-    target: str
-    target_format: str
-    target_size: int
+    destination: str
+    destination_format: str
+    destination_size: int
     dtype: str | None
     fingerprint: str
     proved: int
@@ -118,32 +119,30 @@ def options_of(
     return Options(fields.listed("drop", drop), strip_prefix, section, target, own, bands)
 
 
-def wanted_method(selfsup: MethodLike, strip_prefix: str, found: Located) -> MethodLike:
+def wanted_method(method: MethodLike, strip_prefix: str, found: Located) -> MethodLike:
     """A release is its own method's, unless a method or a prefix is asked for."""
-    return found.method or selfsup if registry.is_auto(selfsup) and not strip_prefix else selfsup
+    return found.method or method if registry.is_auto(method) and not strip_prefix else method
 
 
 @contextmanager
-def typed(found: Located, destination: PathLike | None = None, rules: PathLike | None = None) -> Iterator[None]:
-    """Put the names that the user gave into the commands of an error's hint."""
+def naming_files(found: Located, destination: PathLike | None = None, rules: PathLike | None = None) -> Iterator[None]:
+    """Put the names that the caller gave into the calls of an error's hint."""
     try:
         yield
     except CkptconvError as error:
-        given = [] if rules is None else ["--rules", shell_word(str(rules))]
-        names = " ".join([*given, shell_word(found.label)])
-        error.name(names, "DST" if destination is None else shell_word(str(destination)))
+        error.name_files(found.label, *(None if one is None else str(one) for one in (destination, rules)))
         raise
 
 
-def _require_known(selfsup: MethodLike, options: Options) -> None:
+def _require_known(method: MethodLike, options: Options) -> None:
     """Refuse a name that no method has before anything is fetched."""
-    if isinstance(selfsup, str) and not registry.is_auto(selfsup):
-        registry.named(selfsup, options.methods)
+    if isinstance(method, str) and not registry.is_auto(method):
+        registry.named(method, options.methods)
 
 
 def plan(
     source: PathLike,
-    selfsup: MethodLike = "auto",
+    method: MethodLike = "auto",
     *,
     drop: Iterable[str] = (),
     strip_prefix: str = "",
@@ -160,23 +159,23 @@ def plan(
     Raises UnidentifiedError, IncompletePlanError, UnreadableError or UsageError as `convert` would.
     """
     options, size = options_of(drop, strip_prefix, section, target, rules, channels), Size(image_size, patch_size)
-    _require_known(selfsup, options)
+    _require_known(method, options)
     found = locate(source, fetching or Fetching(), options.methods)
-    with typed(found, rules=rules), open_checkpoint(found.path) as checkpoint:
-        chosen = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options).plan
+    with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
+        chosen = choose(checkpoint.sections, wanted_method(method, strip_prefix, found), options).plan
     return resize_plan(chosen, size) if size.asked else chosen
 
 
 def convert(
     source: PathLike,
-    target: PathLike,
-    selfsup: MethodLike = "auto",
+    destination: PathLike,
+    method: MethodLike = "auto",
     *,
     drop: Iterable[str] = (),
     strip_prefix: str = "",
     section: str | None = None,
     rules: PathLike | None = None,
-    for_target: str | None = None,
+    target: str | None = None,
     format: str | None = None,
     dtype: str | None = None,
     channels: Sequence[int] = (),
@@ -192,51 +191,51 @@ def convert(
     Args:
         source: the checkpoint: a path, an address (https://, hf://, s3://, gs://), or a release's name. A `Path` is
             always a path. The format is told by the content.
-        target: the file to write. It appears complete or not at all.
-        selfsup: 'auto', a method's name, a `Method`, or rules.
+        destination: the file to write. It appears complete or not at all.
+        method: 'auto', a method's name, a `Method`, or rules.
         drop: patterns of tensors whose loss is accepted.
         strip_prefix: the prefix the method's rules apply under; everything outside it is dropped.
         section: dotted path to the mapping with the weights; the method knows where to look if None.
         rules: a TOML file with a method of your own, known beside the built-in ones.
-        for_target: whose names are written, such as 'mmdet' or 'torchvision'; None is the network's usual one.
-        format: 'torch' or 'safetensors'; None goes by the target's suffix.
+        target: whose names are written, such as 'mmdet' or 'torchvision'; None is the network's usual one.
+        format: 'torch' or 'safetensors'; None goes by the suffix of the destination.
         dtype: floating tensors are rounded to this type; None keeps them bit for bit.
         channels: those of an image that the network is to see, by their numbers from 1, in this order; () is all of
             them. The stem keeps their weights; a channel that is named n times gets an n-th of them each time.
         image_size: pixels a side of the images that a transformer's positions are resized for; None keeps them.
         patch_size: pixels a side of its patches, to which their kernel is resized; None keeps it.
         dry_run: plan, and write nothing.
-        force: replace the target if it exists.
+        force: replace the destination if it exists.
         progress: called with bytes done and bytes in all.
         fetching: how a source that lies elsewhere is fetched.
 
     Raises:
         UnidentifiedError, IncompletePlanError: a tensor is not accounted for; nothing was written.
         UnreadableError: the source is no checkpoint, is broken or is not safe.
-        UsageError: the target may not be written, or an argument makes no sense.
+        UsageError: the destination may not be written, or an argument makes no sense.
         EnvironmentMissingError: the disk is full, or a package that an address needs is missing.
         ProofError: what was read back differs; nothing was kept.
     """
     from ckptconv.sources.atomic import check_destination
 
     started = time.perf_counter()
-    options, asked = options_of(drop, strip_prefix, section, for_target, rules, channels), Size(image_size, patch_size)
-    kind = format or ("safetensors" if Path(target).suffix == ".safetensors" else "torch")
+    options, asked = options_of(drop, strip_prefix, section, target, rules, channels), Size(image_size, patch_size)
+    kind = format or ("safetensors" if Path(destination).suffix == ".safetensors" else "torch")
     if format is None:
-        _require_fitting_name(Path(target))
+        _require_fitting_name(Path(destination))
     if kind not in FORMATS:
         raise UsageError(f"there is no format '{kind}'", f"Formats: {', '.join(FORMATS)}.")
     if dtype:
         cast(DTYPES["float32"], dtype)  # what nobody can do is refused before anything is fetched
-    _require_known(selfsup, options)
+    _require_known(method, options)
     found = locate(source, fetching or Fetching(), options.methods)
-    with typed(found, target, rules), open_checkpoint(found.path) as checkpoint:
-        match = choose(checkpoint.sections, wanted_method(selfsup, strip_prefix, found), options)
+    with naming_files(found, destination, rules), open_checkpoint(found.path) as checkpoint:
+        match = choose(checkpoint.sections, wanted_method(method, strip_prefix, found), options)
         settled = resize_plan(match.plan, asked) if asked.asked else match.plan
         settled = cast_plan(settled, dtype) if dtype else settled
         _require_sections(kind, settled)
         places = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
-        real = check_destination(Path(target), force or dry_run, places)
+        real = check_destination(Path(destination), force or dry_run, places)
         if dry_run:
             fingerprint, size, proved, checksums = "", sum(move.spec.nbytes for move in settled.moves), 0, 0
         else:
@@ -255,9 +254,9 @@ def convert(
             method=match.method,
             method_named=match.named,
             also=match.also,
-            target=str(target),
-            target_format=kind,
-            target_size=size,
+            destination=str(destination),
+            destination_format=kind,
+            destination_size=size,
             dtype=dtype,
             fingerprint=fingerprint,
             proved=proved,
@@ -271,13 +270,14 @@ def convert(
         )
 
 
-def _require_fitting_name(target: Path) -> None:
+def _require_fitting_name(destination: Path) -> None:
     """Raises UsageError for a name by which other programs would take the file for what it is not."""
-    kind = _NOT_WRITTEN.get(target.suffix.lower())
+    kind = _NOT_WRITTEN.get(destination.suffix.lower())
     if kind is not None:
         raise UsageError(
-            f"{target} has the name of {kind}, and ckptconv writes torch and safetensors files",
-            f"Give a name that ends in .pth or .safetensors, such as {target.with_suffix('.pth')}.",
+            f"{destination} has the name of {kind}, and ckptconv writes torch and safetensors files",
+            f"Give a name that ends in .pth or .safetensors, such as {destination.with_suffix('.pth')}.",
+            "destination",
         )
 
 
@@ -287,7 +287,8 @@ def _require_sections(kind: str, settled: Plan) -> None:
     if kind == "safetensors" and section != CANONICAL.section:
         raise UsageError(
             f"{settled.target} reads its weights from '{section}' of a torch file, and safetensors has no such thing",
-            "Write a torch file: a name that ends in .pth, or --format torch.",
+            f"Write a torch file: a name that ends in .pth, or {argument('format', 'torch')}.",
+            "format",
         )
 
 

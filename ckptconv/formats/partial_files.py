@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ckptconv.arguments import call
 from ckptconv.errors import UnreadableError, shell_word
 from ckptconv.formats.distributed_metadata import METADATA
 from ckptconv.small_file import is_file
@@ -69,7 +70,7 @@ def _one_of(path: Path | RemotePath, what: str, index: Path | RemotePath | str) 
     if isinstance(index, str):
         return UnreadableError(f"{path} is {what}", f"Get the others and their index, {index}, and give the index.")
     return UnreadableError(
-        f"{path} is {what}", f"Give the index, which names them all: ckptconv convert {shell_word(str(index))} DST"
+        f"{path} is {what}", f"Give the index, which names them all: {call('convert', str(index), 'DST')}"
     )
 
 
@@ -105,7 +106,7 @@ def _distributed(path: Path | RemotePath) -> UnreadableError:
     if not isinstance(path, Path):
         return UnreadableError(message, "Download the folder with all its files, and give the folder.")
     if is_file(path.parent / METADATA):
-        return UnreadableError(message, f"Give the folder: ckptconv convert {shell_word(str(path.parent))} DST")
+        return UnreadableError(message, f"Give the folder: {call('convert', path.parent, 'DST')}")
     return UnreadableError(message, f"{_WANTED}, and give the folder.")
 
 

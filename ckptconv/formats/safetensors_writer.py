@@ -10,20 +10,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.formats.copy import copy_piece
 from ckptconv.formats.interface import Piece, WriteProgress
+
+_TORCH = f"Write a torch file: {argument('format', 'torch')}."
 
 
 def in_order(pieces: Sequence[Piece]) -> list[Piece]:
     """The pieces in the order they are written. Raises UsageError for a type the format has no word for."""
     for piece in pieces:
         if piece.name == "__metadata__" or any("\ud800" <= letter <= "\udfff" for letter in piece.name):
-            raise UsageError(f"safetensors cannot hold the name {piece.name!r}", "Write a torch file: --format torch.")
+            raise UsageError(
+                f"safetensors cannot hold the name {piece.name!r}",
+                _TORCH,
+                "format",
+            )
         if piece.spec.dtype.safetensors is None:
             raise UsageError(
                 f"safetensors cannot hold {piece.name}: it has no {piece.spec.dtype}",
-                "Write a torch file: --format torch.",
+                _TORCH,
+                "format",
             )
     return sorted(pieces, key=lambda p: (-p.spec.dtype.itemsize, p.name))
 

@@ -49,11 +49,14 @@ class Way:
     obstacle: str = ""
 
     @property
-    def asked(self) -> tuple[tuple[str, str | None], ...]:
-        """The options of the command line, each with its value, None where it is not needed."""
-        taken_off = self.prefix or None
-        words = (("--selfsup", self.method), ("--strip-prefix", taken_off), ("--section", self.section))
-        return (*words, ("--target", self.target))
+    def arguments(self) -> dict[str, str | None]:
+        """What `convert` takes to get it, None where it is not needed."""
+        return {
+            "method": self.method,
+            "strip_prefix": self.prefix or None,
+            "section": self.section,
+            "target": self.target,
+        }
 
     @property
     def where(self) -> str:

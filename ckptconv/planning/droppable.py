@@ -1,4 +1,4 @@
-"""Which tensors a user may give up with --drop: what lies beside the network, and nothing of the network itself.
+"""Which tensors a user may drop: what lies beside the network, and nothing of the network itself.
 
 Without a bias, a token or a norm of its own, a network computes something else, and its file often reads as another,
 smaller network. Pure: it sees names, shapes and rules.
@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from ckptconv import backbones
+from ckptconv.arguments import argument
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout
@@ -94,7 +95,7 @@ def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[D
             text = f"it lies in {printable(block[:-1])}, of which other tensors are kept: {_OTHERWISE}"
         else:
             continue
-        problems.append(Problem("drop", key, f"--drop cannot take {printable(key)}: {text}"))
+        problems.append(Problem("drop", key, f"{argument('drop')} cannot take {printable(key)}: {text}"))
     return problems
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ckptconv import fields
+from ckptconv.arguments import argument, call
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.interface import PARTS
 from ckptconv.backbones.unsupported import stranger
-from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable, shell_word
+from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
@@ -28,7 +29,8 @@ from ckptconv.text import fold, place, some
 
 _MOST_DROPS = 8  # patterns that a person types
 
-_LOOK = "See what the file holds: ckptconv inspect SRC"
+_OWN_RULES = f"To write rules for it: {argument('rules', 'FILE.toml')} (ckptconv guide rules)"
+_LOOK = f"See what the file holds: {call('inspect', 'SRC')}"
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,14 @@ def known_stranger(sections: Sections) -> str:
 
 
 def _convert(options: Options, method: str | None = None, way: Way | None = None, drops: Iterable[str] = ()) -> str:
-    """The command that converts, with all that was asked for already and what is given here. See `errors.typed`."""
+    """The call that converts, with all that was asked for already and what is given here."""
     way = way or Way("", "", "", None, options.section, options.prefix)
     method = method if method in registry.methods(options.methods) else None  # a caller's own has no name to type
     section = options.section if way.section is None else way.section  # '' is the top level
-    words = list(replace(way, method=method, section=section, target=None).asked)
-    words += [("--drop", pattern) for pattern in (*options.drops, *drops)]
-    words += [("--channels", ",".join(map(str, options.channels)) or None), ("--target", way.target or options.target)]
-    asked = "".join(f" {option} {shell_word(value)}" for option, value in words if value is not None)
-    return f"ckptconv convert{asked} SRC DST"
+    asked = replace(way, method=method, section=section).arguments
+    target = asked.pop("target") or options.target
+    dropped = [*options.drops, *drops] or None
+    return call("convert", "SRC", "DST", **asked, drop=dropped, channels=options.channels, target=target)
 
 
 def _way_in(found: Iterable[Way], options: Options, method: str | None = None) -> list[str]:
@@ -179,7 +180,7 @@ def _nothing_fits(planner: Planner, sections: Sections, methods: Sequence[Method
         return UnidentifiedError(
             f"no method explains this file: {place(path)} holds {len(section.tensors)} tensors, "
             f"{some(section.tensors, 3)}",
-            "\n".join(found) or f"{_LOOK}\nTo write rules for it: --rules FILE.toml (ckptconv methods --help)",
+            "\n".join(found) or f"{_LOOK}\n{_OWN_RULES}",
         )
     nearest = "" if plan.misplaced else f"no method explains this file; the nearest is {near.name}:\n"
     return UnidentifiedError(f"{nearest}{plan.refusal}", hint or _LOOK)
@@ -236,8 +237,9 @@ def _decide(sections: Sections, method: str | Method | Iterable[Rule], options: 
         match = _named(sections, methods_of(method, sections, options), options)
     for pattern in match.plan.idle_drops:
         raise UsageError(
-            f"--drop '{pattern}' matches no name of {place(match.plan.section)}",
-            "See the names: ckptconv inspect SRC",
+            f"{argument('drop', [pattern])} matches no name of {place(match.plan.section)}",
+            f"See the names: {call('inspect', 'SRC')}",
+            "drop",
         )
     return match
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from ckptconv.errors import UsageError, printable, shell_word
+from ckptconv.arguments import argument
+from ckptconv.errors import UsageError, printable
 from ckptconv.ops import Op, OpError, compose
 from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
@@ -143,7 +144,7 @@ def match_others(
         module = _filled(*way).partition(".")[0] if way else ""
         accepted = next((d for d in drops if d.source.match(name) is not None), None)
         if accepted is not None and module in modules:
-            text = f"--drop cannot take {shown}: it belongs to {module}, of which other tensors are kept"
+            text = f"{argument('drop')} cannot take {shown}: it belongs to {module}, of which other tensors are kept"
             draft.problems.append(Problem("drop", name, text, what.advice if what else ""))
         elif accepted is not None:
             draft.dropped.append(Dropped(name, accepted.why, accepted))
@@ -166,7 +167,7 @@ def _acceptance(name: str) -> str:
         matched = Pattern(name).match(name) is not None
     except UsageError:
         matched = False
-    return f" If it is no part of the backbone, accept the loss: --drop {shell_word(name)}" if matched else ""
+    return f" If it is no part of the backbone, accept the loss: {argument('drop', [name])}" if matched else ""
 
 
 def _filled(way: _Way, captures: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ckptconv import backbones, fields
+from ckptconv.arguments import argument, call
 from ckptconv.backbones import FAMILIES, TARGETS, Backbone
 from ckptconv.backbones.image_size import Size
 from ckptconv.backbones.interface import CANONICAL, Dialect
@@ -24,7 +25,7 @@ from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.text import place, some
 from ckptconv.wrappers import wrapper_of
 
-_ACCEPTED = "accepted by --drop"
+_ACCEPTED = "dropped on request"
 _MOST_CHANNELS = 512
 _CUT = "unlike in other files of this layout: this one may be cut short"
 
@@ -59,8 +60,10 @@ class Options:
             raise UsageError(f"the prefix '{self.prefix}' has no dot at its end", f"Write '{self.prefix}.' instead.")
         if len(self.channels) > _MOST_CHANNELS or any(type(n) is not int or n < 1 for n in self.channels):
             raise UsageError(
-                f"--channels {_listed(self.channels)} makes no sense",
-                "Channels are numbered from 1, as bands are: --channels 4,3,2 takes the fourth, the third, the second.",
+                f"{argument('channels', self.channels)} makes no sense",
+                f"Channels are numbered from 1, as bands are: {argument('channels', (4, 3, 2))} takes the fourth, the "
+                "third, the second.",
+                "channels",
             )
 
 
@@ -148,7 +151,7 @@ class Plan:
         if self.complete:
             return self
         hint = "\n".join(filter(None, (self.advice, hint)))
-        raise IncompletePlanError(self.refusal, hint or "See what the file holds: ckptconv inspect SRC")
+        raise IncompletePlanError(self.refusal, hint or f"See what the file holds: {call('inspect', 'SRC')}")
 
     @property
     def refusal(self) -> str:
@@ -252,7 +255,7 @@ def _against(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tupl
     obstacle = backbone.obstacle(for_target) if known else f"a {backbone.family} can be written for {some(targets)}"
     if obstacle:
         ways = _ways(backbone, for_target) if known and not backbone.partial else ()
-        way_out = f" (--target {' or --target '.join(ways)} writes it all the same)" if ways else ""
+        way_out = f" ({' or '.join(argument('target', way) for way in ways)} writes it all the same)" if ways else ""
         way_out += f". {backbone.unusual}" if backbone.partial else ""
         text = f"{backbone.name} has no place in {for_target}: {obstacle}{way_out}"
         problems.append(Problem("target", backbone.name, text))
@@ -331,7 +334,7 @@ def _pick(
     stem, had = FAMILIES[backbone.family].stem, backbone.in_channels
     if stem not in {move.target for move in moves}:
         return backbone, list(moves), None
-    asked = f"--channels {_listed(channels)}"
+    asked = argument("channels", channels)
     if max(channels) > had:
         raise UsageError(f"{asked}: {backbone.name} takes {had} channel{'s' * (had != 1)}", "They are numbered from 1.")
     if channels == tuple(range(1, had + 1)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from urllib.parse import quote, unquote
 
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.sources.file import Source
 from ckptconv.sources.interface import MAX_NAME_BYTES, Digest, Fetching, RemoteFile, UnreachableError
@@ -38,7 +39,7 @@ class Address:
         if parsed.scheme not in SCHEMES:
             raise UsageError(
                 f"addresses of the kind {parsed.scheme}:// are not known",
-                "SRC is a path, https://, hf://, s3://, gs://, or a name of `ckptconv releases`.",
+                f"{argument('source')} is a path, https://, hf://, s3://, gs://, or a name of `ckptconv releases`.",
             )
         if not parsed.host or not parsed.path.strip("/"):
             raise UsageError(f"{self} names no file", "An address goes on after the host or bucket: …/FILE.")

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ckptconv.arguments import argument
 from ckptconv.errors import EnvironmentMissingError, UsageError
 
 _DRAFT = re.compile(r"\.ckptconv-[0-9a-f]{12}\.partial")
@@ -178,7 +179,7 @@ def _is_old(info: os.stat_result) -> bool:
 
 
 def exists(target: Path) -> UsageError:
-    return UsageError(f"{target} exists", "Give --force to replace it, or another name.")
+    return UsageError(f"{target} exists", f"Give {argument('force', True)} to replace it, or another name.", "force")
 
 
 def check_destination(target: Path, force: bool, sources: Iterator[Path]) -> Path:

@@ -25,6 +25,7 @@ from typing import BinaryIO
 
 from platformdirs import user_cache_path
 
+from ckptconv.arguments import argument
 from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.sources.file import Source, Transfer
 from ckptconv.sources.interface import MAX_NAME_BYTES, Digest, Fetching, RemoteFile, UnreachableError
@@ -40,6 +41,7 @@ _NAME = re.compile(r"[\w.+=@-]+")
 _UNUSABLE = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS}
 _UNUSABLE |= {errno.ENOTEMPTY}
 _MAX_NOTE = 1 << 16
+_ANOTHER = f"Name another folder: {argument('cache_dir')}."
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def default_cache_dir() -> Path:
         folder = user_cache_path("ckptconv", appauthor=False)
         if folder.is_absolute():
             return folder
-    raise EnvironmentMissingError("there is no home folder for the cache", "Name another folder: --cache-dir.")
+    raise EnvironmentMissingError("there is no home folder for the cache", _ANOTHER)
 
 
 class CachedSource(Source):
@@ -145,7 +147,7 @@ class Cache:
         while True:
             with (
                 contextlib.suppress(FileNotFoundError),  # another process has moved or removed the folder
-                disk_space_for(f"the cache in {self.folder} (--cache-dir)"),
+                disk_space_for(f"the cache in {self.folder} ({argument('cache_dir')})"),
                 self._root(create=True) as root,
                 _there(root).folder(part, create=True) as folder,
                 _there(folder).file(name) as file,
@@ -286,6 +288,4 @@ def _usable(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _UNUSABLE:
             raise
-        raise EnvironmentMissingError(
-            f"the cache in {folder} cannot be used: {error.strerror}", "Name another folder: --cache-dir."
-        ) from None
+        raise EnvironmentMissingError(f"the cache in {folder} cannot be used: {error.strerror}", _ANOTHER) from None

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ckptconv.arguments import argument
 from ckptconv.errors import EnvironmentMissingError, shell_word
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -47,7 +48,7 @@ def _require_own(path: Path, info: os.stat_result) -> None:
     if info.st_uid != os.geteuid():
         raise EnvironmentMissingError(
             f"the folder {path} belongs to another user, who could change what lies in it",
-            "Name a folder of your own: --cache-dir.",
+            f"Name a folder of your own: {argument('cache_dir')}.",
         )
     if info.st_mode & _OTHERS:
         raise EnvironmentMissingError(

@@ -88,7 +88,9 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
 def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "mmpretrain").problems
     assert (problem.kind, plan_of(state(member.entries())).problems) == ("target", ())
-    assert problem.text == f"{member.name} has no place in mmpretrain: {why} (--target official writes it all the same)"
+    assert (
+        problem.text == f"{member.name} has no place in mmpretrain: {why} (`target='official'` writes it all the same)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
                 member,
                 (
                     "its attention has relative position biases, which MMDetection's ViTDet does not have "
-                    "(--target mmpretrain or --target official writes it all the same)"
+                    "(`target='mmpretrain'` or `target='official'` writes it all the same)"
                 ),
             )
             for member in (PRETRAINED, FINETUNED)
@@ -107,8 +109,8 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
         (
             replace(ABSOLUTE, absolute_positions=False),
             (
-                "nothing tells the places of its patches (--target mmpretrain or --target official writes it all the "
-                "same)"
+                "nothing tells the places of its patches (`target='mmpretrain'` or `target='official'` writes it all "
+                "the same)"
             ),
         ),
     ],
@@ -300,7 +302,7 @@ def test_vitdet_computes_what_a_beit_without_tables_computes(layer_scale: bool, 
     )
     at = numbers(member)
     torch.save({"model": {**at, "mask_token": torch.ones(1, 1, 64)}}, tmp_path / "source.pth")
-    ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", "eva", for_target="vitdet")
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", "eva", target="vitdet")
     loaded = torch.load(tmp_path / "vit.pth", weights_only=True)["model"]
     plain = VisionTransformer(64, 3, 128, 8, 16, class_token=False, final_norm=False)
     assert {name: tuple(tensor.shape) for name, tensor in loaded.items()} == dict(plain.entries())

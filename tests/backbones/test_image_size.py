@@ -148,7 +148,7 @@ def converted(network: Backbone, folder: Path, target: str, **said: Any) -> tupl
     """The state before and after, by names of the target, and the receipt."""
     saved(network, folder / "raw.pth", said.pop("dtype_of_the_file", torch.float32))
     rules = [keep("{key...}", "{key...}")]
-    receipt = ckptconv.convert(folder / "raw.pth", folder / "vit.pth", rules, for_target=target, force=True, **said)
+    receipt = ckptconv.convert(folder / "raw.pth", folder / "vit.pth", rules, target=target, force=True, **said)
     content = torch.load(folder / "vit.pth", weights_only=True)
     return {**content[receipt.plan.dialect.section], "said": json.loads(content["meta"]["ckptconv"])}, receipt
 
@@ -236,63 +236,63 @@ REFUSED = {
     "no multiple": (
         VIT,
         {"image_size": 1000},
-        "--image-size 1000 is no multiple of 16, the pixels of a patch",
+        "`image_size=1000` is no multiple of 16, the pixels of a patch",
         "Give 992 or 1008.",
     ),
     "smaller than a patch": (
         VIT,
         {"image_size": 8},
-        "--image-size 8 is no multiple of 16, the pixels of a patch",
+        "`image_size=8` is no multiple of 16, the pixels of a patch",
         "Give 16.",
     ),
     "as it is": (
         VIT,
         {"image_size": 224},
-        "--image-size 224 changes nothing: ViT-64x2/16 has patches of 16 pixels, 14 a side already",
+        "`image_size=224` changes nothing: ViT-64x2/16 has patches of 16 pixels, 14 a side already",
         "Leave it out.",
     ),
     "patches as they are": (
         VIT,
         {"patch_size": 16},
-        "--patch-size 16 changes nothing: ViT-64x2/16 has patches of 16 pixels already",
+        "`patch_size=16` changes nothing: ViT-64x2/16 has patches of 16 pixels already",
         "Leave it out.",
     ),
-    "nothing": (VIT, {"image_size": 0}, "--image-size 0 makes no sense", "Give 1 to 65536 pixels."),
-    "a huge patch": (VIT, {"patch_size": 1000}, "--patch-size 1000 makes no sense", "Give 1 to 128 pixels."),
+    "nothing": (VIT, {"image_size": 0}, "`image_size=0` makes no sense", "Give 1 to 65536 pixels."),
+    "a huge patch": (VIT, {"patch_size": 1000}, "`patch_size=1000` makes no sense", "Give 1 to 128 pixels."),
     "a huge image": (
         VIT,
         {"image_size": 16384},
-        "--image-size 16384 makes 1024 patches a side",
+        "`image_size=16384` makes 1024 patches a side",
         "At most 512 are made.",
     ),
     "RoPE": (
         VisionTransformer(64, 2, 128, 16, 0, prefix_positions=0, rope_periods=4),
         {"image_size": 512},
-        "--image-size 512: ViT-64x2/16, RoPE has rotations for positions (RoPE), which suit images of any size",
-        "Leave out --image-size.",
+        "`image_size=512`: ViT-64x2/16, RoPE has rotations for positions (RoPE), which suit images of any size",
+        "Leave out `image_size`.",
     ),
     "no square": (
         replace(VIT, positions=200),
         {"image_size": 512},
-        "--image-size 512: ViT-64x2/16 has 200 positions, which are no square grid",
-        "Leave out --image-size.",
+        "`image_size=512`: ViT-64x2/16 has 200 positions, which are no square grid",
+        "Leave out `image_size`.",
     ),
     "relative positions": (
         replace(CAE, own_relative_positions=True),
         {"image_size": 512},
-        "--image-size 512: BEiT-64x2/16 has tables of relative positions, which ckptconv does not resize",
-        "Leave out --image-size.",
+        "`image_size=512`: BEiT-64x2/16 has tables of relative positions, which ckptconv does not resize",
+        "Leave out `image_size`.",
     ),
     "no positions": (
         replace(CAE, absolute_positions=False),
         {"image_size": 512},
-        "--image-size 512: BEiT-64x2/16 has no positions",
-        "Leave out --image-size.",
+        "`image_size=512`: BEiT-64x2/16 has no positions",
+        "Leave out `image_size`.",
     ),
     "ResNet": (
         ResNet((2, 2, 2, 2), False, 64, 64, 64, 1, 7, 3),
         {"image_size": 512, "patch_size": 8},
-        "--image-size 512 --patch-size 8 changes nothing: ResNet-18 has no table of positions and no patches to resize",
+        "`image_size=512` `patch_size=8` changes nothing: ResNet-18 has no table of positions and no patches to resize",
         "Leave it out: it takes images of any size.",
     ),
 }
@@ -308,7 +308,7 @@ def test_where_nothing_can_be_resized_nothing_is_written(
     target = FAMILIES[network.family].targets[-1]
     with pytest.raises(UsageError) as caught:
         ckptconv.convert(
-            tmp_path / "raw.pth", tmp_path / "o.pth", [keep("{key...}", "{key...}")], for_target=target, **said
+            tmp_path / "raw.pth", tmp_path / "o.pth", [keep("{key...}", "{key...}")], target=target, **said
         )
     assert (caught.value.message, caught.value.hint) == (message, hint)
     assert not (tmp_path / "o.pth").exists()

@@ -239,7 +239,7 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
     way_out = (
         f". {member.unusual}"
         if member.partial
-        else " (--target torchvision or --target official writes it all the same)"
+        else " (`target='torchvision'` or `target='official'` writes it all the same)"
     )
     assert problem.text == f"{member.name} has no place in mmdet: {why}{way_out}"
     assert plan_of(state(member.entries()), "torchvision").complete

@@ -390,7 +390,7 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_the_official_nam
     assert member.obstacle("official") == ""
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    assert problem.text == f"{member.name} has no place in mmdet: {why} (--target official writes it all the same)"
+    assert problem.text == f"{member.name} has no place in mmdet: {why} (`target='official'` writes it all the same)"
     assert plan_of(state(member.entries()), "official").complete
 
 
@@ -428,7 +428,7 @@ def test_mixmim_is_refused_with_the_reason_and_written_in_its_own_names() -> Non
     assert said == (
         "MixMIM-B, windows 14-14-14-7 has no place in mmdet: its windows are never shifted and it adds positions to "
         "its patches, so MMDetection's SwinTransformer would compute something else; mmpretrain's MixMIMTransformer is "
-        "this network (--target official writes it all the same)"
+        "this network (`target='official'` writes it all the same)"
     )
     for name in ("mixmim_base", "mmselfsup_mixmim_base"):
         with pytest.raises(UnidentifiedError) as unguessed:
@@ -491,7 +491,7 @@ def test_timms_stages_begin_where_the_authors_end() -> None:
 def test_names_of_timm_are_not_taken_for_the_authors() -> None:
     with pytest.raises(IncompletePlanError) as caught:
         choose(case("timm_swint").sections, "swin", Options())
-    assert caught.value.hint == "The file is explained by timm: ckptconv convert --selfsup timm SRC DST"
+    assert caught.value.hint == "The file is explained by timm: `ckptconv.convert('SRC', 'DST', method='timm')`"
 
 
 def test_of_student_and_teacher_auto_takes_the_teacher() -> None:
@@ -520,7 +520,7 @@ def test_a_file_in_mm_names_goes_to_mmdet_byte_for_byte_and_to_the_authors_order
     again = torch.load(tmp_path / "again.pth", weights_only=True)["state_dict"]
     assert list(again) == list(mm)
     assert all(torch.equal(again[name], mm[name]) for name in mm)
-    ckptconv.convert(tmp_path / "mmselfsup.pth", tmp_path / "back.pth", for_target="official")
+    ckptconv.convert(tmp_path / "mmselfsup.pth", tmp_path / "back.pth", target="official")
     back = torch.load(tmp_path / "back.pth", weights_only=True)["state_dict"]
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)

@@ -39,7 +39,7 @@ def test_a_stranger_is_refused_by_what_it_is(of: Stranger) -> None:
     for method in filter(None, ("auto", of.method)):
         error = refusal(of, method)
         assert re.search(rf"(: this|It) is {re.escape(what)}(\n|$)", error.message), method
-        assert "--drop" not in error.hint  # what is left would be another network
+        assert "drop" not in error.hint  # what is left would be another network
 
 
 @pytest.mark.parametrize("of", strangers(), ids=str)
@@ -61,7 +61,7 @@ def test_inspect_calls_a_stranger_by_its_name(tmp_path: Path, capsys: pytest.Cap
     render_checkpoints.inspection(found, full=False, as_json=False)
     shown = capsys.readouterr().out
     assert "\nnetwork   data2vec 2.0, whose blocks norm" in shown
-    assert "--strip-prefix" not in shown
+    assert "strip" not in shown
 
 
 def test_every_mark_is_met() -> None:

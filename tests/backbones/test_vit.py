@@ -204,8 +204,9 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
         assert problem.text.startswith(f"{member.name} has no place in {target}: ")
         assert (why if target != "timm" else "timm's class ") in problem.text
         ways = [t for t in ("vitdet", "mmpretrain", "timm") if t not in without]
-        assert problem.text.endswith(f"(--target {' or --target '.join(ways)} writes it all the same)") == bool(ways)
-        assert ("--target" in problem.text) == bool(ways)
+        named = " or ".join(f"`target='{way}'`" for way in ways)
+        assert problem.text.endswith(f"({named} writes it all the same)") == bool(ways)
+        assert ("`target=" in problem.text) == bool(ways)
 
 
 @pytest.mark.parametrize(
@@ -472,7 +473,7 @@ def test_mmpretrain_computes_what_the_source_computes(which: str, tmp_path: Path
     at = numbers(member)
     method, content = save(at)
     torch.save(content, tmp_path / "source.pth")
-    ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", method, for_target="mmpretrain")
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", method, target="mmpretrain")
     real = mmpretrain(
         member,
         TOY_HEADS,
@@ -491,7 +492,7 @@ def test_a_folded_layer_scale_changes_nothing_in_a_plain_vit(which: str, tmp_pat
     at = numbers(member)
     method, content = save(at)
     torch.save(content, tmp_path / "source.pth")
-    ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", method, for_target="vitdet")
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "vit.pth", method, target="vitdet")
     loaded = torch.load(tmp_path / "vit.pth", weights_only=True)["model"]
     assert not [name for name in loaded if "gamma" in name or name.startswith(("norm.", "cls_token"))]
     token = {"cls_token": at["cls_token"]} if member.class_token else {}
@@ -511,7 +512,7 @@ def test_a_file_for_vitdet_is_a_torch_file(tmp_path: Path) -> None:
         "vitdet reads its weights from 'model' of a torch file, and safetensors has no such thing"
     )
     assert not (tmp_path / "out.safetensors").exists()
-    ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.safetensors", "timm", for_target="mmpretrain")
+    ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.safetensors", "timm", target="mmpretrain")
     assert (tmp_path / "out.safetensors").exists()
 
 
@@ -533,7 +534,7 @@ def test_dinov3s_masked_biases_are_multiplied_by_their_masks(tmp_path: Path) -> 
     mask = torch.cat([torch.ones(64), torch.zeros(64), torch.ones(64)])
     at = dinov3(mask)
     torch.save(at, tmp_path / "vit.pth")
-    ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.safetensors", "dinov3", for_target="timm")
+    ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.safetensors", "dinov3", target="timm")
     made = load_file(tmp_path / "out.safetensors")
     assert torch.equal(made["blocks.2.attn.qkv.bias"], at["blocks.2.attn.qkv.bias"] * mask)
     assert not [name for name in made if "mask" in name]
@@ -544,7 +545,7 @@ def test_a_mask_of_dinov3_that_was_never_set_is_refused(tmp_path: Path) -> None:
     """The buffer is made full of NaN: dinov3/layers/attention.py."""
     torch.save(dinov3(torch.full((192,), torch.nan)), tmp_path / "vit.pth")
     with pytest.raises(UnreadableError, match="holds numbers that are none"):
-        ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", "dinov3", for_target="timm")
+        ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", "dinov3", target="timm")
     assert not (tmp_path / "out.pth").exists()
 
 
@@ -552,7 +553,7 @@ def test_a_mask_of_dinov3_that_was_never_set_is_refused(tmp_path: Path) -> None:
 def test_dinov3_is_refused_where_positions_are_added(target: str, tmp_path: Path) -> None:
     torch.save(dinov3(torch.ones(192)), tmp_path / "vit.pth")
     with pytest.raises(IncompletePlanError) as caught:
-        ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", "dinov3", for_target=target)
+        ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", "dinov3", target=target)
     assert "of DINOv3 the ConvNeXts can be used, of DINOv2 the ViTs without registers" in caught.value.message
     with pytest.raises(UnidentifiedError, match=f"RoPE has no place in {target}: "):
         ckptconv.plan(tmp_path / "vit.pth", target=target)

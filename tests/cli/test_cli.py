@@ -97,7 +97,7 @@ def test_convert_ends_with_the_next_step_of_its_target(network, target, more, tm
     monkeypatch.chdir(tmp_path)
     torch.save({name: torch.rand(shape) for name, shape in network.entries().items()}, "raw.pth")
     render_checkpoints.receipt(
-        pipeline.convert("raw.pth", "a b.pth", [keep("{key...}", "{key...}")], for_target=target), False
+        pipeline.convert("raw.pth", "a b.pth", [keep("{key...}", "{key...}")], target=target), False
     )
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next")]
     assert said == ([f"next      ckptconv emit-config 'a b.pth'{more}"] if more else [])

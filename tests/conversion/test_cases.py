@@ -244,7 +244,7 @@ def convert(real: RealFile, target: Path, how: str) -> None:
     if how == "auto" and not case.guessed:
         assert_the_guess_is_another(real)
         how = "by name"
-    receipt = ckptconv.convert(real.path, target, "auto" if how == "auto" else case.method, for_target=case.target)
+    receipt = ckptconv.convert(real.path, target, "auto" if how == "auto" else case.method, target=case.target)
     assert receipt.proved == len(case.kept)
     assert {receipt.method.name, *receipt.also} == {case.method} | (case.also if how == "auto" else set())
     assert receipt.plan.backbone is not None

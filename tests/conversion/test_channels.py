@@ -162,14 +162,14 @@ def test_channels_are_picked_and_nothing_else_changes(which: str, tmp_path: Path
 def test_picking_makes_a_network_that_torchvision_takes(tmp_path: Path) -> None:
     member = replace(MEMBERS["ResNet"], in_channels=13)
     with pytest.raises(IncompletePlanError, match="torchvision's ResNet always takes 3"):
-        converted(member, tmp_path, for_target="torchvision")
-    assert converted(member, tmp_path, for_target="torchvision", channels=(4, 3, 2))[2].written
+        converted(member, tmp_path, target="torchvision")
+    assert converted(member, tmp_path, target="torchvision", channels=(4, 3, 2))[2].written
 
 
 @pytest.mark.parametrize("dtype", ["float16", None])
 def test_picking_goes_with_other_sizes_and_types(dtype: str | None, tmp_path: Path) -> None:
     member = replace(MEMBERS["ViT"], in_channels=1)
-    said = {"for_target": "mmpretrain", "patch_size": 8, "image_size": 224, "dtype": dtype}
+    said = {"target": "mmpretrain", "patch_size": 8, "image_size": 224, "dtype": dtype}
     grey, _, _ = converted(member, tmp_path, **said)
     after, facts, receipt = converted(member, tmp_path, channels=(1, 1, 1), **said)
     name = "backbone.patch_embed.projection.weight"

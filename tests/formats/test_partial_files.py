@@ -54,7 +54,7 @@ def test_a_shard_points_at_the_index_that_knows_the_others(names: tuple[str, str
         error = refused(folder / name)
         assert "that hold the network together" in error.message
         assert error.hint == (
-            f"Give the index, which names them all: ckptconv convert {shlex.quote(str(folder / index))} DST"
+            f"Give the index, which names them all: `ckptconv.convert({str(folder / index)!r}, 'DST')`"
         )
     with open_checkpoint(folder / index) as checkpoint:
         assert set(checkpoint.sections[""].tensors) == {"a.weight", "b.weight"}
@@ -92,7 +92,7 @@ def test_a_part_of_a_folder_of_torch_distributed_checkpoint_is_named_with_the_co
     for part in (".metadata", "__0_0.distcp"):
         error = refused(folder / part)
         assert error.message == f"{folder / part} is a part of a folder of torch.distributed.checkpoint"
-        assert error.hint == f"Give the folder: ckptconv convert '{folder}' DST"
+        assert error.hint == f"Give the folder: `ckptconv.convert({str(folder)!r}, 'DST')`"
     (folder / ".metadata").unlink()
     error = refused(folder)
     assert error.message == f"{folder} is a folder of torch.distributed.checkpoint without .metadata"

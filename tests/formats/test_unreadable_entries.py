@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 
 from ckptconv import convert, inspect, plan
+from ckptconv.arguments import argument
 from ckptconv.errors import UnidentifiedError, UnreadableError
 from ckptconv.formats import open_checkpoint
 from tests.formats.test_torch_files import records, write_records
@@ -123,11 +124,11 @@ def test_an_entry_that_a_rule_would_keep_is_a_problem(sort: str, tmp_path: Path)
     assert f"  {LOST} is {what}" in caught.value.message
     assert "which cannot be read as a plain tensor" in caught.value.message
     assert advice in caught.value.hint
-    assert "--drop" not in caught.value.hint
+    assert "drop" not in caught.value.hint
     assert not (tmp_path / "out.pth").exists()
     with pytest.raises(UnidentifiedError) as caught:
         convert(path, tmp_path / "out.pth", drop=[LOST])
-    assert f"--drop cannot take {LOST}: it belongs to layer1, of which other tensors are kept" in caught.value.message
+    assert f"`drop` cannot take {LOST}: it belongs to layer1, of which other tensors are kept" in caught.value.message
     found = inspect(path)
     assert found.unreadable[""][LOST].startswith(what)
     assert LOST in found.others[""]
@@ -142,9 +143,9 @@ def test_one_that_no_rule_explains_is_dropped_by_name_only(sort: str, name: obje
     with pytest.raises(UnidentifiedError) as caught:
         convert(path, tmp_path / "out.pth")
     assert f"  {name} is {what}" in caught.value.message
-    assert f"accept the loss: --drop {name}" in caught.value.hint
+    assert f"accept the loss: {argument('drop', [str(name)])}" in caught.value.hint
     receipt = convert(path, tmp_path / "out.pth", drop=[str(name)])
-    assert {d.source: d.why for d in receipt.plan.dropped}[str(name)] == "accepted by --drop"
+    assert {d.source: d.why for d in receipt.plan.dropped}[str(name)] == "dropped on request"
     assert receipt.plan.entries == receipt.plan.tensors + 1
 
 

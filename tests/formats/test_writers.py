@@ -275,7 +275,7 @@ def test_every_tensor_is_aligned_to_its_elements(tmp_path: Path) -> None:
 def test_safetensors_has_no_word_for_some_types(dtype: str) -> None:
     with pytest.raises(UsageError) as caught:
         safetensors_writer.in_order([piece("a.w", filled(dtype, (2,)))])
-    assert str(caught.value) == f"safetensors cannot hold a.w: it has no {dtype}\nWrite a torch file: --format torch."
+    assert str(caught.value) == f"safetensors cannot hold a.w: it has no {dtype}\nWrite a torch file: `format='torch'`."
 
 
 def test_safetensors_keeps_one_name_for_itself(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
         ("pipeline.py", "generic"),
         ("resnet.py", "torchvision"),
         ("vit.py", "timm"),
-    }  # --strip-prefix, targets
+    }  # strip_prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
     allowed |= {("doctor.py", "torchvision"), ("probe.py", "torchvision")}  # a package
     allowed |= {("downloads.py", "torchvision")}  # a scheme of mmengine's

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError, shell_word
+from ckptconv.arguments import call
+from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError
 from ckptconv.methods import METHODS
 from ckptconv.planning.alternatives import Copy, Way, copies, ways
 from ckptconv.planning.candidates import Glance, Planner
@@ -60,7 +61,7 @@ def test_a_network_behind_a_prefix_that_no_method_knows_is_offered_with_the_comm
     error = refused(sections)
     outer = "encoder." if prefix == "encoder.module." else prefix  # what wraps the names behind it goes by itself
     assert error.message.startswith("no method explains this file: 'state_dict' holds ")
-    assert error.hint == f"A ResNet-18 stands behind '{outer}': ckptconv convert --strip-prefix {outer} SRC DST"
+    assert error.hint == f"A ResNet-18 stands behind '{outer}': {call('convert', 'SRC', 'DST', strip_prefix=outer)}"
     plan = choose(sections, "auto", Options(prefix=prefix)).plan
     assert len(plan.moves) == 120
     assert {d.source for d in plan.dropped} >= set(OTHER)
@@ -69,19 +70,21 @@ def test_a_network_behind_a_prefix_that_no_method_knows_is_offered_with_the_comm
 @pytest.mark.parametrize("path", ["net", "model_state_dict", "module", "0", "run.weights"])
 def test_a_network_in_a_section_that_no_method_knows_is_offered_with_the_command(path: str) -> None:
     sections = {path: bare(case("torchvision_r18"))}
-    assert refused(sections).hint == (f"A ResNet-18 stands in '{path}': ckptconv convert --section {path} SRC DST")
+    assert refused(sections).hint == (
+        f"A ResNet-18 stands in '{path}': `ckptconv.convert('SRC', 'DST', section='{path}')`"
+    )
     assert choose(sections, "auto", Options(section=path)).plan.section == path
 
 
 def test_a_method_that_explains_all_of_another_section_goes_before_drops() -> None:
     error = refused({"": bare(case("fcmae_atto_dense"))})
-    assert error.hint == "A ConvNeXt V2-A stands at the top level: ckptconv convert --section '' SRC DST"
+    assert error.hint == "A ConvNeXt V2-A stands at the top level: `ckptconv.convert('SRC', 'DST', section='')`"
 
 
 def test_a_prefix_leads_to_the_section_that_has_it() -> None:
     sections = {"net": behind("teacher.", bare(case("torchvision_r18")))}
     assert refused(sections).hint == (
-        "A ResNet-18 stands behind 'teacher.': ckptconv convert --strip-prefix teacher. SRC DST"
+        "A ResNet-18 stands behind 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
     )
     assert choose(sections, "auto", Options(prefix="teacher.")).plan.section == "net"
 
@@ -91,7 +94,8 @@ def test_of_two_sections_that_have_the_prefix_the_later_one_is_named() -> None:
     first = {"teacher.conv1.weight": TensorSpec((1,), FLOAT)}
     sections = {"a": Section(first, {}), "b": network}
     assert refused(sections).hint == (
-        "A ResNet-18 stands in 'b', behind 'teacher.': ckptconv convert --strip-prefix teacher. --section b SRC DST"
+        "A ResNet-18 stands in 'b', behind 'teacher.': "
+        "`ckptconv.convert('SRC', 'DST', strip_prefix='teacher.', section='b')`"
     )
 
 
@@ -108,7 +112,9 @@ def test_a_prefix_that_does_not_exist_is_refused_with_those_that_help() -> None:
     error = refused(sections, Options(prefix="net.teacher."))
     assert isinstance(error, UsageError)
     assert error.message == "no name starts with 'net.teacher.'"
-    assert error.hint == "A ResNet-18 stands behind 'teacher.': ckptconv convert --strip-prefix teacher. SRC DST"
+    assert (
+        error.hint == "A ResNet-18 stands behind 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
+    )
     nothing = {"net": Section({f"a.b.{i}": TensorSpec((1,), FLOAT) for i in range(3)}, {})}
     assert refused(nothing, Options(prefix="x.")).hint == "Prefixes there are: 'a.b.'."
 
@@ -116,7 +122,7 @@ def test_a_prefix_that_does_not_exist_is_refused_with_those_that_help() -> None:
 def test_a_method_that_looks_elsewhere_is_told_where() -> None:
     dino = bare(case("dino_vits16_full"))
     error = refused({"run": dino}, method="dino")
-    assert error.hint == "A ViT-S/16 stands in 'run': ckptconv convert --selfsup dino --section run SRC DST"
+    assert error.hint == "A ViT-S/16 stands in 'run': `ckptconv.convert('SRC', 'DST', method='dino', section='run')`"
 
 
 def test_what_was_asked_for_stays_in_the_command() -> None:
@@ -125,14 +131,14 @@ def test_what_was_asked_for_stays_in_the_command() -> None:
     error = refused(sections, Options(drops=("teacher.extra",), target="torchvision"))
     assert error.hint == (
         "A ResNet-18 stands behind 'teacher.': "
-        "ckptconv convert --strip-prefix teacher. --drop teacher.extra --target torchvision SRC DST"
+        "`ckptconv.convert('SRC', 'DST', strip_prefix='teacher.', drop=['teacher.extra'], target='torchvision')`"
     )
 
 
 def test_a_network_that_no_target_holds_is_named_behind_a_prefix_too() -> None:
     error = refused({"run": behind("model.net.", bare(case("dinov2_vits14_reg")))})
     assert re.match(r"A ViT-S/14, 4 registers stands behind 'model\.net\.': .* registers", error.hint)
-    assert "ckptconv convert" not in error.hint
+    assert "ckptconv.convert" not in error.hint
 
 
 def test_a_network_that_another_target_holds_is_offered_for_that() -> None:
@@ -140,7 +146,7 @@ def test_a_network_that_another_target_holds_is_offered_for_that() -> None:
     error = refused({"run": behind("model.net.", small)})
     assert error.hint == (
         "A ResNet-18 stands behind 'model.net.': "
-        "ckptconv convert --strip-prefix model.net. --target torchvision SRC DST"
+        "`ckptconv.convert('SRC', 'DST', strip_prefix='model.net.', target='torchvision')`"
     )
 
 
@@ -191,7 +197,7 @@ def test_hints_work_whatever_is_wrong_with_a_file(of: Case) -> None:
 def test_a_circle_in_hints_is_seen() -> None:
     """The check itself: a hint that says what was asked is no hint."""
     sections = {"net": Section(dict(OTHER), {})}
-    error = UnidentifiedError("no method explains this file", "Try: ckptconv convert SRC DST")
+    error = UnidentifiedError("no method explains this file", "Try: `ckptconv.convert('SRC', 'DST')`")
     with pytest.raises(AssertionError, match="a circle"):
         hints.require_typed(sections, "auto", AUTO, error)
 
@@ -273,10 +279,9 @@ def test_hints_work_whatever_letters_a_name_has(odd: str) -> None:
 
 @pytest.mark.parametrize("odd", ODD, ids=ascii)
 def test_hints_work_whatever_a_file_is_called(odd: str) -> None:
-    error = UsageError(
-        "it is no checkpoint", "Convert it: ckptconv convert SRC DST\nSee the names: ckptconv inspect SRC"
-    )
-    error.name(shell_word(odd), shell_word(odd))
+    convert, inspect = call("convert", "SRC", "DST"), call("inspect", "SRC")
+    error = UsageError("it is no checkpoint", f"Convert it: {convert}\nSee the names: {inspect}")
+    error.name_files(odd, odd)
     assert [line.isprintable() for line in error.hint.split("\n")] == [True, True]
     assert hints.commands(error.hint) == [["convert", odd, odd], ["inspect", odd]]
 

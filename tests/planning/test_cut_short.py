@@ -111,7 +111,7 @@ def test_a_file_that_lost_a_part_is_refused_with_the_reason(which: str) -> None:
     with pytest.raises(VerdictError) as caught:
         choose(left(network, whole), "auto", Options())
     assert reason in caught.value.message
-    assert "--target" not in caught.value.hint
+    assert "target" not in caught.value.hint
     ranked = rank(left(network, whole), METHODS, Options())
     assert [one.name for one, plan in ranked if plan.complete] == []
 

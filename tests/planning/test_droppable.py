@@ -70,7 +70,7 @@ def test_a_name_inside_a_block_or_stage_is_neither_offered_nor_dropped(own: Case
         dropped = planned(own, tensors, plan, (foreign,))
         (problem,) = [p for p in dropped.problems if p.kind == "drop"]
         assert problem.key == foreign
-        text = f"--drop cannot take {foreign}: it lies in {block[:-1]}, of which other tensors are kept: "
+        text = f"`drop` cannot take {foreign}: it lies in {block[:-1]}, of which other tensors are kept: "
         assert problem.text == f"{text}without it the network computes something else"
 
 
@@ -107,7 +107,7 @@ def test_a_name_inside_a_layer_is_neither_offered_nor_dropped(which: str) -> Non
     plan, tensors = whole(own), {**own.tensors, foreign: FOREIGN}
     assert planned(own, tensors, plan).losable == ()
     (problem,) = [p for p in planned(own, tensors, plan, (foreign,)).problems if p.kind == "drop"]
-    assert problem.text.startswith(f"--drop cannot take {foreign}: it lies in {layer}, of which other tensors are kept")
+    assert problem.text.startswith(f"`drop` cannot take {foreign}: it lies in {layer}, of which other tensors are kept")
 
 
 @pytest.mark.parametrize(

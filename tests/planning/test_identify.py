@@ -135,7 +135,7 @@ def test_a_target_that_cannot_take_so_many_channels_refuses_them(prefix: str, ta
     error = refusal(lambda: choose(where, "generic", Options(prefix=prefix, target="torchvision")), IncompletePlanError)
     assert error.message == (
         f"ResNet-50, width x0.5, images of {takes} has no place in torchvision: its stem takes {takes}, and "
-        "torchvision's ResNet always takes 3 (--target mmdet or --target official writes it all the same)"
+        "torchvision's ResNet always takes 3 (`target='mmdet'` or `target='official'` writes it all the same)"
     )
     assert choose(where, "generic", Options(prefix=prefix)).plan.target == "mmdet"
 
@@ -176,8 +176,8 @@ def test_two_methods_that_keep_different_tensors_are_not_chosen_between(tmp_path
         "one keeps 120 tensors of 'model'; other keeps 120 tensors of 'model'"
     )
     assert (
-        error.hint
-        == "Say which you want:\nckptconv convert --selfsup one SRC DST\nckptconv convert --selfsup other SRC DST"
+        error.hint == "Say which you want:\n`ckptconv.convert('SRC', 'DST', method='one')`\n"
+        "`ckptconv.convert('SRC', 'DST', method='other')`"
     )
     assert error.exit_code == 1
     for name, head in (("one", "query"), ("other", "key")):
@@ -210,22 +210,22 @@ def test_a_wrong_method_is_refused_with_the_right_one() -> None:
         "the rules of simsiam do not account for 'state_dict': 647 problems",
         "  module.queue (float32 [128, 65536]): no rule explains it",
     ]
-    assert error.hint == "The file is explained by moco: ckptconv convert --selfsup moco SRC DST"
+    assert error.hint == "The file is explained by moco: `ckptconv.convert('SRC', 'DST', method='moco')`"
     assert error.exit_code == 1
 
 
 def test_a_method_that_looks_elsewhere_is_refused_with_the_right_one() -> None:
     error = refusal(lambda: choose(case("moco_v2_r50").sections, "pixpro", AUTO), UnidentifiedError)
     assert error.message == "pixpro keeps its weights in model; this file has none there"
-    assert error.hint == "The file is explained by moco: ckptconv convert --selfsup moco SRC DST"
+    assert error.hint == "The file is explained by moco: `ckptconv.convert('SRC', 'DST', method='moco')`"
 
 
 def test_a_wrong_method_for_a_file_that_none_explains_is_refused_with_the_nearest() -> None:
     moco = broken_moco()
     error = refusal(lambda: choose(moco, "simsiam", AUTO), IncompletePlanError)
-    assert error.hint == "The nearest method is moco: ckptconv convert --selfsup moco SRC DST"
+    assert error.hint == "The nearest method is moco: `ckptconv.convert('SRC', 'DST', method='moco')`"
     error = refusal(lambda: choose(moco, "pixpro", AUTO), UnidentifiedError)
-    assert error.hint == "The nearest method is moco: ckptconv convert --selfsup moco SRC DST"
+    assert error.hint == "The nearest method is moco: `ckptconv.convert('SRC', 'DST', method='moco')`"
 
 
 def broken_moco() -> dict[str, Section]:
@@ -243,7 +243,7 @@ def test_the_nearest_method_is_named_with_what_it_leaves_unexplained() -> None:
     ]
     assert error.hint == (
         "If these are not part of the backbone, drop them: "
-        "ckptconv convert --selfsup moco --drop 'module.predictor.{p...}' SRC DST"
+        "`ckptconv.convert('SRC', 'DST', method='moco', drop=['module.predictor.{p...}'])`"
     )
     accepted = Options(drops=("module.predictor.{p...}",))
     assert found(broken_moco(), "auto", accepted) == ("moco", "state_dict")
@@ -290,9 +290,9 @@ def test_an_alias_of_several_methods_is_the_one_that_explains_the_file(alias: st
 def test_an_alias_of_several_methods_none_of_which_fits_is_refused_as_the_nearest_of_them() -> None:
     error = refusal(lambda: choose(case("moco_v2_r50").sections, "npid", AUTO), IncompletePlanError)
     assert error.message.startswith("the rules of mmselfsup do not account for ")
-    assert error.hint == "The file is explained by moco: ckptconv convert --selfsup moco SRC DST"
+    assert error.hint == "The file is explained by moco: `ckptconv.convert('SRC', 'DST', method='moco')`"
     error = refusal(lambda: choose(case("mae_vitb16_pretrain").sections, "npid", AUTO), UnidentifiedError)
-    assert error.hint == "The file is explained by mae: ckptconv convert --selfsup mae SRC DST"
+    assert error.hint == "The file is explained by mae: `ckptconv.convert('SRC', 'DST', method='mae')`"
 
 
 @pytest.mark.parametrize("typed", ["MoCo", "moco_v2", "mocov1"])
@@ -386,7 +386,7 @@ def test_a_network_of_no_known_family_is_refused_and_the_message_names_its_tenso
     assert error.exit_code == 1
     first = "module.features.0.weight, module.features.0.bias"
     assert error.message.startswith(f"no method explains this file: 'model' holds 6 tensors, {first}")
-    assert "ckptconv inspect SRC" in error.hint
+    assert "`ckptconv.inspect('SRC')`" in error.hint
 
 
 @pytest.mark.parametrize(("method", "section"), [("dino", "teacher"), ("dino-student", "student")])

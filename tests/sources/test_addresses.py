@@ -111,8 +111,12 @@ def test_hosts_that_name_files_by_their_digest(text, digest):
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("ftp://h/a", "addresses of the kind ftp:// are not known", "SRC is a path, https://, hf://, s3://, gs://"),
-        ("file:///a", "addresses of the kind file:// are not known", "SRC is a path"),
+        (
+            "ftp://h/a",
+            "addresses of the kind ftp:// are not known",
+            "`source` is a path, https://, hf://, s3://, gs://",
+        ),
+        ("file:///a", "addresses of the kind file:// are not known", "`source` is a path"),
         ("https://h", "https://h names no file", "…/FILE"),
         ("s3://bucket/", "s3://bucket/ names no file", "…/FILE"),
         ("hf://org/repo", "hf://org/repo names no file", "hf://ORGANISATION/REPOSITORY/FILE[@REVISION]"),

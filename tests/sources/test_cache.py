@@ -249,7 +249,7 @@ def test_a_folder_that_cannot_be_one(tmp_path, naps):
         pytest.raises(EnvironmentMissingError, match=r"the cache in .*file cannot be used") as caught,
     ):
         fetched(server, tmp_path / "file")
-    assert caught.value.hint == "Name another folder: --cache-dir."
+    assert caught.value.hint == "Name another folder: `cache_dir`."
 
 
 def test_the_usual_folder(monkeypatch, tmp_path):
@@ -271,7 +271,7 @@ def test_no_home_folder(answer, monkeypatch):
     monkeypatch.setattr("ckptconv.sources.cache.user_cache_path", Mock(side_effect=[answer]))
     with pytest.raises(EnvironmentMissingError, match="there is no home folder for the cache") as caught:
         default_cache_dir()
-    assert caught.value.hint == "Name another folder: --cache-dir."
+    assert caught.value.hint == "Name another folder: `cache_dir`."
 
 
 # -- the cache is input ----------------------------------------------------------------------------------------------
@@ -431,7 +431,7 @@ def test_a_cache_of_another_user_is_refused(tmp_path, monkeypatch):
     with pytest.raises(EnvironmentMissingError) as caught:
         Cache(tmp_path).entries()
     assert caught.value.message == (f"the folder {tmp_path} belongs to another user, who could change what lies in it")
-    assert caught.value.hint == "Name a folder of your own: --cache-dir."
+    assert caught.value.hint == "Name a folder of your own: `cache_dir`."
 
 
 def test_an_entry_that_others_can_write_to_is_none(tmp_path, naps):

@@ -40,7 +40,7 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("said", [{"method": "moko"}, {"dtype": "float12"}, {"format": "onnx"}, {"for_target": "d3"}])
+@pytest.mark.parametrize("said", [{"method": "moko"}, {"dtype": "float12"}, {"format": "onnx"}, {"target": "d3"}])
 def test_what_nobody_can_do_is_refused_before_anything_is_fetched(checkpoint, places, said):
     with serving(files={"/f.ckpt": checkpoint}) as server:
         with pytest.raises(UsageError):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from ckptconv.cli.spelling import spell
 from ckptconv.errors import CkptconvError, VerdictError
 from ckptconv.methods.interface import Method
 from ckptconv.planning.identify import choose
@@ -21,8 +22,8 @@ _COMMAND = re.compile(r"ckptconv (?:convert|inspect)\b.*$", re.M)
 
 
 def commands(hint: str) -> list[list[str]]:
-    """The words of each command of a hint, without the program's name."""
-    return [_split(found)[1:] for found in _COMMAND.findall(hint)]
+    """The words of each command of a hint, as Python or the command line spells it, without the program's name."""
+    return [_split(found)[1:] for found in _COMMAND.findall(spell(hint))]
 
 
 def _split(command: str) -> list[str]:
@@ -41,7 +42,7 @@ def asked(words: Iterable[str], methods: tuple[Method, ...]) -> tuple[str, Optio
     for option, value in zip(words[1:-2:2], words[2:-2:2], strict=True):
         if option == "--drop":
             drops.append(value)
-        elif option == "--selfsup":
+        elif option in ("--selfsup", "--method"):
             method = value
         else:
             given[option] = value

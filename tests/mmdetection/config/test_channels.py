@@ -169,7 +169,7 @@ CAE = Beit(64, 3, 128, 16, 14, 1, shared_relative_positions=False, absolute_posi
 def test_every_family_is_proved_in_a_real_detector(member: Any, said: dict[str, Any], count: int) -> None:
     pretrain.models()
     member = replace(member, in_channels=count)
-    target = {"for_target": "mmpretrain"} if said else {}
+    target = {"target": "mmpretrain"} if said else {}
     made = written(file_of(member, **target), mean="0", std="1", **said)
     found = check(made)
     (report,) = found.modules

@@ -621,7 +621,7 @@ def test_a_raw_file_and_one_for_others(tmp_path):
     assert caught.value.hint == (
         f"Convert it first: ckptconv convert --selfsup torchvision '{raw}' 'my raw_backbone.pth'"
     )
-    ckptconv.convert(raw, tmp_path / "vision.pth", for_target="torchvision")
+    ckptconv.convert(raw, tmp_path / "vision.pth", target="torchvision")
     with pytest.raises(UsageError) as caught:
         emit_config.emit(tmp_path / "vision.pth")
     assert caught.value.message == f"{tmp_path / 'vision.pth'} was written for torchvision, not for MMDetection"

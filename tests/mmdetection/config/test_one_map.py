@@ -62,7 +62,7 @@ def here(tmp_path, monkeypatch) -> Path:
 def vit_of(network: Backbone, target: str = "mmpretrain", **said: Any) -> str:
     torch.manual_seed(0)
     torch.save({n: torch.rand(shape) * 0.1 for n, shape in network.entries().items()}, "raw.pth")
-    ckptconv.convert("raw.pth", "vit.pth", [keep("{key...}", "{key...}")], for_target=target, force=True, **said)
+    ckptconv.convert("raw.pth", "vit.pth", [keep("{key...}", "{key...}")], target=target, force=True, **said)
     return "vit.pth"
 
 

@@ -215,7 +215,7 @@ def test_what_was_written_for_another_target_is_refused() -> None:
     """Also where no config could hold the network: its positions have no grid."""
     oblong = replace(VIT, positions=200)
     torch.save({"model": {n: torch.rand(shape) * 0.1 for n, shape in oblong.entries().items()}}, "raw.pth")
-    ckptconv.convert("raw.pth", "oblong.pth", [keep("{key...}", "{key...}")], for_target="timm")
+    ckptconv.convert("raw.pth", "oblong.pth", [keep("{key...}", "{key...}")], target="timm")
     with pytest.raises(UsageError) as caught:
         emitted("oblong.pth")
     assert caught.value.message == "oblong.pth was written for timm, not for MMDetection"
