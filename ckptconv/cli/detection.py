@@ -255,7 +255,7 @@ def recipes(as_json: Json = False) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed, whether a detector can run with it, and the commands that mend it. Exit 4 if none can."""
+    """Say what is installed, whether a detector can run with it, and the commands that fix it. Exit 4 if none can."""
     from ckptconv.cli import waiting
 
     with waiting.stage("importing torch, mmengine, mmcv and mmdet", as_json):

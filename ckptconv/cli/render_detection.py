@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ckptconv.mmdetection.environment.doctor import Diagnosis
 
 _WIDTH = 11  # of 'torchvision'
-_CHECK_SCHEMA = 2
+_SCHEMA = 2  # of check and doctor
 _ANSWERS = {
     (True, True): "the detector starts from its checkpoint",
     (False, True): "the detector does not start as it should",
@@ -31,11 +31,11 @@ _ANSWERS = {
 def diagnosis(found: Diagnosis, as_json: bool) -> None:
     if as_json:
         head = {"can_detect": found.can_detect, "verdict": found.verdict, "loading": found.loading}
-        render.dump("doctor", {**head, "findings": [asdict(f) for f in found.findings]})
+        render.dump("doctor", {**head, "findings": [asdict(f) for f in found.findings]}, schema=_SCHEMA)
         return
     for finding in found.findings:
         render.row(finding.name, ", ".join(filter(None, (finding.version, finding.text))), _WIDTH)
-        for i, command in enumerate(finding.mend):
+        for i, command in enumerate(finding.commands):
             render.row("" if i else "  fix", command, _WIDTH)
     render.row("verdict", found.verdict, _WIDTH)
 
@@ -108,7 +108,7 @@ def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:
 def verdict(report: CheckReport, as_json: bool) -> None:
     if as_json:
         body = {**asdict(report), "good": report.good, "proved": report.proved}
-        render.dump("check", body, schema=_CHECK_SCHEMA)
+        render.dump("check", body, schema=_SCHEMA)
         return
     render.row("config", f"{report.config}: {report.detector}")
     render_sources.fetched(report.transfers)

@@ -1,4 +1,4 @@
-"""A checkpoint as a detector's config needs it, read once by whoever opens the file. Imports no torch.
+"""A checkpoint as a detector's config needs it, read once by the code that opens the file. Imports no torch.
 
 It reads names, shapes and what the file says of itself; no tensor is read, and nothing of MMDetection is known here.
 """

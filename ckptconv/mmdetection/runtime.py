@@ -21,6 +21,7 @@ from typing import Any
 
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError
 from ckptconv.mmdetection.loading.inert_load import inert_loading
+from ckptconv.mmdetection.type_names import named
 from ckptconv.small_file import is_file
 
 _DOCTOR = "See what is missing and how to fix it: ckptconv doctor"
@@ -39,12 +40,12 @@ def find_config(base: str) -> Path:
             )
         return path
     try:
-        found = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
-        found = None
-    if found is None or not found.origin:
+        spec = None
+    if spec is None or not spec.origin:
         raise EnvironmentMissingError(f"{base} cannot be found: {package} is not installed", _DOCTOR)
-    home = Path(found.origin).parent
+    home = Path(spec.origin).parent
     for configs in (home / ".mim" / "configs", home.parent / "configs"):  # a wheel, a clone
         if is_file(configs / inside):
             return configs / inside
@@ -170,9 +171,7 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _is(node: Mapping[str, Any], kind: str, argument: str) -> bool:
-    said = node.get("type")
-    name = said if isinstance(said, str) else getattr(said, "__name__", "")
-    return name.rpartition(".")[2] == kind and argument in node
+    return named(node, kind) and argument in node
 
 
 def load_over(model: Any, name: str, read: Callable[[Any], None]) -> str:

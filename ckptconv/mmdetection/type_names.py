@@ -1,4 +1,4 @@
-"""What the `type` of a config's dict names, whatever way it is written. Pure; imports no torch.
+"""The class that the `type` of a config's dict names, in all of its spellings. Pure; imports no torch.
 
 mmengine takes a registered name, with a scope before it or without ('ResNet', 'mmdet.ResNet'), the path of a class
 ('mmdet.models.backbones.ResNet'), and the class itself; a config in its new style holds a `LazyObject` or a `LazyAttr`,
@@ -17,20 +17,20 @@ SYNC_BN = ("SyncBN", "SyncBatchNorm", "MMSyncBN")
 
 
 def kind(node: Any) -> str:
-    """The last name of a dict's ``type``; '' for what has none.
+    """The last name of a dict's ``type``; '' for anything without one.
 
     >>> kind({"type": "mmdet.models.backbones.ResNet"})
     'ResNet'
     """
-    said = node.get("type") if isinstance(node, Mapping) else None
-    if said is None:
+    configured = node.get("type") if isinstance(node, Mapping) else None
+    if configured is None:
         return ""
-    name = getattr(said, "__name__", None)  # of a class; a LazyObject has every attribute, none of them a string
-    return (name if isinstance(name, str) else str(said)).rpartition(".")[2]
+    name = getattr(configured, "__name__", None)  # of a class; a LazyObject has every attribute, none of them a string
+    return (name if isinstance(name, str) else str(configured)).rpartition(".")[2]
 
 
 def named(node: Any, *names: str) -> bool:
-    """Whether a dict's ``type`` is one of these, whatever way it is written.
+    """Whether a dict's ``type`` is one of these, in any spelling.
 
     >>> named({"type": "mmdet.ResNet"}, "ResNet", "ResNeXt")
     True
@@ -39,7 +39,7 @@ def named(node: Any, *names: str) -> bool:
 
 
 def loads(init_cfg: Any) -> bool:
-    """Whether an ``init_cfg`` takes values from a file. Some backbones of mmdet (PVT) want no ``type`` in it.
+    """Whether an ``init_cfg`` takes values from a file. Some backbones of mmdet (PVT) need no ``type`` in it.
 
     >>> loads({"type": "Kaiming", "layer": "Conv2d"})
     False

@@ -55,25 +55,25 @@ def arrangement(state: Mapping[str, torch.Tensor], checkpoint: Checkpoint) -> Ar
     whole = {name: sources for name, value in values.items() if (sources := file.whole(value))}
     if not whole:
         return None
-    found: dict[str, _Sources] = {}
+    sources_of: dict[str, _Sources] = {}
     for name, value in values.items():
         sources = whole.get(name) or file.transposed(value) or file.joined(value) or file.cut(value)
         if sources:
-            found[name] = sources
-    names = {name: tuple(file.names[parts[0]][1] for parts in sources) for name, sources in found.items()}
+            sources_of[name] = sources
+    names = {name: tuple(file.names[parts[0]][1] for parts in sources) for name, sources in sources_of.items()}
     votes = Counter(
         rule
-        for name, sources in found.items()
+        for name, sources in sources_of.items()
         for rule in {_renaming(name, *file.names[parts[0]]) for parts in sources if len(parts) == 1}
     )
     rule, count = votes.most_common(1)[0] if votes else (("", "", ""), 0)
-    if count == len(found):
+    if count == len(sources_of):
         section, inner, outer = rule
         return Arrangement(names, section, inner, outer, uniform=True)
-    taken = {i for sources in found.values() for parts in sources for i in parts}
+    taken = {i for sources in sources_of.values() for parts in sources for i in parts}
     between = (i for i in range(min(taken), max(taken)) if i not in taken)
     left_out = any(len(file.tensors[i].spec.shape) > 1 and file.tells(i) for i in between)
-    return Arrangement(names, renamed=not left_out and _in_order(state, found))
+    return Arrangement(names, renamed=not left_out and _in_order(state, sources_of))
 
 
 def _renaming(entry: str, section: str, name: str) -> tuple[str, str, str]:
@@ -86,10 +86,10 @@ def _renaming(entry: str, section: str, name: str) -> tuple[str, str, str]:
     return section, f"{inner}." if inner else "", f"{outer}." if outer else ""
 
 
-def _in_order(state: Mapping[str, torch.Tensor], found: Mapping[str, _Sources]) -> bool:
+def _in_order(state: Mapping[str, torch.Tensor], sources_of: Mapping[str, _Sources]) -> bool:
     """Whether the entries of each shape follow one another as in the file, each tensor taken once."""
     last: dict[tuple[int, ...], int] = defaultdict(lambda: -1)
-    for name, sources in found.items():
+    for name, sources in sources_of.items():
         shape = tuple(state[name].shape)
         after = [parts for parts in sources if parts[0] > last[shape]]
         if not after:
@@ -128,7 +128,7 @@ class _FileValues:
     def transposed(self, value: torch.Tensor) -> _Sources:
         """Tensors that equal it with their axes in another order, as other frameworks have them."""
         mine = value.reshape(-1).sort().values
-        found: _Sources = []
+        sources: _Sources = []
         for i in self._floats:
             if self.tensors[i].spec.numel != len(mine) or len(self.tensors[i].spec.shape) > _AXES:
                 continue
@@ -139,20 +139,20 @@ class _FileValues:
                 theirs = self.flat(i, value.dtype).reshape(self.tensors[i].spec.shape)
                 permuted = (theirs.permute(axes) for axes in itertools.permutations(range(theirs.dim())))
                 if any(one.shape == value.shape and torch.equal(one, value) for one in permuted):
-                    found.append((i,))
-        return found
+                    sources.append((i,))
+        return sources
 
     def joined(self, value: torch.Tensor) -> _Sources:
         """Tensors that give its numbers when they are joined."""
         flat = value.reshape(-1)
-        found: list[int] = []
+        joined: list[int] = []
         while flat.numel():
             parts = [i for i in self._starting(flat, shorter=True) if self._starts(flat, i)]
             if not parts:
                 return []
-            found.append(max(parts, key=lambda i: self.tensors[i].spec.numel))
-            flat = flat[self.tensors[found[-1]].spec.numel :]
-        return [tuple(found)]
+            joined.append(max(parts, key=lambda i: self.tensors[i].spec.numel))
+            flat = flat[self.tensors[joined[-1]].spec.numel :]
+        return [tuple(joined)]
 
     def cut(self, value: torch.Tensor) -> _Sources:
         """A tensor that has its numbers in some of its rows."""
@@ -181,8 +181,8 @@ class _FileValues:
                 heads[_bytes(self.flat(i, flat.dtype)[:_FEW])].append(i)
             self._heads[flat.dtype] = heads
         size = flat.numel()
-        found = self._heads[flat.dtype].get(_bytes(flat[:_FEW]), [])
-        return [i for i in found if (n := self.tensors[i].spec.numel) == size or (shorter and _FEW <= n < size)]
+        alike = self._heads[flat.dtype].get(_bytes(flat[:_FEW]), [])
+        return [i for i in alike if (n := self.tensors[i].spec.numel) == size or (shorter and _FEW <= n < size)]
 
     def _starts(self, flat: torch.Tensor, i: int) -> bool:
         part = self.flat(i, flat.dtype)

@@ -54,11 +54,11 @@ def pipelines(settings: Any, part: str) -> list[Pipeline]:
 
     init_default_scope(settings.get("default_scope", "mmdet"))
     loader = settings.get(f"{part}_dataloader") or {}
-    found = list(_of_dataset(loader.get("dataset"), f"{part}_dataloader.dataset"))
+    configured = list(_of_dataset(loader.get("dataset"), f"{part}_dataloader.dataset"))
     for i, hook in enumerate((settings.get("custom_hooks") or ()) if part == "train" else ()):
         if named(hook, "PipelineSwitchHook"):
-            found.append((_numbered(hook.get("switch_pipeline"), f"custom_hooks[{i}].switch_pipeline"), ""))
-    return [_built(steps, unknown) for steps, unknown in found] or [Pipeline()]
+            configured.append((_numbered(hook.get("switch_pipeline"), f"custom_hooks[{i}].switch_pipeline"), ""))
+    return [_built(steps, unknown) for steps, unknown in configured] or [Pipeline()]
 
 
 def _numbered(steps: Any, path: str) -> _Configured:
@@ -115,7 +115,7 @@ def _built(configured: _Configured, unknown: str) -> Pipeline:
             continue
         try:
             transform = TRANSFORMS.build(_filtered(step)) if isinstance(step, Mapping) else step
-        except Exception as error:  # whatever its constructor does
+        except Exception as error:  # a constructor may raise anything
             return Pipeline(tuple(built), f"{known.__name__} cannot be built: {runtime.error_line(error)}")
         built.append(Step(transform, _removal(known, path)))
     return Pipeline(tuple(built), unknown)

@@ -106,12 +106,14 @@ class _Comparing:
         by_names = self.by_names(read(self.module, self.checkpoint, self.converted))
         if by_names.equal and not by_names.wrong:
             return by_names
-        found = arrangement(self.state(), self.checkpoint)
-        if found is None:
+        arranged = arrangement(self.state(), self.checkpoint)
+        if arranged is None:
             return by_names
-        if not (found.uniform or found.renamed):
-            return replace(by_names, same_numbers=tuple(name for name in found.sources if name not in by_names.equal))
-        by_value = self.by_value(found)
+        if not (arranged.uniform or arranged.renamed):
+            return replace(
+                by_names, same_numbers=tuple(name for name in arranged.sources if name not in by_names.equal)
+            )
+        by_value = self.by_value(arranged)
         return by_value if len(by_value.equal) > len(by_names.equal) else by_names
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -190,31 +192,35 @@ class _Comparing:
         try:
             with runtime.quiet():
                 load_state_dict(copied, given)
-        except Exception:  # whatever a class does with tensors that are not its own
+        except Exception:  # a class may raise anything for tensors that are not its own
             return
         for name, value in copied.state_dict().items():
             loaded = kinds.get(name) in _DOUBTFUL and telling(value) and not value.isnan().any()
             if loaded and _equal(state[name], value):
                 kinds[name] = "equal"
 
-    def by_value(self, found: Arrangement) -> Comparison:
+    def by_value(self, arranged: Arrangement) -> Comparison:
         """Compare under the names that the numbers were found under."""
         file = self.checkpoint.sections.get(self.converted.section)
         file_backbone = self.converted.backbone or backbones.read(file.tensors if file else {})
-        if found.uniform:
+        if arranged.uniform:
             tensors = {
-                found.inner + name.removeprefix(found.outer): stored
-                for name, stored in self.checkpoint.tensors(found.section).items()
-                if name.startswith(found.outer)
+                arranged.inner + name.removeprefix(arranged.outer): stored
+                for name, stored in self.checkpoint.tensors(arranged.section).items()
+                if name.startswith(arranged.outer)
             }
-            where = f"{found.section}.{found.outer}" if found.section and found.outer else found.section or found.outer
+            where = (
+                f"{arranged.section}.{arranged.outer}"
+                if arranged.section and arranged.outer
+                else arranged.section or arranged.outer
+            )
             own_code = f"its class loads the file by its own code{f', under {where!r}' if where else ''}"
             return replace(self.by_names(tensors), own_code=own_code, file_backbone=file_backbone)
         state = self.state()
-        missing = [name for name, value in state.items() if name not in found.sources and telling(value)]
+        missing = [name for name, value in state.items() if name not in arranged.sources and telling(value)]
         rest = [name for name, value in state.items() if not telling(value)]
         return Comparison(
-            equal=tuple(name for name in state if name in found.sources),
+            equal=tuple(name for name in state if name in arranged.sources),
             missing=tuple(missing),
             optional_missing=tuple(name for name in rest if is_optional(name)),
             module_only=tuple(name for name in rest if not is_optional(name)),

@@ -1,4 +1,4 @@
-"""The files behind the checkpoints of a config: those behind an address are fetched here, and given to a detector.
+"""The files of a config's checkpoints: those at an address are fetched here, and given to the detector.
 
 mmengine downloads ``https://`` with `torch.hub.load_state_dict_from_url` (`load_from_http` of
 `mmengine/runner/checkpoint.py`, 0.10.7), which keeps files by their last names alone and unpickles with
@@ -142,7 +142,7 @@ def problems(local: LocalCheckpoint) -> Iterator[Finding]:
     if cached.is_file() and not filecmp.cmp(cached, local.path, shallow=False):
         yield Finding(
             f"a training would start from another file: torch.hub finds downloads by file name alone, and {cached} is "
-            f"not the file behind {local.shown}",
+            f"not the file at {local.shown}",
             (f"rm {shell_word(str(cached))}",),
         )
 

@@ -51,7 +51,7 @@ class LoadedModule:
 
 
 def is_optional(name: str) -> bool:
-    """Whether a file need not have this entry, whatever the network: batch norm's step counters."""
+    """Whether no network needs this entry: batch norm's step counters."""
     return name.endswith(STEP_COUNTER)
 
 

@@ -119,7 +119,7 @@ def _hooks(settings: Any) -> list[tuple[str, Any, tuple[str, ...]]]:
         try:
             with runtime.quiet():
                 hook = HOOKS.build(arguments) if arguments else configured
-        except Exception as error:  # whatever its constructor does
+        except Exception as error:  # a constructor may raise anything
             hook = error
         level = priority if priority is not None else getattr(hook, "priority", Hook.priority)
         hooks.append((get_priority(level), known.__name__, hook, methods))
@@ -140,7 +140,7 @@ def _own_runners(settings: Any) -> Iterator[tuple[str, str]]:
 
     kind = settings.get("runner_type") or Runner
     loop = (settings.get("train_cfg") or {}).get("type")
-    for word, configured, registry, methods in (
+    for what, configured, registry, methods in (
         ("Runner", kind, RUNNERS, _OF_RUNNER),
         ("loop", loop, LOOPS, _OF_LOOP),
     ):
@@ -150,10 +150,10 @@ def _own_runners(settings: Any) -> Iterator[tuple[str, str]]:
         if not own:
             continue
         usual = next(base.__name__ for base in known.__mro__ if base.__module__.startswith("mmengine."))
-        line = f"runner_type={usual!r}" if word == "Runner" else f"train_cfg.type={usual!r}"
+        line = f"runner_type={usual!r}" if what == "Runner" else f"train_cfg.type={usual!r}"
         if known.__name__ == usual:  # patched
             line = f"Do not patch {' and '.join(own)} of {usual}"
-        yield f"the {word} {known.__name__} has its own {' and '.join(own)}", line
+        yield f"the {what} {known.__name__} has its own {' and '.join(own)}", line
 
 
 def _call(start: Start, settings: Any, hooks: Iterable[Any], method: str, **more: Any) -> None:

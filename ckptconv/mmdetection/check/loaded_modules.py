@@ -32,7 +32,7 @@ def complete(
     opened: Sequence[str],
     load_from: str,
 ) -> Loaded:
-    """The modules whose ``init_cfg`` names a file, and those that a backbone's class loads without being told to.
+    """The modules whose ``init_cfg`` names a file, and those that a backbone's class loads by its own code.
 
     ``local`` are the files of the first; those of the others are added to it. ``opened``: what was read while the
     detector was built and initialised; ``load_from``: what was loaded over it, or ''.
@@ -122,7 +122,7 @@ def _best(
     path: str, torch_module: torch.nn.Module, files: Sequence[LocalCheckpoint], load_from: str
 ) -> tuple[LoadedModule | None, int, bool]:
     """The module with the file that most of its values are from, how many, and whether these are all."""
-    told = {name for name, value in torch_module.state_dict().items() if telling(value)}
+    telling_names = {name for name, value in torch_module.state_dict().items() if telling(value)}
     best, most = None, 0
     for file in files:
         over = file.name == load_from
@@ -134,7 +134,7 @@ def _best(
                 comparison = compare(module, checkpoint, file.converted, ())
         except CkptconvError:
             continue
-        equal = len(told.intersection((*comparison.equal, *comparison.same_numbers)))
+        equal = len(telling_names.intersection((*comparison.equal, *comparison.same_numbers)))
         if equal > most:
             best, most = module, equal
-    return best, most, most == len(told) and best is not None
+    return best, most, most == len(telling_names) and best is not None

@@ -14,7 +14,7 @@ import torch
 _CONVERTERS = {"SwinTransformer": "swin_converter", "PyramidVisionTransformer": "pvt_convert"}
 """The functions that rename the authors' tensors if ``convert_weights`` is set."""
 _PREFIXES = {"SwinTransformer": "backbone."}
-"""What a class takes off the names, whatever ``init_cfg`` says."""
+"""The prefix that a class removes, even if ``init_cfg`` has another."""
 
 
 def own_loader(module: torch.nn.Module) -> str:

@@ -93,7 +93,7 @@ def _measured(model: Any, pipeline: Pipeline, training: bool) -> ModelInput:
             steps = [step for step in pipeline.steps if not _only_augments(step.transform, Path(folder))]
             transforms = [step.transform for step in steps]
             out = [_pixel(transforms, model, preprocessor, colour, Path(folder), training) for colour in _colours()]
-    except Exception as error:  # whatever a user's own transform does
+    except Exception as error:  # a user's own transform may raise anything
         return replace(got, unknown=runtime.error_line(error))
     got = replace(got, steps=tuple(step.name for step in steps), removals=tuple(step.removal for step in steps))
     return _statistics([pixel for pixel, _ in out], replace(got, inside=any(inside for _, inside in out)))

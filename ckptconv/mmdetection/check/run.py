@@ -125,7 +125,7 @@ def check(
 
     The config's ``custom_imports`` are imported, as mmengine does; what they change stays changed in this process. Its
     own hooks are called with a runner that has a detector and nothing else.
-    ``stage`` is told what begins, in words.
+    ``stage`` is called with what begins, in words.
     Raises UsageError for a config that cannot be read or built, or whose checkpoint is missing; UnreadableError for a
     checkpoint that is broken, not safe to unpickle, or cannot be fetched; EnvironmentMissingError without MMDetection.
     """

@@ -1,7 +1,7 @@
-"""What is installed, whether it can detect, and the commands that mend it.
+"""What is installed, whether it can detect, and the commands that fix it.
 
 `collect` asks this interpreter's environment, in child processes: what a broken package does to its process is a
-finding. `judge` turns the answers into a diagnosis and touches nothing; the commands it advises are in `mends`. Nothing
+finding. `judge` turns the answers into a diagnosis and touches nothing; the commands it advises are in `fixes`. Nothing
 is printed here, and neither torch nor mmengine is imported.
 """
 
@@ -49,21 +49,21 @@ Facts = Mapping[str, Answer]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One package: ``bad`` wants mending, ``note`` is good to know. ``mend`` are commands, in their order."""
+class PackageStatus:
+    """One package: ``bad`` needs a fix, ``note`` is good to know. ``commands`` fix it, in their order."""
 
     name: str
     version: str
     state: State
     text: str
-    mend: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Diagnosis:
     """All findings, how mmengine loads a checkpoint, and whether a detector can run."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[PackageStatus, ...]
     loading: Loading
     can_detect: bool
 
@@ -72,7 +72,7 @@ class Diagnosis:
         bad = [f.name for f in self.findings if f.state == "bad"]
         if not self.can_detect:
             return f"detection cannot run: {', '.join(n for n in bad if n in _NEEDED)}"
-        return f"detection can run; to mend: {', '.join(bad)}" if bad else "detection can run"
+        return f"detection can run; to fix: {', '.join(bad)}" if bad else "detection can run"
 
 
 def examine() -> Diagnosis:
@@ -154,7 +154,7 @@ def judge(facts: Facts) -> Diagnosis:
     mmdet = _mmdet(facts, (torch, mmengine, mmcv))
     loading, how = _loading(facts, (torch, mmengine))
     machine = _answer(facts, "installed").found
-    python = Finding("python", machine.get("python", ""), "ok", machine.get("executable", ""))
+    python = PackageStatus("python", machine.get("python", ""), "ok", machine.get("executable", ""))
     findings = (python, torch, mmengine, mmcv, mmdet, _setuptools(facts), _torchvision(facts), how)
     return Diagnosis(findings, loading, not any(f.state == "bad" and f.name in _NEEDED for f in findings))
 
@@ -170,8 +170,8 @@ def _distributions(facts: Facts, package: str) -> Mapping[str, str]:
 
 
 def _finding(
-    facts: Facts, package: str, state: State, text: str, mend: tuple[str, ...] = (), known: str = ""
-) -> Finding:
+    facts: Facts, package: str, state: State, text: str, commands: tuple[str, ...] = (), known: str = ""
+) -> PackageStatus:
     """A finding about a package, with the names of what provides it where that is not the usual one."""
     from_ = _distributions(facts, package)
     if len(from_) > 1:  # mmcv and mmcv-lite overwrite each other's files, and so do the forks
@@ -179,22 +179,22 @@ def _finding(
         state = "note" if state == "ok" else state
     elif from_ and package not in from_:
         text = f"{text} (from {next(iter(from_))})"
-    return Finding(package, known or next(iter(from_.values()), ""), state, text, mend)
+    return PackageStatus(package, known or next(iter(from_.values()), ""), state, text, commands)
 
 
 def _broken(
-    facts: Facts, package: str, error: str, earlier: Sequence[Finding], mend: tuple[str, ...], text: str = ""
-) -> Finding:
+    facts: Facts, package: str, error: str, earlier: Sequence[PackageStatus], commands: tuple[str, ...], text: str = ""
+) -> PackageStatus:
     """A package that is missing, lacks an earlier one, or fails by itself: then ``text`` says how."""
     if _is_absent(facts, package):
-        return _finding(facts, package, "bad", "not installed", mend)
+        return _finding(facts, package, "bad", "not installed", commands)
     for before in earlier:
         if before.state == "bad" and (f"No module named '{before.name}'" in error or error.endswith(before.text)):
             return _finding(facts, package, "bad", f"cannot be imported without {before.name}")
-    return _finding(facts, package, "bad", text or error, mend)
+    return _finding(facts, package, "bad", text or error, commands)
 
 
-def _torch(facts: Facts) -> Finding:
+def _torch(facts: Facts) -> PackageStatus:
     answer = _answer(facts, "torch")
     if answer.error:
         return _broken(facts, "torch", answer.error, (), fixes.torch(answer.error, _distributions(facts, "numpy")))
@@ -206,27 +206,27 @@ def _torch(facts: Facts) -> Finding:
     return _finding(facts, "torch", "note", f"{seen}: training needs a GPU", known=answer.found["version"])
 
 
-def _mmengine(facts: Facts, earlier: Sequence[Finding]) -> Finding:
+def _mmengine(facts: Facts, earlier: Sequence[PackageStatus]) -> PackageStatus:
     error = _answer(facts, "mmengine").error
     if error:
-        mend = fixes.openmmlab("mmengine", error, _distributions(facts, "mmengine"), _is_onedl(facts))
-        return _broken(facts, "mmengine", error, earlier, mend)
+        commands = fixes.openmmlab("mmengine", error, _distributions(facts, "mmengine"), _is_onedl(facts))
+        return _broken(facts, "mmengine", error, earlier, commands)
     report = _answer(facts, "report").error
     if report and not _ends_the_report(facts):
         return _finding(facts, "mmengine", "bad", f"its environment report, with which a run begins, fails: {report}")
     return _finding(facts, "mmengine", "ok", "imports")
 
 
-def _mmcv(facts: Facts, earlier: Sequence[Finding]) -> Finding:
+def _mmcv(facts: Facts, earlier: Sequence[PackageStatus]) -> PackageStatus:
     answer = _answer(facts, "mmcv")
     if answer.error:
         without = "'mmcv._ext'" in answer.error
         text = "was installed without its compiled ops" if without else f"its ops do not run: {answer.error}"
-        return _broken(facts, "mmcv", answer.error, earlier, _mmcv_mend(facts), text)
+        return _broken(facts, "mmcv", answer.error, earlier, _mmcv_commands(facts), text)
     devices = f"ops run on {' and '.join(answer.found['devices'])}"
     version, onedl = next(iter(_distributions(facts, "mmcv").values()), ""), _is_onedl(facts)
     if version and not fixes.mmdet_takes(version, onedl) and not _compares(facts):
-        return _finding(facts, "mmcv", "bad", f"{devices}, but {fixes.wanted_mmcv(onedl)}", _mmcv_mend(facts))
+        return _finding(facts, "mmcv", "bad", f"{devices}, but {fixes.wanted_mmcv(onedl)}", _mmcv_commands(facts))
     return _finding(facts, "mmcv", "ok", devices)
 
 
@@ -235,21 +235,21 @@ def _compares(facts: Facts) -> bool:
     return any(name == "mmdet" and version.startswith("3.") for name, version in _distributions(facts, "mmdet").items())
 
 
-def _mmcv_mend(facts: Facts) -> tuple[str, ...]:
+def _mmcv_commands(facts: Facts) -> tuple[str, ...]:
     machine = _answer(facts, "installed").found.get("machine", "")
     torch = _answer(facts, "torch").found
     return fixes.mmcv(machine, torch, _distributions(facts, "mmcv"), _is_onedl(facts))
 
 
-def _mmdet(facts: Facts, earlier: Sequence[Finding]) -> Finding:
+def _mmdet(facts: Facts, earlier: Sequence[PackageStatus]) -> PackageStatus:
     own, mmcv, onedl = _distributions(facts, "mmdet"), earlier[-1], _is_onedl(facts)
     error = _answer(facts, "mmdet").error
     another = fixes.openmmlab("mmdet", "", own, onedl)
     # What cannot be imported does not say yet that it refuses the mmcv that is going to be installed.
-    too_old = another if mmcv.mend and not fixes.takes_advised_mmcv(own, onedl) else ()
+    too_old = another if mmcv.commands and not fixes.takes_advised_mmcv(own, onedl) else ()
     if refused := _REFUSED.search(error):
-        mend = too_old if mmcv.state == "bad" else _fitting(facts, own, refused[1], another)
-        return _finding(facts, "mmdet", "bad", error, mend)
+        commands = too_old if mmcv.state == "bad" else _fitting(facts, own, refused[1], another)
+        return _finding(facts, "mmdet", "bad", error, commands)
     if "MMEngine==" in error:
         return _finding(facts, "mmdet", "bad", error, fixes.openmmlab("mmengine", "", {}, onedl))
     lacks_ops = _answer(facts, "models").error if mmcv.state == "bad" and not error else ""
@@ -258,7 +258,7 @@ def _mmdet(facts: Facts, earlier: Sequence[Finding]) -> Finding:
     error = error or _answer(facts, "models").error
     if error:
         found = _broken(facts, "mmdet", error, earlier, fixes.openmmlab("mmdet", error, own, onedl))
-        return replace(found, mend=too_old or found.mend)
+        return replace(found, commands=too_old or found.commands)
     bases = _answer(facts, "bases").error
     if bases and "pkg_resources" not in bases:
         return _finding(facts, "mmdet", "note", f"imports, but its configs are not found as bases: {bases}")
@@ -271,10 +271,10 @@ def _fitting(facts: Facts, own: Mapping[str, str], mmcv: str, another: tuple[str
     onedl = _is_onedl(facts)
     if fixes.mmdet_takes(mmcv, onedl):
         return another
-    return (*_mmcv_mend(facts), *(() if fixes.takes_advised_mmcv(own, onedl) else another))
+    return (*_mmcv_commands(facts), *(() if fixes.takes_advised_mmcv(own, onedl) else another))
 
 
-def _setuptools(facts: Facts) -> Finding:
+def _setuptools(facts: Facts) -> PackageStatus:
     bases = _answer(facts, "bases").error
     missing = _answer(facts, "pkg_resources").error
     if not bases:
@@ -285,7 +285,7 @@ def _setuptools(facts: Facts) -> Finding:
     return _finding(facts, "setuptools", "ok", "not needed by mmengine" if missing else "has pkg_resources")
 
 
-def _torchvision(facts: Facts) -> Finding:
+def _torchvision(facts: Facts) -> PackageStatus:
     error = _answer(facts, "torchvision").error
     if not error:
         return _finding(facts, "torchvision", "ok", "imports")
@@ -297,18 +297,20 @@ def _torchvision(facts: Facts) -> Finding:
     return _finding(facts, "torchvision", "note", f"not needed, but broken: {error}", fixes.TORCHVISION)
 
 
-def _loading(facts: Facts, earlier: Sequence[Finding]) -> tuple[Loading, Finding]:
+def _loading(facts: Facts, earlier: Sequence[PackageStatus]) -> tuple[Loading, PackageStatus]:
     answer = _answer(facts, "loading")
     if answer.error:
         lacks = next((f.name for f in earlier if f.state == "bad"), "")
-        return "unknown", Finding("loading", "", "note", f"unknown without {lacks}" if lacks else answer.error)
+        return "unknown", PackageStatus("loading", "", "note", f"unknown without {lacks}" if lacks else answer.error)
     if answer.found["ran"]:
         text = "runs code: mmengine executes what a checkpoint says; the loader of ckptconv does not"
-        return "runs code", Finding("loading", "", "bad", text, fixes.LOADER)
+        return "runs code", PackageStatus("loading", "", "bad", text, fixes.LOADER)
     if answer.found["own"]:
         text = "refuses: mmengine cannot read the checkpoints it saves; the loader of ckptconv can, and runs no code"
-        return "refuses", Finding("loading", "", "note", text, fixes.LOADER)
-    return "safe", Finding("loading", "", "ok", "safe: mmengine reads the checkpoints it saves and runs no code in one")
+        return "refuses", PackageStatus("loading", "", "note", text, fixes.LOADER)
+    return "safe", PackageStatus(
+        "loading", "", "ok", "safe: mmengine reads the checkpoints it saves and runs no code in one"
+    )
 
 
 def _ends_the_report(facts: Facts) -> bool:

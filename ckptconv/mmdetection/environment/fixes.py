@@ -1,4 +1,4 @@
-"""The commands that mend an environment, as text; nothing here looks at the machine.
+"""The commands that fix an environment, as text; nothing here looks at the machine.
 
 The versions are the newest three that fit each other: mmdet 3.3.0 wants mmcv >=2.0.0rc4,<2.2.0 and mmengine
 >=0.7.1,<1.0.0 (mmdet/__init__.py), and mmcv 2.1.0 is the newest below 2.2.0. mmdet 3.2 wants the same, 3.0 and 3.1 an

@@ -173,7 +173,7 @@ def _inert_load(own: Any, log: LoadLog) -> Any:
 
         with _file_of(f) as file:
             if file is None:
-                return own(f, map_location, pickle_module, **options)  # there is no such file
+                return own(f, map_location, pickle_module, **options)  # the file does not exist
             path, shown = file
             try:
                 with open_checkpoint(path) as checkpoint:
@@ -195,7 +195,7 @@ def _inert_load(own: Any, log: LoadLog) -> Any:
 
 @contextlib.contextmanager
 def _file_of(f: Any) -> Iterator[tuple[Path, str] | None]:
-    """The file behind an argument of `torch.load`, and its name for people; None if it does not exist."""
+    """The file of an argument of `torch.load`, and its name for people; None if it does not exist."""
     if isinstance(f, str | os.PathLike):
         path = Path(f)
         yield (path, str(path)) if is_file(path) else None

@@ -124,7 +124,7 @@ def test_another_file_that_torch_hub_has_under_the_name(converted):
         _, problems, fixes = only(check(detector(f"{server.url}/r18.pth"), CACHE))
         problem = (
             "a training would start from another file: torch.hub finds downloads by file name alone, and "
-            f"{other.absolute()} is not the file behind {server.url}/r18.pth"
+            f"{other.absolute()} is not the file at {server.url}/r18.pth"
         )
         assert problems == [problem]
         assert fixes == [(f"rm {other.absolute()}",)]

@@ -17,7 +17,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from ckptconv.mmdetection.environment import doctor, probe
-from ckptconv.mmdetection.environment.doctor import Answer, Diagnosis, Finding, collect, judge
+from ckptconv.mmdetection.environment.doctor import Answer, Diagnosis, PackageStatus, collect, judge
 
 BUILD = (
     "pip install --no-cache-dir --no-build-isolation --no-binary mmcv 'mmcv==2.1.0'  # from source, about ten minutes"
@@ -59,7 +59,7 @@ def missing(name: str) -> Answer:
     return fails(f"ModuleNotFoundError: No module named '{name}'")
 
 
-def finding(found: Diagnosis, name: str) -> Finding:
+def finding(found: Diagnosis, name: str) -> PackageStatus:
     (one,) = (f for f in found.findings if f.name == name)
     return one
 
@@ -79,7 +79,7 @@ def provided_by(**packages: dict[str, str]) -> Answer:
 def test_a_machine_on_which_all_is_well():
     found = judge(healthy(loading=Answer({"own": "", "ran": False})))
     assert (found.can_detect, found.loading, found.verdict) == (True, "safe", "detection can run")
-    assert [(f.name, f.version, f.state, f.text, f.mend) for f in found.findings] == [
+    assert [(f.name, f.version, f.state, f.text, f.commands) for f in found.findings] == [
         ("python", "3.11.7", "ok", "/v/bin/python", ()),
         ("torch", "2.1.2+cu121", "ok", "CUDA 12.1, NVIDIA H100", ()),
         ("mmengine", "0.10.7", "ok", "imports", ()),
@@ -95,7 +95,7 @@ EXT = missing("mmcv._ext")
 
 
 @pytest.mark.parametrize(
-    ("changes", "name", "text", "mend"),
+    ("changes", "name", "text", "commands"),
     [
         ({"mmcv": EXT, "models": EXT}, "mmcv", "was installed without its compiled ops",
          ("pip uninstall -y mmcv", "pip install -U openmim 'setuptools<82'", "mim install 'mmcv==2.1.0'")),
@@ -149,15 +149,15 @@ EXT = missing("mmcv._ext")
          "torch", "the process was ended by SIGILL", ("pip install --force-reinstall torch",)),
     ],
 )  # fmt: skip
-def test_what_keeps_a_detector_from_running(changes, name, text, mend):
+def test_what_keeps_a_detector_from_running(changes, name, text, commands):
     found = judge(healthy(**changes))
-    assert finding(found, name) == Finding(name, finding(found, name).version, "bad", text, mend)
+    assert finding(found, name) == PackageStatus(name, finding(found, name).version, "bad", text, commands)
     assert not found.can_detect
     assert re.fullmatch(rf"detection cannot run: (\w+, )*{name}(, \w+)*", found.verdict)
 
 
 @pytest.mark.parametrize(
-    ("changes", "name", "state", "text", "mend"),
+    ("changes", "name", "state", "text", "commands"),
     [
         ({"torch": torch("2.13.0+cpu")}, "torch", "note", "no CUDA: training needs a GPU", ()),
         ({"torch": torch("2.13.0+cu130", cuda="13.0")},
@@ -178,10 +178,10 @@ def test_what_keeps_a_detector_from_running(changes, name, text, mend):
          "torchvision", "ok", "imports", ()),
     ],
 )  # fmt: skip
-def test_what_is_good_to_know(changes, name, state, text, mend):
+def test_what_is_good_to_know(changes, name, state, text, commands):
     found = judge(healthy(**changes))
     one = finding(found, name)
-    assert (one.state, one.text, one.mend) == (state, text, mend)
+    assert (one.state, one.text, one.commands) == (state, text, commands)
     assert found.can_detect
 
 
@@ -238,7 +238,7 @@ def test_the_commands_make_a_stack_that_fits(mmdet, pytorch, python):
     for mmcv, ops in itertools.product(MMCVS, (True, False)):
         ops = ops and not mmcv.startswith("mmcv-lite")
         found = judge(facts_with(mmdet, mmcv, ops, python, pytorch))
-        commands = [command for f in found.findings if f.name in ("mmcv", "mmdet") for command in f.mend]
+        commands = [command for f in found.findings if f.name in ("mmcv", "mmdet") for command in f.commands]
         assert bool(commands) != found.can_detect, (mmcv, ops)
         now = after(commands, mmdet, mmcv)
         if ops:
@@ -249,11 +249,11 @@ def test_the_commands_make_a_stack_that_fits(mmdet, pytorch, python):
         if python.startswith("3.13"):
             assert "mmcv 2.1.0" not in now[2], "its setup.py fails there"
         again = judge(facts_with(now[0], now[1], True, python, pytorch))
-        assert (again.can_detect, again.verdict) == (True, "detection can run; to mend: loading"), (mmcv, ops, commands)
+        assert (again.can_detect, again.verdict) == (True, "detection can run; to fix: loading"), (mmcv, ops, commands)
 
 
 @pytest.mark.parametrize(
-    ("mmdet", "mmcv", "mend"),
+    ("mmdet", "mmcv", "commands"),
     [
         ("mmdet 3.0.0", "mmcv 2.1.0", ("pip uninstall -y mmdet", "pip install 'mmdet==3.3.0'")),
         ("mmdet 3.1.0", "mmcv 2.1.0", ("pip uninstall -y mmdet", "pip install 'mmdet==3.3.0'")),
@@ -265,9 +265,9 @@ def test_the_commands_make_a_stack_that_fits(mmdet, pytorch, python):
         ("mmdet 3.0.0", "", ("pip uninstall -y mmdet", "pip install 'mmdet==3.3.0'")),
     ],
 )  # fmt: skip
-def test_an_mmdet_that_does_not_take_its_mmcv(mmdet, mmcv, mend):
+def test_an_mmdet_that_does_not_take_its_mmcv(mmdet, mmcv, commands):
     found = judge(facts_with(mmdet, mmcv, True, "3.11.7", torch("2.13.0+cpu")))
-    assert finding(found, "mmdet").mend == mend
+    assert finding(found, "mmdet").commands == commands
     assert finding(found, "mmdet").state == "bad"
 
 
@@ -276,22 +276,22 @@ def test_an_mmcv_of_mmdetection_2():
     one = finding(found, "mmcv")
     wanted = "ops run on cpu and cuda, but mmdet 3.3.0 wants mmcv>=2.0.0rc4, <2.2.0 (from mmcv-full)"
     assert (one.state, one.text) == ("bad", wanted)
-    assert one.mend == ("pip uninstall -y mmcv-full", TOOLS, f"MMCV_WITH_OPS=1 {BUILD}")
+    assert one.commands == ("pip uninstall -y mmcv-full", TOOLS, f"MMCV_WITH_OPS=1 {BUILD}")
 
 
 def test_a_python_for_which_mmcv_is_not_built():
     found = judge(facts_with("mmdet 3.3.0", "", True, "3.13.1", torch("2.13.0+cpu")))
-    assert finding(found, "mmcv").mend == (TOOLS, f"MMCV_WITH_OPS=1 {FORK}")
-    assert finding(found, "mmdet").mend == ("pip uninstall -y mmdet", "pip install 'onedl-mmdetection==3.5.1'")
+    assert finding(found, "mmcv").commands == (TOOLS, f"MMCV_WITH_OPS=1 {FORK}")
+    assert finding(found, "mmdet").commands == ("pip uninstall -y mmdet", "pip install 'onedl-mmdetection==3.5.1'")
 
 
 def test_what_is_missing_is_said_once():
     lacks = missing("torch")
     steps = dict.fromkeys(("torch", "mmengine", "mmcv", "mmdet", "models", "report", "loading"), lacks)
     found = judge(healthy(installed=without("torch"), **steps))
-    assert finding(found, "torch").mend == ("pip install torch",)
+    assert finding(found, "torch").commands == ("pip install torch",)
     for name in ("mmengine", "mmcv", "mmdet"):
-        assert (finding(found, name).text, finding(found, name).mend) == ("cannot be imported without torch", ())
+        assert (finding(found, name).text, finding(found, name).commands) == ("cannot be imported without torch", ())
     assert (found.loading, finding(found, "loading").text) == ("unknown", "unknown without torch")
     assert found.verdict == "detection cannot run: torch, mmengine, mmcv, mmdet"
 
@@ -335,7 +335,7 @@ def test_this_machine(here):
     found = judge(here)
     assert found.can_detect
     assert found.loading == "refuses"
-    assert finding(found, "loading").mend == (LOADER,)
+    assert finding(found, "loading").commands == (LOADER,)
     assert finding(found, "mmdet").text.startswith("imports, fits mmengine 0.10.7 and mmcv 2.1.0")
     assert here["loading"].found["own"].startswith(UNPICKLING)
     assert set(here) == set(probe.STEPS)
@@ -353,8 +353,8 @@ def test_mmcv_with_a_version_that_mmdet_refuses(here, tmp_path, monkeypatch):
     one = finding(found, "mmdet")
     said = "AssertionError: MMCV==2.2.0 is used but incompatible. Please install mmcv>=2.0.0rc4, <2.2.0."
     assert (one.state, one.text) == ("bad", said)
-    assert one.mend[0] == "pip uninstall -y mmcv"
-    assert "'mmcv==2.1.0'" in one.mend[-1]
+    assert one.commands[0] == "pip uninstall -y mmcv"
+    assert "'mmcv==2.1.0'" in one.commands[-1]
     assert found.verdict == "detection cannot run: mmdet"
 
 
@@ -363,13 +363,13 @@ def test_setuptools_without_pkg_resources(here, tmp_path, monkeypatch):
     broken(tmp_path, "pkg_resources", "raise ModuleNotFoundError(\"No module named 'pkg_resources'\")", monkeypatch)
     found = judge({**here, **collect([["bases", "pkg_resources"]])})
     one = finding(found, "setuptools")
-    assert (one.state, one.mend) == ("bad", ("pip install 'setuptools<82'",))
+    assert (one.state, one.commands) == ("bad", ("pip install 'setuptools<82'",))
     assert one.text == (
         "no pkg_resources, by which mmengine finds bases such as 'mmdet::…' "
         "(ModuleNotFoundError: No module named 'pkg_resources'); --style flat has none"
     )
     assert finding(found, "mmdet").state == "ok"
-    assert (found.can_detect, found.verdict) == (True, "detection can run; to mend: setuptools")
+    assert (found.can_detect, found.verdict) == (True, "detection can run; to fix: setuptools")
 
 
 @pytest.mark.mmdet
@@ -386,7 +386,7 @@ def test_a_torchvision_that_ends_the_run(here, tmp_path, monkeypatch, code, erro
     found = judge({**here, **collect([["installed", "torchvision", "pkg_resources"], ["report", "bases"]])})
     one = finding(found, "torchvision")
     assert one.text == f"its import ends mmengine's environment report, with which a run begins: {error}"
-    assert (one.state, one.mend) == ("bad", ("pip uninstall -y torchvision",))
+    assert (one.state, one.commands) == ("bad", ("pip uninstall -y torchvision",))
     assert found.verdict == "detection cannot run: torchvision"
     assert finding(found, "setuptools").state == "ok", "what is behind a crash is examined all the same"
 
@@ -396,13 +396,13 @@ def test_a_torch_that_is_forced_to_run_code(monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     found = judge(healthy(**collect([["loading"]])))
     one = finding(found, "loading")
-    assert (found.loading, one.state, one.mend) == ("runs code", "bad", (LOADER,))
+    assert (found.loading, one.state, one.commands) == ("runs code", "bad", (LOADER,))
     assert one.text == "runs code: mmengine executes what a checkpoint says; the loader of ckptconv does not"
-    assert (found.can_detect, found.verdict) == (True, "detection can run; to mend: loading")
+    assert (found.can_detect, found.verdict) == (True, "detection can run; to fix: loading")
 
 
 @pytest.mark.mmdet
-def test_the_advised_loader_mends_the_loading(tmp_path, monkeypatch):
+def test_the_advised_loader_fixes_the_loading(tmp_path, monkeypatch):
     broken(tmp_path, "sitecustomize", "import ckptconv.mmdetection.loader", monkeypatch)
     assert judge(healthy(**collect([["loading"]]))).loading == "safe"
 
@@ -429,7 +429,7 @@ def test_an_interpreter_with_nothing_installed(tmp_path, monkeypatch):
     found = doctor.examine()
     assert found.verdict == "detection cannot run: torch, mmengine, mmcv, mmdet"
     assert [f.text for f in found.findings[:3]] == [sys.executable, "not installed", "not installed"]
-    commands = [command for f in found.findings for command in f.mend]
+    commands = [command for f in found.findings for command in f.commands]
     assert commands == [
         "pip install torch",
         "pip install 'mmengine==0.10.7'",
@@ -480,11 +480,11 @@ def test_the_command_in_json_where_all_is_well():
     done = ckptconv("doctor", "--json")
     data = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (data["schema"], data["command"], data["can_detect"], data["loading"]) == (1, "doctor", True, "refuses")
+    assert (data["schema"], data["command"], data["can_detect"], data["loading"]) == (2, "doctor", True, "refuses")
     assert data["verdict"] == "detection can run"
     names = ["python", "torch", "mmengine", "mmcv", "mmdet", "setuptools", "torchvision", "loading"]
     assert [f["name"] for f in data["findings"]] == names
-    assert data["findings"][3].keys() == {"name", "version", "state", "text", "mend"}
+    assert data["findings"][3].keys() == {"name", "version", "state", "text", "commands"}
     assert data["findings"][3]["version"] == "2.1.0"
 
 
