@@ -15,7 +15,8 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Method, Release
 from ckptconv.methods.registry import methods, named, releases
 from ckptconv.planning.alternatives import Copy, Way, copies, ways
-from ckptconv.planning.identify import explaining, known_stranger, nearest, rank
+from ckptconv.planning.candidates import Planner
+from ckptconv.planning.identify import explaining, known_stranger, nearest
 from ckptconv.planning.plan import Plan
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources.file import Transfer
@@ -88,7 +89,8 @@ def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
     found = locate(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
         known = list(methods(options.methods).values())
-        ranked = rank(checkpoint.sections, [m for m in known if m.guess], options)
+        planner = Planner(checkpoint.sections, options)
+        ranked = planner.rank([m for m in known if m.guess])
         fits = [_fit(m, p) for m, p in ranked]
         best = ranked[0][1] if fits and fits[0].complete else None
         sections = _as_explained(checkpoint.sections, [fit.section for fit in fits if fit.complete])
@@ -106,8 +108,8 @@ def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
             fits=tuple(fits),
             stranger=known_stranger(checkpoint.sections),
             transfers=checkpoint.transfers,
-            copies=copies(checkpoint.sections, best, known, options) if best else (),
-            ways=() if best else ways(checkpoint.sections, known, options),
+            copies=copies(planner, best, known) if best else (),
+            ways=() if best else ways(planner, known),
         )
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from ckptconv.errors import CkptconvError
 from ckptconv.planning import identify
+from ckptconv.planning.candidates import Planner
 from tests.support import hints
 
 # One thread for torch in each process: several tests run at once, and more threads than cores wait for each other.
@@ -27,12 +28,12 @@ def _hints_are_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     decide = identify._decide
     refused: dict[str, tuple[Any, Any, Any, CkptconvError]] = {}
 
-    def recorded(sections: Any, method: Any, options: Any) -> Any:
+    def recorded(planner: Planner, method: Any) -> Any:
         try:
-            return decide(sections, method, options)
+            return decide(planner, method)
         except CkptconvError as error:
             if len(refused) < hints.MOST:
-                refused.setdefault(error.hint, (sections, method, options, error))
+                refused.setdefault(error.hint, (planner.sections, method, planner.options, error))
             raise
 
     monkeypatch.setattr(identify, "_decide", recorded)

@@ -27,6 +27,7 @@ from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
 from ckptconv.ops import cast
 from ckptconv.planning.alternatives import Copy, copies
+from ckptconv.planning.candidates import Planner
 from ckptconv.planning.identify import choose
 from ckptconv.planning.plan import Options, Plan, cast_plan, resize_plan
 from ckptconv.rules import Rule
@@ -265,7 +266,9 @@ def convert(
             release=found.release.name if found.release else "",
             transfers=checkpoint.transfers,
             checksums=checksums,
-            copies=copies(checkpoint.sections, match.plan, registry.methods(options.methods).values(), options),
+            copies=copies(
+                Planner(checkpoint.sections, options), match.plan, registry.methods(options.methods).values()
+            ),
             dangerous=checkpoint.dangerous,
         )
 

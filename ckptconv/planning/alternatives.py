@@ -14,8 +14,8 @@ from ckptconv.backbones import FAMILIES
 from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
-from ckptconv.planning.candidates import MOST_PLANNED, Glance, Planner, Sections
-from ckptconv.planning.plan import Options, Plan, behind, make_plan, unexplained
+from ckptconv.planning.candidates import MOST_PLANNED, Glance, Part, Planner
+from ckptconv.planning.plan import Plan, behind
 from ckptconv.rules import Pattern
 from ckptconv.sections import BELOW, section_at
 from ckptconv.spec import Section
@@ -67,15 +67,16 @@ class Way:
         return inside + (f", behind '{printable(self.behind)}'" if self.behind else "")
 
 
-def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tuple[Way, ...]:
+def ways(planner: Planner, methods: Sequence[Method]) -> tuple[Way, ...]:
     """The networks that stand in some section behind some prefix, and that a method explains there, outermost first.
 
-    ``methods`` are asked for what a person may want, in the order of the table. Nothing that ``options`` name is
+    ``methods`` are asked for what a person may want, in the order of the table. Nothing that the options name is
     looked for elsewhere, but for the prefix: a wrong one is the question.
     """
+    options = planner.options
     found: list[Way] = []
     seen = 0
-    for path, section in sections.items():
+    for path, section in planner.sections.items():
         if options.section not in (None, path) or not _LEAST <= section.entries <= MOST_PLANNED:
             continue
         done: list[str] = []
@@ -84,7 +85,7 @@ def ways(sections: Sections, methods: Sequence[Method], options: Options) -> tup
             if seen > _MOST_NAMES or len(found) == _MOST_WAYS:
                 return tuple(found)
             if not any(prefix.startswith(other) for other in done):
-                way = way_to(sections, path, prefix, methods, options, names)
+                way = way_to(planner, path, prefix, methods, names)
                 if way is not None:
                     done.append(prefix)
                     if way.section is not None or way.prefix or options.prefix:  # else it is what was asked for
@@ -107,17 +108,13 @@ def _prefixes(section: Section) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def way_to(
-    sections: Sections,
-    path: str,
-    prefix: str,
-    methods: Iterable[Method],
-    options: Options,
-    names: Sequence[str] | None = None,
+    planner: Planner, path: str, prefix: str, methods: Iterable[Method], names: Sequence[str] | None = None
 ) -> Way | None:
     """How to get what stands in a section behind a prefix; None if no method explains it.
 
     ``names`` are those of the tensors that have the prefix, where they are known.
     """
+    sections, options = planner.sections, planner.options
     drops = [Pattern(pattern) for pattern in options.drops]  # of whole names
     whole = sections[path]
 
@@ -133,8 +130,9 @@ def way_to(
         inside(whole.others, whole.others),
         unreadable=inside(whole.unreadable, whole.unreadable),
     )
+    part = Part(path, prefix, section)
     found: list[tuple[Method, Layout, Plan]] = []
-    for one in _explaining(section, sorted(methods, key=lambda m: m.name != GENERIC.name), options):
+    for one in _explaining(planner, part, sorted(methods, key=lambda m: m.name != GENERIC.name)):
         found.append(one)
         if prefix and one[0].name == GENERIC.name and one[2].complete:
             break  # what a prefix alone asks for
@@ -164,26 +162,19 @@ def _place(plan: Plan) -> tuple[str | None, str]:
     return (targets[0], "") if targets else (None, plan.problems[0].text)
 
 
-def _explaining(section: Section, methods: Iterable[Method], options: Options) -> Iterator[tuple[Method, Layout, Plan]]:
-    """Every method that explains these names, whatever section it looks in, with its first plan that is complete.
+def _explaining(planner: Planner, part: Part, methods: Iterable[Method]) -> Iterator[tuple[Method, Layout, Plan]]:
+    """Every method that explains a part of a section, whatever section it looks in, with the first plan that will do.
 
-    Or with one that only the target stands against.
+    That is a complete one, or one for a network that only the target cannot hold.
     """
-    names, inside = section.tensors, replace(options, drops=(), prefix="", section=None)
-    glance, plans = Glance(names), dict[int, Plan | None]()
+    glance = Glance(part.section.tensors)
     for method in methods:
         for layout in method.layouts:
             if glance.rules_out(layout) or _only_section_tells(layout):
                 continue
-            key = layout.number
-            if key not in plans:
-                plans[key] = None
-                if not unexplained(layout, section, inside, 0):
-                    plan = make_plan(method, layout, "", section, inside)
-                    plans[key] = plan if plan.complete or plan.misplaced else None
-            plan_here = plans[key]
-            if plan_here is not None:
-                yield method, layout, plan_here
+            plan = planner.part_plan(method, layout, part)
+            if plan is not None and (plan.complete or plan.misplaced):
+                yield method, layout, plan
                 break
 
 
@@ -214,12 +205,12 @@ def _goes_on(section: Section, start: str, names: Iterable[str]) -> bool:
     return any(name.startswith(start) and _NUMBER.sub("*", name) in kinds for name in more)
 
 
-def copies(sections: Sections, plan: Plan, methods: Iterable[Method], options: Options) -> tuple[Copy, ...]:
+def copies(planner: Planner, plan: Plan, methods: Iterable[Method]) -> tuple[Copy, ...]:
     """Where the file holds the network of a complete plan again: other tensors with the same names and shapes."""
     assert plan.backbone is not None
     needed = [move.sources for move in plan.moves if not plan.backbone.optional(move.target)]
     sources = [name for names in needed for name in names]
-    taken = section_at(sections, plan.section)
+    taken = section_at(planner.sections, plan.section)
     if taken is None or not sources or plan.section.endswith(BELOW):
         return ()
     low, high = min(sources), max(sources)  # what these two share, all names share
@@ -228,7 +219,7 @@ def copies(sections: Sections, plan: Plan, methods: Iterable[Method], options: O
     shapes = {name[len(common) :]: taken.tensors[name].shape for name in sources}
     first = next(iter(shapes))
     found: list[Copy] = []
-    for path, section in sections.items():
+    for path, section in planner.sections.items():
         for name, spec in section.tensors.items():
             start = name[: -len(first)]
             if spec.shape != shapes[first] or not name.endswith(first) or (start and start[-1] != "."):
@@ -237,7 +228,7 @@ def copies(sections: Sections, plan: Plan, methods: Iterable[Method], options: O
             same = all(o is not None and o.shape == shape for o, shape in zip(others, shapes.values(), strict=True))
             if same and (path, start) != (plan.section, common):
                 start = "" if start == wrapper_of(section.tensors) else start
-                way = way_to(sections, path, start, methods, options)
+                way = way_to(planner, path, start, methods)
                 larger = _goes_on(section, start, shapes) if way is None else way.network != plan.backbone.name
                 if not larger:
                     found.append(Copy(path, start, way))

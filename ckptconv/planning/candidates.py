@@ -1,4 +1,4 @@
-"""Makes the plans of a file, over its sections and the layouts of methods. A quick look at names spares most of them.
+"""Makes the plans of a file, over its sections and the layouts of methods: each once, and only where names allow it.
 
 Pure: it sees names and shapes, and no file.
 """
@@ -6,13 +6,13 @@ Pure: it sees names and shapes, and no file.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ckptconv.backbones import FAMILIES
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning.plan import Options, Plan, behind, make_plan, unexplained
+from ckptconv.planning.plan import Options, Plan, behind, make_plan, taken_off, unexplained
 from ckptconv.sections import section_at
 from ckptconv.spec import Section, StateSpec
 from ckptconv.wrappers import COUNTERS, wrapped, wrapper_of
@@ -51,26 +51,49 @@ class Glance:
         return self._sure and layout.keeps_names and self._readable.isdisjoint(layout.families or FAMILIES)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What the section at ``path`` holds behind ``prefix``, without what the user drops: names without the prefix."""
+
+    path: str
+    prefix: str
+    section: Section
+
+    @cached_property
+    def content(self) -> object:
+        """The same for two parts that hold the same names, shapes and types, whatever wraps all of their names."""
+        wrapper, section = self.section.wrapper, self.section
+        return tuple(
+            frozenset((name.removeprefix(wrapper), one) for name, one in entries.items())
+            for entries in (section.tensors, section.others, section.unreadable)
+        )
+
+
 class Planner:
-    """Makes plans for one file, each layout's rules once: many methods share the rules of a bare backbone."""
+    """Makes the plans of one question about a file. It keeps them: many methods share their rules.
+
+    Whoever asks further about the same file with the same options asks the same planner.
+    """
 
     def __init__(self, sections: Sections, options: Options) -> None:
-        self._sections, self._options = sections, options
-        self._made: dict[tuple[int, str], Plan] = {}
+        self.sections, self.options = sections, options
+        self._plans: dict[tuple[int, str], Plan] = {}
+        self._part_plans: dict[tuple[object, ...], Plan | None] = {}
+        self._ranks: dict[tuple[int, ...], tuple[Sequence[Method], list[tuple[Method, Plan]]]] = {}
         self._left: dict[tuple[int, str], int] = {}
         self._glances: dict[str, Glance] = {}
         self._found: dict[str, Section | None] = {}
 
     def _section(self, path: str) -> Section | None:
         if path not in self._found:
-            found = section_at(self._sections, path)
+            found = section_at(self.sections, path)
             self._found[path] = found if found is None or found.entries <= MOST_PLANNED else None
         return self._found[path]
 
     def _behind(self, path: str) -> bool:
         """Whether the section at a path exists and has names behind the prefix that the user gave."""
         section = self._section(path)
-        return section is not None and behind(section.tensors or section.unreadable, self._options.prefix) is not None
+        return section is not None and behind(section.tensors or section.unreadable, self.options.prefix) is not None
 
     def places(self, method: Method) -> Iterator[tuple[Layout, str, Section]]:
         """The method's layouts with the sections of the file that they are for, in order.
@@ -78,10 +101,10 @@ class Planner:
         A prefix leads to the section that has it, whether or not the layout looks there.
         """
         for layout in method.layouts:
-            wanted: Iterable[str] = layout.sections if self._options.section is None else (self._options.section,)
+            wanted: Iterable[str] = layout.sections if self.options.section is None else (self.options.section,)
             paths = [path for path in wanted if self._behind(path)]
-            if self._options.prefix and self._options.section is None:
-                paths = paths or [path for path in self._sections if self._behind(path)]
+            if self.options.prefix and self.options.section is None:
+                paths = paths or [path for path in self.sections if self._behind(path)]
             for path in paths:
                 section = self._section(path)
                 assert section is not None
@@ -91,25 +114,46 @@ class Planner:
         """How many names no rule of the layout explains; more than ``most`` if there are more."""
         key = layout.number, path
         if self._left.get(key, -1) < 0 or self._left[key] <= most:
-            self._left[key] = unexplained(layout, section, self._options, most)
+            self._left[key] = unexplained(layout, section, self.options, most)
         return self._left[key]
 
     def _glance(self, path: str, section: Section) -> Glance | None:
         """A quick look at what the rules will see of a section; None where the user drops some of it."""
-        if self._options.drops:
+        if self.options.drops:
             return None
         if path not in self._glances:
-            start = behind(section.tensors, self._options.prefix) or ""
+            start = behind(section.tensors, self.options.prefix) or ""
             names = {n[len(start) :]: s for n, s in section.tensors.items() if n.startswith(start)}
             self._glances[path] = Glance(names)
         return self._glances[path]
 
     def plan(self, method: Method, layout: Layout, path: str, section: Section) -> Plan:
-        made = self._made.get((layout.number, path))
+        """The plan of a layout for the section at ``path``."""
+        made = self._plans.get((layout.number, path))
         if made is None:
-            made = make_plan(method, layout, path, section, self._options)
-            self._made[layout.number, path] = made
+            made = make_plan(method, layout, path, section, self.options)
+            self._plans[layout.number, path] = made
         return replace(made, method=method.name, layout=layout.title)
+
+    def part_plan(self, method: Method, layout: Layout, part: Part) -> Plan | None:
+        """The plan of a layout for a part of a section; None if it leaves a name unexplained.
+
+        Parts with the same names, shapes and types, such as the blocks of a network, have one plan.
+        """
+        inside = replace(self.options, drops=(), prefix="", section=None)
+        unwrapped = taken_off(layout.rules, part.section, inside) == part.section.wrapper
+        key = layout.number, unwrapped, part.content
+        if key not in self._part_plans:
+            plan = None
+            if not part.prefix and inside == replace(
+                self.options, section=None
+            ):  # the whole section, as it is asked for
+                if not self._unexplained(layout, part.path, part.section, 0):
+                    plan = self.plan(method, layout, part.path, part.section)
+            elif not unexplained(layout, part.section, inside, 0):
+                plan = make_plan(method, layout, part.path, part.section, inside)
+            self._part_plans[key] = plan
+        return self._part_plans[key]
 
     def complete(self, method: Method) -> Plan | None:
         """The first complete plan of the method; None if there is none."""
@@ -141,6 +185,16 @@ class Planner:
         A method is near if its rules explain half of a section's names. Of the methods that leave names unexplained,
         those that leave fewest are planned in full.
         """
+        methods = tuple(methods)
+        key = tuple(map(id, methods))
+        if key not in self._ranks:
+            self._ranks[key] = (
+                methods,
+                self._ranked(methods),
+            )  # keeps the methods, so that no other gets an id of theirs
+        return self._ranks[key][1]
+
+    def _ranked(self, methods: Iterable[Method]) -> list[tuple[Method, Plan]]:
         whole: list[tuple[Method, Layout, str, Section]] = []
         near: list[tuple[int, Method, Layout, str, Section]] = []
         for method in methods:

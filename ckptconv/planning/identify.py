@@ -54,10 +54,13 @@ def explaining(sections: Sections, methods: Iterable[Method], options: Options) 
     Raises UnidentifiedError if none does, and UnreadableError for a file without tensors by name.
     """
     _require_tensors(sections)
-    methods, planner = list(methods), Planner(sections, options)
+    return _explaining(Planner(sections, options), list(methods))
+
+
+def _explaining(planner: Planner, methods: Sequence[Method]) -> list[tuple[Method, Plan]]:
     complete = planner.explaining(methods)
     if not complete:
-        raise _nothing_fits(planner, sections, methods, options)
+        raise _nothing_fits(planner, methods)
     return complete
 
 
@@ -129,15 +132,16 @@ def _other_target(plan: Plan, options: Options, method: str | None) -> str:
     return f"Write it for {targets[0]}: {_convert(replace(options, target=targets[0]), method)}"
 
 
-def _drops(method: Method, plan: Plan, sections: Sections, options: Options) -> str:
+def _drops(planner: Planner, method: Method, plan: Plan) -> str:
     """The command that converts without the names that no rule explains; '' where that would not be all."""
+    options = planner.options
     others = {s for m in plan.moves for s in m.sources} | {d.source for d in plan.dropped}
     patterns = _patterns(plan.losable, others - set(plan.losable))
     options = replace(options, drops=tuple(d for d in options.drops if d not in plan.idle_drops))
     if not 0 < len(patterns) <= _MOST_DROPS:
         return ""
     try:
-        done = Planner(sections, replace(options, drops=(*options.drops, *patterns))).complete(method)
+        done = Planner(planner.sections, replace(options, drops=(*options.drops, *patterns))).complete(method)
     except UsageError:  # a name has a brace, or may not be dropped
         return ""
     if done is None:
@@ -157,17 +161,18 @@ def _patterns(keys: Sequence[str], others: Iterable[str]) -> list[str]:
     return list(patterns)
 
 
-def _nothing_fits(planner: Planner, sections: Sections, methods: Sequence[Method], options: Options) -> VerdictError:
+def _nothing_fits(planner: Planner, methods: Sequence[Method]) -> VerdictError:
     """The error for a file that no method explains: what is near, what stands elsewhere in it, or what it holds."""
+    sections, options = planner.sections, planner.options
     guessed = [m for m in methods if m.guess]
     ranked = planner.rank(guessed)
     near, hint = None, ""
     if ranked and ranked[0][1].backbone is not None:
         near, plan = ranked[0]
         hint = _other_target(plan, options, near.name) if plan.misplaced else plan.advice
-    elsewhere = () if hint else ways(sections, methods, options)
+    elsewhere = () if hint else ways(planner, methods)
     if near is not None and not hint:
-        hint = _drops(near, plan, sections, options)
+        hint = _drops(planner, near, plan)
         elsewhere = tuple(way for way in elsewhere if not way.behind) if hint else elsewhere  # all of it is better
     found = _way_in(elsewhere, options)
     what = known_stranger(sections)
@@ -201,8 +206,9 @@ def _require_tensors(sections: Sections) -> None:
         raise UnreadableError("the file holds no tensors by name", "A state dict maps names to tensors.")
 
 
-def _require_known(sections: Sections, options: Options) -> None:
+def _require_known(planner: Planner) -> None:
     """Raises UsageError for a section that the file has not, and for a prefix that no name has."""
+    sections, options = planner.sections, planner.options
     if options.section is not None and section_at(sections, options.section) is None:
         raise UsageError(f"there is no section '{options.section}'", f"Sections: {some(map(repr, fold(sections)), 8)}.")
     looked = [s for p, s in sections.items() if options.section in (None, p)]
@@ -210,7 +216,7 @@ def _require_known(sections: Sections, options: Options) -> None:
         looked = [s for s in (section_at(sections, options.section),) if s]
     if any(behind(section.tensors or section.unreadable, options.prefix) is not None for section in looked):
         return
-    found = ways(sections, list(registry.methods(options.methods).values()), options)
+    found = ways(planner, list(registry.methods(options.methods).values()))
     heads = dict.fromkeys(
         ".".join(name.split(".")[:2]) + "." for one in looked for name in one.tensors if name.count(".") > 1
     )
@@ -225,16 +231,16 @@ def choose(sections: Sections, method: str | Method | Iterable[Rule], options: O
     several methods, it is the one of them that explains the file. With a prefix, 'auto' asks the generic method first:
     what a person takes off is mostly all that stands between them and a bare backbone.
     """
-    return _decide(sections, method, options)
+    return _decide(Planner(sections, options), method)
 
 
-def _decide(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
-    _require_tensors(sections)
-    _require_known(sections, options)
+def _decide(planner: Planner, method: str | Method | Iterable[Rule]) -> Match:
+    _require_tensors(planner.sections)
+    _require_known(planner)
     if registry.is_auto(method):
-        match = _auto(sections, options)
+        match = _auto(planner)
     else:
-        match = _named(sections, methods_of(method, sections, options), options)
+        match = _named(planner, methods_of(method, planner.sections, planner.options))
     for pattern in match.plan.idle_drops:
         raise UsageError(
             f"{argument('drop', [pattern])} matches no name of {place(match.plan.section)}",
@@ -244,23 +250,23 @@ def _decide(sections: Sections, method: str | Method | Iterable[Rule], options: 
     return match
 
 
-def _auto(sections: Sections, options: Options) -> Match:
-    known = registry.methods(options.methods)
-    if not options.prefix:
-        return identify(sections, [m for m in known.values() if m.guess], options)
-    planner, generic = Planner(sections, options), known[GENERIC.name]
+def _auto(planner: Planner) -> Match:
+    known = registry.methods(planner.options.methods)
+    if not planner.options.prefix:
+        return _agreed(_explaining(planner, [m for m in known.values() if m.guess]), planner.options)
+    generic = known[GENERIC.name]
     plan = planner.complete(generic)
     if plan is not None:
         return Match(generic, plan, named=True)
     complete = planner.explaining([m for m in known.values() if m.guess])
     if complete:
-        return _agreed(complete, options)
-    raise _nothing_fits(planner, sections, [replace(generic, guess=True), *known.values()], options)
+        return _agreed(complete, planner.options)
+    raise _nothing_fits(planner, [replace(generic, guess=True), *known.values()])
 
 
-def _named(sections: Sections, methods: Sequence[Method], options: Options) -> Match:
+def _named(planner: Planner, methods: Sequence[Method]) -> Match:
     """The match of a method, or of the one of an alias's methods that fits; or the error that names a better one."""
-    planner = Planner(sections, options)
+    sections, options = planner.sections, planner.options
     if len(methods) > 1 and (complete := planner.explaining(methods)):
         return _agreed(complete, options)
     plans = [(m, p) for m in methods if (p := planner.best(m)) is not None]
@@ -273,7 +279,7 @@ def _named(sections: Sections, methods: Sequence[Method], options: Options) -> M
             return Match(method, converted, named=True)
     if plan is not None and plan.misplaced:
         plan.require_complete(_other_target(plan, options, wanted.name))
-    hint = "" if plan is not None and plan.advice else _instead(wanted, plan, sections, options)
+    hint = "" if plan is not None and plan.advice else _instead(planner, wanted, plan)
     if plan is not None:
         plan.require_complete(hint)
     known = dict.fromkeys(s or "the top level" for layout in wanted.layouts for s in layout.sections)
@@ -287,13 +293,13 @@ def _named(sections: Sections, methods: Sequence[Method], options: Options) -> M
 
 def nearest(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
     """Like `choose`, but an incomplete plan will do: for looking at a file, never for writing one."""
+    planner = Planner(sections, options)
     try:
-        return choose(sections, method, options)
+        return _decide(planner, method)
     except VerdictError:
         known = registry.methods(options.methods).values()
         auto = registry.is_auto(method)
         wanted = [m for m in known if m.guess] if auto else methods_of(method, sections, options)
-        planner = Planner(sections, options)
         near = planner.rank(wanted) if auto else [(m, p) for m in wanted if (p := planner.best(m)) is not None]
         if not near:
             raise
@@ -301,10 +307,10 @@ def nearest(sections: Sections, method: str | Method | Iterable[Rule], options: 
         return Match(method, plan, named=not auto)
 
 
-def _instead(wanted: Method, plan: Plan | None, sections: Sections, options: Options) -> str:
+def _instead(planner: Planner, wanted: Method, plan: Plan | None) -> str:
     """What to type instead of a method that does not fit as it was asked for; '' if nothing is nearer."""
+    sections, options = planner.sections, planner.options
     known = list(registry.methods(options.methods).values())
-    planner = Planner(sections, options)
     hints = []
     complete = planner.explaining([m for m in known if m.guess])
     if complete:
@@ -313,15 +319,15 @@ def _instead(wanted: Method, plan: Plan | None, sections: Sections, options: Opt
             hints.append(f"The file is explained by {name}: {_convert(options, name)}")
         except UnidentifiedError as error:
             hints.append(error.hint)
-    hints.append(_drops(wanted, plan, sections, options) if plan is not None else "")
+    hints.append(_drops(planner, wanted, plan) if plan is not None else "")
     hints = [hint for hint in hints if hint]
-    hints = hints or _way_in(ways(sections, [wanted], options), options, wanted.name)
+    hints = hints or _way_in(ways(planner, [wanted]), options, wanted.name)
     if hints:
         return "\n".join(hints)
     near = next((m for m, p in planner.rank(known) if p.losable and m.guess and m.name != wanted.name), None)
     if near is not None and not known_stranger(sections):  # its refusal will say what to drop
         return f"The nearest method is {near.name}: {_convert(options, near.name)}"
-    return "\n".join(_way_in(ways(sections, known, options), options))
+    return "\n".join(_way_in(ways(planner, known), options))
 
 
 def methods_of(method: str | Method | Iterable[Rule], sections: Sections, options: Options) -> tuple[Method, ...]:

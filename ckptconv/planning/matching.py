@@ -195,6 +195,8 @@ class _Asked:
 
     @cached_property
     def _bare(self) -> dict[str, str]:
+        if not wrapped("\n".join(self._names)):  # nearly always
+            return {}
         left = (key for key in self._names if self._accepted(key) is None and key.startswith(self._prefix))
         inside = [key[len(self._prefix) :] for key in left]
         return unwrapped(inside, (s.text for r in self._rules for s in r.sources))
@@ -210,14 +212,14 @@ class _Asked:
     def answers(self) -> Iterator[tuple[str, Dropped | tuple[_Way, Mapping[str, str]] | None]]:
         """Each name with the way that takes it and what it captures; None where no rule does."""
         for key in self._names:
-            accepted = self._accepted(key)
+            accepted = self._accepted(key) if self._drops else None
             if accepted is not None:
                 yield key, Dropped(key, accepted.why, accepted)
             elif not key.startswith(self._prefix):
                 yield key, Dropped(key, COUNTERS.get(key.rpartition(".")[2], f"outside the prefix '{self._prefix}'"))
             else:
                 name = key[len(self._prefix) :]
-                yield key, self._way(self._bare.get(name, name) if wrapped(name) else name)
+                yield key, self._way(self._bare.get(name, name))
 
     def _accepted(self, key: str) -> Drop | None:
         return next((d for d in self._drops if d.source.match(key) is not None), None)

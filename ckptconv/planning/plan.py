@@ -194,7 +194,7 @@ def behind(names: Iterable[str], prefix: str) -> str | None:
     return next((start for start in starts if any(name.startswith(start) for name in names)), None)
 
 
-def _prefix(rules: Sequence[Rule], section: Section, options: Options) -> str:
+def taken_off(rules: Sequence[Rule], section: Section, options: Options) -> str:
     """What to take off every name before the rules are asked: the user's prefix, and what wraps all names behind it."""
     names: Collection[str] = section.tensors or section.unreadable
     start = behind(names, options.prefix)
@@ -268,7 +268,7 @@ def unexplained(layout: Layout, section: Section, options: Options, most: int = 
     No plan is complete that leaves one, and this is cheaper than a plan. Raises UsageError for unusable options.
     """
     names = section.tensors
-    prefix = _prefix(layout.rules, section, options)
+    prefix = taken_off(layout.rules, section, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
     return matching.unexplained(layout.rules, names, prefix, drops, most)
 
@@ -277,7 +277,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     """The plan of one layout for the section at ``path``, complete or not. Raises UsageError for unusable options."""
     options = options or Options()
     names = section.tensors
-    prefix = _prefix(layout.rules, section, options)
+    prefix = taken_off(layout.rules, section, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
     draft = match(layout.rules, names, prefix, drops)
     problems = [*droppable.forbidden(layout, names, prefix, drops, draft), *draft.problems]

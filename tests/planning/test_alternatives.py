@@ -163,7 +163,7 @@ WITHOUT_NORM = [
 def test_every_network_is_found_behind_any_prefix(of: Case) -> None:
     """The commands are typed as for every test; that there is one for each case is what this says."""
     sections = {"run": behind("model.net_1.", bare(of))}
-    found = ways(sections, METHODS, AUTO)
+    found = ways(Planner(sections, AUTO), METHODS)
     assert [(way.path, way.behind) for way in found][:1] == [("run", "model.")] or found[0].behind == "model.net_1."
     error, usual = refused(sections), replace(of.options, target=None)
     (words, *_) = hints.commands(error.hint)
@@ -220,7 +220,7 @@ def test_a_quick_look_rules_out_no_layout_that_explains_a_file(of: Case) -> None
 
 
 def found(sections: Mapping[str, Section], method: str = "auto") -> tuple[Copy, ...]:
-    return copies(sections, choose(sections, method, AUTO).plan, METHODS, AUTO)
+    return copies(Planner(sections, AUTO), choose(sections, method, AUTO).plan, METHODS)
 
 
 def test_an_ema_beside_the_network_is_a_copy() -> None:
@@ -254,7 +254,7 @@ def test_a_larger_network_is_no_copy_of_a_smaller_one(others: dict[str, TensorSp
     beside = {f"student.{n}": s for n, s in small.items()} | {f"teacher.{n}": s for n, s in large.items()} | others
     options = Options(prefix="student.")
     for sections in ({"": Section(beside, {})}, {"": Section(beside, {}), "ema": Section(large | others, {})}):
-        assert copies(sections, choose(sections, "auto", options).plan, METHODS, options) == ()
+        assert copies(Planner(sections, options), choose(sections, "auto", options).plan, METHODS) == ()
     twice = {"model": Section(small, {}), "ema": Section(small | others, {})}
     assert [copy.path for copy in found(twice, "torchvision")] == ["ema"]
 
@@ -306,6 +306,6 @@ def test_a_refusal_makes_few_plans(monkeypatch: pytest.MonkeyPatch) -> None:
         for k in range(20)
         for p in ("weight", "bias")
     }
-    assert ways({"x": Section(names, {})}, METHODS, AUTO) == ()
+    assert ways(Planner({"x": Section(names, {})}, AUTO), METHODS) == ()
     refused({"x": Section(names, {})})
     assert plans < 60
