@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from ckptconv import guide
 from ckptconv.backbones.resnet import ResNet
-from tests.support import hollow
+from tests.support import forked, hollow
 
 ROOT = Path(__file__).parent.parent.parent
 README = "README"
@@ -151,9 +150,7 @@ def run(step: Step, folder: Path) -> str:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300
-    )
+    done = forked.run(command, cwd=folder, together=True)
     return done.stdout + (f"[exit {done.returncode}]\n" if done.returncode else "")
 
 
