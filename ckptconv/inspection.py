@@ -16,8 +16,9 @@ from ckptconv.methods.interface import Method, Release
 from ckptconv.methods.registry import methods, named, releases
 from ckptconv.planning.alternatives import Copy, Way, copies, ways
 from ckptconv.planning.candidates import Planner
-from ckptconv.planning.identify import explaining, known_stranger, nearest
+from ckptconv.planning.identify import explaining, nearest
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.refusals import known_stranger
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching

@@ -19,7 +19,9 @@ from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedErro
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import concat, permute, reshape
-from ckptconv.planning.plan import Options, Plan, cast_plan, make_plan
+from ckptconv.planning.adjust import cast_plan
+from ckptconv.planning.make import make_plan
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.remap import remap_state_dict, spec_of
 from ckptconv.rules import Rule, RuleError, drop, fuse, keep
 from ckptconv.spec import DTYPES, Section, TensorSpec

@@ -14,7 +14,8 @@ from ckptconv import rules
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import concat, permute, reshape, scale
-from ckptconv.planning.plan import Plan, make_plan
+from ckptconv.planning.make import make_plan
+from ckptconv.planning.plan import Plan
 from ckptconv.rules import Keep, Pattern, Rule, RuleError, drop, fuse, keep, under
 from ckptconv.spec import DTYPES, Section, TensorSpec
 

@@ -26,10 +26,11 @@ from ckptconv.formats.interface import Piece
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
 from ckptconv.ops import cast
+from ckptconv.planning.adjust import cast_plan, resize_plan
 from ckptconv.planning.alternatives import Copy, copies
 from ckptconv.planning.candidates import Planner
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options, Plan, cast_plan, resize_plan
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.rules import Rule
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching

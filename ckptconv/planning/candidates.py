@@ -12,7 +12,8 @@ from functools import cached_property
 
 from ckptconv.backbones import FAMILIES
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning.plan import Options, Plan, behind, make_plan, taken_off, unexplained
+from ckptconv.planning.make import behind, make_plan, taken_off, unexplained
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.sections import section_at
 from ckptconv.spec import Section, StateSpec
 from ckptconv.wrappers import COUNTERS, wrapped, wrapper_of

@@ -19,7 +19,8 @@ from ckptconv.backbones.beit import Beit, read
 from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.methods.beit import BEIT_NAMES
-from ckptconv.planning.plan import Options, Plan, make_plan
+from ckptconv.planning.make import make_plan
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.spec import Section, TensorSpec
 from tests.backbones.test_vit import BASE
 from tests.backbones.test_vit import forward as plain_forward

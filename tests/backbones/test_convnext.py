@@ -17,7 +17,8 @@ from ckptconv.backbones import interface
 from ckptconv.backbones.convnext import ConvNeXt, read
 from ckptconv.backbones.interface import described
 from ckptconv.methods.naming_schemes import CONVNEXT
-from ckptconv.planning.plan import Options, Plan, make_plan
+from ckptconv.planning.make import make_plan
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import pretrain

@@ -21,7 +21,8 @@ from ckptconv.backbones.swin import MMDET, Swin, read, read_unshifted
 from ckptconv.errors import IncompletePlanError, UnidentifiedError
 from ckptconv.methods.swin import SWIN
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options, Plan, make_plan
+from ckptconv.planning.make import make_plan
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.rules import Pattern, keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.cases import case

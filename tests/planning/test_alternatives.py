@@ -15,7 +15,8 @@ from ckptconv.methods import METHODS
 from ckptconv.planning.alternatives import Copy, Way, copies, ways
 from ckptconv.planning.candidates import Glance, Planner
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options, make_plan
+from ckptconv.planning.make import make_plan
+from ckptconv.planning.plan import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.backbones.test_resnet import resnet
 from tests.support import hints

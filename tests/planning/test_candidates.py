@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ckptconv.errors import VerdictError
-from ckptconv.planning import candidates, identify, plan
+from ckptconv.planning import candidates, identify, make
 from ckptconv.planning.plan import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.wrappers import wrapper_of
@@ -61,13 +61,13 @@ class Counts:
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     made = Counts()
     rank: Callable[..., Any] = candidates.Planner._ranked
-    make = plan.make_plan
+    made_by = make.make_plan
 
     def counted(method: Any, layout: Any, path: str, section: Section, options: Options | None = None) -> Any:
         wrapper = wrapper_of(section.tensors)
         names = frozenset((name.removeprefix(wrapper), spec) for name, spec in section.tensors.items())
         made.plans[layout.number, names, options] += 1
-        return make(method, layout, path, section, options)
+        return made_by(method, layout, path, section, options)
 
     def ranked(*arguments: Any) -> Any:
         made.ranks += 1

@@ -10,8 +10,9 @@ from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Layout
 from ckptconv.planning.droppable import blocks_of
 from ckptconv.planning.identify import choose, nearest
+from ckptconv.planning.make import make_plan
 from ckptconv.planning.matching import match
-from ckptconv.planning.plan import Options, Plan, make_plan
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.text import fold
 from tests.support.cases import Case, case, cases

@@ -19,7 +19,8 @@ from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedErro
 from ckptconv.methods import METHODS, toml
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning.identify import Match, Sections, choose, identify, nearest, rank
-from ckptconv.planning.plan import Options, Plan, make_plan, unexplained
+from ckptconv.planning.make import make_plan, unexplained
+from ckptconv.planning.plan import Options, Plan
 from ckptconv.rules import drop, keep
 from ckptconv.sections import find_sections
 from ckptconv.spec import DTYPES, Section, TensorSpec

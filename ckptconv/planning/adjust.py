@@ -1,0 +1,77 @@
+"""A plan for other inputs than the file's own: other channels, image size, patch size or element type. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ckptconv.arguments import argument
+from ckptconv.backbones import FAMILIES, Backbone
+from ckptconv.backbones.image_size import Size
+from ckptconv.backbones.interface import Dialect
+from ckptconv.errors import UsageError
+from ckptconv.ops import cast, compose, select_channels
+from ckptconv.planning.matching import Move, match
+from ckptconv.planning.plan import Picked, Plan, Resized
+from ckptconv.rules import keep
+from ckptconv.spec import DTYPES, TensorSpec
+
+
+def pick_channels(
+    backbone: Backbone, moves: Sequence[Move], channels: tuple[int, ...]
+) -> tuple[Backbone, list[Move], Picked | None]:
+    """The network for these channels of its images, and its moves. Raises UsageError for channels it does not have."""
+    stem, had = FAMILIES[backbone.family].stem, backbone.in_channels
+    if stem not in {move.target for move in moves}:
+        return backbone, list(moves), None
+    asked = argument("channels", channels)
+    if max(channels) > had:
+        raise UsageError(f"{asked}: {backbone.name} takes {had} channel{'s' * (had != 1)}", "They are numbered from 1.")
+    if channels == tuple(range(1, had + 1)):
+        raise UsageError(f"{asked} changes nothing: these are the channels of {backbone.name} already", "Leave it out.")
+    op, changed = select_channels(channels), []
+    for move in moves:
+        if move.target == stem and len(move.spec.shape) > 1 and move.spec.shape[1] == had:
+            whole = compose(op, [(move.op, len(move.sources))])
+            move = replace(move, op=whole, spec=op.spec([move.spec]))
+        changed.append(move)
+    return replace(backbone, in_channels=len(channels)), changed, Picked(stem, channels, had)
+
+
+def spoken_name(dialect: Dialect, name: str) -> str:
+    """What a dialect calls one tensor of the network, one that it keeps."""
+    rules = dialect.rules or [keep("{key...}", "{key...}")]
+    (named,) = match(rules, {name: TensorSpec((), DTYPES["float32"])}).moves
+    return named.target
+
+
+def resize_plan(plan: Plan, size: Size) -> Plan:
+    """The plan for images or patches of another size. Raises UsageError where no tensor changes with it."""
+    assert plan.backbone is not None
+    resize = FAMILIES[plan.backbone.family].resize
+    if resize is None:
+        raise UsageError(
+            f"{size.asked} changes nothing: {plan.backbone.name} has no table of positions and no patches to resize",
+            "Leave it out: it takes images of any size.",
+        )
+    backbone, changes = resize(plan.backbone, size)
+    moves, resized = {move.target: move for move in plan.moves}, []
+    for change in changes:
+        move = moves[spoken_name(plan.dialect, change.name)]
+        op = compose(change.op, [(move.op, len(move.sources))])
+        moves[move.target] = replace(move, op=op, spec=change.op.spec([move.spec]))
+        resized.append(Resized(move.target, change.old, change.new))
+    return replace(plan, backbone=backbone, moves=tuple(moves.values()), resized=tuple(resized))
+
+
+def cast_plan(plan: Plan, dtype: str) -> Plan:
+    """The plan with every floating tensor rounded to ``dtype``. Raises UsageError for a type that cannot be cast."""
+    cast(DTYPES["float32"], dtype)  # refuses an unknown type even where nothing needs casting
+    moves = []
+    for move in plan.moves:
+        if move.spec.dtype.is_float and move.spec.dtype.name != dtype:
+            rounded = cast(move.spec.dtype, dtype)
+            op = compose(rounded, [(move.op, len(move.sources))])
+            move = replace(move, op=op, spec=rounded.spec([move.spec]))
+        moves.append(move)
+    return replace(plan, moves=tuple(moves))
