@@ -18,9 +18,10 @@ from ckptconv.backbones.image_size import Size
 from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.methods import METHODS, toml
 from ckptconv.ops import concat, permute, regroup, reshape, resize_grid, resize_patch
+from ckptconv.patterns import Pattern, Template
 from ckptconv.planning.plan import Options
 from ckptconv.remap import remap_state_dict
-from ckptconv.rules import Drop, Fuse, Keep, Pattern, Template, drop, fuse, keep, under
+from ckptconv.rules import Drop, Fuse, Keep, drop, fuse, keep, under
 
 RULE = keep("{k...}", "{k...}")
 THREE = (1.0, 2.0, 3.0)

@@ -19,7 +19,7 @@ PACKAGE = Path(ckptconv.__file__).parent
 LAYERS = (
     ("arguments", "_version"),
     ("errors",),
-    ("fields", "spec", "text", "small_file", "wrappers", "guide"),
+    ("fields", "patterns", "spec", "text", "small_file", "wrappers", "guide"),
     ("sections", "ops", "rules"),
     ("methods.interface", "methods.registry", "methods.toml", "methods", "backbones"),
     ("sources", "formats"),

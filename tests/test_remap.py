@@ -23,7 +23,7 @@ from ckptconv.planning.adjust import cast_plan
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.plan import Options, Plan
 from ckptconv.remap import remap_state_dict, spec_of
-from ckptconv.rules import Rule, RuleError, drop, fuse, keep
+from ckptconv.rules import Rule, drop, fuse, keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import hints
 

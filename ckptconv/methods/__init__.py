@@ -1,7 +1,7 @@
 """THE TABLE of methods. To add one, write its literal in the family's file and a case under `tests/cases/`.
 
-Facts come from each method's own repository, named in its row. Naming conventions come first: where a bare file could
-be anybody's, `auto` names the convention and lists the methods that use it.
+Facts come from each method's own repository, named in its row. Naming schemes come first: if a bare file could be
+from several methods, `auto` names the scheme and lists the methods that use it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ckptconv.methods import (
     lightly_train,
     masked,
     naming_schemes,
+    openmmlab,
     siamese,
     simclr,
     swin,
@@ -25,6 +26,7 @@ from ckptconv.methods.interface import CLIP, HALF, IMAGENET, UNIT, Layout, Metho
 
 _FAMILIES = (
     naming_schemes,
+    openmmlab,
     frameworks,
     lightly_train,
     swin,

@@ -1,7 +1,7 @@
-"""Methods that train the BEiT family: they predict what another network says of hidden patches.
+"""Masked image modelling with networks of the BEiT family: BEiT, BEiT v2, data2vec, EVA and CAE.
 
-BEiT of ImageNet-22k, data2vec and EVA were fed different pixels, and their files have the same names: `auto` names the
-layout.
+BEiT of ImageNet-22k, data2vec and EVA normalise their images in different ways, and their files have the same names:
+`auto` finds `beit-names`, which does not say how.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from ckptconv.methods.interface import CLIP, HALF, IMAGENET, Layout, Method, Pub
 from ckptconv.rules import drop, keep
 
 _MASK = drop("mask_token", "the mask token")
-_PLACES = ("model", "module", "state_dict", "")
+_SECTIONS = ("model", "module", "state_dict", "")
 _PRETRAINED = (
     Layout(
         title="pre-trained network",
-        sections=_PLACES,
+        sections=_SECTIONS,
         rules=(_MASK, drop("lm_head.{p}", "the prediction head"), keep("{key...}", "{key...}")),
         families=("BEiT",),
         without=("layer_scale",),
@@ -27,9 +27,9 @@ BEIT_NAMES = Method(
     repository="microsoft/unilm",
     layouts=(
         *_PRETRAINED,
-        Layout(  # beit/modeling_finetune.py, and timm's: with mean pooling the last norm is one of what is pooled
+        Layout(  # beit/modeling_finetune.py, and timm's: with mean pooling the last norm comes after the pooling
             title="network with a classifier",
-            sections=_PLACES,
+            sections=_SECTIONS,
             rules=(
                 drop("head.{p}", "the classifier"),
                 drop("fc_norm.{p}", "the norm after pooling"),
@@ -49,9 +49,9 @@ BEIT = Method(
     paper="https://arxiv.org/abs/2106.08254",
     repository="microsoft/unilm",
     layouts=_PRETRAINED,
-    pixels=HALF,  # README.md of beit/: 0.5 and 0.5, but on ImageNet-1k
+    pixels=HALF,  # README.md of beit/: mean 0.5 and std 0.5, except on ImageNet-1k
     releases=Published("beit"),
-    guess=False,  # the names are data2vec's, too
+    guess=False,  # data2vec's files have the same names
 )
 
 BEIT_1K = Method(
@@ -62,7 +62,7 @@ BEIT_1K = Method(
     layouts=_PRETRAINED,
     pixels=IMAGENET,
     releases=Published("beit-1k"),
-    guess=False,  # the names are those of ImageNet-22k's
+    guess=False,  # the files of ImageNet-22k have the same names
 )
 
 BEITV2 = Method(
@@ -72,9 +72,9 @@ BEITV2 = Method(
     paper="https://arxiv.org/abs/2208.06366",
     repository="microsoft/unilm",
     layouts=(
-        Layout(  # what cls_pt_layers are blocks of is the pretext task alone: beit2/modeling_pretrain.py
+        Layout(  # cls_pt_layers are blocks for the pretext task only: beit2/modeling_pretrain.py
             title="pre-trained network with its layers for the class token",
-            sections=_PLACES,
+            sections=_SECTIONS,
             rules=(
                 _MASK,
                 drop("lm_head.{p}", "the prediction head"),
@@ -97,7 +97,7 @@ DATA2VEC = Method(
     layouts=_PRETRAINED,
     pixels=IMAGENET,
     releases=Published("data2vec"),
-    guess=False,  # the names are BEiT's, too
+    guess=False,  # BEiT's files have the same names
 )
 
 EVA = Method(
@@ -109,7 +109,7 @@ EVA = Method(
     layouts=_PRETRAINED,  # EVA-01/eva/modeling_pretrain.py: absolute positions, no LayerScale
     pixels=CLIP,
     releases=Published("eva"),
-    guess=False,  # the names are BEiT's, too
+    guess=False,  # BEiT's files have the same names
     num_heads=16,
 )
 
@@ -120,7 +120,7 @@ CAE = Method(
     paper="https://arxiv.org/abs/2202.03026",
     repository="Atten4Vis/CAE",
     layouts=(
-        Layout(  # lxtGH/CAE has a neck where Atten4Vis/CAE has a regresser and a decoder: models/modeling_cae.py
+        Layout(  # lxtGH/CAE has a neck where Atten4Vis/CAE has a regressor and a decoder: models/modeling_cae.py
             title="training checkpoint",
             sections=("model",),
             rules=(

@@ -1,4 +1,4 @@
-"""Methods that compare views through the clusters, or the visual words, they fall into."""
+"""Methods that compare views by their cluster assignments, or by bags of visual words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SWAV = Method(
     paper="https://arxiv.org/abs/2006.09882",
     repository="facebookresearch/swav",
     layouts=(
-        Layout(  # releases are bare, training checkpoints are wrapped; src/resnet50.py pads its stem to torchvision's
+        Layout(  # releases are bare, training checkpoints wrapped; src/resnet50.py pads to torchvision's stem
             title="release or training checkpoint",
             sections=("state_dict", ""),
             rules=(
@@ -43,7 +43,7 @@ OBOW = Method(
     paper="https://arxiv.org/abs/2012.11552",
     repository="valeoai/obow",
     layouts=(
-        Layout(  # the student's features are those that are used: obow/builder_obow.py
+        Layout(  # the student is the network that is used afterwards: obow/builder_obow.py
             title="training checkpoint",
             sections=("network",),
             rules=(

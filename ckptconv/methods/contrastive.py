@@ -1,4 +1,4 @@
-"""Methods that tell an image from others, or a pixel from other pixels, with a query and a key encoder."""
+"""Contrastive methods with a query and a key encoder: MoCo, and others for regions and pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOCO = Method(
     paper="https://arxiv.org/abs/1911.05722",
     repository="facebookresearch/moco",
     layouts=(
-        Layout(  # the query encoder is the one that is evaluated: main_lincls.py
+        Layout(  # main_lincls.py evaluates the query encoder
             title="training checkpoint",
             sections=("state_dict", ""),
             rules=(
@@ -37,7 +37,7 @@ MOCOV3 = Method(
     paper="https://arxiv.org/abs/2104.02057",
     repository="facebookresearch/moco-v3",
     layouts=(
-        Layout(  # base_encoder, not momentum_encoder: main_lincls.py
+        Layout(  # main_lincls.py evaluates base_encoder
             title="training checkpoint",
             sections=("state_dict", ""),
             rules=(
@@ -52,7 +52,7 @@ MOCOV3 = Method(
     ),
     pixels=IMAGENET,
     releases=Published("mocov3"),
-    num_heads=12,  # of a ViT-S, too, where others have 6: vits.py
+    num_heads=12,  # of a ViT-S, too, which usually has 6: vits.py
     converted=naming_schemes.TIMM.layouts,  # convert_to_deit.py
 )
 
@@ -119,7 +119,7 @@ RESIM = Method(
     paper="https://arxiv.org/abs/2103.12902",
     repository="Tete-Xiao/ReSim",
     layouts=(
-        Layout(  # MoCo's, and a feature pyramid inside of each encoder: moco/models.py
+        Layout(  # MoCo's, with a feature pyramid in each encoder: moco/models.py
             title="training checkpoint",
             sections=("state_dict",),
             rules=(
@@ -145,7 +145,7 @@ INSLOC = Method(
     paper="https://arxiv.org/abs/2102.08318",
     repository="limbo0000/InstanceLoc",
     layouts=(
-        Layout(  # with C4 the last stage is the shared head of the regions: transfer/detection/convert_pretrained.py
+        Layout(  # with C4 the last stage is the shared RoI head: transfer/detection/convert_pretrained.py
             title="training checkpoint, FPN or C4",
             sections=("state_dict",),
             rules=(
@@ -236,7 +236,7 @@ DETCO = Method(
     paper="https://arxiv.org/abs/2102.04803",
     repository="xieenze/DetCo",
     layouts=(
-        Layout(  # as benchmarks/detection/convert-pretrain-to-detectron2.py reads it; `.pkl` is torch's here
+        Layout(  # as benchmarks/detection/convert-pretrain-to-detectron2.py reads it; a `.pkl` file of torch
             title="released backbone",
             sections=("state_dict",),
             rules=(keep("{key...}", "{key...}"),),

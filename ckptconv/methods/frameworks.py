@@ -1,111 +1,15 @@
-"""Layouts of frameworks that train many methods: they tell how a file is laid out, not how it was trained."""
+"""Frameworks that train many methods: their names tell how a file is laid out, not how it was trained.
+
+MMSelfSup and its relatives are in `openmmlab`, lightly-train in `lightly_train`.
+"""
 
 from __future__ import annotations
 
 from ckptconv.methods import naming_convnext, naming_schemes, naming_vit
 from ckptconv.methods.interface import Layout, Method, Published
-from ckptconv.methods.naming import NUMBERED
-from ckptconv.methods.naming_swin import MM_MIXMIM, MM_SWIN, SWIN_INDEX, SWIN_MASK, TIMM_SWIN
+from ckptconv.methods.naming_resnet import NUMBERED
+from ckptconv.methods.naming_swin import SWIN_INDEX, SWIN_MASK, TIMM_SWIN
 from ckptconv.rules import Rule, drop, keep, under
-
-_MM_REST = (
-    drop("neck.{key...}", "the neck: a projection head or a decoder"),
-    drop("head.{key...}", "the pretext task's head"),
-    drop("queue", "the queue of negatives"),
-    drop("queue_ptr", "the queue of negatives"),
-    drop("queue2", "the queue of dense negatives"),
-    drop("queue2_ptr", "the queue of dense negatives"),
-    drop("memory_bank.{key...}", "the memory bank of NPID and ODC"),
-    drop("loss_weight", "the cluster weights of ODC and DeepCluster"),
-    drop("encoder_k.{key...}", "the key encoder: a momentum copy"),
-    drop("encoder_q.{key...}", "the query encoder again, under a second name"),
-    drop("target_net.{key...}", "the target network: a momentum copy"),
-    drop("online_net.{key...}", "the online network again, under a second name"),
-    drop("momentum_encoder.{key...}", "the momentum encoder: a copy"),
-    drop("enc_dec_norms.{key...}", "the layers between SparK's encoder and decoder"),
-    drop("enc_dec_projectors.{key...}", "the layers between SparK's encoder and decoder"),
-    drop("mask_tokens.{key...}", "SparK's mask tokens"),
-)
-
-_MM_TARGETS = drop("target_generator.{p...}", "the target generator of MaskFeat, BEiT and CAE")
-
-MMSELFSUP = Method(
-    name="mmselfsup",
-    title="MMSelfSup, MMPretrain and OpenSelfSup runs",
-    aliases=(
-        "mmpretrain",
-        "openselfsup",
-        "mmcls",
-        "mmclassification",
-        "simclr",
-        "npid",
-        "odc",
-        "deepcluster",
-        "relative-loc",
-        "rotation-pred",
-    ),
-    repository="open-mmlab/mmselfsup",
-    layouts=(
-        Layout(
-            title="training checkpoint",
-            sections=("state_dict",),
-            rules=(keep("backbone.{key...}", "{key...}"), *_MM_REST),
-            families=("ResNet",),
-        ),
-        Layout(  # tools/model_converters/extract_backbone_weights.py and others cut `backbone.` off
-            title="training checkpoint or converted release of a ConvNeXt",
-            sections=("state_dict", ""),
-            rules=(*under(("backbone.", ""), naming_convnext.MMPRETRAIN), *_MM_REST),
-            families=("ConvNeXt",),
-            without=("norm",),
-        ),
-        Layout(
-            title="training checkpoint of a Swin",
-            sections=("state_dict", ""),
-            rules=(
-                *under(("backbone.", ""), MM_SWIN),
-                *under(("backbone.", ""), (drop("mask_token", "the mask token"),)),
-                drop("neck.{key...}", "the neck: SimMIM's decoder"),
-                drop("head.{key...}", "the head: a classifier"),
-            ),
-            families=("Swin",),
-            without=("norm",),
-        ),
-        Layout(
-            title="training checkpoint of a MixMIM",
-            sections=("state_dict", ""),
-            rules=(
-                *under(("backbone.", ""), MM_MIXMIM),
-                drop("neck.{key...}", "the neck: a projection head or a decoder"),
-            ),
-            families=("MixMIM",),
-        ),
-        Layout(
-            title="training checkpoint of a vision transformer",
-            sections=("state_dict", ""),
-            rules=(
-                *under(("backbone.", ""), naming_vit.MMPRETRAIN_VIT),
-                *_MM_REST,
-                _MM_TARGETS,
-            ),
-            families=("ViT",),
-        ),
-        Layout(
-            title="training checkpoint of a BEiT",
-            sections=("state_dict", ""),
-            rules=(
-                *under(("backbone.", ""), naming_vit.MMPRETRAIN_BEIT),
-                *_MM_REST,
-                _MM_TARGETS,
-                drop("teacher.{key...}", "CAE's target encoder: a copy"),
-            ),
-            families=("BEiT",),
-        ),
-    ),
-    pixels=None,
-    # tools/model_converters/: extract_backbone_weights.py leaves a ResNet torchvision's names, mmcls2timm.py has timm's
-    converted=(*naming_schemes.TORCHVISION.layouts, *naming_schemes.TIMM.layouts),
-)
 
 _LIGHTLY_VIT = (
     drop("mask_token", "the mask token"),
@@ -163,7 +67,7 @@ LIGHTLY = Method(
             rules=(*under("backbone.", NUMBERED), *_LIGHTLY_REST),
             families=("ResNet",),
         ),
-        Layout(  # benchmarks/imagenet/vitb16: timm's ViT comes with a classifier; of DINO, backbone is the teacher
+        Layout(  # benchmarks/imagenet/vitb16: timm's ViT has a classifier; in DINO, backbone is the teacher
             title="benchmark: timm's ViT",
             sections=("state_dict",),
             rules=(
@@ -186,7 +90,7 @@ LIGHTLY = Method(
             ),
             families=("ViT",),
         ),
-        Layout(  # of MSN, backbone is the target; older examples have no `vit.`
+        Layout(  # in MSN, backbone is the target; older examples have no `vit.`
             title="example: torchvision's ViT",
             sections=("state_dict",),
             rules=(
@@ -210,11 +114,11 @@ LIGHTLY = Method(
         ),
     ),
     pixels=None,
-    # its tutorials save a bare backbone
+    # its tutorials save the backbone only
     converted=(*naming_schemes.TORCHVISION.layouts, *naming_schemes.TIMM.layouts),
 )
 
-_SOLO_HEADS = (  # a method's own modules lie beside the backbone, whose fc is nn.Identity: solo/methods/
+_SOLO_HEADS = (  # a method's modules are beside the backbone, whose fc is nn.Identity: solo/methods/
     drop("classifier.{p}", "the online classifier, for monitoring"),
     drop("momentum_classifier.{p}", "the online classifier on the momentum backbone"),
     drop("projector.{p...}", "the projection head"),

@@ -1,9 +1,9 @@
-"""Methods that DeepMind trained with haiku: ResNets whose names, axes and padding are not torch's.
+"""Methods that DeepMind trained with haiku: ResNets with names, axes and padding that differ from torch's.
 
 Sources: dm-haiku's `haiku/_src/nets/resnet.py` (names of blocks), `conv.py` (a kernel is height, width, in, out),
-`batch_norm.py` (scale and offset are 1x1x1xC) and `moving_averages.py` (what is used is ``average``). The padding is
-'SAME': where the stride is 2 and the size is even, one more row and column at the end than at the start. An ordinary
-ResNet pads both sides alike, so its features are those of a picture moved by a pixel, and not the same numbers.
+`batch_norm.py` (scale and offset are 1x1x1xC) and `moving_averages.py` (``average`` is the one in use). The padding is
+'SAME': where the stride is 2 and the size is even, it is one row and column larger at the end than at the start. An
+ordinary ResNet pads both sides equally: its features are those of an image shifted by one pixel, not the same numbers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ BYOL = Method(
     paper="https://arxiv.org/abs/2006.07733",
     repository="google-deepmind/deepmind-research",
     layouts=(
-        Layout(  # byol/byol_experiment.py: the online network is the one that is evaluated
+        Layout(  # byol/byol_experiment.py evaluates the online network
             title="training checkpoint",
             sections=("experiment_state...",),
             rules=(
@@ -83,7 +83,7 @@ DETCON = Method(
     paper="https://arxiv.org/abs/2103.10957",
     repository="google-deepmind/detcon",
     layouts=(
-        Layout(  # utils/networks.py names the modules; where in its file the two trees lie, no public code says
+        Layout(  # utils/networks.py names the modules; no public code says where in the file the two trees are
             title="parameters and state of one network, anywhere in the file",
             sections=("...",),
             rules=(*_PARAMS, *_STATE),

@@ -1,4 +1,4 @@
-"""What the table of methods is made of. A method is data: rules and facts with their sources, never code."""
+"""The types of the table of methods. A method is data: rules and facts with their sources, never code."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _CAPTURED = re.compile(r"\{\w+")
 _NUMBERS: dict[object, int] = {}
 _RESERVED = ("auto",)
-"""What asks for a method where its name is expected."""
+"""Names that no method may have."""
 _RULES = "Rules are made with keep, drop and fuse; a star puts those of under(…) into the list."
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a network was fed: mean and standard deviation a channel on the 0-255 scale, and the channel order."""
+    """How a network's images were normalised: mean and standard deviation per channel, from 0 to 255, and the order."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -41,7 +41,7 @@ IMAGENET = Pixels((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = Pixels((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 CLIP = Pixels((122.7709383, 116.7460125, 104.0937362), (68.5005327, 66.6321579, 70.3231630))
 UNIT = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
-"""From 0 to 1, as `ToTensor` gives them where nothing normalises after it."""
+"""From 0 to 1, as `ToTensor` gives them without a normalisation after it."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class Layout:
     """One way in which a method's files are laid out.
 
     ``sections`` are dotted paths to the mapping that holds the weights, in order of preference: '' is the top level,
-    'PATH...' all that lies below a path, each tensor called by its own path from there.
-    Rules speak of names without wrappers: what DistributedDataParallel or torch.compile put before every name of a
-    section, and what compiling or checkpointing put into single names, is taken off before they are asked.
-    ``families`` are the networks it is known for, where bare names would otherwise speak for any; () is all of them.
-    ``without`` are parts that its networks may lack where most of a family have them; see `PARTS` of the backbones.
+    'PATH...' everything below a path, each tensor under its own path from there.
+    Rules see names without wrappers: the prefixes of DistributedDataParallel and torch.compile, and the segments that
+    compiling and activation checkpointing insert, are removed first.
+    ``families`` are the network families of these files; () is all. Bare names alone could be of any family.
+    ``without`` are parts that these networks may lack and most of their family have; see `PARTS` of the backbones.
     """
 
     rules: tuple[Rule, ...]
@@ -143,12 +143,12 @@ class Layout:
 
     @cached_property
     def number(self) -> int:
-        """The same for two layouts that make the same plans, whatever they are called and wherever they look."""
+        """Equal for two layouts that make the same plans: their titles and sections may differ."""
         return _NUMBERS.setdefault((self.rules, self.families, self.without), len(_NUMBERS))
 
     @cached_property
     def keeps_names(self) -> bool:
-        """Whether what it keeps has its family's own names already."""
+        """Whether the names that it keeps are already the family's own."""
         return all(
             isinstance(r, Drop) or (isinstance(r, Keep) and r.op is None and r.source.text == r.target.text)
             for r in self.rules
@@ -162,7 +162,7 @@ class Layout:
 
 
 def _require_reachable(rules: Sequence[Rule]) -> None:
-    """Refuses a rule for the very names that one before it takes, whatever their captures are called."""
+    """Refuses a rule that can never match: an earlier rule takes the same names, with captures of any name."""
     seen: set[str] = set()
     for source in (source.text for rule in rules for source in rule.sources):
         names = _CAPTURED.sub("{", source) if "{" in source else source
@@ -177,13 +177,13 @@ def _require_reachable(rules: Sequence[Rule]) -> None:
 class Method:
     """A self-supervised method, or a framework's naming, and how to get its backbone out.
 
-    ``aliases`` are other names that people give it; case, hyphens and underscores do not matter in any name. An alias
-    that several methods have stands for all of them: the file decides.
-    ``guess`` is False for what only a person can want, such as DINO's student: reachable by name, never by `auto`.
-    ``pixels`` is None where nobody states what the network was fed. ``num_heads`` and ``eps`` are what
-    no tensor tells: attention heads, and the epsilon of layer norms, where they are not the family's usual ones.
-    ``converted`` are layouts of other methods that this one's own repository converts its files to. They are tried
-    where the method is named and its own layouts do not fit: `auto` calls such a file by whose names it has.
+    ``aliases`` are other names for it. Case, hyphens and underscores do not matter in any name. An alias that several
+    methods have stands for all of them: the file decides.
+    ``guess`` is False for a method that only its name selects, never `auto`, such as DINO's student.
+    ``pixels`` is None if nobody states how images were normalised. ``num_heads`` and ``eps`` are what no tensor tells:
+    the attention heads and the epsilon of layer norms, where they differ from the family's usual ones.
+    ``converted`` are layouts of other methods to which this method's own repository converts its files. They are tried
+    if the method is named and none of its own layouts fits. `auto` names the method whose names such a file has.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""lightly-train's checkpoints and exports: a network lies in a wrapper, and that in an embedding model.
+"""lightly-train's checkpoints and exports: an embedding model holds a wrapper, and that holds the network.
 
-Source: lightly-ai/lightly-train `_models/` (`embedding_model.py` and a wrapper for each library, which keeps its
-network as `_model`, and of torchvision's the layers before the pooling as `_features`) and `_methods/`. What it exports
-as `part="model"` has its library's own names; as `part="wrapped_model"`, those of the wrapper.
+Source: lightly-ai/lightly-train `_methods/` and `_models/`, which has `embedding_model.py` and one wrapper per library.
+A wrapper keeps its network as `_model`, or torchvision's layers before the pooling as `_features`. An export with
+`part="model"` has the library's own names; with `part="wrapped_model"`, those of the wrapper.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ckptconv.methods import naming_convnext
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import drop, keep, under
 
-_PLACES = ("state_dict", "")
+_SECTIONS = ("state_dict", "")
 _DINOV2 = (
     drop("_model.mask_token", "the mask token"),
     keep("_model.register_tokens", "reg_token"),
@@ -73,26 +73,26 @@ LIGHTLY_TRAIN = Method(
     layouts=(
         Layout(
             title="checkpoint, or exported wrapped or embedding model",
-            sections=_PLACES,
+            sections=_SECTIONS,
             rules=(*_STUDENT_LAST, *_REST, *_RESNETS_AND_VITS),
             families=("ResNet", "ViT"),
         ),
         Layout(
             title="checkpoint, or exported wrapped or embedding model, of a ConvNeXt",
-            sections=_PLACES,
+            sections=_SECTIONS,
             rules=(*_STUDENT_LAST, *_REST, *_CONVNEXTS),
             families=("ConvNeXt",),
             without=("norm",),
         ),
         Layout(
             title="checkpoint of a distillation: the student",
-            sections=_PLACES,
+            sections=_SECTIONS,
             rules=(*_DISTILLED, *_RESNETS_AND_VITS),
             families=("ResNet", "ViT"),
         ),
         Layout(
             title="checkpoint of a distillation: the student, a ConvNeXt",
-            sections=_PLACES,
+            sections=_SECTIONS,
             rules=(*_DISTILLED, *_CONVNEXTS),
             families=("ConvNeXt",),
             without=("norm",),

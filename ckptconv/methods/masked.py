@@ -1,4 +1,4 @@
-"""Methods that hide a part of the image and predict it."""
+"""Masked image modelling: methods that mask a part of the image and predict it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPARK = Method(
     paper="https://arxiv.org/abs/2301.03580",
     repository="keyu-tian/SparK",
     layouts=(
-        Layout(  # `module` also holds a plain dict named config, which is no tensor and no weight
+        Layout(  # `module` also holds a plain dict named config
             title="training checkpoint, with decoder",
             sections=("module",),
             rules=(
@@ -118,7 +118,7 @@ FCMAE = Method(
             rules=(*under("encoder.", SPARSE), *_FCMAE_REST),
             families=("ConvNeXt",),
         ),
-        Layout(  # what remap_checkpoint_keys of utils.py makes of it, and the same with a dense encoder
+        Layout(  # the output of remap_checkpoint_keys in utils.py, and the same with a dense encoder
             title="training checkpoint, dense",
             sections=("model",),
             rules=(

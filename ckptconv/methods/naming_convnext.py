@@ -1,4 +1,4 @@
-"""Rules that rows of several families share: a ConvNeXt's parts under names that are not its authors'."""
+"""Rules that several methods share: a ConvNeXt under names that are not its authors'."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ TRUNK: tuple[Rule, ...] = (
     keep("downsample_layers.{key...}", "downsample_layers.{key...}"),
     keep("stages.{key...}", "stages.{key...}"),
 )
-"""The authors' own names, of a network that ends without a norm."""
+"""The authors' own names, for a network without a last norm."""
 
-_TURNED = permute(0, 1, 3, 2)  # MinkowskiEngine counts a kernel's places column by column
-_DOWN = chain(permute(2, 1, 0), reshape(0, 0, 2, 2), _TURNED)
-_DEPTHWISE = chain(permute(1, 0), reshape(0, 1, 7, 7), _TURNED)
+_TRANSPOSED = permute(0, 1, 3, 2)  # MinkowskiEngine stores a kernel column by column
+_DOWN = chain(permute(2, 1, 0), reshape(0, 0, 2, 2), _TRANSPOSED)
+_DEPTHWISE = chain(permute(1, 0), reshape(0, 1, 7, 7), _TRANSPOSED)
 
 SPARSE: tuple[Rule, ...] = (
     keep("downsample_layers.0.{n}.{p}", "downsample_layers.0.{n}.{p}"),
@@ -29,8 +29,8 @@ SPARSE: tuple[Rule, ...] = (
     keep("stages.{s}.{b}.pwconv{n}.linear.{p}", "stages.{s}.{b}.pwconv{n}.{p}"),
     keep("stages.{s}.{b}.grn.{p}", "stages.{s}.{b}.grn.{p}", _GRN),
 )
-"""facebookresearch/ConvNeXt-V2 models/convnextv2_sparse.py on MinkowskiEngine, whose layers wrap torch's; undone as in
-its utils.py, remap_checkpoint_keys. The stem is not sparse."""
+"""facebookresearch/ConvNeXt-V2 models/convnextv2_sparse.py on MinkowskiEngine, whose layers wrap torch's. The
+rules do what remap_checkpoint_keys in its utils.py does. The stem is not sparse."""
 
 MMPRETRAIN: tuple[Rule, ...] = (
     keep("stages.{s}.{b}.depthwise_conv.{p}", "stages.{s}.{b}.dwconv.{p}"),
@@ -42,7 +42,7 @@ MMPRETRAIN: tuple[Rule, ...] = (
     keep("norm3.{p}", "norm.{p}"),
     drop("norm{stage}.{p}", OUTPUT_NORM),
 )
-"""mmpretrain/models/backbones/convnext.py: each output stage has a norm of its own, the last one the network's."""
+"""mmpretrain/models/backbones/convnext.py: each output stage has a norm; that of the last stage is the network's."""
 
 _TIMM_REST, _TIMM_FLAT = (
     (
@@ -66,7 +66,7 @@ _TIMM_GRN, _TIMM_FLAT_GRN = (
 _TIMM_MLP = ("stages.{s}.blocks.{b}.mlp.fc{n}.weight", "stages.{s}.{b}.pwconv{n}.weight")
 
 TIMM_V1: tuple[Rule, ...] = (keep(*_TIMM_MLP), *_TIMM_REST, _TIMM_NORM)
-"""timm/models/convnext.py: a downsampling layer lies in its stage, the last norm in the head."""
+"""timm/models/convnext.py: a downsampling layer is in its stage, the last norm in the head."""
 
 TIMM: tuple[Rule, ...] = (*TIMM_V1, *_TIMM_GRN)
 
@@ -74,7 +74,7 @@ _EITHER = reshape(0, -1)
 _CONVOLVED: tuple[Rule, ...] = (keep(*_TIMM_MLP, _EITHER), *_TIMM_REST, *_TIMM_GRN)
 
 TIMM_CONVOLVED: tuple[Rule, ...] = (*_CONVOLVED, _TIMM_NORM)
-"""The same with conv_mlp=True, as for atto to nano: what is linear elsewhere is a 1x1 convolution."""
+"""The same with conv_mlp=True, as for atto to nano: 1x1 convolutions in place of linear layers."""
 
 TIMM_FEATURES: tuple[Rule, ...] = (
     keep("stages_{s}.blocks.{b}.mlp.fc{n}.weight", "stages.{s}.{b}.pwconv{n}.weight", _EITHER),
@@ -82,8 +82,8 @@ TIMM_FEATURES: tuple[Rule, ...] = (
     *_TIMM_FLAT_GRN,
     *under("model.", _CONVOLVED),
 )
-"""timm/models/_features.py, features_only=True: modules in a row have an underscore for the dot, FeatureGetterNet puts
-`model.` before all. Neither has the norm of the head; MLPs are linear or 1x1 convolutions."""
+"""timm/models/_features.py, features_only=True: an underscore replaces the dot before an index, FeatureGetterNet puts
+`model.` before all names. Neither has the norm of the head; MLPs are linear or 1x1 convolutions."""
 
 _TRANSFORMERS: tuple[Rule, ...] = (
     keep("embeddings.patch_embeddings.{p}", "downsample_layers.0.0.{p}"),
@@ -140,4 +140,4 @@ TORCHVISION_FEATURES: tuple[Rule, ...] = (
     *(keep(f"features.{2 * s}.{{n}}.{{p}}", f"downsample_layers.{s}.{{n}}.{{p}}") for s in range(1, 4)),
 )
 TORCHVISION: tuple[Rule, ...] = (*TORCHVISION_FEATURES, keep("classifier.0.{p}", "norm.{p}"))
-"""torchvision/models/convnext.py: stages and what lies between them take turns, the last norm is the classifier's."""
+"""torchvision/models/convnext.py: stages and downsampling layers alternate, the last norm is in the classifier."""

@@ -1,12 +1,13 @@
-"""Namings that many people's files have: they tell how a file is laid out, not how it was trained."""
+"""Naming schemes of libraries: they tell how a file is laid out, not how it was trained."""
 
 from __future__ import annotations
 
-from ckptconv.methods import naming, naming_convnext, naming_swin, naming_vit
+from ckptconv.methods import naming_convnext, naming_resnet, naming_swin, naming_vit
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
+_SAVED = ("", "state_dict")
 
 CONVNEXT = Method(
     name="convnext",
@@ -67,12 +68,7 @@ TIMM = Method(
             rules=(*naming_swin.TIMM_SWIN, _TIMM_HEAD),
             families=("Swin",),
         ),
-        Layout(
-            title="ConvNeXt",
-            sections=_FLAT,
-            rules=(*naming_convnext.TIMM, _TIMM_HEAD),
-            families=("ConvNeXt",),
-        ),
+        Layout(title="ConvNeXt", sections=_FLAT, rules=(*naming_convnext.TIMM, _TIMM_HEAD), families=("ConvNeXt",)),
         Layout(
             title="ConvNeXt with 1x1 convolutions",
             sections=_FLAT,
@@ -81,10 +77,10 @@ TIMM = Method(
         ),
         Layout(
             title="feature maps of a ConvNeXt (features_only)",
-            without=("norm",),
             sections=_FLAT,
             rules=naming_convnext.TIMM_FEATURES,
             families=("ConvNeXt",),
+            without=("norm",),
         ),
         Layout(
             title="feature maps of a Swin (features_only)",
@@ -93,7 +89,7 @@ TIMM = Method(
             rules=naming_swin.TIMM_SWIN_FEATURES,
             families=("Swin",),
         ),
-        Layout(  # FeatureGetterNet, which takes the last norm off, or FeatureHookNet
+        Layout(  # FeatureGetterNet, which removes the last norm, or FeatureHookNet
             title="feature maps of a ViT or ResNet (features_only)",
             without=("norm",),
             sections=_FLAT,
@@ -108,7 +104,6 @@ TIMM = Method(
 
 _CLASSIFIER = drop("classifier.{p}", "the classifier")
 _MIM_DECODER = drop("decoder.{p...}", "the decoder of MAE or SimMIM")
-_STAGE_NORM = naming_swin.OUTPUT_NORM
 _BEIT = (
     *under(("", "beit.", "data2vec_vision."), naming_vit.TRANSFORMERS_BEIT),
     *under(("", "beit."), naming_vit.TRANSFORMERS_BEIT_IN_MEMORY),
@@ -117,7 +112,7 @@ _BEIT = (
 )
 _CONVNEXT_BACKBONE_NORMS = (
     keep("hidden_states_norms.stage4.{p}", "norm.{p}"),
-    drop("hidden_states_norms.{stage}.{p}", _STAGE_NORM),
+    drop("hidden_states_norms.{stage}.{p}", naming_swin.OUTPUT_NORM),
 )
 
 TRANSFORMERS = Method(
@@ -126,22 +121,17 @@ TRANSFORMERS = Method(
     aliases=("huggingface", "huggingface-transformers", "hf"),
     repository="huggingface/transformers",
     layouts=(
-        Layout(
-            title="backbone",
-            sections=("", "state_dict"),
-            rules=naming.TRANSFORMERS,
-            families=("ResNet",),
-        ),
+        Layout(title="backbone", sections=_SAVED, rules=naming_resnet.TRANSFORMERS, families=("ResNet",)),
         Layout(
             title="network with a classifier",
-            sections=("", "state_dict"),
-            rules=(*under("resnet.", naming.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
+            sections=_SAVED,
+            rules=(*under("resnet.", naming_resnet.TRANSFORMERS), drop("classifier.1.{p}", "the classifier")),
             families=("ResNet",),
         ),
         Layout(
             title="ViT, MAE, MSN or I-JEPA",
             without=("class_token",),
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=(
                 *under(("", "vit."), naming_vit.TRANSFORMERS_VIT),
                 *under("ijepa.", naming_vit.TRANSFORMERS_IJEPA),
@@ -153,7 +143,7 @@ TRANSFORMERS = Method(
         ),
         Layout(
             title="DINOv2",
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=(
                 *under(("", "dinov2.", "dinov2_with_registers."), naming_vit.TRANSFORMERS_DINOV2),
                 _CLASSIFIER,
@@ -163,13 +153,13 @@ TRANSFORMERS = Method(
         Layout(
             title="BEiT or data2vec",
             without=("norm",),
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=(*_BEIT, *under(("", "beit.", "data2vec_vision."), (keep("layernorm.{p}", "norm.{p}"),))),
             families=("BEiT",),
         ),
-        Layout(  # without mean pooling the network has a norm, and the class with the head another one after it
+        Layout(  # without mean pooling the network has a norm, and the class with the head a second one
             title="BEiT with two norms",
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=(
                 *_BEIT,
                 keep("beit.layernorm.{p}", "norm.{p}"),
@@ -179,11 +169,11 @@ TRANSFORMERS = Method(
         ),
         Layout(
             title="Swin",
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=(
                 *under(("", "swin."), naming_swin.TRANSFORMERS_SWIN),
                 drop("swin.embeddings.mask_token", "the mask token"),
-                drop("hidden_states_norms.{stage}.{p}", _STAGE_NORM),
+                drop("hidden_states_norms.{stage}.{p}", naming_swin.OUTPUT_NORM),
                 _MIM_DECODER,
                 _CLASSIFIER,
             ),
@@ -191,11 +181,11 @@ TRANSFORMERS = Method(
         ),
         Layout(
             title="Swin V2",
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=(
                 *under(("", "swinv2."), naming_swin.TRANSFORMERS_SWIN_V2),
                 drop("swinv2.embeddings.mask_token", "the mask token"),
-                drop("hidden_states_norms.{stage}.{p}", _STAGE_NORM),
+                drop("hidden_states_norms.{stage}.{p}", naming_swin.OUTPUT_NORM),
                 _MIM_DECODER,
                 _CLASSIFIER,
             ),
@@ -203,7 +193,7 @@ TRANSFORMERS = Method(
         ),
         Layout(
             title="ConvNeXt",
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=(
                 *under(("", "convnext."), naming_convnext.TRANSFORMERS_V1),
                 *_CONVNEXT_BACKBONE_NORMS,
@@ -213,7 +203,7 @@ TRANSFORMERS = Method(
         ),
         Layout(
             title="ConvNeXt V2",
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=(
                 *under(("", "convnextv2."), naming_convnext.TRANSFORMERS_V2),
                 *_CONVNEXT_BACKBONE_NORMS,
@@ -224,7 +214,7 @@ TRANSFORMERS = Method(
         Layout(
             title="DINOv3's ConvNeXt",
             without=("norm",),
-            sections=("", "state_dict"),
+            sections=_SAVED,
             rules=naming_convnext.TRANSFORMERS_DINOV3,
             families=("ConvNeXt",),
         ),
@@ -238,11 +228,11 @@ DETECTRON2 = Method(
     aliases=("d2",),
     repository="facebookresearch/detectron2",
     layouts=(
-        Layout(  # a converter puts `stem.` before whatever is in no stage, the head too
+        Layout(  # a converter puts `stem.` before each name outside the stages, the head's too
             title="converted backbone",
             sections=("model",),
             rules=(
-                *naming.DETECTRON2,
+                *naming_resnet.DETECTRON2,
                 drop("stem.fc.{p...}", "the head on the pooled features"),
                 drop("backbone.fpn_{layer}.{p...}", "a feature pyramid"),
                 drop("fpn_{layer}.{p...}", "a feature pyramid"),
@@ -263,7 +253,7 @@ TORCHVISION = Method(
         Layout(
             title="numbered children: nn.Sequential(*resnet.children())",
             sections=_FLAT,
-            rules=(*naming.NUMBERED, drop("9.{p}", "the classifier")),
+            rules=(*naming_resnet.NUMBERED, drop("9.{p}", "the classifier")),
             families=("ResNet",),
         ),
         Layout(

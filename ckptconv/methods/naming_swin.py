@@ -1,4 +1,4 @@
-"""Rules that rows of several families share: a Swin's parts under names that are not its authors', and its buffers."""
+"""Rules that several methods share: a Swin under names that are not its authors', and its buffers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SWIN_MASK: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn_mask", _MASK),)
 SWIN_COORDINATES: tuple[Rule, ...] = (
     drop("layers.{s}.blocks.{b}.attn.relative_coords_table", "the table of relative coordinates; recomputed on load"),
 )
-"""The buffers of microsoft/Swin-Transformer, the last of version 2; who computes masks at run time saves none."""
+"""The buffers of microsoft/Swin-Transformer, the last one of version 2. Some versions compute masks and save none."""
 
 _TIMM_SWIN: tuple[Rule, ...] = (
     *(keep(f"layers.{s + 1}.downsample.{{key...}}", f"layers.{s}.downsample.{{key...}}") for s in range(3)),
@@ -24,8 +24,8 @@ _TIMM_SWIN: tuple[Rule, ...] = (
 )
 
 TIMM_SWIN: tuple[Rule, ...] = (*SWIN_INDEX, *SWIN_MASK, *_TIMM_SWIN, keep("norm.{p}", "norm.{p}"))
-"""timm/models/swin_transformer.py since 0.9: a stage begins by merging patches, in the authors' order of columns.
-Buffers are saved up to 0.9.2 at least, and no more by 0.9.16."""
+"""timm/models/swin_transformer.py since 0.9: a stage begins with patch merging, in the authors' column order.
+Version 0.9.2 saves the buffers, 0.9.16 does not."""
 
 TIMM_SWIN_FEATURES: tuple[Rule, ...] = (
     drop("layers_{s}.blocks.{b}.attn.relative_position_index", _INDEX),
@@ -35,7 +35,7 @@ TIMM_SWIN_FEATURES: tuple[Rule, ...] = (
     keep("patch_embed.{key...}", "patch_embed.{key...}"),
     *under("model.", _TIMM_SWIN),
 )
-"""The same under features_only=True, as timm/models/_features.py names it; see a ConvNeXt's."""
+"""The same with features_only=True: timm/models/_features.py; see TIMM_FEATURES in naming_convnext."""
 
 _ROWS_FIRST = (0, 2, 1, 3)
 
@@ -53,9 +53,9 @@ MM_SWIN: tuple[Rule, ...] = (
     keep("norm3.{p}", "norm.{p}"),
     drop("norm{stage}.{p}", OUTPUT_NORM),
 )
-"""mmpretrain/models/backbones/swin_transformer.py: nn.Unfold merges patches, and the last stage's output is normed.
-Masks are in files of mmcls older than the third version of that class. mmdet's class has the same names, and a norm for
-each stage that it puts out."""
+"""mmpretrain/models/backbones/swin_transformer.py: nn.Unfold merges patches, and the output of the last stage has a
+norm. Files of mmcls before version 3 of that class hold masks. mmdet's class has the same names, and a norm for each
+output stage."""
 
 _UNFOLDED = (
     keep("layers.{s}.downsample.reduction.{p}", "layers.{s}.downsample.reduction.{p}", regroup(1, _ROWS_FIRST, True)),
@@ -73,7 +73,7 @@ MM_MIXMIM: tuple[Rule, ...] = (
     *_UNFOLDED,
     keep("norm.{p}", "norm.{p}"),
 )
-"""mmpretrain/models/backbones/mixmim.py, undone as in its tools/model_converters/mixmim_to_mmpretrain.py."""
+"""mmpretrain/models/backbones/mixmim.py: the inverse of its tools/model_converters/mixmim_to_mmpretrain.py."""
 
 _HF = "encoder.layers.{s}.blocks.{b}."
 _OWN = "layers.{s}.blocks.{b}."
@@ -101,8 +101,8 @@ TRANSFORMERS_SWIN: tuple[Rule, ...] = (
     keep(f"{_HF}attention.o_proj.{{p}}", f"{_OWN}attn.proj.{{p}}"),
     keep(f"{_HF}mlp.{{layer}}.{{p}}", f"{_OWN}mlp.{{layer}}.{{p}}"),
 )
-"""transformers/models/swin/modeling_swin.py, as saved and as modules of version 5: patches are merged in the authors'
-order. Indices are in older files."""
+"""transformers/models/swin/modeling_swin.py, as saved and as modules of version 5: patch merging in the authors'
+order. Older files hold the indices."""
 
 TRANSFORMERS_SWIN_V2: tuple[Rule, ...] = (
     *_TRANSFORMERS,
@@ -116,7 +116,7 @@ TRANSFORMERS_SWIN_V2: tuple[Rule, ...] = (
 """transformers/models/swinv2/modeling_swinv2.py."""
 
 TORCHVISION_SWIN: tuple[Rule, ...] = (
-    drop("features.{place}.{b}.attn.relative_position_index", _INDEX),
+    drop("features.{index}.{b}.attn.relative_position_index", _INDEX),
     keep("features.0.0.{p}", "patch_embed.proj.{p}"),
     keep("features.0.2.{p}", "patch_embed.norm.{p}"),
     *(
@@ -132,5 +132,4 @@ TORCHVISION_SWIN: tuple[Rule, ...] = (
     *(keep(f"features.{2 * s + 2}.{{layer}}.{{p}}", f"layers.{s}.downsample.{{layer}}.{{p}}") for s in range(3)),
     keep("norm.{p}", "norm.{p}"),
 )
-"""torchvision/models/swin_transformer.py: stages and what merges their patches take turns, in the authors' order of
-columns."""
+"""torchvision/models/swin_transformer.py: stages and patch merging alternate, in the authors' column order."""

@@ -1,4 +1,4 @@
-"""Rules that rows of several families share: a vision transformer's parts under names that are not timm's."""
+"""Rules that several methods share: a vision transformer under names that are not timm's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MMPRETRAIN_VIT: tuple[Rule, ...] = (
     keep("cls_token", "cls_token"),
     keep("pos_embed", "pos_embed"),
 )
-"""mmpretrain/models/backbones/vision_transformer.py, and what its self-supervised heirs add."""
+"""mmpretrain/models/backbones/vision_transformer.py, and what its self-supervised subclasses add."""
 
 MMPRETRAIN_BEIT: tuple[Rule, ...] = (
     *MMPRETRAIN_VIT,

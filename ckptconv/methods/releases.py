@@ -1,6 +1,6 @@
 """The table of published files, `releases.toml`: read once, when somebody asks for a release.
 
-A checkpoint that is given by its path is converted without it: reading it would double the time of the start.
+A checkpoint that is given by its path is converted without it: reading it takes about 50 ms.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Methods that pull two views together without negatives: by a predictor, a teacher or decorrelated features."""
+"""Siamese methods without negatives: they use a prediction head, a momentum teacher, or decorrelated features."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ckptconv.methods import frameworks, naming_schemes
+from ckptconv.methods import naming_schemes, openmmlab
 from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
-from ckptconv.methods.naming import NUMBERED
+from ckptconv.methods.naming_resnet import NUMBERED
 from ckptconv.rules import drop, keep, under
 
 _BARE = Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",))
@@ -61,7 +61,7 @@ VICREG = Method(
     paper="https://arxiv.org/abs/2105.04906",
     repository="facebookresearch/vicreg",
     layouts=(
-        Layout(  # resnet.py pads its stem outside the convolution, which equals torchvision's
+        Layout(  # resnet.py pads its stem outside the convolution: the result is torchvision's
             title="training checkpoint",
             sections=("model",),
             rules=(keep("backbone.{key...}", "{key...}"), drop("projector.{key...}", "the expander")),
@@ -117,7 +117,7 @@ VICREGL = Method(
     paper="https://arxiv.org/abs/2210.01571",
     repository="facebookresearch/VICRegL",
     layouts=(
-        Layout(  # resnet.py is VICReg's, convnext.py has no layer scale unless it is asked for
+        Layout(  # resnet.py is VICReg's, convnext.py has no layer scale by default
             title="training checkpoint",
             sections=("model",),
             rules=(
@@ -148,7 +148,7 @@ SCRL = Method(
     paper="https://arxiv.org/abs/2103.06122",
     repository="kakaobrain/scrl",
     layouts=(
-        Layout(  # every module of the trainer has a section of its own: trainer/base.py
+        Layout(  # each module of the trainer has its own section: trainer/base.py
             title="training checkpoint, online network",
             sections=("online_network_state_dict",),
             rules=(*under("encoder.", NUMBERED), drop("projector.{p...}", "the projection head")),
@@ -172,7 +172,7 @@ BYOL_YAOX12 = Method(
             sections=("model",),
             rules=(
                 *under("online_network.encoder.", NUMBERED),
-                drop("online_network.projetion.{p...}", "the projection head"),  # so written in model/basic_modules.py
+                drop("online_network.projetion.{p...}", "the projection head"),  # spelled so in model/basic_modules.py
                 drop("target_network.{key...}", "the target network: a momentum copy"),
                 drop("predictor.{p...}", "the prediction head"),
             ),
@@ -188,7 +188,7 @@ BYOL_CHIGUR = Method(
     paper=_BYOL_PAPER,
     repository="chigur/byol-convert",
     layouts=(
-        Layout(  # haiku counts no batches: num_batches_tracked is not there
+        Layout(  # haiku does not count batches: num_batches_tracked is missing
             title="converted network",
             sections=("",),
             rules=(drop("fc.{p}", "the classifier"), keep("{key...}", "{key...}")),
@@ -196,7 +196,7 @@ BYOL_CHIGUR = Method(
         ),
     ),
     pixels=IMAGENET,
-    guess=False,  # the names are torchvision's
+    guess=False,  # torchvision's files have the same names
 )
 
 SOCO = Method(
@@ -205,7 +205,7 @@ SOCO = Method(
     paper="https://arxiv.org/abs/2106.02637",
     repository="hologerry/SoCo",
     layouts=(
-        Layout(  # C4 has no neck and no head, and queues that are never used: contrast/models/
+        Layout(  # C4 has neither neck nor head, and queues that it never uses: contrast/models/
             title="training checkpoint, FPN or C4",
             sections=("model",),
             rules=(
@@ -226,7 +226,7 @@ SOCO = Method(
     ),
     pixels=IMAGENET,
     # converter_detectron2/ and converter_mmdetection/
-    converted=(*naming_schemes.DETECTRON2.layouts, *frameworks.MMSELFSUP.layouts),
+    converted=(*naming_schemes.DETECTRON2.layouts, *openmmlab.MMSELFSUP.layouts),
 )
 
 SOCO_EMA = Method(
@@ -235,7 +235,7 @@ SOCO_EMA = Method(
     paper=SOCO.paper,
     repository=SOCO.repository,
     layouts=(
-        Layout(  # converter_mmdetection/ with --ema; the published trainer writes no such section
+        Layout(  # converter_mmdetection/ with --ema reads it; the published trainer does not write it
             title="moving average",
             sections=("model_ema",),
             rules=(

@@ -1,4 +1,4 @@
-"""SimCLR, and SimCLRv2, as others trained them or ported Google's TensorFlow checkpoints. All were fed from 0 to 1."""
+"""SimCLR and SimCLRv2: trained by others, or ported from Google's TensorFlow checkpoints. Images are from 0 to 1."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ SIMCLR_TONYLINS = Method(
         ),
     ),
     pixels=UNIT,  # README.md: without normalization, as the original models were trained
-    guess=False,  # the names are torchvision's
+    guess=False,  # torchvision's files have the same names
 )
 
-_BLOCK = tuple(  # resnet.py: a stage is Blocks, a norm stands in a Sequential with its ReLU
+_BLOCK = tuple(  # resnet.py: a stage is `Blocks`, a norm is in a Sequential with its ReLU
     rule
     for s in range(1, 5)
     for rule in (
@@ -103,7 +103,7 @@ SIMCLRV2_SEPARIUS = Method(
     paper="https://arxiv.org/abs/2006.10029",
     repository="Separius/SimCLRv2-Pytorch",
     layouts=(
-        Layout(  # the projection head has a section of its own; with selective kernels it is no torchvision's network
+        Layout(  # the projection head has its own section; with selective kernels the network is not torchvision's
             title="converted network",
             sections=("resnet",),
             rules=(

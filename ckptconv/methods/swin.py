@@ -1,4 +1,4 @@
-"""Methods that were published with Swin Transformers, and the names that these have without any method."""
+"""Methods that were published with Swin Transformers, and the authors' own names of a Swin."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOBY = Method(
     paper="https://arxiv.org/abs/2105.04553",
     repository="SwinTransformer/Transformer-SSL",
     layouts=(
-        Layout(  # the encoder is the one that is evaluated: utils.py
+        Layout(  # utils.py evaluates the encoder
             title="training checkpoint",
             sections=("model",),
             rules=(
@@ -69,7 +69,7 @@ ESVIT = Method(
     paper="https://arxiv.org/abs/2106.09785",
     repository="microsoft/esvit",
     layouts=(
-        Layout(  # heads are set in the network itself: main_esvit.py
+        Layout(  # the heads are in the network itself: main_esvit.py
             title="training checkpoint, teacher", sections=("teacher",), rules=_ESVIT_SWIN, families=("Swin",)
         ),
         Layout(  # wrapped twice, in ResNetWrapper and MultiCropWrapper: utils.py
@@ -103,7 +103,7 @@ ESVIT_STUDENT = Method(
     eps=ESVIT.eps,
 )
 
-_HIDDEN = "the mask token"
+_MASK_TOKEN = "the mask token"
 SIMMIM = Method(
     name="simmim",
     title="SimMIM",
@@ -115,7 +115,7 @@ SIMMIM = Method(
             sections=("model",),
             rules=(
                 *under("encoder.", (*SWIN_INDEX, *SWIN_MASK, *SWIN_COORDINATES)),
-                drop("encoder.mask_token", _HIDDEN),
+                drop("encoder.mask_token", _MASK_TOKEN),
                 keep("encoder.{key...}", "{key...}"),
                 drop("decoder.{p...}", "the decoder"),
             ),
@@ -126,7 +126,7 @@ SIMMIM = Method(
 )
 
 _MAE_DECODER = (
-    drop("mask_token", _HIDDEN),
+    drop("mask_token", _MASK_TOKEN),
     drop("decoder_pos_embed", "the decoder's position embedding"),
     drop("decoder_{part}.{p...}", "the decoder"),
 )
@@ -137,7 +137,7 @@ GREENMIM = Method(
     paper="https://arxiv.org/abs/2205.13515",
     repository="LayneH/GreenMIM",
     layouts=(
-        Layout(  # merges patches in the authors' order on purpose: modeling/green_swin_models.py
+        Layout(  # patch merging in the authors' order: modeling/green_swin_models.py
             title="training checkpoint",
             sections=("model",),
             rules=(
@@ -158,7 +158,7 @@ GREENMIM = Method(
     eps=1e-6,  # modeling/model_factory.py
 )
 
-MIXMIM = Method(  # its family has an obstacle in every detector: a plan for MMDetection ends there
+MIXMIM = Method(  # no detector takes its family: a plan for MMDetection is refused
     name="mixmim",
     title="MixMIM (MixMAE): a Swin without shifted windows, which MMDetection does not have",
     aliases=("mixmae",),

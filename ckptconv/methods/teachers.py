@@ -1,4 +1,4 @@
-"""Methods in which a vision transformer learns to say what a slower copy of itself says, part of the image hidden."""
+"""Self-distillation of vision transformers: a student predicts the output of its momentum teacher."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _CENTRES = (
     drop("ibot_patch_loss.center", "the centre of the iBOT outputs"),
 )
 _FULL = ("model", "")
-"""Where a whole training lies, all its networks beside each other: {'model': …, 'optimizer': …, 'iteration': …}."""
+"""Sections of a full training checkpoint with all its networks: {'model': …, 'optimizer': …, 'iteration': …}."""
 
 _DINOV2 = (
     drop("mask_token", "the mask token"),
@@ -77,7 +77,7 @@ _DINOV2 = (
 )
 _DINOV2_PLAIN = (*_DINOV2, keep("{key...}", "{key...}"))
 _DINOV2_CHUNKS = (*_DINOV2, keep("blocks.{chunk}.{i}.{key...}", "blocks.{i}.{key...}"), keep("{key...}", "{key...}"))
-"""block_chunks of the training configs: a block is numbered in the whole network, not in its chunk."""
+"""block_chunks of the training configs: a block keeps its number in the network, and has none of its own in a chunk."""
 
 DINOV2 = Method(
     name="dinov2",
@@ -150,7 +150,7 @@ _DINOV3 = (
     drop("local_cls_norm.{p}", "a norm used in training only"),
     keep("storage_tokens", "reg_token"),
     keep("rope_embed.periods", "rope.periods"),
-    keep(  # the layer multiplies its bias by the mask, which is 0 for keys, and NaN in a file saved too early
+    keep(  # the layer multiplies its bias by the mask: 0 for keys, NaN in a file from before the initialisation
         "blocks.{i}.attn.qkv.bias", "blocks.{i}.attn.qkv.bias", scale(), by=["blocks.{i}.attn.qkv.bias_mask"]
     ),
     drop("blocks.{i}.attn.qkv.bias_mask", "multiplied into qkv.bias"),
@@ -189,7 +189,7 @@ DINOV3 = Method(
             rules=(*under("backbone.", _DINOV3_CONVNEXT), *_HEADS),
             families=("ConvNeXt",),
         ),
-        Layout(  # model_ema is what train.py evaluates; it is the teacher, unless there is one to distil from
+        Layout(  # train.py evaluates model_ema; it equals the teacher, unless the run distils
             title="full training checkpoint of a ViT, moving average of the student",
             sections=_FULL,
             rules=(
@@ -214,7 +214,7 @@ DINOV3 = Method(
             ),
             families=("ConvNeXt",),
         ),
-        Layout(  # configs/train/distillation_convnext: the teacher is a ViT, and saved or left out
+        Layout(  # configs/train/distillation_convnext: the teacher is a ViT, saved or not
             title="full training checkpoint of a distilled ConvNeXt, moving average of the student",
             sections=_FULL,
             rules=(

@@ -1,7 +1,7 @@
 """VISSL's runs and its model zoo (`MODEL_ZOO.md`). Its ResNets are torchvision's in a ModuleDict: trunks/resnext.py.
 
 Files called `converted_vissl_*.torch` are of two kinds: the zoo's were converted to VISSL and hold
-`model_state_dict`; those that its script `convert_vissl_to_torchvision.py` writes have torchvision's bare names.
+`model_state_dict`; those of its script `convert_vissl_to_torchvision.py` have torchvision's bare names.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ VISSL_DINO = Method(
     paper="https://arxiv.org/abs/2104.14294",
     repository="facebookresearch/vissl",
     layouts=(
-        Layout(  # the student is in the trunk's section, as of any other VISSL run; the teacher is a part of the loss
+        Layout(  # the student is in the trunk's section, as in any VISSL run; the teacher is a part of the loss
             title="training checkpoint, teacher",
             sections=("classy_state_dict.loss",),
             rules=(

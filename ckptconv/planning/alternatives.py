@@ -14,10 +14,10 @@ from ckptconv.backbones import FAMILIES
 from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
+from ckptconv.patterns import Pattern
 from ckptconv.planning.candidates import MOST_PLANNED, Glance, Part, Planner
 from ckptconv.planning.make import behind
 from ckptconv.planning.plan import Plan
-from ckptconv.rules import Pattern
 from ckptconv.sections import BELOW, section_at
 from ckptconv.spec import Section
 from ckptconv.text import place

@@ -14,7 +14,8 @@ from typing import Literal
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError, printable
 from ckptconv.ops import Op, OpError, compose
-from ckptconv.rules import Drop, Fuse, Keep, Pattern, Rule
+from ckptconv.patterns import Pattern
+from ckptconv.rules import Drop, Fuse, Keep, Rule
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.text import some
 from ckptconv.wrappers import COUNTERS, unwrapped, wrapped

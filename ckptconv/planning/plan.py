@@ -15,8 +15,8 @@ from ckptconv.backbones.interface import Dialect
 from ckptconv.backbones.unsupported import stranger
 from ckptconv.errors import IncompletePlanError, UsageError, printable
 from ckptconv.methods.interface import Method
+from ckptconv.patterns import Pattern
 from ckptconv.planning.matching import Dropped, Move, Problem
-from ckptconv.rules import Pattern
 from ckptconv.text import place, some
 
 _MOST_CHANNELS = 512

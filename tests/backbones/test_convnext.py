@@ -17,9 +17,9 @@ from ckptconv.backbones import interface
 from ckptconv.backbones.convnext import ConvNeXt, read
 from ckptconv.backbones.interface import described
 from ckptconv.methods.naming_schemes import CONVNEXT
+from ckptconv.patterns import Pattern
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.plan import Options, Plan
-from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import pretrain
 from tests.support.specs import state

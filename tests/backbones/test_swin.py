@@ -20,10 +20,11 @@ from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.swin import MMDET, Swin, read, read_unshifted
 from ckptconv.errors import IncompletePlanError, UnidentifiedError
 from ckptconv.methods.swin import SWIN
+from ckptconv.patterns import Pattern
 from ckptconv.planning.identify import choose
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.plan import Options, Plan
-from ckptconv.rules import Pattern, keep
+from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.cases import case
 from tests.support.specs import state

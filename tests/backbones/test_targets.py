@@ -22,10 +22,10 @@ from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.errors import IncompletePlanError
+from ckptconv.patterns import Pattern
 from ckptconv.planning.adjust import spoken_name
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.plan import Options, Plan
-from ckptconv.rules import Pattern
 from tests.backbones import test_beit, test_convnext, test_swin, test_vit
 from tests.support import pretrain
 from tests.support.cases import cases

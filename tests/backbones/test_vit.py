@@ -19,9 +19,9 @@ from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.vit import VisionTransformer, read
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.methods.naming_schemes import TIMM
+from ckptconv.patterns import Pattern
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.plan import Options, Plan
-from ckptconv.rules import Pattern
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import pretrain
 from tests.support.specs import state

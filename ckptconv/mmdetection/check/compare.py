@@ -26,7 +26,7 @@ from ckptconv.mmdetection.check.by_value import Arrangement, arrangement, tellin
 from ckptconv.mmdetection.check.init_cfg import LoadedModule, is_optional
 from ckptconv.mmdetection.check.mmdet_classes import resized
 from ckptconv.mmdetection.check.reading import Tensors, read, specs_of, value_of
-from ckptconv.rules import Pattern
+from ckptconv.patterns import Pattern
 
 _Kind = Literal["equal", "differing", "size_mismatch", "missing", "optional_missing", "module_only"]
 _DOUBTFUL = ("differing", "size_mismatch", "missing")

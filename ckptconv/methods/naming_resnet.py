@@ -1,4 +1,4 @@
-"""Rules that rows of several families share: a ResNet's parts under names that are not torchvision's."""
+"""Rules that several methods share: a ResNet under names that are not torchvision's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DETECTRON2: tuple[Rule, ...] = (
         )
     ),
 )
-"""detectron2/modeling/backbone/resnet.py: a norm belongs to its convolution, stages are counted from the stem."""
+"""detectron2/modeling/backbone/resnet.py: a norm is a child of its convolution, stages are counted from the stem."""
 
 TRANSFORMERS: tuple[Rule, ...] = (
     keep("embedder.embedder.convolution.{p}", "conv1.{p}"),
@@ -52,4 +52,4 @@ TRANSFORMERS: tuple[Rule, ...] = (
         for theirs, c in (("convolution", 0), ("normalization", 1))
     ),
 )
-"""transformers/models/resnet/modeling_resnet.py: everything is counted from 0."""
+"""transformers/models/resnet/modeling_resnet.py: all indices start at 0."""
