@@ -216,7 +216,7 @@ REFUSED: list[Refused] = [
     (lambda: reshape(-1, -1), "reshape(-1, -1) leaves more than one length open", "Only one may be -1."),
     (lambda: regroup(0, (1, 1)), "'order' must be the numbers 0 to 1 in some order, not (1, 1)", ""),
     (lambda: regroup(-1, (1, 0)), "'axis' must be a whole number, 0 or more, not -1", ""),
-    (lambda: resize_grid(-1, 7), "'slots' must be a whole number, 0 or more, not -1", ""),
+    (lambda: resize_grid(-1, 7), "'tokens' must be a whole number, 0 or more, not -1", ""),
     (lambda: resize_grid(1, 0), "'side' must be a whole number, 1 or more, not 0", ""),
     (lambda: resize_patch(0), "'side' must be a whole number, 1 or more, not 0", ""),
     # what a user asks for
