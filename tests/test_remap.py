@@ -19,6 +19,7 @@ from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedErro
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import concat, permute, reshape
+from ckptconv.patterns import RuleError
 from ckptconv.planning.adjust import cast_plan
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.plan import Options, Plan
