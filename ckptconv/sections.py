@@ -118,7 +118,9 @@ def require_few(tensors: int) -> None:
 
 
 def _endless(what: str) -> UnreadableError:
-    return UnreadableError(f"the file {what}", "It was not written by a training script; get it again from its source.")
+    return UnreadableError(
+        f"the file {what}", "It was not written by a training script. Download it again from its source."
+    )
 
 
 def _items(node: object) -> Iterable[tuple[object, object]]:

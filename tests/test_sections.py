@@ -144,7 +144,7 @@ def test_a_tree_without_end_is_refused(tree: object) -> None:
     with pytest.raises(UnreadableError) as caught:
         find(tree)
     assert caught.value.message == "the file nests its contents without end"
-    assert caught.value.hint == "It was not written by a training script; get it again from its source."
+    assert caught.value.hint == "It was not written by a training script. Download it again from its source."
     assert caught.value.exit_code == 3
 
 

@@ -1,4 +1,4 @@
-"""Prints what is known of sources: releases, what is fetched, and the cache."""
+"""Prints releases, fetched files, and the cache."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MANY_FETCHED = 4 << 20
 
 @contextlib.contextmanager
 def fetching(whole: bool, cache_dir: Path | None) -> Iterator[Fetching]:
-    """What the options ask for, with a bar of its own on a terminal."""
+    """The options of a fetch, with a progress bar on a terminal."""
     with render.progress("fetching ", _MANY_FETCHED) as show:
         yield Fetching(whole, cache_dir, show)
 
 
 def fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None:
-    """How files came here and what was verified of them, a line each."""
+    """How files were fetched and what was verified of them, a line each."""
     for moved in transfers:
         if not moved.requests:
             how = f"nothing: it is in the cache, from {moved.address}"
@@ -38,12 +38,12 @@ def fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None
             how = f"{what} in {render.count(moved.requests, 'request')} from {moved.address}"
         render.row("fetched", how)
         state = moved.version.partition(" ")[0]
-        said = ["size", f"{state} unchanged"] if state else ["size"]
+        checked = ["size", f"{state} unchanged"] if state else ["size"]
         if checksums:
-            said.append(render.count(checksums, "checksum"))
+            checked.append(render.count(checksums, "checksum"))
         if moved.hash_checked:
-            said.append(f"the published {moved.published}")
-        render.row("verified", ", ".join(said))
+            checked.append(f"the published {moved.published}")
+        render.row("verified", ", ".join(checked))
         if moved.published and not moved.hash_checked:
             render.row(
                 "", f"not the published {moved.published}, which is of the whole file: --whole fetches and checks it"
@@ -56,7 +56,7 @@ def releases(known: Iterable[tuple[Method, Release]], as_json: bool) -> None:
         return
     from rich.table import Column, Table
 
-    name = Column("release", no_wrap=True, overflow="ignore")  # whole, for it is what is typed
+    name = Column("release", no_wrap=True, overflow="ignore")  # never shortened: it is what a user types
     filled = Table(name, "method", "backbone", "published", "licence", box=None, pad_edge=False, header_style="bold")
     render.table(filled, ((r.name, method.name, r.backbone, _published(r), r.licence) for method, r in known))
 
@@ -72,7 +72,7 @@ def cache(folder: str, entries: Iterable[CacheEntry], as_json: bool) -> None:
     render.row("cache", folder)
     for entry in entries:
         published = f", published {entry.published}" if entry.published else ""
-        there = size(entry.size) if entry.whole else f"{size(entry.fetched)} of {size(entry.size)}: it broke off"
+        there = size(entry.size) if entry.whole else f"{size(entry.fetched)} of {size(entry.size)}: incomplete"
         render.row("file", f"{entry.address} ({there}{published})")
 
 

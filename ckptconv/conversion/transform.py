@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckptconv.formats.interface import Checkpoint, Piece, StoredTensor, split
+from ckptconv.formats.interface import Checkpoint, Piece, split
+from ckptconv.formats.storage import StoredTensor
 from ckptconv.planning.matching import Move
 from ckptconv.planning.plan import Plan
 from ckptconv.spec import TensorSpec
@@ -26,7 +27,7 @@ def _as_it_is(name: str, spec: TensorSpec, tensor: StoredTensor, checkpoint: Che
         spec,
         checkpoint.checksum(tensor),
         lambda verify: checkpoint.chunks(tensor, verify),
-        checkpoint.place(tensor),
+        checkpoint.location(tensor),
     )
 
 

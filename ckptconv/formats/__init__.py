@@ -1,4 +1,4 @@
-"""Reading and writing checkpoint files. What a file is, its content says; its suffix is not asked."""
+"""Reading and writing checkpoint files. A file's content tells its format; its suffix does not count."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import numpy_file, safetensors_file, sharded, torch_file
-from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
+from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.partial_files import require_complete
+from ckptconv.formats.storage import Storage, StoredTensor
 from ckptconv.sources.file import RemotePath, Source
 from ckptconv.sources.sniff import is_html
 
@@ -29,7 +30,7 @@ _OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
 
 
 def open_checkpoint(path: Path | RemotePath) -> Checkpoint:
-    """Open a checkpoint of any known format. Raises UnreadableError if it is none, is broken or is not safe."""
+    """Open a checkpoint of any known format. Raises UnreadableError for any other file, a broken or an unsafe one."""
     require_complete(path)
     if isinstance(path, Path) and os.path.isdir(path):  # which is False for a path that is too long
         from ckptconv.formats import distributed  # few sources are folders
@@ -73,8 +74,8 @@ def _by_content(source: Source, open_shard: Callable[[Path | RemotePath], Checkp
     if head.lstrip()[:1] == b"{":
         return sharded.read_index(source, open_shard)
     raise UnreadableError(
-        f"{source.path} is no checkpoint: it starts with {head[:8]!r}",
-        "Known: what torch.save, safetensors and pickle write.",
+        f"{source.path} is not a checkpoint: it starts with {head[:8]!r}",
+        "Supported: files of torch.save, safetensors and pickle.",
     )
 
 
@@ -93,12 +94,13 @@ def _refuse_other_files(source: Source, head: bytes) -> None:
             raise UnreadableError(f"{source.path} is {what}", hint)
     if is_html(head):
         raise UnreadableError(
-            f"{source.path} is a web page, not a checkpoint", "The download gave a login or error page: get it again."
+            f"{source.path} is a web page, not a checkpoint",
+            "The download returned a login or error page. Download it again.",
         )
     if head[257:262] == b"ustar":
         raise UnreadableError(
             f"{source.path} is a tar archive",
-            "Unpack it first: tar xf. (A '.pth.tar' of torch is no tar in spite of its name.)",
+            "Unpack it first: tar xf. (A '.pth.tar' file of torch is not a tar archive.)",
         )
     if head[:1] == b"\x08" and (b"onnx" in head or b"pytorch" in head or b"graph" in head):
         raise UnreadableError(

@@ -1,4 +1,4 @@
-"""A window over a file that moves forward: small reads cost no call, and what is skipped is not read."""
+"""Reads a file forward through a buffer: small reads cost no system call, and skipped bytes are not read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MAX_LINE = 1 << 16
 
 
 class BufferedReader:
-    """Bytes of ``source`` from ``start`` on, to ``end`` at most."""
+    """The bytes of ``source`` from ``start`` to ``end``."""
 
     def __init__(self, source: Source, start: int, end: int) -> None:
         self.source, self.base, self.end = source, start, end

@@ -1,4 +1,4 @@
-"""Stretches of open files as one file, and the checksum of what is joined."""
+"""Byte ranges of open files as one file, and the checksum of concatenated bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ONE, _X = 1 << 31, 1 << 30
 
 
 class ConcatenatedSource(Source):
-    """Stretches one after another. The files stay their openers': they are not closed here, nor watched for changes."""
+    """Byte ranges one after another. Whoever opened the files closes them and watches them for changes."""
 
     def __init__(self, byte_ranges: Sequence[ByteRange]) -> None:
         self._byte_ranges = tuple(byte_ranges)
@@ -24,7 +24,7 @@ class ConcatenatedSource(Source):
         self.size = sum(length for _, _, length in byte_ranges)
 
     def _within(self, offset: int, length: int) -> Iterator[tuple[Source, int, int, int]]:
-        """File, offset there, length and place in the result of each stretch of a range."""
+        """The parts of a range: file, offset there, length, and offset in the result."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise self.truncated()
         start = 0
@@ -47,25 +47,25 @@ class ConcatenatedSource(Source):
 
     def truncated(self) -> UnreadableError:
         return UnreadableError(
-            f"{self.path}: a part of {self.size:,} bytes ends before its contents do",
-            "The file is damaged: get it again from its source.",
+            f"{self.path}: a part of {self.size:,} bytes is truncated",
+            "The file is damaged. Download it again from its source.",
         )
 
     def require_unchanged(self) -> None:
-        """Its files are watched where they were opened."""
+        """Its files are checked where they were opened."""
 
     def close(self) -> None:
         """Its files are closed where they were opened."""
 
 
 def concatenated_crc(first: int, second: int, length: int) -> int:
-    """The CRC-32 of two runs of bytes together, the second one ``length`` bytes long, from those of each."""
+    """The CRC-32 of two concatenated parts, from that of each; the second part has ``length`` bytes."""
     return _product(first, _shift(length)) ^ second
 
 
 @lru_cache(256)  # parts of one tensor have the same length
 def _shift(length: int) -> int:
-    """What a checksum is multiplied by for so many bytes behind it."""
+    """The factor of a checksum that ``length`` bytes follow."""
     power, factor, bits = _X, _ONE, 8 * length
     while bits:
         if bits & 1:
@@ -76,7 +76,7 @@ def _shift(length: int) -> int:
 
 
 def _product(a: int, b: int) -> int:
-    """Of two polynomials over two elements, modulo the checksum's."""
+    """The product of two polynomials over GF(2), modulo the one of CRC-32."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:

@@ -1,4 +1,4 @@
-"""Moves a piece's bytes into the file that is being written: inside the kernel where they stand as they are wanted."""
+"""Copies a tensor's bytes into the file that is being written: inside the kernel if a file holds them as they are."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _AT_ONCE = 1 << 24
 
 
 def copy_piece(piece: Piece, file: BinaryIO, seen: WriteProgress, needs_crc: bool) -> int:
-    """Append the piece to the file. Returns its CRC-32 if ``needs_crc``, computing it where the source keeps none."""
+    """Append the piece to the file. Returns its CRC-32 if ``needs_crc``, and computes it where the source has none."""
     unknown = needs_crc and piece.crc is None
-    if piece.place is not None and not unknown and piece.spec.nbytes >= _WORTH_A_CALL and _copied(piece, file, seen):
+    if piece.location is not None and not unknown and piece.spec.nbytes >= _WORTH_A_CALL and _copied(piece, file, seen):
         return piece.crc or 0
     crc = 0
     for chunk in piece.read(False):
@@ -26,9 +26,9 @@ def copy_piece(piece: Piece, file: BinaryIO, seen: WriteProgress, needs_crc: boo
 
 
 def _copied(piece: Piece, file: BinaryIO, seen: WriteProgress) -> bool:
-    """Whether the kernel could copy the piece; if not, the file stands where it stood."""
-    assert piece.place is not None
-    source, offset = piece.place
+    """Whether the kernel copied the piece; if not, the file's position is unchanged."""
+    assert piece.location is not None
+    source, offset = piece.location
     start, length = file.tell(), piece.spec.nbytes
     file.flush()
     for done in range(0, length, _AT_ONCE):

@@ -1,6 +1,6 @@
-"""Which of the names that a pickle calls reach beyond the objects that it describes: programs, files, code.
+"""Which names in a pickle run programs, open files or execute code when they are called.
 
-Classes of training code and of libraries are called in real files, too, and make objects; these names run something.
+Real files call classes of training code and of libraries, too, but these only make objects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _HARMLESS = frozenset((
     "slice", "range", "object", "type", "getattr", "unicode", "long", "xrange", "print", "NotImplementedType",
     "EllipsisType", "SimpleNamespace", "mappingproxy", "itemgetter", "attrgetter", "PosixPath", "WindowsPath",
 ))  # fmt: skip
-"""What real files call of these modules: `getattr` gives an enum's member or a class inside a class."""
+"""What real files call of these modules: `getattr` returns an enum's member or a class inside a class."""
 _NAMES = frozenset((
     "torch.hub.load", "torch.hub.load_state_dict_from_url", "torch.hub.download_url_to_file", "torch.load",
     "torch.utils.cpp_extension.load", "torch.utils.cpp_extension.load_inline", "numpy.load", "numpy.f2py.compile",
@@ -28,6 +28,6 @@ _NAMES = frozenset((
 
 
 def is_dangerous(name: str) -> bool:
-    """Whether to call this would run something, open something or unpickle something else."""
+    """Whether a call of this name would run, open or unpickle something."""
     module, _, function = name.rpartition(".")
     return name in _NAMES or (module.partition(".")[0] in _MODULES and function not in _HARMLESS)

@@ -14,10 +14,10 @@ from pathlib import Path
 from ckptconv.errors import UnreadableError, printable, shell_word
 from ckptconv.formats.concatenated import ByteRange, ConcatenatedSource, concatenated_crc
 from ckptconv.formats.distributed_metadata import METADATA, MetadataRecord, fields_of, first_of, load, nested
-from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor, as_stored_tensor
-from ckptconv.formats.records import Call, Global, Malformed
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.records import Call, Global, Malformed, parse_lengths
+from ckptconv.formats.storage import Storage, StoredTensor, as_stored_tensor
 from ckptconv.formats.torch_file import read_zip
-from ckptconv.formats.torch_pickle import parse_lengths
 from ckptconv.sections import kind_of
 from ckptconv.sources.file import Source
 from ckptconv.spec import DTYPES, TensorSpec, Unreadable
@@ -32,7 +32,8 @@ def join_command(folder: Path) -> str:
     """How torch makes one file of a folder, as a hint."""
     target = f"{folder.resolve().name or 'whole'}.pth"
     return (
-        "Join it into one file, where torch is: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+        "Join it into one file, on a machine with torch: "
+        "python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
         f"{shell_word(str(folder))} {shell_word(target)}"
     )
 
@@ -48,13 +49,13 @@ def read_folder(folder: Path) -> Checkpoint:
         if isinstance(error, Malformed):
             raise UnreadableError(
                 f"{folder / METADATA} is malformed: {error}",
-                "The folder is damaged or was made to mislead; get it again from its source.",
+                "The folder is damaged or malicious. Download it again from its source.",
             ) from None
         raise
 
 
 class _Value:
-    """A value that is no tensor: what it is called, and what to say where it holds tensors."""
+    """A value that is not a tensor: its kind, and why its tensors cannot be read, if it holds any."""
 
     __slots__ = ("kind", "unreadable")
 
@@ -64,7 +65,7 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of a tensor: its first element's place in the tensor, its shape, and the file of torch.save it is in."""
+    """A part of a tensor: the index of its first element in the tensor, its shape, and its file of torch.save."""
 
     first: int
     spec: TensorSpec
@@ -72,25 +73,26 @@ class _Part:
 
 
 class _Folder:
-    """What `.metadata` says of one folder, and the files that it names. ``files`` holds every one that was opened."""
+    """The content of one folder's `.metadata`, and the files that it names. ``files`` holds all opened ones."""
 
     def __init__(self, folder: Path, files: dict[str, Source]) -> None:
         self._folder, self._files = folder, files
-        self._metadata, self._named, self._called = load(files[METADATA])
-        self._byte_ranges = self._found()
+        self._metadata, named, called = load(files[METADATA])
+        self._named, self._called = dict(named), dict(called)
+        self._byte_ranges = self._parts_by_offset()
         self._parts: dict[str, tuple[_Part, ...]] = {}
         self._sizes: dict[str, int] = {}
         self._plain: dict[str, Storage] = {}
         self._last: tuple[str, Storage] | None = None
         self._used: set[tuple[str, tuple[int, ...] | None]] = set()
-        self._looked_into = self._listed = 0
+        self._inspected = self._listed = 0
 
     def checkpoint(self) -> Checkpoint:
         described = self._metadata.get("state_dict_metadata")
         if not isinstance(described, dict) or not all(isinstance(name, str) for name in described):
             raise Malformed("it lists no tensors by their names")
         values = {name: self._entry(name, one) for name, one in described.items()}
-        self._require_apart()
+        self._require_disjoint()
         count = len(self._files) - 1
         return Checkpoint(
             path=self._folder,
@@ -104,17 +106,17 @@ class _Folder:
             called=tuple(self._called),
         )
 
-    # What .metadata says ----------------------------------------------------------------------------------------
+    # What .metadata holds ----------------------------------------------------------------------------------------
 
-    def _found(self) -> dict[tuple[str, tuple[int, ...] | None], ByteRange]:
-        """Where each part stands, by the name of its tensor and its first element's place along each axis."""
+    def _parts_by_offset(self) -> dict[tuple[str, tuple[int, ...] | None], ByteRange]:
+        """The bytes of each part, by the name of its tensor and the offsets of its first element."""
         data = self._metadata.get("storage_data")
         if not isinstance(data, dict):
-            raise Malformed("it says of no file what it holds")
+            raise Malformed("it does not list what its files hold")
         found: dict[tuple[str, tuple[int, ...] | None], ByteRange] = {}
         for index, info in data.items():
             key, at = fields_of(index, "MetadataIndex"), fields_of(info, "_StorageInfo")
-            name, place = key.get("fqn"), key.get("offset")
+            name, offsets = key.get("fqn"), key.get("offset")
             offset, length = at.get("offset"), at.get("length")
             if not isinstance(name, str) or type(offset) is not int or type(length) is not int:
                 raise Malformed("a part has no name, no offset or no length")
@@ -125,26 +127,26 @@ class _Folder:
                 )
             source = self._file(at.get("relative_path"))
             if offset < 0 or length < 0 or offset + length > source.size:
-                raise Malformed(f"{printable(name)} lies outside of {source.name}")
-            spot = (name, None if place is None else parse_lengths(place))
-            if spot in found:
-                raise Malformed(f"{printable(name)} has two places for one part")
-            found[spot] = (source, offset, length)
+                raise Malformed(f"{printable(name)} is outside of {source.name}")
+            part = (name, None if offsets is None else parse_lengths(offsets))
+            if part in found:
+                raise Malformed(f"{printable(name)} has two locations for one part")
+            found[part] = (source, offset, length)
         return found
 
-    def _require_apart(self) -> None:
-        """Refuse parts that share bytes: a few of them would unfold to any number."""
+    def _require_disjoint(self) -> None:
+        """Refuse parts that share bytes: a few bytes could expand to any number."""
         taken: dict[Source, list[tuple[int, int]]] = {}
         for source, offset, length in self._byte_ranges.values():
             taken.setdefault(source, []).append((offset, offset + length))
         for source, ranges in taken.items():
             ranges.sort()
             if any(first[1] > second[0] for first, second in pairwise(ranges)):
-                raise Malformed(f"two of its parts lie on top of each other in {source.name}")
+                raise Malformed(f"two of its parts overlap in {source.name}")
 
     def _file(self, name: object) -> Source:
         if not isinstance(name, str) or name in ("", ".", "..", METADATA) or not name.isprintable():
-            raise Malformed("it names a file that is none")
+            raise Malformed("it names a file with an invalid name")
         if "/" in name or "\\" in name:
             raise Malformed(f"it names a file outside its folder: {name}")
         if name not in self._files:
@@ -173,7 +175,7 @@ class _Folder:
         parts = [part for part in parts if part.spec.numel]
         ends = [0, *accumulate(part.spec.numel for part in parts)]
         if [part.first for part in parts] != ends[:-1] or ends[-1] != spec.numel:
-            what = "a tensor whose parts are not rows that follow each other"
+            what = "a tensor whose parts are not consecutive rows"
             return _Value("tensor", Unreadable(what, join_command(self._folder)))
         self._parts[name], self._sizes[name] = tuple(parts), spec.nbytes
         return StoredTensor(spec, name, 0, spec.strides)
@@ -187,36 +189,36 @@ class _Folder:
         self._listed += 1
         if self._listed > _MAX_PARTS:
             raise Malformed(f"it lists more than {_MAX_PARTS:,} parts")
-        if not spec.numel:  # of a process that has no rows; several such parts have one place
+        if not spec.numel:  # of a process that has no rows; several such parts have the same offsets
             return _Part(0, spec, (self._files[METADATA], 0, 0))
         source, offset, length = byte_range = self._byte_range(name, offsets)
         if spec.nbytes > length:
             raise Malformed(f"a part of {printable(name)} is {spec.nbytes:,} bytes in a file of {length:,}")
         if source.read(offset, min(4, length)) != b"PK\3\4":
             raise UnreadableError(
-                f"{self._folder} is of torch.distributed.checkpoint, and its tensors are not as torch.save writes them",
+                f"{self._folder} is a folder of torch.distributed.checkpoint, but torch.save did not write its tensors",
                 "It was saved as safetensors, which torch does not read from such a folder: "
                 "save it again with FileSystemWriter(FOLDER).",
             )
         return _Part(first_of(whole, offsets, sizes), spec, byte_range)
 
-    def _byte_range(self, name: str, place: tuple[int, ...] | None) -> ByteRange:
-        byte_range = self._byte_ranges.get((name, place))
+    def _byte_range(self, name: str, offsets: tuple[int, ...] | None) -> ByteRange:
+        byte_range = self._byte_ranges.get((name, offsets))
         if byte_range is None:
             raise Malformed(f"it does not say where {printable(name)} is")
-        if (name, place) in self._used:
+        if (name, offsets) in self._used:
             raise Malformed(f"it lists one part of {printable(name)} twice")
-        self._used.add((name, place))
+        self._used.add((name, offsets))
         return byte_range
 
     # What the other files hold ----------------------------------------------------------------------------------
 
     def _value(self, byte_range: ByteRange) -> _Value:
-        """A value of another kind. Short ones are looked into: a tensor in a tuple or an object is saved so."""
+        """A value of another kind. Short ones are inspected: they may be a tuple or an object with tensors."""
         source, offset, length = byte_range
-        self._looked_into += length
-        if length > _MAX_VALUE_BYTES or self._looked_into > _MAX_VALUES:
-            what = "an object that was not looked into"
+        self._inspected += length
+        if length > _MAX_VALUE_BYTES or self._inspected > _MAX_VALUES:
+            what = "an object that was not inspected"
             return _Value("object", Unreadable(what, join_command(self._folder), certain=False))
         if source.read(offset, min(4, length)) != b"PK\3\4":
             return _Value("bytes")
@@ -233,7 +235,7 @@ class _Folder:
     def _locate(self, key: str) -> Storage:
         if key in self._plain:
             return self._plain[key]
-        if self._last is None or self._last[0] != key:  # one that has to be put together is kept until the next one
+        if self._last is None or self._last[0] != key:  # one that was joined in memory is kept until the next one
             storage = self._storage(key)
             if storage.inline is None:
                 self._plain[key] = storage
@@ -242,16 +244,16 @@ class _Folder:
         return self._last[1]
 
     def _storage(self, key: str) -> Storage:
-        """The tensor's bytes: stretches of files where they stand there in order, else put together here."""
+        """The tensor's bytes: in the files if they are there in order, else joined in memory."""
         opened = [self._opened(key, part) for part in self._parts[key]]
         byte_ranges: list[ByteRange] = []
         crc = 0
         for part, tensor in opened:
-            place, own = part.place(tensor), part.checksum(tensor)
-            if place is None or own is None:
+            location, own = part.location(tensor), part.checksum(tensor)
+            if location is None or own is None:
                 data = b"".join(part.array(tensor).tobytes() for part, tensor in opened)
                 return Storage(self._sizes[key], inline=data)
-            byte_ranges.append((*place, tensor.spec.nbytes))
+            byte_ranges.append((*location, tensor.spec.nbytes))
             crc = concatenated_crc(crc, own, tensor.spec.nbytes)
         return Storage(self._sizes[key], ConcatenatedSource(byte_ranges), crc=crc) if opened else Storage(0, inline=b"")
 
@@ -261,7 +263,7 @@ class _Folder:
         if opened.called or not isinstance(tensor, StoredTensor) or tensor.spec != part.spec:
             raise UnreadableError(
                 f"{opened.path}: the data at byte {part.byte_range[1]:,} is not {printable(name)} ({part.spec})",
-                "The folder is damaged or was made to mislead; get it again from its source.",
+                "The folder is damaged or malicious. Download it again from its source.",
             )
         opened.require_valid(name, tensor)
         return opened, tensor

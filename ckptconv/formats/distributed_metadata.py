@@ -1,4 +1,4 @@
-"""What `.metadata` of torch.distributed.checkpoint says: records of a few classes, and the paths of values.
+"""What `.metadata` of torch.distributed.checkpoint holds: records of a few classes, and the paths of values.
 
 Sources: torch's `distributed/checkpoint/metadata.py` and `filesystem.py` (the classes), `_nested_dict.py` and
 `_traverse.py` (the paths in `planner_data`).
@@ -50,7 +50,7 @@ class MetadataRecord:
         self.state = state
 
 
-def load(source: Source) -> tuple[Mapping[str, Any], dict[str, None], dict[str, None]]:
+def load(source: Source) -> tuple[Mapping[str, Any], Mapping[str, None], Mapping[str, None]]:
     """The attributes of the record that the file pickles, and the globals that it names and calls."""
     handlers: dict[tuple[str, str], Handler] = {
         **PickledTensors(source).handlers,
@@ -60,7 +60,7 @@ def load(source: Source) -> tuple[Mapping[str, Any], dict[str, None], dict[str, 
     unpickler = Unpickler(source, 0, source.size, handlers, max_steps=_MAX_STEPS)
     fields = fields_of(unpickler.load(), "Metadata")
     if unpickler.tell() != source.size:
-        raise Malformed(f"{source.size - unpickler.tell():,} bytes stand behind its pickle")
+        raise Malformed(f"{source.size - unpickler.tell():,} bytes follow its pickle")
     return fields, unpickler.named, unpickler.called
 
 
@@ -73,12 +73,12 @@ def _record(kind: str, *args: object) -> MetadataRecord:
 def fields_of(value: object, kind: str) -> Mapping[str, Any]:
     """The attributes of a record of one kind."""
     if not isinstance(value, MetadataRecord) or value.kind != kind or not isinstance(value.state, dict):
-        raise Malformed(f"it has no {kind} where one belongs")
+        raise Malformed(f"a {kind} is missing")
     return value.state
 
 
 def first_of(whole: TensorSpec, offsets: tuple[int, ...], sizes: tuple[int, ...]) -> int:
-    """Where in the tensor the first element of a block stands; -1 if the block is no run of elements, or outside."""
+    """The index in the tensor of a block's first element; -1 if its elements are not consecutive, or outside."""
     if any(at + size > length for at, size, length in zip(offsets, sizes, whole.shape, strict=True)):
         return -1
     cut = next((axis for axis, size in enumerate(sizes) if size != 1), len(sizes))
@@ -88,20 +88,20 @@ def first_of(whole: TensorSpec, offsets: tuple[int, ...], sizes: tuple[int, ...]
 
 
 def nested(values: Mapping[str, object], paths: object) -> object:
-    """The values under the paths that they had when they were saved: keys of dicts, and places in lists."""
+    """The values under the paths that they had when they were saved: keys of dicts, and indexes of lists."""
     tree: dict[str | int, object] = {}
     for name, value in values.items():
         path = paths.get(name, (name,)) if isinstance(paths, dict) else (name,)
         if not isinstance(path, tuple) or not 0 < len(path) <= _MAX_PATH_DEPTH or not {*map(type, path)} <= {str, int}:
-            raise Malformed(f"the path of {printable(name)} is none")
+            raise Malformed(f"the path of {printable(name)} is invalid")
         at = tree
         for step in path[:-1]:
             below = at.setdefault(step, _Branch())
             if not isinstance(below, _Branch):
-                raise Malformed(f"{printable(name)} lies inside of another value")
+                raise Malformed(f"{printable(name)} is inside of another value")
             at = below
         if path[-1] in at:
-            raise Malformed(f"{printable(name)} has the place of another value")
+            raise Malformed(f"{printable(name)} has the path of another value")
         at[path[-1]] = value
     return _with_lists(tree)
 
@@ -114,7 +114,7 @@ def _with_lists(node: dict[str | int, object]) -> object:
     values = {k: _with_lists(v) if isinstance(v, _Branch) else v for k, v in node.items()}
     if all(type(key) is str for key in values):
         return values
-    places = [key for key in values if type(key) is int]
-    if len(places) != len(values) or min(places) < 0 or max(places) >= len(values) + _MAX_GAPS:
-        raise Malformed("a list in it has places that are none")
-    return [values.get(place) for place in range(max(places) + 1)]
+    indexes = [key for key in values if type(key) is int]
+    if len(indexes) != len(values) or min(indexes) < 0 or max(indexes) >= len(values) + _MAX_GAPS:
+        raise Malformed("a list in it has invalid indexes")
+    return [values.get(index) for index in range(max(indexes) + 1)]

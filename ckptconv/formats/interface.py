@@ -1,4 +1,4 @@
-"""What every format gives: named tensors whose bytes are read when asked for, and not before."""
+"""What every reader returns: named tensors, whose bytes are read when they are needed and not before."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ckptconv.errors import UnreadableError
 from ckptconv.formats.dangerous_calls import is_dangerous
 from ckptconv.formats.pickled_objects import ObjectInterpreter
+from ckptconv.formats.storage import Extent, Storage, StoredTensor, as_stored_tensor
 from ckptconv.sections import find_sections, section_at
 from ckptconv.sources.file import RemotePath, Source, Transfer
 from ckptconv.spec import TensorSpec
@@ -18,97 +19,32 @@ from ckptconv.spec import TensorSpec
 if TYPE_CHECKING:
     import numpy as np
 
-CHUNK = 1 << 18  # fits a core's cache; larger writes are slower, too
-_MAX_EXPANDED = 64 << 20  # bytes that views may unfold to, whatever their storages, before they are called a bomb
+CHUNK = 1 << 18  # fits a core's cache; larger writes are not faster
+_MAX_EXPANDED = 64 << 20  # bytes that views may expand to, however small their storages are
 _MAX_COPIES = 8  # views of one storage in one section: a module is listed under each name that it has
 
 
 @dataclass(frozen=True)
-class Storage:
-    """A run of bytes that tensors are views of: in a file at ``offset``, or here if ``inline`` is given.
-
-    ``crc`` is the checksum the container keeps of it, None if it keeps none. ``big_endian`` elements are swapped.
-    ``text`` counts the bytes in the file where they stand there as text: Latin-1, written as UTF-8.
-    """
-
-    nbytes: int
-    source: Source | None = None
-    offset: int = 0
-    crc: int | None = None
-    inline: bytes | None = None
-    big_endian: bool = False
-    text: int = 0
-
-    @property
-    def plain(self) -> bool:
-        """Whether the elements stand in a file as they are wanted."""
-        return self.source is not None and not self.text and not self.big_endian
-
-    def decoded(self) -> bytes | None:
-        """All bytes, where they are here or stand as text; None where a part can be read from the file."""
-        if self.source is None or not self.text:
-            return self.inline
-        try:
-            data = self.source.read(self.offset, self.text).decode("utf-8").encode("latin-1")
-        except UnicodeError:
-            data = b""
-        if len(data) != self.nbytes:
-            raise UnreadableError(
-                f"{self.source.path}: the text near byte {self.offset:,} is not an array's {self.nbytes:,} bytes",
-                "The file is damaged or was made to mislead; get it again from its source.",
-            )
-        return data
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A view of a storage: offset and strides in elements."""
-
-    spec: TensorSpec
-    storage: str
-    offset: int
-    strides: tuple[int, ...]
-
-    @property
-    def contiguous(self) -> bool:
-        """Whether the elements lie in order without gaps (axes of length 1 may have any stride)."""
-        wanted = self.spec.strides
-        return self.spec.numel == 0 or all(
-            n == 1 or have == want for n, have, want in zip(self.spec.shape, self.strides, wanted, strict=True)
-        )
-
-    @property
-    def extent(self) -> int:
-        """Elements from the first to the last one that the view touches."""
-        if self.spec.numel == 0:
-            return 0
-        return 1 + sum((n - 1) * s for n, s in zip(self.spec.shape, self.strides, strict=True))
-
-
-@dataclass(frozen=True)
 class Piece:
-    """One tensor that is to be written: its name, its spec, and its contiguous little-endian bytes when asked for.
+    """One tensor to write: its name, its spec, and a function that reads its bytes, contiguous and little-endian.
 
-    ``crc`` is their CRC-32 as the source has it, None if nobody knows it yet. ``read(True)`` verifies it on the way.
-    ``place`` is a file and an offset where exactly these bytes stand, if they stand anywhere.
+    ``crc`` is their CRC-32 as the source has it, None if it has none. ``read(True)`` verifies it.
+    ``location`` is a file and the offset at which it holds exactly these bytes, None if no file does.
     """
 
     name: str
     spec: TensorSpec
     crc: int | None
     read: Callable[[bool], Iterator[bytes]]
-    place: tuple[Source, int] | None = None
+    location: tuple[Source, int] | None = None
 
-
-Extent = tuple[Source, int, int]
-"""A file, and the first and the last offset of what must be there to read a storage."""
 
 WriteProgress = Callable[[str, int], None]
-"""What a writer calls with a tensor's name and how many of its bytes it has just written."""
+"""A writer calls it with a tensor's name and the number of bytes that it has just written."""
 
 
 def split(data: bytes) -> Iterator[bytes]:
-    """Runs of `CHUNK` bytes, the last one shorter."""
+    """Chunks of `CHUNK` bytes; the last one is shorter."""
     return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
 
 
@@ -116,9 +52,9 @@ def split(data: bytes) -> Iterator[bytes]:
 class Checkpoint:
     """An opened file: the sections it holds, and a way to the bytes of each tensor.
 
-    ``named`` lists the globals its pickle names, ``called`` those of them that it would have called and that describe
-    no tensor; none was imported or called. ``locate`` finds a storage, ``extent`` says where that will look, without
-    looking.
+    ``named`` lists the globals that its pickle names; ``called`` those that it would have called, except the ones that
+    describe tensors. None was imported or called. ``locate`` finds a storage; ``extent`` tells which bytes that will
+    read, and reads nothing.
     """
 
     path: Path | RemotePath
@@ -145,12 +81,12 @@ class Checkpoint:
 
     @property
     def dangerous(self) -> tuple[str, ...]:
-        """What the file would have run where it is unpickled: calls that reach beyond the objects it describes."""
+        """What unpickling the file would have run: calls that do more than make the objects that it describes."""
         return tuple(name for name in self.called if is_dangerous(name))
 
     @property
     def transfers(self) -> tuple[Transfer, ...]:
-        """How its files came here, if they lay elsewhere."""
+        """How its files were fetched, if they are remote."""
         return tuple(source.transfer for source in self.sources if source.transfer)
 
     def tensors(self, path: str) -> Mapping[str, StoredTensor]:
@@ -167,7 +103,7 @@ class Checkpoint:
         return self._tensors[path]
 
     def fetch(self, tensors: Iterable[StoredTensor]) -> None:
-        """Have what these tensors are read from at hand, in few requests, where the file lies elsewhere."""
+        """Fetch the bytes of these tensors from remote files, in few requests."""
         wanted: dict[Source, dict[tuple[int, int], None]] = {}
         for tensor in tensors:
             extent = self.extent(tensor.storage)
@@ -177,31 +113,31 @@ class Checkpoint:
             source.prefetch(ranges)
 
     def checksums(self, tensors: Iterable[StoredTensor]) -> int:
-        """How many of the storages behind these tensors have a checksum that is verified when they are read."""
+        """How many storages of these tensors have a checksum, which is verified when they are read."""
         return sum(self.locate(key).crc is not None for key in {tensor.storage for tensor in tensors})
 
     def require_valid(self, name: str, tensor: StoredTensor) -> None:
-        """Refuse a view that reaches outside its storage, or that unfolds into far more than the file holds."""
+        """Refuse a view that reaches outside its storage, or that expands to far more than the file holds."""
         itemsize = tensor.spec.dtype.itemsize
         if tensor.spec.numel and (tensor.offset + tensor.extent) * itemsize > self.nbytes_of(tensor.storage):
             raise UnreadableError(
                 f"{self.path}: the tensor {name} reaches outside its storage '{tensor.storage}'",
-                "The file is damaged or was made to mislead; get it again from its source.",
+                "The file is damaged or malicious. Download it again from its source.",
             )
         if tensor.spec.nbytes > max(_MAX_EXPANDED, 2 * self.size):
             raise UnreadableError(
-                f"{self.path}: {name} unfolds {tensor.extent * itemsize:,} bytes into {tensor.spec.nbytes:,}",
-                "The file was made to fill memory; get it again from its source.",
+                f"{self.path}: {name} expands {tensor.extent * itemsize:,} bytes into {tensor.spec.nbytes:,}",
+                "The file was made to fill the memory. Download it again from its source.",
             )
 
     def _require_bounded(self, tensors: Collection[StoredTensor]) -> None:
-        """Refuse a section whose tensors, unfolded, are far more than the storages behind them."""
+        """Refuse a section whose tensors expand to far more than their storages hold."""
         held = sum(self.nbytes_of(key) for key in {tensor.storage for tensor in tensors})
-        unfolded = sum(tensor.spec.nbytes for tensor in tensors)
-        if unfolded > _MAX_COPIES * held + _MAX_EXPANDED:
+        expanded = sum(tensor.spec.nbytes for tensor in tensors)
+        if expanded > _MAX_COPIES * held + _MAX_EXPANDED:
             raise UnreadableError(
-                f"{self.path}: its tensors unfold {held:,} bytes into {unfolded:,}",
-                "The file was made to fill memory; get it again from its source.",
+                f"{self.path}: its tensors expand {held:,} bytes into {expanded:,}",
+                "The file was made to fill the memory. Download it again from its source.",
             )
 
     def checksum(self, tensor: StoredTensor) -> int | None:
@@ -210,15 +146,15 @@ class Checkpoint:
         whole = tensor.contiguous and tensor.offset == 0 and tensor.spec.nbytes == storage.nbytes
         return storage.crc if whole and not storage.big_endian else None
 
-    def place(self, tensor: StoredTensor) -> tuple[Source, int] | None:
-        """The file and the offset where the tensor's bytes stand as they are wanted, if they do."""
+    def location(self, tensor: StoredTensor) -> tuple[Source, int] | None:
+        """The file and the offset at which it holds the tensor's contiguous bytes; None if no file does."""
         storage = self.locate(tensor.storage)
         if storage.source is None or not storage.plain or not tensor.contiguous:
             return None
         return storage.source, storage.offset + tensor.offset * tensor.spec.dtype.itemsize
 
     def chunks(self, tensor: StoredTensor, verify: bool = True) -> Iterator[bytes]:
-        """The tensor's bytes in order, little-endian, as runs of up to `CHUNK` bytes.
+        """The tensor's bytes in order, little-endian, in chunks of up to `CHUNK` bytes.
 
         With ``verify``, the storage's checksum is compared; a difference raises UnreadableError.
         """
@@ -261,11 +197,11 @@ class Checkpoint:
             source.evict()
         return UnreadableError(
             f"{self.path}: the checksum of storage '{key}' is wrong",
-            "The file was damaged on its way or on the disk: get it again.",
+            "The file was damaged in transfer or on the disk. Download it again.",
         )
 
     def array(self, tensor: StoredTensor, verify: bool = True) -> np.ndarray[Any, Any]:
-        """The tensor as a contiguous array; types numpy has no word for come as unsigned integers of their size."""
+        """The tensor as a contiguous array; types that numpy lacks become unsigned integers of their size."""
         import numpy as np
 
         storage = self.locate(tensor.storage)
@@ -306,14 +242,6 @@ class Checkpoint:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def as_stored_tensor(value: object) -> StoredTensor | None:
-    """The stored tensor a leaf of the tree is or stands for, if any."""
-    if isinstance(value, StoredTensor):
-        return value
-    stored = getattr(value, "stored", None)
-    return stored if isinstance(stored, StoredTensor) else None
 
 
 def _spec_of(value: object) -> TensorSpec | None:

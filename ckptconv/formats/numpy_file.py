@@ -8,7 +8,8 @@ from __future__ import annotations
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import haiku_pickle
 from ckptconv.formats.interface import Checkpoint
-from ckptconv.formats.torch_pickle import PickledArray, PickledTensors
+from ckptconv.formats.numpy_pickle import PickledArray
+from ckptconv.formats.torch_pickle import PickledTensors
 from ckptconv.formats.unpickler import Unpickler
 from ckptconv.sources.file import Source
 
@@ -16,16 +17,16 @@ NPY_MAGIC = b"\x93NUMPY"
 
 
 def read_pickle(source: Source, start: int = 0, name: str = "numpy pickle") -> Checkpoint:
-    """Open a pickle whose arrays lie inside it; their bytes stay in the file until asked for."""
+    """Open a pickle with arrays inside it; their bytes are read when they are needed."""
     pickled = PickledTensors(source)
     unpickler = Unpickler(source, start, source.size, haiku_pickle.handlers(pickled))
     tree = unpickler.load()
     if isinstance(tree, PickledArray) and len(tree.objects) == 1:
-        tree = tree.objects[0]  # numpy.save wraps whatever is no array in an array of one object
+        tree = tree.objects[0]  # numpy.save puts any other object into an array of one object
     if unpickler.tell() != source.size:
         raise UnreadableError(
-            f"{source.path}: {source.size - unpickler.tell():,} bytes stand behind its pickle",
-            "The file is damaged, or holds more than one object: get it again from its source.",
+            f"{source.path}: {source.size - unpickler.tell():,} bytes follow its pickle",
+            "The file is damaged, or holds more than one object. Download it again from its source.",
         )
     return Checkpoint(
         source.path,

@@ -1,4 +1,4 @@
-"""Files that are one part of a checkpoint, and folders: what they are called, and what to give instead.
+"""Files that are one part of a checkpoint, and folders: their names, and what to convert instead.
 
 Sources of the names: `huggingface_hub/serialization/_base.py` and transformers' `save_pretrained`
 (NAME-0000N-of-0000M), DeepSpeed's `runtime/engine.py` (`_get_zero_ckpt_name`), torch's
@@ -24,15 +24,15 @@ _ZERO = re.compile(r"(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_optim_states\.pt
 _RANK = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _RANKS_OWN = re.compile(r"__\d+\.metadata")
 _SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".npy", ".torch", ".tar", ".index.json")
-_WANTED = f"Get the file {METADATA} too, which says what the others hold"
+_WANTED = f"Download the file {METADATA} too, which describes the others"
 _MAX_FILES = 10_000
 _MAX_INDEXES = 16
 _MAX_INDEX_BYTES = 4 << 20
 
 
 def require_complete(path: Path | RemotePath) -> None:
-    """Raise UnreadableError for a folder, and for a file whose name or whose neighbours say that it is a part."""
-    with contextlib.suppress(OSError):  # whoever opens it says what is wrong with it
+    """Raise UnreadableError for a folder, and for a file that is a part by its name or by an index in its folder."""
+    with contextlib.suppress(OSError):  # opening it reports that error
         _require_complete(path)
 
 
@@ -53,7 +53,7 @@ def _require_complete(path: Path | RemotePath) -> None:
     if _ZERO.fullmatch(path.name):
         raise UnreadableError(
             f"{path} is one process's part of a DeepSpeed training",
-            "Join the parts with the script that DeepSpeed put beside them: python zero_to_fp32.py FOLDER OUTPUT.",
+            "Join the parts with DeepSpeed's script in their folder: python zero_to_fp32.py FOLDER OUTPUT.",
         )
     if path.name.endswith(".distcp") or (path.name == METADATA and not isinstance(path, Path)):
         raise _distributed(path)
@@ -68,14 +68,16 @@ def _require_complete(path: Path | RemotePath) -> None:
 
 def _one_of(path: Path | RemotePath, what: str, index: Path | RemotePath | str) -> UnreadableError:
     if isinstance(index, str):
-        return UnreadableError(f"{path} is {what}", f"Get the others and their index, {index}, and give the index.")
+        return UnreadableError(
+            f"{path} is {what}", f"Download the others and their index, {index}, and give the index."
+        )
     return UnreadableError(
         f"{path} is {what}", f"Give the index, which names them all: {call('convert', str(index), 'DST')}"
     )
 
 
 def _index(path: Path | RemotePath, shard: re.Match[str]) -> Path | RemotePath | str:
-    """The index of a shard: where it is, or what it is called where it is not at hand."""
+    """The index of a shard: its path, or its name if it is not in the folder."""
     name = f"{shard['stem']}{shard['suffix']}.index.json"
     if not isinstance(path, Path):
         return path.sibling(name)
@@ -84,7 +86,7 @@ def _index(path: Path | RemotePath, shard: re.Match[str]) -> Path | RemotePath |
 
 
 def _indexes_of(path: Path) -> Iterator[Path]:
-    """The indexes beside a file that name it among others."""
+    """The indexes in a file's folder that name it among others."""
     try:
         found = sorted(path.parent.glob("*.index.json"))[:_MAX_INDEXES]
     except OSError:

@@ -1,6 +1,6 @@
-"""What an object in a checkpoint stands for, if it is no plain tensor: a tensor of another kind, a module, a mapping.
+"""What an object in a checkpoint is, if it is not a plain tensor: a tensor of another kind, a module, a mapping.
 
-Nothing is called or imported: the answers follow from an object's name and from what it was given. Sources:
+Nothing is called or imported: the answers follow from an object's name and its arguments. Sources:
 `torch/_utils.py` (`_rebuild_*`), `torch/distributed/tensor/_api.py`, `torch/nn/modules/module.py` (`state_dict`),
 `torch/fx/graph_module.py` (`reduce_graph_module`).
 """
@@ -22,11 +22,11 @@ _GATHER_FSDP = (
     "Gather it before saving: FSDP.set_state_dict_type(model, StateDictType.FULL_STATE_DICT). "
     "DINOv2 writes its gathered teacher to eval/training_*/teacher_checkpoint.pth."
 )
-_DEQUANTISE = "Make floating numbers of it before saving: .dequantize(); or take the checkpoint before quantisation."
+_DEQUANTISE = "Convert it to floating point before saving: .dequantize(). Or take the checkpoint before quantisation."
 _DENSE = "Make it dense before saving: .to_dense()."
-_EMPTY = "It holds no numbers: save the network after its weights were loaded and it ran once."
+_EMPTY = "It holds no values: load the weights and run the network once before saving."
 _RESOLVE = "Save the result: .resolve_neg().resolve_conj()."
-_PLAIN = "Make a plain tensor of it where its class is at hand, and save that."
+_PLAIN = "Convert it to a plain tensor on a machine that has its class, and save that."
 
 _KINDS: tuple[tuple[str, str, str], ...] = (
     ("torch._utils._rebuild_sparse", "a sparse tensor", _DENSE),
@@ -50,16 +50,16 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     ("compressed_tensors.", "a quantised tensor", _DEQUANTISE),
     ("hqq.", "a quantised tensor", _DEQUANTISE),
 )  # fmt: skip
-"""How the names of what stands for tensors begin; the first that fits goes."""
+"""Prefixes of the names that represent tensors; the first match counts."""
 
 _MAX_MODULES = 50_000
 _MAX_NAMES = 200_000
 _MAX_MODULE_DEPTH = 64
-_MAX_LOOKED = 64
+_MAX_VALUES = 64
 
 
 class ObjectInterpreter:
-    """Says what each value of one file's tree is. ``spec_of`` knows the plain tensors."""
+    """Tells what each value of one file's tree is. ``spec_of`` knows the plain tensors."""
 
     def __init__(self, spec_of: Callable[[object], TensorSpec | None]) -> None:
         self._spec_of = spec_of
@@ -102,18 +102,18 @@ class ObjectInterpreter:
         return None
 
     def _holds_tensors(self, value: Call) -> bool:
-        """Whether a tensor is among what an object was given, not far below it."""
+        """Whether a tensor is among an object's arguments and attributes, at most a few levels below it."""
         queue: list[object] = [value.args, value.state]
-        for _ in range(_MAX_LOOKED):
+        for _ in range(_MAX_VALUES):
             if not queue:
                 return False
             one = queue.pop()
             if self._spec_of(one) is not None or isinstance(getattr(one, "unreadable", None), Unreadable):
                 return True
             if isinstance(one, tuple | list):
-                queue.extend(one[:_MAX_LOOKED])
+                queue.extend(one[:_MAX_VALUES])
             elif isinstance(one, dict):
-                queue.extend(list(one.values())[:_MAX_LOOKED])
+                queue.extend(list(one.values())[:_MAX_VALUES])
         return False
 
     def _state_dict(self, module: Mapping[Any, Any], prefix: str, depth: int) -> Iterator[tuple[str, object]]:
@@ -121,18 +121,18 @@ class ObjectInterpreter:
         self._modules += 1
         if depth > _MAX_MODULE_DEPTH or self._modules > _MAX_MODULES:
             raise UnreadableError(
-                "the file nests its modules without end",
-                "It was not written by a training script; get it again from its source.",
+                "the file nests its modules too deeply",
+                "It was not written by a training script. Download it again from its source.",
             )
-        passing = _set(module.get("_non_persistent_buffers_set"))
+        transient = _set(module.get("_non_persistent_buffers_set"))
         for kind in ("_parameters", "_buffers"):
             for name, value in module[kind].items():
-                if isinstance(name, str) and value is not None and not (kind == "_buffers" and name in passing):
+                if isinstance(name, str) and value is not None and not (kind == "_buffers" and name in transient):
                     self._names += 1
                     if self._names > _MAX_NAMES:
                         raise UnreadableError(
                             f"the file's modules hold more than {_MAX_NAMES:,} names",
-                            "It was not written by a training script; get it again from its source.",
+                            "It was not written by a training script. Download it again from its source.",
                         )
                     yield prefix + name, value
         for name, child in module["_modules"].items():
@@ -140,7 +140,9 @@ class ObjectInterpreter:
                 continue
             inside = _module(child) if isinstance(child, Call) else None
             if not isinstance(name, str):
-                raise UnreadableError("a module in the file has a part whose name is no text", "Get the file again.")
+                raise UnreadableError(
+                    "a module in the file has a part whose name is not text", "Download the file again."
+                )
             if inside is None:
                 yield prefix + name, child
             else:

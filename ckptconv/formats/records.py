@@ -1,4 +1,4 @@
-"""What the things in a pickle become here: names, calls that are not made, and bytes that stay where they are."""
+"""What a pickle's globals, calls and long texts become: records of a name, of a call, and of bytes in the file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from ckptconv.sources.file import Source
 
 _MAX_KEY_LENGTH = 1 << 12
 _MAX_TUPLE_KEY_LENGTH = 16
+_MAX_AXES = 64
+MAX_LENGTH = 1 << 62
 
 
 class Global:
-    """A name the pickle wants imported. It is not."""
+    """A name that the pickle would import. It is not imported."""
 
     __slots__ = ("module", "name")
 
@@ -26,10 +28,10 @@ class Global:
 
 
 class Call:
-    """A call the pickle wants made. It is not; what would be put into the result is kept.
+    """A call that the pickle would make. It is not made; what the pickle then puts into the result is kept.
 
-    ``items`` are what would be appended to it, ``pairs`` what would be set in it under keys, ``state`` its attributes:
-    a list of them where it was given some more than once.
+    ``items`` would be appended to it, ``pairs`` set in it under keys; ``state`` would be its attributes, and is a list
+    if the pickle sets them more than once.
     """
 
     __slots__ = ("args", "func", "items", "pairs", "state")
@@ -45,7 +47,7 @@ class Call:
 
 
 class OrderedItems(dict[Any, Any]):
-    """An ordered dict; ``state`` are the attributes that it was given, such as a state dict's `_metadata`."""
+    """An ordered dict; ``state`` are its attributes, such as a state dict's `_metadata`."""
 
     __slots__ = ("state",)
 
@@ -55,10 +57,10 @@ class OrderedItems(dict[Any, Any]):
 
 
 class Blob:
-    """Something long that stays in the file: where it is, how many bytes it takes there, and what they are.
+    """A long text that stays in the file: its offset and length there.
 
-    ``kind`` is what a pickle would give, 'bytes' or 'str'. ``text`` says that they are UTF-8: of a text, or of bytes
-    that Latin-1 made a text, as protocol 2 writes them.
+    ``kind`` is the type that unpickling would give, 'bytes' or 'str'. ``text`` tells that the file has UTF-8: of a str,
+    or of bytes that protocol 2 writes as text by Latin-1.
     """
 
     __slots__ = ("kind", "length", "offset", "text")
@@ -67,7 +69,7 @@ class Blob:
         self.offset, self.length, self.kind, self.text = offset, length, kind, text
 
     def read(self, source: Source) -> str | bytes:
-        """What it is. Raises UnreadableError where its bytes are no such text."""
+        """The text or bytes. Raises UnreadableError if the file has no valid text there."""
         data = source.read(self.offset, self.length)
         if not self.text:
             return data
@@ -76,13 +78,13 @@ class Blob:
             return text if self.kind == "str" else text.encode("latin-1")
         except UnicodeError:
             raise UnreadableError(
-                f"{source.path}: the {self.length:,} bytes at {self.offset:,} are not the text they are said to be",
-                "The file is damaged or was made to mislead; get it again from its source.",
+                f"{source.path}: the {self.length:,} bytes at {self.offset:,} are not valid text",
+                "The file is damaged or malicious. Download it again from its source.",
             ) from None
 
 
 class ClassStub:
-    """A class that the pickle makes on its way. It is not made: ``instantiate`` is called for a call of it."""
+    """A class that the pickle would create. It is not created: ``instantiate`` is called for a call of it."""
 
     __slots__ = ("instantiate",)
 
@@ -91,14 +93,14 @@ class ClassStub:
 
 
 class Malformed(Exception):
-    """What a meaning raises when its arguments are not what the writer would have given."""
+    """A pickle does something that its writer never does: raised by opcodes and handlers."""
 
 
 Handler = Callable[..., object]
 
 
 def checked_key(value: Any) -> Any:
-    """A dict's key, if it is one that costs little to hash: deep tuples would overflow the interpreter's own stack."""
+    """A dict's key, if hashing it is cheap: deep tuples would overflow the interpreter's stack."""
     if isinstance(value, tuple):
         costly = len(value) > _MAX_TUPLE_KEY_LENGTH or any(isinstance(v, tuple) for v in value)
     elif isinstance(value, str | bytes):
@@ -113,8 +115,18 @@ def checked_key(value: Any) -> Any:
     return value
 
 
+def parse_lengths(value: object) -> tuple[int, ...]:
+    if (
+        not isinstance(value, tuple | list)
+        or len(value) > _MAX_AXES
+        or not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < MAX_LENGTH for n in value)
+    ):
+        raise Malformed("a shape or stride is not a list of lengths")
+    return tuple(value)
+
+
 def describe_type(value: object) -> str:
-    """What a person calls something that a pickle may not change."""
+    """The type of a value, in words, for messages."""
     kind = getattr(value, "kind", None)
     return f"a {kind if isinstance(kind, str) else _NAMES.get(type(value).__name__, type(value).__name__)}"
 

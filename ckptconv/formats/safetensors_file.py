@@ -1,7 +1,7 @@
 """Reads a safetensors file.
 
 The header is a length, then JSON, then the tensors' bytes without a gap. Source: the safetensors repository's README,
-"Format"; stricter than its reader in refusing a name that stands twice.
+"Format"; stricter than its reader: a name that occurs twice is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.interface import Checkpoint, Storage, StoredTensor
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.storage import Storage, StoredTensor
 from ckptconv.sections import require_few
 from ckptconv.sources.file import Source
 from ckptconv.spec import DTYPES, TensorSpec
@@ -25,7 +26,7 @@ _MAX_LISTS = 500_000
 def header_length(source: Source) -> int | None:
     """The length of the JSON header if the file starts like safetensors, else None.
 
-    No pickle and no zip does: behind what would be three zero bytes of the length they have no brace.
+    No pickle and no zip does: their ninth byte is not a brace after three zero bytes of a length.
     """
     if source.size < 10:
         return None
@@ -43,7 +44,7 @@ def read(source: Source) -> Checkpoint:
     start = 8 + length
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _bad(source, "its metadata is not text by name")
+        raise _bad(source, "its metadata does not map names to texts")
     require_few(len(header))
     tree: dict[str, object] = {}
     storages: dict[str, Storage] = {}
@@ -61,7 +62,7 @@ def read(source: Source) -> Checkpoint:
     if start + at != source.size:
         if start + at > source.size:
             raise source.truncated()
-        raise _bad(source, f"{source.size - start - at:,} bytes stand behind its tensors")
+        raise _bad(source, f"{source.size - start - at:,} bytes follow its tensors")
     return Checkpoint(
         source.path,
         "safetensors",
@@ -80,7 +81,7 @@ def _sized(storages: dict[str, Storage]) -> Callable[[str], int]:
 
 def _bad(source: Source, what: str) -> UnreadableError:
     return UnreadableError(
-        f"{source.path} is a damaged or doctored safetensors file: {what}", "Get it again from its source."
+        f"{source.path} is a damaged or manipulated safetensors file: {what}", "Download it again from its source."
     )
 
 
@@ -88,7 +89,7 @@ def parse_json(source: Source, raw: bytes) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            raise ValueError("a name stands twice")
+            raise ValueError("a name occurs twice")
         return found
 
     if raw.count(b"[") + raw.count(b"{") > _MAX_LISTS:
@@ -98,7 +99,7 @@ def parse_json(source: Source, raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _bad(source, f"its header is not JSON ({error})") from None
     if not isinstance(header, dict):
-        raise _bad(source, "its header is no table")
+        raise _bad(source, "its header is not a JSON object")
     return header
 
 
@@ -117,7 +118,7 @@ def _entry(source: Source, name: str, entry: Any) -> tuple[TensorSpec, int, int]
         raise _bad(source, f"the entry of '{name}' is malformed")
     dtype = _BY_CODE.get(code) if isinstance(code, str) else None
     if dtype is None:
-        raise _bad(source, f"'{name}' has the element type {code!r}, which is not known here")
+        raise _bad(source, f"'{name}' has the element type {code!r}, which is not supported")
     spec = TensorSpec(lengths, dtype)
     if end - begin != spec.nbytes:
         raise _bad(source, f"'{name}' takes {spec.nbytes:,} bytes and is given {end - begin:,}")

@@ -1,6 +1,6 @@
 """Writes safetensors, byte for byte the same for the same input.
 
-Tensors stand with the largest elements first and then by name, so that each is aligned.
+Tensors are sorted by element size, largest first, and then by name, so that each is aligned.
 Source: the safetensors repository's README, "Format".
 """
 

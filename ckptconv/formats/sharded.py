@@ -1,4 +1,4 @@
-"""Reads a checkpoint in several files: an index (`*.index.json`) that says which file beside it holds which tensor.
+"""Reads a checkpoint in several files: an index (`*.index.json`) maps each tensor to a file in the same folder.
 
 Source of the layout: transformers, `modeling_utils.py`. Shards may be safetensors or torch files (`pytorch_model.bin`).
 """
@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.interface import Checkpoint, Extent, Storage, StoredTensor
+from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.safetensors_file import parse_json
+from ckptconv.formats.storage import Extent, Storage, StoredTensor
 from ckptconv.sources.file import RemotePath, Source
 
 _MAX_SHARDS = 500
@@ -21,11 +22,11 @@ def read_index(source: Source, open_shard: Callable[[Path | RemotePath], Checkpo
     """Open an index and all its shards; ``open_shard`` opens one by its content. Closes them again if one fails."""
     if source.size > _MAX_INDEX_BYTES:
         raise UnreadableError(
-            f"{source.path} is JSON of {source.size:,} bytes, and no index of shards", "An index is a small file."
+            f"{source.path} is JSON of {source.size:,} bytes, not an index of shards", "An index is a small file."
         )
     weights = parse_json(source, source.read(0, source.size)).get("weight_map")
     if not isinstance(weights, dict) or not weights or not all(isinstance(f, str) for f in weights.values()):
-        raise UnreadableError(f"{source.path} is JSON, but no index of shards", "An index has a 'weight_map'.")
+        raise UnreadableError(f"{source.path} is JSON, but not an index of shards", "An index has a 'weight_map'.")
     names = list(dict.fromkeys(weights.values()))
     if len(names) > _MAX_SHARDS:
         raise UnreadableError(f"{source.path} names {len(names):,} shards", "No checkpoint has that many.")
@@ -34,7 +35,7 @@ def read_index(source: Source, open_shard: Callable[[Path | RemotePath], Checkpo
         for name in names:
             if "/" in name or "\\" in name or name in ("", ".", "..") or not name.isprintable():
                 raise UnreadableError(
-                    f"{source.path} names a shard outside its folder: {name}", "Shards lie beside the index."
+                    f"{source.path} names a shard outside its folder: {name}", "Shards are in the folder of the index."
                 )
             there = source.path
             shards.append(open_shard(there.parent / name if isinstance(there, Path) else there.sibling(name)))
@@ -52,7 +53,9 @@ def _joined(source: Source, weights: dict[str, str], numbers: dict[str, int], sh
         shard = shards[numbers[file]]
         stored = shard.tensors("").get(name) if "" in shard.sections else None
         if stored is None:
-            raise UnreadableError(f"{source.path} says that {file} holds {name}, which it does not", "Get all again.")
+            raise UnreadableError(
+                f"{source.path} says that {file} holds {name}, but it does not", "Download all of them again."
+            )
         tree[name] = StoredTensor(stored.spec, f"{numbers[file]}:{stored.storage}", stored.offset, stored.strides)
 
     def shard_of(key: str) -> tuple[Checkpoint, str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import zlib
 
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.interface import Checkpoint, Extent, Storage
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.storage import Extent, Storage
 from ckptconv.formats.torch_pickle import PickledTensors, StorageRef
 from ckptconv.formats.unpickler import Unpickler
 from ckptconv.formats.zip_directory import ZipDirectory, ZipEntry
@@ -46,22 +47,23 @@ def read_zip(source: Source) -> Checkpoint:
     pickled = PickledTensors(source)
     unpickler = Unpickler(source, start, start + pickle.size, pickled.handlers, pickled.storage)
     tree = unpickler.load()
-    behind = start + pickle.size - unpickler.tell()
-    if behind:
-        raise UnreadableError(f"{source.path}: {behind:,} bytes stand behind its pickle", "Get it again.")
+    rest = start + pickle.size - unpickler.tell()
+    if rest:
+        raise UnreadableError(f"{source.path}: {rest:,} bytes follow its pickle", "Download it again.")
     found: dict[str, Storage] = {}
 
     def record_of(key: str) -> ZipEntry:
         record = records.get(f"{root}data/{key}")
         if record is None:
             raise UnreadableError(
-                f"{source.path}: the storage '{key}' is missing", "The file is damaged: get it again from its source."
+                f"{source.path}: the storage '{key}' is missing",
+                "The file is damaged. Download it again from its source.",
             )
         announced = pickled.refs[key].nbytes
         if record.size != announced:
             raise UnreadableError(
                 f"{source.path}: the storage '{key}' has {record.size:,} bytes, its pickle says {announced:,}",
-                "The file is damaged: get it again from its source.",
+                "The file is damaged. Download it again from its source.",
             )
         return record
 
@@ -98,20 +100,20 @@ def _no_checkpoint(source: Source, names: list[str]) -> UnreadableError:
             f"{source.path} is a numpy .npz archive, not a checkpoint", "Save its arrays as a dictionary: numpy.save."
         )
     return UnreadableError(
-        f"{source.path} is a zip archive, but no checkpoint: it has no data.pkl",
+        f"{source.path} is a zip archive, but not a checkpoint: it has no data.pkl",
         "If the checkpoint is inside it, unpack it first.",
     )
 
 
 def _is_big_endian(source: Source, directory: ZipDirectory, record: ZipEntry | None) -> bool:
-    """What the record `byteorder` says; torch before 2.1 writes none and means little-endian."""
+    """The record `byteorder`; torch before 2.1 writes none, and little-endian."""
     if record is None:
         return False
     start = directory.locate(record)
     _require_crc(source, record, start, "byte order")
     order = source.read(start, min(record.size, 8))
     if order not in (b"little", b"big"):
-        raise UnreadableError(f"{source.path}: its byte order is {order!r}", "Get it again from its source.")
+        raise UnreadableError(f"{source.path}: its byte order is {order!r}", "Download it again from its source.")
     return order == b"big"
 
 
@@ -122,7 +124,8 @@ def _require_crc(source: Source, record: ZipEntry, start: int, what: str) -> Non
         crc, at = zlib.crc32(part, crc), at + len(part)
     if crc != record.crc:
         raise UnreadableError(
-            f"{source.path}: the checksum of its {what} is wrong", "The file was damaged on its way: get it again."
+            f"{source.path}: the checksum of its {what} is wrong",
+            "The file was damaged in transfer. Download it again.",
         )
 
 
@@ -144,7 +147,7 @@ def read_legacy(source: Source) -> Checkpoint:
         found = storages.get(key) or pickled.arrays.get(key)
         if found is None:
             raise UnreadableError(
-                f"{source.path}: the storage '{key}' is missing", "The file is damaged: get it again."
+                f"{source.path}: the storage '{key}' is missing", "The file is damaged. Download it again."
             )
         if key in uncounted:
             _require_count(source, key, pickled.refs[key], found)
@@ -179,35 +182,39 @@ def _require_count(source: Source, key: str, ref: StorageRef, storage: Storage) 
         raise UnreadableError(
             f"{source.path}: the storage '{key}' has {count:,} elements, its pickle says "
             f"{ref.nbytes // ref.itemsize:,}",
-            "The file is damaged: get it again from its source.",
+            "The file is damaged. Download it again from its source.",
         )
 
 
 def _legacy_storages(source: Source, pickled: PickledTensors, keys: object, at: int) -> dict[str, Storage]:
-    """Where each storage stands: they follow each other, and the pickle says how long each one is."""
+    """The position of each storage: they follow each other, and the pickle has their sizes."""
     if (
         not isinstance(keys, list)
         or not all(isinstance(k, str | int) for k in keys)
         or len(set(map(str, keys))) != len(keys)
     ):
-        raise UnreadableError(f"{source.path}: its list of storages is malformed", "The file is damaged: get it again.")
+        raise UnreadableError(
+            f"{source.path}: its list of storages is malformed", "The file is damaged. Download it again."
+        )
     storages: dict[str, Storage] = {}
     for key in map(str, keys):
         ref = pickled.refs.get(key)
         if ref is None:
             raise UnreadableError(
-                f"{source.path}: it holds a storage '{key}' that its pickle does not speak of",
-                "The file is damaged, or of a type that cannot be read (quantized): get it again.",
+                f"{source.path}: it holds a storage '{key}' that its pickle does not mention",
+                "The file is damaged, or of a type that cannot be read (quantized). Download it again.",
             )
         storages[key] = Storage(ref.nbytes, source, at + 8)
-        if source.is_local:  # elsewhere each would cost a request: there, the counts of what is read are looked at
+        if (
+            source.is_local
+        ):  # remotely each would cost a request; there, only the counts of storages that are read are checked
             _require_count(source, key, ref, storages[key])
         at += 8 + ref.nbytes
         if at > source.size:
             raise source.truncated()
     if at != source.size:
         raise UnreadableError(
-            f"{source.path}: {source.size - at:,} bytes stand behind its last storage",
-            "torch.save writes no such file; get it again from its source.",
+            f"{source.path}: {source.size - at:,} bytes follow its last storage",
+            "torch.save does not write such files. Download it again from its source.",
         )
     return storages

@@ -39,7 +39,7 @@ def _integer(value: int) -> bytes:
 
 
 def _plain(value: object) -> bytes:
-    """A value of plain types as pickle opcodes. Floats are none: torch 1.13's unpickler does not know their opcode."""
+    """A value of plain types as pickle opcodes; no floats: torch 1.13's unpickler does not know their opcode."""
     if value is None:
         return b"N"
     if isinstance(value, bool):
@@ -89,11 +89,11 @@ class _Zip:
         self._patches: list[tuple[int, int]] = []
 
     def add(self, name: str, data: bytes) -> None:
-        """One record that is at hand."""
+        """One record with bytes in memory."""
         self._add(name, len(data), zlib.crc32(data), lambda: self._file.write(data))
 
     def add_piece(self, name: str, piece: Piece, seen: WriteProgress) -> None:
-        """One record of a tensor's bytes; a checksum that nobody knows yet is filled in by `finish`."""
+        """One record of a tensor's bytes; `finish` fills in a checksum that the source does not have."""
         self._add(name, piece.spec.nbytes, piece.crc, lambda: copy_piece(piece, self._file, seen, needs_crc=True))
 
     def _add(self, name: str, size: int, crc: int | None, fill: Callable[[], int]) -> None:

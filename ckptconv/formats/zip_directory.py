@@ -1,8 +1,8 @@
 """The directory of a zip archive, read as strictly as a checkpoint allows.
 
-torch writes stored records under unique names, one after another, with nothing before or behind. Whatever else a zip
-may be (compressed, encrypted, with one name twice, with records on top of each other) has two meanings or hides
-something, and is refused. Layout: PKWARE's APPNOTE 4.3, 4.5.3 (zip64).
+torch writes stored records under unique names, one after another, with nothing before or after them. Any other zip
+(compressed, encrypted, with one name twice, with overlapping records) has two meanings or hides something. It is
+refused. Layout: PKWARE's APPNOTE 4.3, 4.5.3 (zip64).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _MAX_DIRECTORY = 16 << 20
-_MAX_PADDING = 4096  # torch aligns records to 64 bytes, and to whatever it is told
+_MAX_PADDING = 4096  # torch aligns records to 64 bytes, or to what its caller asks for
 _NARROW = 0xFFFFFFFF
 _ENCRYPTED = 0x2041
 
@@ -43,13 +43,13 @@ class ZipDirectory:
         self._source = source
         start, size, count = self._end()
         if size > _MAX_DIRECTORY:
-            raise self._odd(f"its directory takes {size:,} bytes")
+            raise self._manipulated(f"its directory takes {size:,} bytes")
         self.records = self._entries(source.read(start, size), count, start)
 
-    def _odd(self, what: str) -> UnreadableError:
+    def _manipulated(self, what: str) -> UnreadableError:
         return UnreadableError(
-            f"{self._source.path} is a damaged or doctored zip archive: {what}",
-            "torch.save writes no such file; get it again from its source.",
+            f"{self._source.path} is a damaged or manipulated zip archive: {what}",
+            "torch.save does not write such files. Download it again from its source.",
         )
 
     def _end(self) -> tuple[int, int, int]:
@@ -64,28 +64,28 @@ class ZipDirectory:
             last = tail.rfind(b"PK\5\6")
             if last < 0 or last + _END.size > len(tail):
                 raise source.truncated()
-            raise self._odd("something stands behind its end")
+            raise self._manipulated("data follows its end")
         if comment or disk or start_disk or here != count:
-            raise self._odd("its end record is not one that torch writes")
+            raise self._manipulated("its end record is not one that torch writes")
         if at >= _LOCATOR.size:
             magic64, _, at64, _ = _LOCATOR.unpack(source.read(at - _LOCATOR.size, _LOCATOR.size))
             if magic64 == b"PK\6\7":
                 at -= _LOCATOR.size
                 if at64 + _END64.size > at:
-                    raise self._odd("its zip64 end record lies outside")
+                    raise self._manipulated("its zip64 end record is outside of the file")
                 magic64, _, _, _, _, _, here64, count64, size64, start64 = _END64.unpack(source.read(at64, _END64.size))
                 if magic64 != b"PK\6\6" or here64 != count64:
-                    raise self._odd("its zip64 end record is not one")
+                    raise self._manipulated("its zip64 end record is invalid")
                 for narrow, wide, full in (
                     (count, count64, 0xFFFF),
                     (size, size64, _NARROW),
                     (start, start64, _NARROW),
                 ):
                     if narrow not in (wide, full):
-                        raise self._odd("its two end records differ")
+                        raise self._manipulated("its two end records differ")
                 count, size, start, at = count64, size64, start64, at64
         if start + size != at:
-            raise self._odd("its directory is not where its end record says")
+            raise self._manipulated("its directory is not where its end record says")
         return start, size, count
 
     def _entries(self, directory: bytes, count: int, end: int) -> dict[str, ZipEntry]:
@@ -93,12 +93,12 @@ class ZipDirectory:
         at = 0
         while at < len(directory):
             if at + _ENTRY.size > len(directory):
-                raise self._odd("its directory breaks off")
+                raise self._manipulated("its directory is truncated")
             fields = _ENTRY.unpack_from(directory, at)
             magic, _, _, flags, method, _, _, crc, packed, size, name_length, extra_length, comment_length = fields[:13]
             header = fields[16]
             if magic != b"PK\1\2":
-                raise self._odd("its directory has an entry that is none")
+                raise self._manipulated("its directory has an invalid entry")
             at += _ENTRY.size
             raw = directory[at : at + name_length]
             extra = directory[at + name_length : at + name_length + extra_length]
@@ -106,17 +106,17 @@ class ZipDirectory:
             try:
                 name = raw.decode("utf-8")
             except UnicodeDecodeError:
-                raise self._odd("a record's name is no text") from None
+                raise self._manipulated("a record's name is not text") from None
             if at > len(directory):
-                raise self._odd("its directory breaks off")
+                raise self._manipulated("its directory is truncated")
             if flags & _ENCRYPTED:
-                raise self._odd(f"the record '{name}' is encrypted")
+                raise self._manipulated(f"the record '{name}' is encrypted")
             size, packed, header = self._widened(extra, size, packed, header)
             plain = method == 0 and packed == size
             found.append((header, ZipEntry(name, crc, packed, header, 0, plain)))
         if len(found) != count:
-            raise self._odd(f"its directory has {len(found)} entries and announces {count}")
-        return self._placed(found, end)
+            raise self._manipulated(f"its directory has {len(found)} entries and announces {count}")
+        return self._by_name(found, end)
 
     def _widened(self, extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
         """The three fields, from the zip64 extra field where the entry is too narrow for them."""
@@ -130,31 +130,31 @@ class ZipDirectory:
         for narrow in (size, packed, header):
             if narrow == _NARROW and wide:
                 if len(wide) < 8:
-                    raise self._odd("a zip64 field breaks off")
+                    raise self._manipulated("a zip64 field is truncated")
                 narrow, wide = int.from_bytes(wide[:8], "little"), wide[8:]
             values.append(narrow)
         return values[0], values[1], values[2]
 
-    def _placed(self, found: list[tuple[int, ZipEntry]], end: int) -> dict[str, ZipEntry]:
-        """The records by name, each within the room before the next one."""
+    def _by_name(self, found: list[tuple[int, ZipEntry]], end: int) -> dict[str, ZipEntry]:
+        """The records by name, each with the offset where the next one starts."""
         records: dict[str, ZipEntry] = {}
         found.sort(key=lambda pair: pair[0])
         limits = [header for header, _ in found[1:]] + [end]
         for (header, record), limit in zip(found, limits, strict=False):
             if record.name in records:
-                raise self._odd(f"it holds two records named '{record.name}'")
+                raise self._manipulated(f"it holds two records named '{record.name}'")
             if header + _LOCAL.size + len(record.name.encode()) + record.size > limit:
-                raise self._odd(f"the record '{record.name}' lies on top of another or outside the file")
+                raise self._manipulated(f"the record '{record.name}' overlaps another or is outside of the file")
             records[record.name] = replace(record, limit=limit)
         if found and found[0][0] != 0:
-            raise self._odd("something stands before its first record")
+            raise self._manipulated("data precedes its first record")
         return records
 
     def require_plain(self) -> None:
-        """Refuse compressed records, which torch.save never writes: a few bytes of them unfold to any number."""
+        """Refuse compressed records, which torch.save never writes: a few bytes could expand to any number."""
         for record in self.records.values():
             if not record.plain:
-                raise self._odd(f"the record '{record.name}' is compressed")
+                raise self._manipulated(f"the record '{record.name}' is compressed")
 
     def extent(self, record: ZipEntry) -> tuple[int, int]:
         """First and last offset of what `locate` and a reader of the record need."""
@@ -167,14 +167,14 @@ class ZipDirectory:
         local = self._source.read(record.header, _LOCAL.size + len(raw))
         magic, _, flags, method, _, _, crc, packed, size, name_length, extra_length = _LOCAL.unpack_from(local)
         if magic != b"PK\3\4" or local[_LOCAL.size :] != raw or name_length != len(raw):
-            raise self._odd(f"the record '{record.name}' has another name in its own header")
+            raise self._manipulated(f"the record '{record.name}' has another name in its own header")
         if flags & _ENCRYPTED:
-            raise self._odd(f"the record '{record.name}' is encrypted")
-        late = bool(flags & 8)  # checksum and size stand behind the data
+            raise self._manipulated(f"the record '{record.name}' is encrypted")
+        late = bool(flags & 8)  # checksum and size follow the data
         wide = packed == _NARROW or size == _NARROW
         if method or (not late and (crc != record.crc or not (wide or packed == size == record.size))):
-            raise self._odd(f"the record '{record.name}' has another size in its own header")
+            raise self._manipulated(f"the record '{record.name}' has another size in its own header")
         start: int = record.header + _LOCAL.size + name_length + extra_length
         if start + record.size > record.limit:
-            raise self._odd(f"the record '{record.name}' lies on top of another or outside the file")
+            raise self._manipulated(f"the record '{record.name}' overlaps another or is outside of the file")
         return start

@@ -1,4 +1,4 @@
-"""Addresses of files that lie elsewhere: what is shown of them, and how they are opened."""
+"""Addresses of remote files: what messages show of them, and how they are opened."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 @dataclass(frozen=True)
 class Address:
-    """Where a file is. ``url`` is never shown: it may hold a signature; ``str()`` leaves that out.
+    """The address of a file. ``url`` is never shown: it may hold a signature; ``str()`` leaves it out.
 
-    In the names of hf://, s3:// and gs://, %XX stands for a letter as it does behind https://.
+    In the names of hf://, s3:// and gs://, %XX is an escaped byte, as in https://.
     """
 
     url: str = field(repr=False)
@@ -38,19 +38,21 @@ class Address:
             raise UsageError(f"the address {redacted(self.url)} {error.what}", error.hint) from None
         if parsed.scheme not in SCHEMES:
             raise UsageError(
-                f"addresses of the kind {parsed.scheme}:// are not known",
+                f"{parsed.scheme}:// addresses are not supported",
                 f"{argument('source')} is a path, https://, hf://, s3://, gs://, or a name of `ckptconv releases`.",
             )
         if not parsed.host or not parsed.path.strip("/"):
-            raise UsageError(f"{self} names no file", "An address goes on after the host or bucket: …/FILE.")
+            raise UsageError(f"{self} does not name a file", "A path follows the host or bucket: …/FILE.")
         if parsed.scheme == "hf" and parsed.path.count("/") < 2:
-            raise UsageError(f"{self} names no file", "It is hf://ORGANISATION/REPOSITORY/FILE[@REVISION].")
+            raise UsageError(
+                f"{self} does not name a file", "The form is hf://ORGANISATION/REPOSITORY/FILE[@REVISION]."
+            )
         if parsed.scheme in _STORES and "#" in self.url:
-            raise UsageError(f"{self} has a # in it", "Write # itself as %23.")
+            raise UsageError(f"{self} contains a #", "Write # itself as %23.")
         if parsed.scheme in _STORES and not self._stored.isprintable():
-            raise UsageError(f"{self} has a control character in it", "Check it.")
+            raise UsageError(f"{self} contains a control character", "Check it.")
         if parsed.scheme == "hf" and {".", ".."} & {*self._stored.split("/")}:
-            raise UsageError(f"{self} leads out of its folder", "It is hf://ORGANISATION/REPOSITORY/FILE[@REVISION].")
+            raise UsageError(f"{self} leaves its folder", "The form is hf://ORGANISATION/REPOSITORY/FILE[@REVISION].")
 
     @cached_property
     def parsed(self) -> Url:
@@ -58,7 +60,7 @@ class Address:
 
     @property
     def _stored(self) -> str:
-        """What a store calls the file: all that stands behind the scheme."""
+        """A store's name of the file: the address without its scheme."""
         query = f"?{self.parsed.query}" if self.parsed.query else ""
         return unquote(f"{self.parsed.host}{self.parsed.path}{query}", errors="surrogateescape")
 
@@ -67,7 +69,7 @@ class Address:
 
     @property
     def name(self) -> str:
-        """The file's name, fit for a disk."""
+        """The file's name, safe for a local folder."""
         path = self.parsed.path
         if self.parsed.scheme == "hf":
             path = path.partition("@")[0]
@@ -77,9 +79,9 @@ class Address:
 
     @property
     def digest(self) -> Digest | None:
-        """What was published of the file's content: by its authors, or in its name where that is the rule."""
-        found = _HASH.search(self.parsed.path) if self.parsed.host in _NAMED_BY_HASH else None
-        return self.published or (Digest("sha256", found[1]) if found else None)
+        """The published digest of the file: from its authors, or from its name on hosts that write it there."""
+        match = _HASH.search(self.parsed.path) if self.parsed.host in _NAMED_BY_HASH else None
+        return self.published or (Digest("sha256", match[1]) if match else None)
 
     def sibling(self, name: str) -> Address:
         path = self.parsed.path
@@ -88,7 +90,7 @@ class Address:
         return Address(str(replace(self.parsed, path=path)), self.fetching)
 
     def open(self) -> Source:
-        """Parts of it, as they are asked for; or all of it, where that is wanted or its server sends no parts."""
+        """Open it for reads of parts; or fetch it whole, if that is asked or the server sends no parts."""
         from ckptconv.sources.cache import Cache
         from ckptconv.sources.ranged import RemoteSource
 

@@ -1,4 +1,4 @@
-"""A file that appears at its place complete or not at all."""
+"""A file that appears under its name complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from typing import BinaryIO
 from ckptconv.arguments import argument
 from ckptconv.errors import EnvironmentMissingError, UsageError
 
-_DRAFT = re.compile(r"\.ckptconv-[0-9a-f]{12}\.partial")
-_MINE = "/proc/self/fd"
+_UNFINISHED = re.compile(r"\.ckptconv-[0-9a-f]{12}\.partial")
+_DESCRIPTORS = "/proc/self/fd"
 _linkat = os.link
 _TIME_TO_LOCK = 2.0  # seconds
 
@@ -28,9 +28,9 @@ _TIME_TO_LOCK = 2.0  # seconds
 class AtomicFile:
     """The unfinished file: ``file`` to write to, ``path`` to read back, `commit` to publish.
 
-    Where the system can, it has no name until it is complete, so that nothing of it is left whatever happens
-    (`open(2)`, O_TMPFILE). Elsewhere it stands beside its place under a name of its own, and is locked: one that is
-    not is of a process that was killed, and is removed by the next.
+    If the system supports it, the file has no name until it is complete, and a crash leaves nothing (`open(2)`,
+    O_TMPFILE). Otherwise it has a temporary name in the same folder, and is locked: an unlocked one belongs to a killed
+    process, and the next process removes it.
     """
 
     def __init__(self, target: Path, force: bool) -> None:
@@ -45,7 +45,7 @@ class AtomicFile:
         _remove_stale(self.target.parent)
         descriptor = _nameless(self.target.parent)
         if descriptor is not None:
-            self.path = Path(_MINE, str(descriptor))
+            self.path = Path(_DESCRIPTORS, str(descriptor))
         else:
             descriptor = os.open(self._named, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._has_name = True
@@ -55,7 +55,7 @@ class AtomicFile:
 
     @contextlib.contextmanager
     def syncing(self) -> Iterator[None]:
-        """Bring what was written to the disk while the block runs; the block's end waits for it."""
+        """Sync the file to the disk while the block runs; the end of the block waits for it."""
         self.file.flush()
         failed: list[OSError] = []
 
@@ -75,7 +75,7 @@ class AtomicFile:
             raise failed[0]
 
     def commit(self) -> None:
-        """Put the file in its place. Raises UsageError if something has appeared there meanwhile."""
+        """Give the file its name. Raises UsageError if another file has that name now."""
         umask = os.umask(0)
         os.umask(umask)
         os.fchmod(self.file.fileno(), 0o666 & ~umask)
@@ -105,9 +105,9 @@ class AtomicFile:
             os.unlink(self._named)
 
     def _publish_nameless(self) -> bool:
-        """Link the file to its place; False where that is taken and to be replaced, and it has a name of its own now.
+        """Link the file to its name. False if it has only a temporary name so far, and is to replace another file.
 
-        A link never replaces: over another file it goes by that name.
+        A link never replaces a file; a rename does.
         """
         try:
             self._link(self.target)
@@ -146,8 +146,8 @@ class AtomicFile:
 
 
 def _nameless(folder: Path) -> int | None:
-    """A new file without a name in a folder, or None where the system or the file system has no such thing."""
-    if not hasattr(os, "O_TMPFILE") or not os.path.isdir(_MINE):
+    """A new file without a name in a folder; None if the system or the file system does not support it."""
+    if not hasattr(os, "O_TMPFILE") or not os.path.isdir(_DESCRIPTORS):
         return None
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -158,9 +158,9 @@ def _nameless(folder: Path) -> int | None:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove drafts of this user's that no process has locked."""
+    """Remove unfinished files of this user that no process has locked."""
     for name in os.listdir(folder):
-        if not _DRAFT.fullmatch(name):
+        if not _UNFINISHED.fullmatch(name):
             continue
         with contextlib.suppress(OSError):
             descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -174,7 +174,7 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _is_old(info: os.stat_result) -> bool:
-    """Whether its maker has had the time to lock it: that is the next thing it does."""
+    """Whether its process has had time to lock it, which it does right after creating it."""
     return time.time() - info.st_ctime > _TIME_TO_LOCK
 
 
@@ -183,14 +183,14 @@ def exists(target: Path) -> UsageError:
 
 
 def check_destination(target: Path, force: bool, sources: Iterator[Path]) -> Path:
-    """Where the file will really stand. Raises UsageError if it may not be written, before any work is done."""
+    """The real path of the file to write. Raises UsageError, before any work is done, if it may not be written."""
     try:
         real = Path(os.path.realpath(target))
         real.exists()
-    except ValueError:  # of a NUL, or of letters that no name of a file can have
-        raise UsageError(f"{target} is not the name of a file", "Choose another place.") from None
+    except ValueError:  # a NUL, or characters that no file name can have
+        raise UsageError(f"{target} is not the name of a file", "Choose another path.") from None
     except OSError as error:
-        raise UsageError(f"{target} cannot be written: {error.strerror}", "Choose another place.") from None
+        raise UsageError(f"{target} cannot be written: {error.strerror}", "Choose another path.") from None
     if real.is_dir():
         raise UsageError(f"{target} is a directory", "Give the name of the file to write.")
     if not real.parent.is_dir():
@@ -206,22 +206,22 @@ def check_destination(target: Path, force: bool, sources: Iterator[Path]) -> Pat
         if not force:
             raise exists(target)
     if not os.access(real.parent, os.W_OK):
-        raise UsageError(f"the folder {real.parent} cannot be written to", "Choose another place.")
+        raise UsageError(f"the folder {real.parent} cannot be written to", "Choose another path.")
     return real
 
 
 @contextlib.contextmanager
 def write_atomically(target: Path, force: bool) -> Iterator[AtomicFile]:
-    """A draft that is removed unless it was committed. A full disk raises EnvironmentMissingError."""
-    draft = AtomicFile(target, force)
+    """An `AtomicFile` that is removed unless it was committed. A full disk raises EnvironmentMissingError."""
+    unfinished = AtomicFile(target, force)
     try:
-        draft.open()
-        yield draft
+        unfinished.open()
+        yield unfinished
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise EnvironmentMissingError(
-                f"there is no room for {target}: {error.strerror}", "Free some space; nothing was left behind."
+                f"there is no disk space for {target}: {error.strerror}", "Free some space. No file was left."
             ) from None
-        raise UsageError(f"{target} cannot be written: {error.strerror}", "Choose another place.") from None
+        raise UsageError(f"{target} cannot be written: {error.strerror}", "Choose another path.") from None
     finally:
-        draft.close()
+        unfinished.close()

@@ -1,11 +1,11 @@
-"""Whole files, kept for the next time. A file stands here complete and checked, or not at all.
+"""Whole files, kept for the next time. The cache holds a file complete and checked, or not at all.
 
-Each has a folder of its own, named by a digest of its address: the file, and a note of what is known of it. While it
-is fetched, the folder's name ends in `.part`; the last step is one rename. A fetch that broke off goes on where it
-stopped if the file is still the same.
+Each file has its own folder, named by a digest of its address, with the file and a note about it. During a fetch the
+folder's name ends in `.part`; the last step is one rename. An interrupted fetch continues where it stopped, if the file
+is still the same.
 
-What lies here is input, as a checkpoint is. The cache is used only if nobody else can write to it; links in it are not
-followed, names in notes are plain, and a digest that was checked once is checked again before that is said.
+The content of the cache is untrusted input, as a checkpoint is. The cache is used only if nobody else can write to it;
+links in it are not followed, names in notes are checked, and a digest is computed each time before a receipt names it.
 `safe_folder` opens what this module reads and writes.
 """
 
@@ -34,7 +34,7 @@ from ckptconv.sources.safe_folder import SafeFolder, opened
 from ckptconv.sources.sniff import is_html
 
 _NOTE = "~note.json"
-"""No file has this name: see `address.Address.name`."""
+"""No cached file has this name: see `Address.name`."""
 _PART = ".part"
 _KEY = re.compile("[0-9a-f]{24}")
 _NAME = re.compile(r"[\w.+=@-]+")
@@ -46,9 +46,9 @@ _ANOTHER = f"Name another folder: {argument('cache_dir')}."
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A file of the cache: its address without secrets, its keeper's word for this state of it, what was published.
+    """A file of the cache: its address without secrets, its server's version, the published digest.
 
-    ``fetched`` is less than ``size`` where the fetch broke off.
+    ``fetched`` is less than ``size`` after an interrupted fetch.
     """
 
     address: str
@@ -76,7 +76,7 @@ def default_cache_dir() -> Path:
 
 
 class CachedSource(Source):
-    """A file of the cache. It leaves it if it turns out not to be what it should."""
+    """A file of the cache, which `evict` removes from it."""
 
     def __init__(self, cache: Cache, key: str, descriptor: int, entry: CacheEntry, checked: bool) -> None:
         super().__init__(cache.folder / key / entry.name, descriptor)
@@ -88,16 +88,16 @@ class CachedSource(Source):
 
 
 class Cache:
-    """The files under a folder, None for the usual one. Raises EnvironmentMissingError if it cannot be used."""
+    """The files under a folder, by default `default_cache_dir`. Raises EnvironmentMissingError if it is unusable."""
 
     def __init__(self, folder: Path | str | None = None) -> None:
         self.folder = Path(folder) if folder is not None else default_cache_dir()
 
     def entries(self) -> list[CacheEntry]:
-        """What is there, whole files and what of others was fetched, in order of address."""
+        """The files, complete or not, in order of address."""
         with self._root() as root:
-            found = [_entry(root, name) for name in _keys(root)] if root else []
-        return sorted((entry for entry in found if entry), key=lambda e: (e.address, e.fetched))
+            entries = [_entry(root, name) for name in _keys(root)] if root else []
+        return sorted((entry for entry in entries if entry), key=lambda e: (e.address, e.fetched))
 
     def clear(self) -> tuple[int, int]:
         """Remove everything that has an entry's name. Returns how many files and bytes there were."""
@@ -114,9 +114,9 @@ class Cache:
                 root.remove(key)
 
     def find(self, url: str, remote: RemoteFile | None, published: Digest | None = None) -> Source | None:
-        """The whole file of an address, if it is here in the state that ``remote`` has; in any state if that is None.
+        """The whole file of an address, if the cache has the version of ``remote``, or any if that is None.
 
-        It has the digest that was published, which is computed each time, and leaves the cache if not.
+        Its digest is computed each time. If it is not the published one, the file is removed from the cache.
         """
         key = _key(url)
         with self._root() as root:
@@ -139,7 +139,7 @@ class Cache:
                 return None
             return CachedSource(self, key, descriptor, entry, published is not None)
 
-    def fetch(self, url: str, shown: str, name: str, remote: RemoteFile, fetching: Fetching) -> Source:
+    def fetch(self, url: str, label: str, name: str, remote: RemoteFile, fetching: Fetching) -> Source:
         """Fetch all of a file, or what is missing of it, and check it."""
         assert _NAME.fullmatch(name)
         key = _key(url)
@@ -156,16 +156,16 @@ class Cache:
                 assert folder is not None
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if not (root.holds(part, folder) and folder.holds(name, file)):
-                    continue  # whoever held it is done, and has moved it
-                found = self.find(url, remote)
-                if found is not None:
+                    continue  # the process that had it locked has moved it
+                source = self.find(url, remote)
+                if source is not None:
                     root.remove(part)
-                    return found
+                    return source
                 try:
-                    entry = _filled(file, folder, shown, name, remote, fetching)
+                    entry = _filled(file, folder, label, name, remote, fetching)
                 except BaseException as error:
                     refused = isinstance(error, UnreadableError) and not isinstance(error, UnreachableError)
-                    if refused or not (remote.ranged and remote.version):  # else it goes on next time
+                    if refused or not (remote.ranged and remote.version):  # otherwise the next fetch continues
                         root.remove(part)
                     raise
                 root.rename(part, key)
@@ -176,7 +176,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _root(self, create: bool = False) -> Iterator[SafeFolder | None]:
-        """The cache's folder; None if there is none and it is not to be made."""
+        """The cache's folder; None if there is none and ``create`` is False."""
         with _usable(self.folder), opened(self.folder, create) as root:
             yield root
 
@@ -187,9 +187,9 @@ def _there(folder: SafeFolder | None) -> SafeFolder:
 
 
 def _filled(
-    file: BinaryIO, folder: SafeFolder, shown: str, name: str, remote: RemoteFile, fetching: Fetching
+    file: BinaryIO, folder: SafeFolder, label: str, name: str, remote: RemoteFile, fetching: Fetching
 ) -> CacheEntry:
-    """Bring the file to its full length, check it, and put it and its note on the disk."""
+    """Fetch the missing bytes, check the file, and write its note."""
     published = str(remote.published) if remote.published else ""
     before = _noted(folder)
     done = os.fstat(file.fileno()).st_size
@@ -198,30 +198,30 @@ def _filled(
         done = 0
         file.truncate(0)
     file.seek(0, os.SEEK_END)
-    _note(folder, CacheEntry(shown, name, remote.size or 0, remote.version, published))
-    for run in remote.read(done, remote.size):
-        if not done and is_html(run[:512]):
+    _note(folder, CacheEntry(label, name, remote.size or 0, remote.version, published))
+    for block in remote.read(done, remote.size):
+        if not done and is_html(block[:512]):
             raise UnreadableError(
-                f"{shown} is a web page, not a checkpoint", "It may be a login page: look at it in a browser."
+                f"{label} is a web page, not a checkpoint", "It may be a login page: open it in a browser."
             )
-        file.write(run)
-        done += len(run)
+        file.write(block)
+        done += len(block)
         if fetching.progress is not None and remote.size:
             fetching.progress(done, remote.size)
     file.flush()
     os.fsync(file.fileno())
     if not done:
-        raise UnreadableError(f"{shown} is empty", "Nothing was uploaded there, or it is not the file.")
+        raise UnreadableError(f"{label} is empty", "Nothing was uploaded there, or it is another file.")
     remote.require_unchanged()
     if remote.published is not None:
         digits = _digits(file.fileno(), remote.published)
         if not digits.startswith(remote.published.digits):
             raise UnreadableError(
-                f"{shown} is not the file its authors published: its {remote.published.algorithm} is "
+                f"{label} is not the file its authors published: its {remote.published.algorithm} is "
                 f"{digits}, theirs {remote.published.digits}",
-                "Nothing of it was kept. Do not use it; ask them.",
+                "It was deleted. Do not use it. Ask its authors.",
             )
-    entry = CacheEntry(shown, name, done, remote.version, published, done)
+    entry = CacheEntry(label, name, done, remote.version, published, done)
     _note(folder, entry)
     return entry
 
@@ -229,9 +229,9 @@ def _filled(
 def _digits(descriptor: int, published: Digest) -> str:
     digest = hashlib.new(published.algorithm, usedforsecurity=False)
     at = 0
-    while run := os.pread(descriptor, 1 << 20, at):
-        digest.update(run)
-        at += len(run)
+    while block := os.pread(descriptor, 1 << 20, at):
+        digest.update(block)
+        at += len(block)
     return digest.hexdigest()
 
 
@@ -251,7 +251,7 @@ def _keys(root: SafeFolder) -> list[str]:
 
 
 def _entry(root: SafeFolder, name: str) -> CacheEntry | None:
-    """What a folder's note says, with how much is there; None for a folder that is no entry."""
+    """The entry of a folder, with the number of bytes that it has; None for any other folder."""
     with root.folder(name) as folder:
         entry = _noted(folder) if folder else None
         there = folder.size(entry.name) if folder and entry else None
@@ -261,10 +261,10 @@ def _entry(root: SafeFolder, name: str) -> CacheEntry | None:
 
 
 def _noted(folder: SafeFolder) -> CacheEntry | None:
-    """A folder's note, if it is one that this module could have written."""
-    said = folder.read(_NOTE, _MAX_NOTE)
+    """A folder's note, if this module could have written it."""
+    content = folder.read(_NOTE, _MAX_NOTE)
     try:
-        note = json.loads(said or b"")
+        note = json.loads(content or b"")
     except (ValueError, RecursionError):
         return None
     kinds = {field.name: int if field.name in ("size", "fetched") else str for field in fields(CacheEntry)}

@@ -1,6 +1,6 @@
-"""One file, read at any place. All input of ckptconv passes through here; nothing here knows what a checkpoint is.
+"""One file, read at any offset. All input of ckptconv passes through here; nothing here knows what a checkpoint is.
 
-A file that lies on no disk here is a `RemotePath`, which opens as a Source of another class: see `ckptconv.sources`.
+A remote file has a `RemotePath`, which opens a Source of another class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ckptconv.errors import UnreadableError
 
 
 class RemotePath(Protocol):
-    """Where a file is that lies on no disk here. As text it is its address, without what is secret in it."""
+    """Where a remote file is. As text it is its address without secrets."""
 
     @property
     def name(self) -> str: ...
@@ -25,17 +25,17 @@ class RemotePath(Protocol):
     def open(self) -> Source: ...
 
     def sibling(self, name: str) -> RemotePath:
-        """The file of another name in the same folder."""
+        """The path of another file in the same folder."""
         ...
 
 
 @dataclass
 class Transfer:
-    """How a file came here from elsewhere, and what vouches for it. The counts grow while it is read.
+    """How a remote file was fetched, and what was verified. The counts grow while it is read.
 
-    ``version`` is what the server calls this state of the file, and the same in all its answers: an ETag, a date, a
-    commit; '' if it has no word for it. ``published`` is the digest its authors printed, `hash_checked` whether the
-    whole file was compared with it. ``fetched`` counts bytes of the file that were sent, in ``requests`` answers.
+    ``version`` is the server's name of this version, the same in all its answers: an ETag, a date, a commit; '' if it
+    gives none. ``published`` is the digest that its authors published, `hash_checked` tells whether the whole file was
+    compared with it. ``fetched`` counts the received bytes of the file, ``requests`` the answers.
     """
 
     address: str
@@ -52,31 +52,35 @@ def _require_regular(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise UnreadableError(f"{path} is a directory", "Give the checkpoint file inside it.")
     if not stat.S_ISREG(mode):
-        raise UnreadableError(f"{path} is not a regular file", "A checkpoint is read at many places: save it to disk.")
+        raise UnreadableError(
+            f"{path} is not a regular file", "A checkpoint is not read from start to end: save it to disk."
+        )
 
 
 class Source:
-    """An open regular file. Raises UnreadableError if there is none, or where it ends too early."""
+    """An open regular file. Raises UnreadableError if there is none, or if it ends too early."""
 
     is_local: ClassVar[bool] = True
-    """Whether a look at a few bytes costs next to nothing."""
+    """Whether reading a few bytes costs almost nothing."""
 
     transfer: Transfer | None = None
 
     def __init__(self, path: Path, descriptor: int | None = None) -> None:
-        """``descriptor`` is the file's, where it has been opened already."""
+        """``descriptor`` is the file's, if it is open already."""
         self.path: Path | RemotePath = path
         self.name = path.name
         try:
             if descriptor is None:
-                _require_regular(path, path.stat().st_mode)  # before it is opened: that alone moves some devices
+                _require_regular(
+                    path, path.stat().st_mode
+                )  # before it is opened: opening alone has effects on some devices
                 descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
             self._fd = descriptor
         except FileNotFoundError:
             raise UnreadableError(f"there is no file {path}", "Check the path.") from None
         except OSError as error:
             raise UnreadableError(f"{path} cannot be opened: {error.strerror}", "Check its permissions.") from None
-        except ValueError:  # of a NUL, or of letters that no name of a file can have
+        except ValueError:  # a NUL, or characters that no file name can have
             raise UnreadableError(f"{path} is not the name of a file", "Check the path.") from None
         opened = os.fstat(self._fd)
         if not stat.S_ISREG(opened.st_mode):
@@ -86,7 +90,7 @@ class Source:
         self._state = (opened.st_size, opened.st_mtime_ns)
         if self.size == 0:
             self.close()
-            raise UnreadableError(f"{path} is empty", "The download failed, or the disk was full: get it again.")
+            raise UnreadableError(f"{path} is empty", "The download failed, or the disk was full. Download it again.")
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes from ``offset``."""
@@ -114,9 +118,9 @@ class Source:
             done += count
 
     def copy_to(self, target: int, at: int, offset: int, length: int) -> bool:
-        """Copy ``length`` bytes from ``offset`` to place ``at`` of an open file, inside the kernel.
+        """Copy ``length`` bytes from ``offset`` to the offset ``at`` of an open file, inside the kernel.
 
-        False if this system or these file systems cannot do that; nothing of use is written then.
+        False if this system or these file systems cannot do that; what was written then must be written again.
         """
         if not hasattr(os, "copy_file_range"):
             return False
@@ -146,7 +150,7 @@ class Source:
 
     def truncated(self) -> UnreadableError:
         return UnreadableError(
-            f"{self.path} ends before its contents do ({self.size:,} bytes)", "The download broke off: get it again."
+            f"{self.path} is truncated ({self.size:,} bytes)", "The download was interrupted. Download it again."
         )
 
     def require_unchanged(self) -> None:
@@ -156,10 +160,10 @@ class Source:
             raise UnreadableError(f"{self.path} changed while it was being read", "Wait until its writer is done.")
 
     def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Have the bytes from each first to each second offset at hand: they will be read soon."""
+        """Fetch these ranges, from a start to an end each: they will be read soon."""
 
     def evict(self) -> None:
-        """Keep no copy of this file: it is not what it should be."""
+        """Remove the file from the cache: its content is wrong."""
 
     def close(self) -> None:
         os.close(self._fd)

@@ -56,5 +56,5 @@ def _failed(error: Exception, label: str) -> CkptconvError:
             f"{label} does not exist, or you have no access", f"Check the address, or log in: {_LOGIN}."
         )
     if isinstance(error, ValueError) and status is None:
-        return UnreadableError(f"{label} is not a valid address", "It is hf://ORGANISATION/REPOSITORY/FILE.")
+        return UnreadableError(f"{label} is not a valid address", "The form is hf://ORGANISATION/REPOSITORY/FILE.")
     return UnreachableError(f"{label} cannot be fetched ({kind})", "Try again later.")

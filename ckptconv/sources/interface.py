@@ -1,4 +1,4 @@
-"""What the sources share: what is asked for, and what a file far away must be able to do."""
+"""What the sources share: the options of a fetch, and what a remote file can do."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ckptconv.errors import UnreadableError
 
 BLOCK = 1 << 16
 FIRST_BYTES = 1 << 16
-"""Bytes that come with the first answer: enough to tell what a file is."""
+"""How many bytes the first request asks for: enough to tell a file's format."""
 MAX_NAME_BYTES = 200
-"""Bytes of a name in the cache; file systems take 255."""
+"""Bytes of a name in the cache; file systems allow 255."""
 
 
 @dataclass(frozen=True)
 class Fetching:
-    """How files that lie elsewhere are fetched.
+    """How remote files are fetched.
 
-    ``whole`` fetches all of a file into the cache and compares it with the digest that its authors published, if
-    they did. ``cache_dir`` is the cache's folder, None the platform's usual place. ``progress`` is called with bytes
-    done and bytes in all.
+    ``whole`` fetches a whole file into the cache, and compares it with the published digest if there is one.
+    ``cache_dir`` is the cache's folder, None for the platform's own. ``progress`` is called with the received bytes and
+    all bytes.
     """
 
     whole: bool = False
@@ -40,7 +40,7 @@ class Fetching:
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file's authors published: an algorithm's name in hashlib, and the first hexadecimal digits or all."""
+    """A published digest: an algorithm's name in hashlib, and the first hexadecimal digits or all."""
 
     algorithm: str
     digits: str
@@ -50,11 +50,11 @@ class Digest:
 
 
 class RemoteFile(Protocol):
-    """A file that lies elsewhere. Methods raise UnreadableError, with the address but nothing secret in it.
+    """An open remote file. Its methods raise UnreadableError, with the address but without secrets.
 
-    ``size`` is None where it is known only at the end. ``version`` is what its keeper calls this state of it, ''
-    without a word for it; no read mixes two versions. ``ranged`` tells whether parts can be had. ``head`` are the
-    first bytes, if they came with the first answer. ``requests`` counts answers, ``received`` the file's bytes.
+    ``size`` is None if only the end tells it. ``version`` is the server's name of this version, '' if it gives none; no
+    read mixes two versions. ``ranged`` tells whether the server sends parts. ``head`` are the first bytes, if the first
+    answer has them. ``requests`` counts answers, ``received`` the file's bytes.
     """
 
     size: int | None
@@ -68,7 +68,7 @@ class RemoteFile(Protocol):
     def version(self) -> str: ...
 
     def read(self, start: int, end: int | None) -> Iterator[bytes]:
-        """The bytes from ``start`` to ``end``, or to the last, in runs."""
+        """The bytes from ``start`` to ``end``, or to the last, in blocks."""
         ...
 
     def require_unchanged(self) -> None: ...
@@ -77,8 +77,8 @@ class RemoteFile(Protocol):
 
 
 class UnreachableError(UnreadableError):
-    """Nobody answered, or only to say that it does not go now: a copy from before may do."""
+    """The server did not answer, or was busy: a cached copy may be used instead."""
 
 
-def changed_while_read(shown: str) -> UnreadableError:
-    return UnreadableError(f"{shown} changed while it was being read", "Wait until its writer is done, then try again.")
+def changed_while_read(label: str) -> UnreadableError:
+    return UnreadableError(f"{label} changed while it was being read", "Wait until its writer is done, then try again.")

@@ -1,4 +1,4 @@
-"""What the name of a source stands for: a path, an address, or a release.
+"""What a source's name is: a path, an address, or a release.
 
 What talks to a network is imported when there is an address, and not before.
 """
@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 @dataclass(frozen=True)
 class Located:
-    """A source: where it is, what it is called without anything secret, and whose release it is, if it is one."""
+    """A source: its path, its name without secrets, and its method and release, if it is one."""
 
     path: Path | RemotePath
     label: str
@@ -33,7 +33,7 @@ class Located:
 
 
 def locate(source: str | Path, fetching: Fetching, methods: Iterable[Method] = ()) -> Located:
-    """What a source's name stands for. A file of that name goes before a release."""
+    """The source of a name. A file of that name has precedence over a release."""
     if isinstance(source, Path):
         return Located(source, str(source))
     if _ADDRESS.match(source):
@@ -63,7 +63,7 @@ def locate(source: str | Path, fetching: Fetching, methods: Iterable[Method] = (
 
 
 def _require_no_repository(source: str) -> None:
-    """Raises UnreadableError for what is no file here, and looks like a repository of the Hugging Face Hub."""
+    """Raises UnreadableError for a name that is not a file, and looks like a repository of the Hugging Face Hub."""
     if not _REPOSITORY.fullmatch(source) or Path(source).suffix in _SUFFIXES:
         return
     if not os.path.exists(source) and not os.path.isdir(os.path.dirname(source)):

@@ -1,4 +1,4 @@
-"""A file that lies elsewhere, read as if it lay here: what was fetched stays in a private file, each byte once."""
+"""A remote file that is read like a local one: fetched bytes are kept in a private file, and each is fetched once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WASTE = 1 << 19
 
 
 class RangeSet:
-    """Which bytes are there: disjoint spans from a first to a last offset, in order."""
+    """Which bytes were fetched: disjoint ranges, in order."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -67,56 +67,58 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @contextlib.contextmanager
 def disk_space_for(what: str) -> Iterator[None]:
-    """A full disk is said to be one."""
+    """Raises EnvironmentMissingError for a full disk."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise EnvironmentMissingError(f"there is no room for {what}", "Free some, or name another place.") from None
+        raise EnvironmentMissingError(
+            f"there is no disk space for {what}", "Free some space, or name another folder."
+        ) from None
 
 
 class RemoteSource(Source):
-    """A far file as a Source. Its private file has no name: whatever happens, nothing of it is left."""
+    """A remote file as a Source. Its private file has no name: a crash leaves nothing of it."""
 
     is_local = False
 
-    def __init__(self, place: RemotePath, remote: RemoteFile, fetching: Fetching) -> None:
-        self.path = place
-        self.name = place.name
+    def __init__(self, path: RemotePath, remote: RemoteFile, fetching: Fetching) -> None:
+        self.path = path
+        self.name = path.name
         if not remote.size:
             remote.close()
-            raise UnreadableError(f"{place} is empty", "Nothing was uploaded there, or it is not the file.")
+            raise UnreadableError(f"{path} is empty", "Nothing was uploaded there, or it is another file.")
         self.size = remote.size
         self._remote = remote
         self._progress = fetching.progress
-        self._there = RangeSet()
+        self._fetched = RangeSet()
         self._lock = threading.Lock()
         self._wasted = 0
         self._file = tempfile.TemporaryFile(prefix="ckptconv-", buffering=0)  # noqa: SIM115 (closed by `close`)
         self._fd = self._file.fileno()
-        with disk_space_for("what is fetched (TMPDIR says where it goes)"):
+        with disk_space_for("the fetched data (TMPDIR names the folder)"):
             os.ftruncate(self._fd, self.size)
             self._put(0, remote.head)
         published = str(remote.published) if remote.published else ""
-        self.transfer = Transfer(str(place), self.size, remote.version, published)
+        self.transfer = Transfer(str(path), self.size, remote.version, published)
         self._count()
 
     def read(self, offset: int, length: int) -> bytes:
-        self._have(offset, length)
+        self._require(offset, length)
         return super().read(offset, length)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        self._have(offset, len(buffer))
+        self._require(offset, len(buffer))
         super().read_into(buffer, offset)
 
     def copy_to(self, target: int, at: int, offset: int, length: int) -> bool:
-        self._have(offset, length)
+        self._require(offset, length)
         return super().copy_to(target, at, offset, length)
 
     def prefetch(self, ranges: Iterable[tuple[int, int]]) -> None:
         with self._lock:
-            gaps = [gap for start, end in ranges for gap in self._there.missing(start, min(end, self.size))]
+            gaps = [gap for start, end in ranges for gap in self._fetched.missing(start, min(end, self.size))]
             parts = merge_ranges(gaps, _WASTE - self._wasted)
             self._wasted += sum(b - a for a, b in parts) - sum(b - a for a, b in merge_ranges(gaps, 0))
             total, done = sum(end - start for start, end in parts), 0
@@ -126,42 +128,40 @@ class RemoteSource(Source):
                     if self._progress is not None:
                         self._progress(done, total)
 
-    def _have(self, offset: int, length: int) -> None:
-        """Fetch what of a part is not there yet, and where that is little, what stands behind it, too."""
+    def _require(self, offset: int, length: int) -> None:
+        """Fetch the missing bytes of a range; if they are few, also the bytes after them."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise self.truncated()
         with self._lock:
-            for start, end in self._there.missing(offset, offset + length):
+            for start, end in self._fetched.missing(offset, offset + length):
                 end = min(max(end, start + _AHEAD), self.size)
-                if end == self.size:  # directories stand at the end, and are read backwards
+                if end == self.size:  # a zip's directory is at the end, and is read backwards
                     start = max(0, min(start, end - _AHEAD))
-                for gap in self._there.missing(start, end):
+                for gap in self._fetched.missing(start, end):
                     for _ in self._fetch(*gap):
                         pass
 
     def _fetch(self, start: int, end: int) -> Iterator[int]:
-        with disk_space_for("what is fetched (TMPDIR says where it goes)"):
-            for run in self._remote.read(start, end):
-                self._put(start, run)
-                start += len(run)
+        with disk_space_for("the fetched data (TMPDIR names the folder)"):
+            for block in self._remote.read(start, end):
+                self._put(start, block)
+                start += len(block)
                 self._count()
-                yield len(run)
+                yield len(block)
 
-    def _put(self, at: int, run: bytes) -> None:
+    def _put(self, at: int, block: bytes) -> None:
         done = 0
-        while done < len(run):
-            done += os.pwrite(self._fd, memoryview(run)[done:], at + done)
-        if run:
-            self._there.add(at, at + len(run))
+        while done < len(block):
+            done += os.pwrite(self._fd, memoryview(block)[done:], at + done)
+        if block:
+            self._fetched.add(at, at + len(block))
 
     def _count(self) -> None:
         assert self.transfer is not None
         self.transfer.fetched, self.transfer.requests = self._remote.received, self._remote.requests
 
     def truncated(self) -> UnreadableError:
-        return UnreadableError(
-            f"{self.path} ends before its contents do ({self.size:,} bytes)", "It was not uploaded whole."
-        )
+        return UnreadableError(f"{self.path} is truncated ({self.size:,} bytes)", "The upload was incomplete.")
 
     def require_unchanged(self) -> None:
         self._remote.require_unchanged()

@@ -1,7 +1,7 @@
-"""A folder to which nobody else can write, and what lies in it, opened without following a link.
+"""A folder to which nobody else can write, and its content, opened without following a link.
 
-Everything is opened relative to a folder that is open already, so that no name is looked up twice. A plain file here
-has one name and belongs to whoever runs this: another name may stand for a file that must not be written to.
+Everything is opened relative to an open folder, so that no name is looked up twice. A plain file here has exactly one
+name and belongs to the user: another name could be that of a file that must not be written to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ckptconv.errors import EnvironmentMissingError, shell_word
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_MAX_DEPTH = 20  # folders in one another that are removed; an entry of the cache has none
+_MAX_DEPTH = 20  # nested folders that are removed; an entry of the cache has none
 _IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EISDIR}
 
@@ -36,7 +36,7 @@ def opened(path: Path, create: bool = False) -> Iterator[SafeFolder | None]:
         yield None
         return
     except ValueError:
-        raise EnvironmentMissingError(f"the folder {path} cannot be used: it is no path", "Name another.") from None
+        raise EnvironmentMissingError(f"the folder {path} cannot be used: it is not a path", "Name another.") from None
     try:
         _require_own(path, os.fstat(descriptor))
         yield SafeFolder(descriptor)
@@ -47,13 +47,13 @@ def opened(path: Path, create: bool = False) -> Iterator[SafeFolder | None]:
 def _require_own(path: Path, info: os.stat_result) -> None:
     if info.st_uid != os.geteuid():
         raise EnvironmentMissingError(
-            f"the folder {path} belongs to another user, who could change what lies in it",
+            f"the folder {path} belongs to another user, who could change its content",
             f"Name a folder of your own: {argument('cache_dir')}.",
         )
     if info.st_mode & _OTHERS:
         raise EnvironmentMissingError(
-            f"the folder {path} can be written to by others, who could change what lies in it",
-            f"Take that away from them: chmod go-w {shell_word(str(path))}",
+            f"the folder {path} is writable by others, who could change its content",
+            f"Remove that permission: chmod go-w {shell_word(str(path))}",
         )
 
 
@@ -68,7 +68,7 @@ class SafeFolder:
 
     @contextlib.contextmanager
     def folder(self, name: str, create: bool = False) -> Iterator[SafeFolder | None]:
-        """The folder of a name; None for what others can write to or is no folder: ``create`` puts one in its place."""
+        """The folder of a name; None if others can write to it or it is not a folder. ``create`` replaces it then."""
         descriptor = self._folder(name)
         if descriptor is None and create:
             self.remove(name)
@@ -104,9 +104,9 @@ class SafeFolder:
 
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[BinaryIO]:
-        """A plain file to read and write, made if there is none; what else has its name is removed.
+        """A plain file to read and write, created if there is none; anything else of its name is removed.
 
-        Raises FileNotFoundError if this folder has been removed meanwhile.
+        Raises FileNotFoundError if this folder was removed in the meantime.
         """
         descriptor = self.open(name, os.O_RDWR | os.O_CREAT)
         if descriptor is None:
@@ -117,14 +117,14 @@ class SafeFolder:
         with open(descriptor, "r+b") as file:
             yield file
 
-    def read(self, name: str, most: int) -> bytes | None:
+    def read(self, name: str, max_bytes: int) -> bytes | None:
         """The content of a small plain file; None if there is none."""
         descriptor = self.open(name, os.O_RDONLY)
         if descriptor is None:
             return None
         with open(descriptor, "rb") as file:
-            content = file.read(most + 1)
-        return content if len(content) <= most else None
+            content = file.read(max_bytes + 1)
+        return content if len(content) <= max_bytes else None
 
     def size(self, name: str) -> int | None:
         """Bytes of a plain file; None if there is none."""
@@ -137,7 +137,7 @@ class SafeFolder:
             os.close(descriptor)
 
     def holds(self, name: str, what: SafeFolder | BinaryIO) -> bool:
-        """Whether the name still stands for what was opened by it."""
+        """Whether the name still belongs to what was opened by it."""
         descriptor = what._fd if isinstance(what, SafeFolder) else what.fileno()
         try:
             return os.path.samestat(os.fstat(descriptor), os.lstat(name, dir_fd=self._fd))
@@ -145,7 +145,7 @@ class SafeFolder:
             return False
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file or folder another name; what had that name is removed."""
+        """Rename a file or folder; what had the new name is removed."""
         try:
             os.rename(old, new, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as error:

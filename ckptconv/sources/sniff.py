@@ -1,4 +1,4 @@
-"""What the first bytes of a download say before anything else reads it."""
+"""Tells a web page by its first bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Reads addresses. What is requested, what the receipt says and what the rule about TLS sees are one `Url`.
+"""Parses addresses. The request, the receipt and the rule about TLS use the same `Url`.
 
-Only what every parser reads in one way is an address here: RFC 3986 without user names, in ASCII. Whatever libraries
-repair in different ways (a backslash, a space, a letter outside ASCII) is refused.
+Only what every parser reads in one way is accepted: RFC 3986 without user names, in ASCII. What libraries repair in
+different ways (a backslash, a space, a character outside ASCII) is refused.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(.*))?")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _OTHER = re.compile(r"[^A-Za-z0-9._~!$&'()*+,;=:@/?#%\[\]-]")
 _ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-_ENCODE = "Write such letters of a path as %XX (a space is %20), and those of a host as xn--…."
+_ENCODE = "Write such characters of a path as %XX (a space is %20), and those of a host as xn--…."
 
 
 class UrlError(ValueError):
-    """A text that is no address. ``what`` goes on after the address: 'has a space in it'."""
+    """A text that is not an address. ``what`` completes the sentence: 'contains a space'."""
 
     def __init__(self, what: str, hint: str = "Check it.") -> None:
         super().__init__(what)
@@ -31,7 +31,7 @@ class UrlError(ValueError):
 
 @dataclass(frozen=True)
 class Url:
-    """An address in one spelling. ``host`` is in small letters, or a bucket as it is written; ``port`` None by default.
+    """An address in one spelling. ``host`` is in lower case, or a bucket as it is; ``port`` is None by default.
 
     ``path`` and ``query`` are as they are sent.
     """
@@ -63,33 +63,33 @@ class Url:
 
     @property
     def is_secure(self) -> bool:
-        """Whether nobody on the way can read or change what is sent: by TLS, or because there is no way."""
+        """Whether nobody can read or change what is sent: by TLS, or because it does not leave this machine."""
         return self.scheme == "https" or (self.scheme == "http" and self.is_loopback)
 
 
 def parse(text: str) -> Url:
-    """The address that a text is. Raises UrlError."""
+    """The address of a text. Raises UrlError."""
     _require_plain(text)
-    found = _SCHEME.match(text)
-    if found is None:
+    match = _SCHEME.match(text)
+    if match is None:
         raise UrlError("has no scheme", "An address begins with https://.")
-    scheme = found[1].lower()
-    rest, _, _ = text[found.end() :].partition("#")
+    scheme = match[1].lower()
+    rest, _, _ = text[match.end() :].partition("#")
     rest, _, query = rest.partition("?")
     authority, slash, path = rest.partition("/")
     if "@" in authority:
-        raise UrlError("has a user name or password in it", "Put a login into ~/.netrc, and leave it out here.")
+        raise UrlError("contains a user name or password", "Put the login into ~/.netrc instead.")
     if scheme in ("http", "https"):
         host, port = _host(authority)
     elif _BUCKET.fullmatch(authority) or not authority:
         host, port = authority, None
     else:
-        raise UrlError("has no such host or bucket")
+        raise UrlError("has no valid host or bucket")
     return Url(scheme, host, port, _sent(slash + path), _sent(query))
 
 
 def join(base: Url, text: str) -> Url:
-    """The address that a text is, seen from another address (RFC 3986, section 5). Raises UrlError."""
+    """The address of a text, relative to another address (RFC 3986, section 5). Raises UrlError."""
     _require_plain(text)
     try:
         return parse(urljoin(str(base), text))
@@ -100,42 +100,42 @@ def join(base: Url, text: str) -> Url:
 
 
 def redacted(text: str) -> str:
-    """What may be shown of a text that is perhaps no address: no user, no password, no query."""
-    found = _SCHEME.match(text)
-    if found is None:
+    """What may be shown of a text that may be invalid: no user, no password, no query."""
+    match = _SCHEME.match(text)
+    if match is None:
         return text
-    before, at, rest = text[found.end() :].rpartition("@")
-    if at and found[1].lower() not in ("http", "https") and "/" in before:
-        before, at, rest = "", "", text[found.end() :]  # the revision of hf://, or a letter of a key
+    before, at, rest = text[match.end() :].rpartition("@")
+    if at and match[1].lower() not in ("http", "https") and "/" in before:
+        before, at, rest = "", "", text[match.end() :]  # the revision of hf://, or a character of a key
     shown, mark, _ = rest.partition("#")[0].partition("?")
-    return f"{found[0]}{'…@' if at else ''}{shown}{'?…' if mark else ''}"
+    return f"{match[0]}{'…@' if at else ''}{shown}{'?…' if mark else ''}"
 
 
 def _require_plain(text: str) -> None:
     if len(text) > MAX_URL_LENGTH:
-        raise UrlError(f"is longer than {MAX_URL_LENGTH:,} letters")
+        raise UrlError(f"is longer than {MAX_URL_LENGTH:,} characters")
     other = _OTHER.search(text)
     if other is not None:
-        letter = other[0]
+        character = other[0]
         what = (
             "a backslash"
-            if letter == "\\"
+            if character == "\\"
             else "a space"
-            if letter == " "
+            if character == " "
             else "a control character"
-            if letter < " " or letter == "\x7f"
-            else f"the letter {letter!a}"
+            if character < " " or character == "\x7f"
+            else f"the character {character!a}"
         )
-        raise UrlError(f"has {what} in it", _ENCODE)
+        raise UrlError(f"contains {what}", _ENCODE)
     if _ESCAPE.search(text):
-        raise UrlError("has a % that begins no %XX in it", "Write % itself as %25.")
+        raise UrlError("contains a % that does not begin %XX", "Write % itself as %25.")
 
 
 def _host(authority: str) -> tuple[str, int | None]:
-    found = _HOST.fullmatch(authority)
-    if found is None or len(found[1]) > 253:
+    match = _HOST.fullmatch(authority)
+    if match is None or len(match[1]) > 253:
         raise UrlError("has no valid host", "A host is a name in ASCII, an IPv4 address, or an IPv6 address in [ ].")
-    host, port = found[1].lower(), found[2]
+    host, port = match[1].lower(), match[2]
     if host.startswith("["):
         try:
             host = f"[{ipaddress.IPv6Address(host[1:-1])}]"
@@ -149,6 +149,6 @@ def _host(authority: str) -> tuple[str, int | None]:
 
 
 def _sent(part: str) -> str:
-    """A part as it is sent: what HTTP libraries would change on the way is changed here."""
+    """A part as it is sent: escaped as HTTP libraries would escape it."""
     part = part.replace("[", "%5B").replace("]", "%5D")
     return re.sub("%[0-9a-fA-F]{2}", lambda m: m[0].upper(), part)

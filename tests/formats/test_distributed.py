@@ -162,7 +162,7 @@ def require_same(folder: Path, file: Path, leave: str = "") -> int:
                 wanted = raw(mapping[name])
                 assert b"".join(ours.chunks(stored)) == wanted
                 assert ours.array(stored).tobytes() == wanted
-                place = ours.place(stored)
+                place = ours.location(stored)
                 if place is not None and wanted:
                     assert place[0].read(place[1], len(wanted)) == wanted
                 count += 1
@@ -211,9 +211,10 @@ def test_what_is_cut_into_columns_is_a_problem_with_the_command(together: Path) 
     with open_checkpoint(together) as checkpoint:
         section = checkpoint.sections["columns"]
         assert [*section.tensors] == ["b"]
-        assert section.unreadable["w"].what == "a tensor whose parts are not rows that follow each other"
+        assert section.unreadable["w"].what == "a tensor whose parts are not consecutive rows"
         assert section.unreadable["w"].advice == (
-            "Join it into one file, where torch is: python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
+            "Join it into one file, on a machine with torch: "
+            "python -m torch.distributed.checkpoint.format_utils dcp_to_torch "
             f"{together} dcp.pth"
         )
         assert section.unreadable["w"].certain
@@ -305,18 +306,18 @@ MALFORMED: Mapping[str, tuple[Callable[[Any], object], str]] = {
     "a path down": (info(relative_path="a/b"), "it names a file outside its folder: a/b"),
     "an absolute path": (info(relative_path="/etc/passwd"), "it names a file outside its folder: /etc/passwd"),
     "a backslash": (info(relative_path="..\\x"), "it names a file outside its folder: ..\\x"),
-    "the folder above": (info(relative_path=".."), "it names a file that is none"),
-    "itself": (info(relative_path=".metadata"), "it names a file that is none"),
-    "a NUL": (info(relative_path="a\0b"), "it names a file that is none"),
-    "no name": (info(relative_path=None), "it names a file that is none"),
+    "the folder above": (info(relative_path=".."), "it names a file with an invalid name"),
+    "itself": (info(relative_path=".metadata"), "it names a file with an invalid name"),
+    "a NUL": (info(relative_path="a\0b"), "it names a file with an invalid name"),
+    "no name": (info(relative_path=None), "it names a file with an invalid name"),
     "a place for no record": (lambda m: m.storage_data.update({WEIGHT: 3}), "it has no _StorageInfo where one belongs"),
     "no place": (lambda m: m.storage_data.pop(WEIGHT), "it does not say where model.weight is"),
-    "no places": (lambda m: setattr(m, "storage_data", None), "it says of no file what it holds"),
+    "no places": (lambda m: setattr(m, "storage_data", None), "it does not list what its files hold"),
     "no tensors": (lambda m: setattr(m, "state_dict_metadata", None), "it lists no tensors by their names"),
     "a part twice": (lambda m: chunks(m).append(chunks(m)[0]), "it lists one part of model.weight twice"),
     "parts on top of each other": (
         lambda m: m.storage_data.update({MetadataIndex("model.tied", torch.Size([0, 0])): m.storage_data[WEIGHT]}),
-        "two of its parts lie on top of each other in __0_0.distcp",
+        "two of its parts overlap in __0_0.distcp",
     ),
     "other axes": (
         lambda m: chunks(m).__setitem__(0, ChunkStorageMetadata(torch.Size([0]), torch.Size([24]))),
@@ -324,7 +325,7 @@ MALFORMED: Mapping[str, tuple[Callable[[Any], object], str]] = {
     ),
     "a size that is text": (
         lambda m: setattr(m.state_dict_metadata["model.weight"], "size", "6"),
-        "a shape or stride is no list of lengths",
+        "a shape or stride is not a list of lengths",
     ),
     "no type": (
         lambda m: setattr(m.state_dict_metadata["model.weight"], "properties", None),
@@ -339,19 +340,19 @@ MALFORMED: Mapping[str, tuple[Callable[[Any], object], str]] = {
     "an empty path": (lambda m: m.planner_data.update({"epoch": ()}), "the path of epoch is none"),
     "a place far behind in a list": (
         lambda m: m.planner_data.update({"model.listed.2": ("model", "listed", 1 << 30)}),
-        "a list in it has places that are none",
+        "a list in it has invalid indexes",
     ),
     "a name in a list": (
         lambda m: m.planner_data.update({"model.listed.2": ("model", "listed", "x")}),
-        "a list in it has places that are none",
+        "a list in it has invalid indexes",
     ),
     "one path for two": (
         lambda m: m.planner_data.update({"epoch": ("model", "weight")}),
-        "model.weight has the place of another value",
+        "model.weight has the path of another value",
     ),
     "a path through a tensor": (
         lambda m: m.planner_data.update({"model.tied": ("model", "weight", "w")}),
-        "model.tied lies inside of another value",
+        "model.tied is inside of another value",
     ),
 }
 
@@ -362,7 +363,7 @@ def test_a_hostile_metadata_is_refused_with_one_sentence(case: str, alone: Path,
     folder = doctored(alone, tmp_path, change)
     error = refused(folder)
     assert error.message == f"{folder}/.metadata is malformed: {message}"
-    assert error.hint == "The folder is damaged or was made to mislead; get it again from its source."
+    assert error.hint == "The folder is damaged or malicious. Download it again from its source."
 
 
 def grown(m: Any) -> None:
@@ -385,7 +386,7 @@ def test_parts_that_are_not_the_whole_are_a_problem(
     folder = doctored(alone, tmp_path, change)
     with open_checkpoint(folder) as checkpoint:
         found = checkpoint.sections["model"].unreadable["weight"]
-    assert found.what == "a tensor whose parts are not rows that follow each other"
+    assert found.what == "a tensor whose parts are not consecutive rows"
     assert found.advice.endswith(f"format_utils dcp_to_torch {folder} doctored.pth")
 
 
@@ -424,7 +425,7 @@ def test_safetensors_in_such_a_folder_are_named(tmp_path: Path) -> None:
     )
     error = refused(folder)
     assert error.message == (
-        f"{folder} is of torch.distributed.checkpoint, and its tensors are not as torch.save writes them"
+        f"{folder} is a folder of torch.distributed.checkpoint, but torch.save did not write its tensors"
     )
 
 
@@ -536,7 +537,7 @@ def test_every_cut_of_the_metadata_is_refused(alone: Path, tmp_path: Path) -> No
         (folder / ".metadata").write_bytes(whole[:length])
         refused(folder)
     (folder / ".metadata").write_bytes(whole + b"x")
-    assert refused(folder).message.endswith("is malformed: 1 bytes stand behind its pickle")
+    assert refused(folder).message.endswith("is malformed: 1 bytes follow its pickle")
     (folder / ".metadata").write_bytes(pickle.dumps({"state_dict_metadata": {}}))
     assert refused(folder).message.endswith("is malformed: it has no Metadata where one belongs")
 
@@ -582,7 +583,7 @@ def test_tensors_in_objects_are_shown(tmp_path: Path) -> None:
     assert {name: (one.what, one.certain) for name, one in found.items()} == {
         "pair": ("a tuple that holds tensors", False),
         "array": ("a tensor that was saved as an object", True),
-        "long": ("an object that was not looked into", False),
+        "long": ("an object that was not inspected", False),
     }
     assert {one.advice.partition(":")[0] for one in found.values()} == {"Join it into one file, where torch is"}
 
@@ -609,7 +610,7 @@ def test_stretches_are_one_file(tmp_path: Path) -> None:
     for start, length in ((0, 19), (18, 1), (-1, 2), (3, -1)):
         with pytest.raises(UnreadableError) as caught:
             joined.read(start, length)
-        assert caught.value.message == f"{tmp_path / 'a'}: a part of 18 bytes ends before its contents do"
+        assert caught.value.message == f"{tmp_path / 'a'}: a part of 18 bytes is truncated"
     crc = 0
     for source, offset, length in stretches:
         crc = concatenated_crc(crc, zlib.crc32(source.read(offset, length)), length)

@@ -71,5 +71,5 @@ def test_modules_without_end_are_refused() -> None:
     for _ in range(40):
         bushy = Call(bushy.func, (), {"_parameters": {}, "_buffers": {}, "_modules": {"a": bushy, "b": bushy}})
     for tree in (loop, bushy):
-        with pytest.raises(UnreadableError, match="nests its modules without end"):
+        with pytest.raises(UnreadableError, match="nests its modules too deeply"):
             ObjectInterpreter(lambda _: None)(tree)

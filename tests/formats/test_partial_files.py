@@ -64,7 +64,7 @@ def test_a_shard_without_an_index_asks_for_it(tmp_path: Path) -> None:
     shards(tmp_path, ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"), None)
     error = refused(tmp_path / "model-00001-of-00002.safetensors")
     assert error.message.endswith("model-00001-of-00002.safetensors is one of 2 files that hold the network together")
-    assert error.hint == "Get the others and their index, model.safetensors.index.json, and give the index."
+    assert error.hint == "Download the others and their index, model.safetensors.index.json, and give the index."
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": "other.pth"}}', "[" * 9999])
@@ -96,9 +96,9 @@ def test_a_part_of_a_folder_of_torch_distributed_checkpoint_is_named_with_the_co
     (folder / ".metadata").unlink()
     error = refused(folder)
     assert error.message == f"{folder} is a folder of torch.distributed.checkpoint without .metadata"
-    assert error.hint == "Get the file .metadata too, which says what the others hold."
+    assert error.hint == "Download the file .metadata too, which describes the others."
     error = refused(folder / "__0_0.distcp")
-    assert error.hint == "Get the file .metadata too, which says what the others hold, and give the folder."
+    assert error.hint == "Download the file .metadata too, which describes the others, and give the folder."
 
 
 def test_a_folder_without_a_common_metadata_is_named(tmp_path: Path) -> None:

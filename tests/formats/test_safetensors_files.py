@@ -115,7 +115,7 @@ def test_views_in_shards_are_read(tmp_path: Path) -> None:
 def test_an_index_names_only_what_its_shards_hold(tmp_path: Path) -> None:
     path = sharded(tmp_path, "safetensors", {"one": {"a": torch.ones(2)}, "two": {"b": torch.ones(2)}})
     path.write_text(path.read_text().replace('"a": "one"', '"a": "two"'))
-    with pytest.raises(UnreadableError, match="says that two holds a, which it does not"):
+    with pytest.raises(UnreadableError, match="says that two holds a, but it does not"):
         open_checkpoint(path)
 
 

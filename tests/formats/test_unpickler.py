@@ -151,10 +151,10 @@ def test_pickles_stand_one_after_another(protocol: int, tmp_path: Path) -> None:
 
 def test_every_opcode_of_the_language_is_known_or_refused(tmp_path: Path) -> None:
     """No opcode is read past as if it were another: unknown ones are named."""
-    from ckptconv.formats.unpickler import _DISPATCH
+    from ckptconv.formats.opcodes import OPCODES
 
     known = {op.code.encode("latin-1") for op in pickletools.opcodes} - {b"."}
-    assert set(_DISPATCH) == known
+    assert set(OPCODES) == known
     for code in sorted({bytes([i]) for i in range(256)} - known - {b"."}):
         with pytest.raises(UnreadableError, match="there is no opcode"):
             unpickle(tmp_path / "value.pkl", code + b".")
@@ -294,7 +294,7 @@ def test_the_names_that_mean_something_call_nothing_either(
         (b"\x82\x01.", "it uses the copyreg extension registry"),
         (b"\x97.", "it uses out-of-band buffers"),
         (b"K\x01Q.", "it refers to something outside itself"),
-        (b"K\x01K\x02\x93.", "a global's name is no text"),
+        (b"K\x01K\x02\x93.", "a global's name is not text"),
         (b"h\x05.", "KeyError: 5"),
         (b".", "IndexError: pop from empty list"),
         (b"K\x01t.", "a mark is missing"),

@@ -153,8 +153,8 @@ def test_a_tensor_under_a_name_that_is_no_text_is_a_problem(tmp_path: Path) -> N
     path = saved(tmp_path / "model.pth", {**resnet(), 7: torch.zeros(2), "7": torch.zeros(2), b"b": torch.zeros(2)})
     with pytest.raises(UnidentifiedError) as caught:
         convert(path, tmp_path / "out.pth", drop=["7"])
-    assert "  7' is a tensor whose name is no text but int" in caught.value.message
-    assert "whose name is no text but bytes" in caught.value.message
+    assert "  7' is a tensor whose name is not text but int" in caught.value.message
+    assert "whose name is not text but bytes" in caught.value.message
     assert "Give it a name that is text" in caught.value.hint
 
 
@@ -329,7 +329,7 @@ def test_containers_and_objects_keep_what_they_receive(as_zip: bool, tmp_path: P
 def test_an_ordered_dict_of_what_is_no_pairs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.pkl"
     path.write_bytes(b"\x80\x02ccollections\nOrderedDict\nK\x07\x85R.")
-    with pytest.raises(UnreadableError, match="an ordered dict is made of what is no pairs"), open_checkpoint(path):
+    with pytest.raises(UnreadableError, match="an ordered dict is not made of pairs"), open_checkpoint(path):
         pass
     path.write_bytes(pickle.dumps({"a": OrderedDict([("w", np.ones(2))])}, protocol=2))
     with open_checkpoint(path) as checkpoint:

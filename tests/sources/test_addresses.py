@@ -113,13 +113,13 @@ def test_hosts_that_name_files_by_their_digest(text, digest):
     [
         (
             "ftp://h/a",
-            "addresses of the kind ftp:// are not known",
+            "ftp:// addresses are not supported",
             "`source` is a path, https://, hf://, s3://, gs://",
         ),
-        ("file:///a", "addresses of the kind file:// are not known", "`source` is a path"),
-        ("https://h", "https://h names no file", "…/FILE"),
-        ("s3://bucket/", "s3://bucket/ names no file", "…/FILE"),
-        ("hf://org/repo", "hf://org/repo names no file", "hf://ORGANISATION/REPOSITORY/FILE[@REVISION]"),
+        ("file:///a", "file:// addresses are not supported", "`source` is a path"),
+        ("https://h", "https://h does not name a file", "…/FILE"),
+        ("s3://bucket/", "s3://bucket/ does not name a file", "…/FILE"),
+        ("hf://org/repo", "hf://org/repo does not name a file", "hf://ORGANISATION/REPOSITORY/FILE[@REVISION]"),
     ],
 )
 def test_addresses_that_are_none(text, message, hint):

@@ -200,8 +200,8 @@ def test_file_larger_than_allowed(suffix, replaces, large, out):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
-        f"error: there is no room for {target}: File too large",
-        "hint: Free some space; nothing was left behind.",
+        f"error: there is no disk space for {target}: File too large",
+        "hint: Free some space. No file was left.",
     ]
     assert contents(out) == ({target.name: OLD} if replaces else {})
 
@@ -227,8 +227,8 @@ def test_disk_full(suffix, replaces, large, small_disk):
     with pytest.raises(EnvironmentMissingError) as refused:
         convert(large, target, force=replaces)
     assert refused.value.exit_code == 4
-    assert refused.value.message == f"there is no room for {target}: No space left on device"
-    assert refused.value.hint == "Free some space; nothing was left behind."
+    assert refused.value.message == f"there is no disk space for {target}: No space left on device"
+    assert refused.value.hint == "Free some space. No file was left."
     assert contents(small_disk) == ({target.name: OLD} if replaces else {})
 
 
@@ -429,7 +429,7 @@ def test_source_that_is_cut_meanwhile(source, out):
     def progress(done: int, total: int) -> None:
         os.truncate(source, 100)
 
-    with pytest.raises(UnreadableError, match="ends before its contents do"):
+    with pytest.raises(UnreadableError, match="is truncated"):
         convert(source, out / "out.pth", progress=progress)
     assert contents(out) == {}
 

@@ -419,8 +419,8 @@ def test_a_cache_that_others_can_write_to_is_refused_with_the_command_that_helps
         done = run("cache", *words, "--cache-dir", cache)
         assert done.returncode == 4
         assert done.stderr.splitlines() == [
-            f"error: the folder {cache} can be written to by others, who could change what lies in it",
-            f"hint: Take that away from them: chmod go-w '{cache}'",
+            f"error: the folder {cache} is writable by others, who could change its content",
+            f"hint: Remove that permission: chmod go-w '{cache}'",
         ]
     subprocess.run(["sh", "-c", done.stderr.partition("them: ")[2]], check=True)
     assert run("cache", "list", "--cache-dir", cache).returncode == 0
@@ -430,7 +430,7 @@ def test_a_cache_of_another_user_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(EnvironmentMissingError) as caught:
         Cache(tmp_path).entries()
-    assert caught.value.message == (f"the folder {tmp_path} belongs to another user, who could change what lies in it")
+    assert caught.value.message == (f"the folder {tmp_path} belongs to another user, who could change its content")
     assert caught.value.hint == "Name a folder of your own: `cache_dir`."
 
 

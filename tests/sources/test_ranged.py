@@ -133,7 +133,7 @@ def test_the_waste_is_bounded_over_all_that_is_prepared():
 
 def test_nothing_outside_the_file_is_asked_for(remote_source, remote):
     for offset, length in ((999_999, 2), (-1, 1), (1_000_001, 0)):
-        with pytest.raises(UnreadableError, match=r"https://example.org/some.pth ends before its contents do"):
+        with pytest.raises(UnreadableError, match=r"https://example.org/some.pth is truncated"):
             remote_source.read(offset, length)
     assert remote.asked == []
 

@@ -513,12 +513,12 @@ def _index(name: str, says: str, weight_map: object, **shards: bytes) -> Row:
     return Row(f"index: {name}", says, sharded(weight_map, **shards), "model.index.json")
 
 
-CUT = "ends before its contents do"
+CUT = "is truncated"
 EMPTY = "holds no tensors by name"
 ENDLESS = "nests its contents without end"
-LENGTHS = "a shape or stride is no list of lengths"
+LENGTHS = "a shape or stride is not a list of lengths"
 MISFIT = "a tensor's shape, strides and offset do not fit together"
-DOCTORED = "is a damaged or doctored zip archive"
+DOCTORED = "is a damaged or manipulated zip archive"
 
 W = table({"w": FOUR})
 DATA = Record("archive/data.pkl", pickled(W))
@@ -550,18 +550,20 @@ ZIPS = (
         "has 100 bytes, its pickle says 1,176",
         zero(central={"size": 100, "packed": 100}),
     ),
-    Row("zip: directory lies beyond the file", "outside the file", zero(central={"size": 1 << 31, "packed": 1 << 31})),
+    Row(
+        "zip: directory lies beyond the file", "outside of the file", zero(central={"size": 1 << 31, "packed": 1 << 31})
+    ),
     Row("zip: two sizes", "another size in its own header", zero(local={"size": 100, "packed": 100})),
     Row("zip: two names", "another name in its own header", zero(local={"name": b"archive/data/9"})),
     Row("zip: two checksums", "another size in its own header", zero(local={"crc": 1})),
-    Row("zip: name that is no text", "a record's name is no text", zero(central={"name": b"\xff" * 14})),
-    Row("zip: two records in one place", "lies on top of another", zero(central={"header": 0})),
-    Row("zip: text before it", "is no checkpoint: it starts with b'#!/bin/s'", b"#!/bin/sh\n" + network_zip()),
+    Row("zip: name that is no text", "a record's name is not text", zero(central={"name": b"\xff" * 14})),
+    Row("zip: two records in one place", "overlaps another", zero(central={"header": 0})),
+    Row("zip: text before it", "is not a checkpoint: it starts with b'#!/bin/s'", b"#!/bin/sh\n" + network_zip()),
     Row("zip: header before it", "its directory is not where its end record says", b"PK\3\4" + network_zip()),
-    Row("zip: hidden bytes before it", "something stands before its first record", archive([DATA, ZERO], b"PKhidden")),
-    Row("zip: comment", "something stands behind its end", network_zip()[:-2] + b"\5\0hello"),
+    Row("zip: hidden bytes before it", "data precedes its first record", archive([DATA, ZERO], b"PKhidden")),
+    Row("zip: comment", "data follows its end", network_zip()[:-2] + b"\5\0hello"),
     Row("zip: comment announced", "its end record is not one that torch writes", network_zip()[:-2] + b"\5\0"),
-    Row("zip: garbage behind it", "something stands behind its end", network_zip() + b"\0"),
+    Row("zip: garbage behind it", "data follows its end", network_zip() + b"\0"),
     Row("zip: entries miscounted", "its directory has 2 entries and announces 3", archive([DATA, ZERO], announced=3)),
     Row("zip: two end records", "its two end records differ", lying_zip64()),
     Row("zip: directory of a million records", "its directory takes", crowded_zip),
@@ -569,15 +571,17 @@ ZIPS = (
     Row("zip: storage too long", "the storage '0' has 17 bytes, its pickle says 16", zipped(W, {"0": bytes(17)})),
     Row("zip: storage missing", "the storage '0' is missing", zipped(W, {"1": bytes(16)})),
     Row(
-        "zip: document", "but no checkpoint: it has no data.pkl", other_zip("[Content_Types].xml", "word/document.xml")
+        "zip: document",
+        "but not a checkpoint: it has no data.pkl",
+        other_zip("[Content_Types].xml", "word/document.xml"),
     ),
-    Row("zip: empty", "but no checkpoint: it has no data.pkl", archive([])),
-    Row("zip: two checkpoints", "but no checkpoint", other_zip("a/data.pkl", "b/data.pkl")),
+    Row("zip: empty", "but not a checkpoint: it has no data.pkl", archive([])),
+    Row("zip: two checkpoints", "but not a checkpoint", other_zip("a/data.pkl", "b/data.pkl")),
     Row("zip: numpy's npz", "is a numpy .npz archive", lambda: numpy_file("savez", [1.0, 2.0])),
     Row("zip: TorchScript", "is a TorchScript archive", torchscript),
     Row("zip: byte order unknown", "its byte order", network_zip("byteorder", b"middle")),
     Row("zip: byte order damaged", "its byte order", network_zip("byteorder", b"big", {"crc": 1}, {"crc": 1})),
-    Row("zip: garbage behind the pickle", "stand behind its pickle", network_zip("data.pkl", pickled(W) + b"garbage")),
+    Row("zip: garbage behind the pickle", "follow its pickle", network_zip("data.pkl", pickled(W) + b"garbage")),
 )
 
 OUTSIDE = "the tensor w reaches outside its storage '0'"
@@ -586,7 +590,7 @@ VIEWS = (
     _zip("view beyond its storage by its strides", OUTSIDE, one_view([4], [2])),
     _zip("view beyond its storage by its shape", OUTSIDE, one_view([5], [1])),
     _zip("view of 2 ** 61 numbers", OUTSIDE, one_view([1 << 61], [1])),
-    _zip("view that unfolds to terabytes", "w unfolds 4 bytes into 4,398,046,511,104", one_view([1 << 20] * 2, [0, 0])),
+    _zip("view that expands to terabytes", "w expands 4 bytes into 4,398,046,511,104", one_view([1 << 20] * 2, [0, 0])),
     _zip("view at a negative offset", MISFIT, one_view([1], [1], offset=-1)),
     _zip("view at an offset beyond counting", MISFIT, one_view([1], [1], offset=1 << 70)),
     _zip("view of fewer strides than lengths", MISFIT, one_view([2, 2], [1])),
@@ -597,8 +601,8 @@ VIEWS = (
     _zip("storage of negative length", "a storage of -4 elements", one_view([4], [1], length=-4)),
     _zip("storage of two sizes", "storage '0' has two sizes", table({"v": FOUR, "w": tensor("0", (5,))})),
     _zip("storage that is a view", "a storage is a view of another", storage("0", 4, part_of="1")),
-    _zip("persistent id that is no tuple", "a persistent id is no storage", text("storage") + b"Q"),
-    _zip("persistent id that is a line", "a persistent id is no storage", b"Pstorage\n"),
+    _zip("persistent id that is no tuple", "a persistent id is not a storage", text("storage") + b"Q"),
+    _zip("persistent id that is a line", "a persistent id is not a storage", b"Pstorage\n"),
     _zip("persistent id of garbage", "not described as torch does", bundle(text("storage"), *[b"N"] * 4) + b"Q"),
     _zip("storage whose name has lines", "the storage 'x", table({"w": tensor("x\nerror: y", (4,))})),
     _zip(
@@ -615,15 +619,15 @@ VIEWS = (
 KEYS = "its list of storages is malformed"
 LEGACY = (
     *(Row(f"legacy: cut {where}", CUT, make) for where, make in legacy_cuts().items()),
-    Row("legacy: garbage behind it", "1 bytes stand behind its last storage", network_legacy() + b"\0"),
-    Row("legacy: wrong magic", "stand behind its pickle", flipped(network_legacy(), b"\x80\x02", 3)),
+    Row("legacy: garbage behind it", "1 bytes follow its last storage", network_legacy() + b"\0"),
+    Row("legacy: wrong magic", "follow its pickle", flipped(network_legacy(), b"\x80\x02", 3)),
     Row("legacy: other protocol", "is a legacy torch file of", legacy(W, protocol=integer(1000))),
     Row("legacy: protocol of two lines", "is a legacy torch file of", legacy(W, protocol=text("a\nb"))),
     Row("legacy: protocol without end", "is a legacy torch file of", legacy(W, protocol=DEEP)),
     Row("legacy: count unlike the pickle's", "has 5 elements, its pickle says 4", legacy(W, counts=[5])),
     Row("legacy: negative count", "has -1 elements, its pickle says 4", legacy(W)[:-24] + b"\xff" * 24),
     Row("legacy: storage missing", "the storage '0' is missing", legacy(W, keys=[], counts=[])),
-    Row("legacy: storage nobody speaks of", "does not speak of", legacy(W, keys=["0", "1"], counts=[4, 4])),
+    Row("legacy: storage nobody speaks of", "does not mention", legacy(W, keys=["0", "1"], counts=[4, 4])),
     Row("legacy: storage twice", KEYS, legacy(W, keys=["0", "0"], counts=[4, 4])),
     Row("legacy: storage twice, once by a number", KEYS, legacy(W, keys=["0", 0], counts=[4, 4])),
     Row("legacy: storage without a name", KEYS, legacy(W, keys=[None])),
@@ -633,7 +637,7 @@ LEGACY = (
 KEY = "as its key"
 PICKLES = (
     Row("pickle: no end", CUT, pickled(b"}")[:-1]),
-    _pickle("garbage behind it", "8 bytes stand behind its pickle", b"}.garbage"),
+    _pickle("garbage behind it", "8 bytes follow its pickle", b"}.garbage"),
     _pickle("unknown opcode", r"there is no opcode b'\xff'", b"\xff"),
     _pickle("nothing on the stack", "IndexError", b"0"),
     _pickle("tuple of nothing", "the stack is empty", b"\x87"),
@@ -664,7 +668,7 @@ PICKLES = (
     _pickle("call of nothing", "ValueError", b"(o"),
     _pickle("key that cannot be one", "unhashable type: 'list'", b"}]Ns"),
     _pickle("odd number of items", "IndexError", b"}(Nu"),
-    _pickle("name that is no text", "a global's name is no text", b"NN\x93"),
+    _pickle("name that is no text", "a global's name is not text", b"NN\x93"),
     _pickle("array of another size", "an array of 9 bytes is given 5", ARRAY + array_state(b"five!", 9) + b"b"),
     _pickle("array without state", EMPTY, table({"w": ARRAY})),
     _pickle("array's state given often", "its arrays hold more bytes", lambda: many_arrays(4_000, 300)),
@@ -702,25 +706,27 @@ SHAPELESS = {"dtype": "F32", "data_offsets": [0, 4]}
 MALFORMED = "the entry of 'w' is malformed"
 GAP = "its tensors overlap or leave a gap"
 TENSORS = (
-    Row("safetensors: cut in the length", "is no checkpoint: it starts with", network_safetensors()[:5]),
-    Row("safetensors: cut behind the length", "is no checkpoint: it starts with", network_safetensors()[:8]),
+    Row("safetensors: cut in the length", "is not a checkpoint: it starts with", network_safetensors()[:5]),
+    Row("safetensors: cut behind the length", "is not a checkpoint: it starts with", network_safetensors()[:8]),
     Row("safetensors: cut in the header", CUT, network_safetensors()[:500]),
     Row("safetensors: cut before the data", CUT, safetensors({"w": entry()}, b"")),
     Row("safetensors: cut in the data", CUT, network_safetensors()[:-100]),
-    Row("safetensors: garbage behind it", "1 bytes stand behind its tensors", network_safetensors() + b"\0"),
+    Row("safetensors: garbage behind it", "1 bytes follow its tensors", network_safetensors() + b"\0"),
     _safetensors("header of 2 ** 39 bytes", "its header takes 549,755,813,888 bytes", {}, length=1 << 39),
-    _safetensors("header of 2 ** 63 bytes", "is no checkpoint: it starts with", {}, length=1 << 63),
+    _safetensors("header of 2 ** 63 bytes", "is not a checkpoint: it starts with", {}, length=1 << 63),
     _safetensors("header that is no JSON", "its header is not JSON", b'{"w": }'),
     _safetensors("header that is no text", "its header is not JSON", b'{"\xff": 1}'),
     _safetensors("garbage behind the header", "its header is not JSON", b"{}garbage"),
     _safetensors("header nested without end", "its header is not JSON", b'{"a":' + b"[" * 100_000),
     _safetensors("header of millions of lists", "its header", lambda: b'{"a":[' + b"[]," * (5 << 20) + b"1]}"),
     Row("safetensors: header of 90 MB", "its header takes", sparse(struct.pack("<Q", 90 << 20) + b'{"', 1 << 40)),
-    _safetensors("name twice", "a name stands twice", b'{"w":%b,"w":%b}' % ((json.dumps(entry()).encode(),) * 2)),
-    _safetensors("field twice", "a name stands twice", b'{"w":{"shape":[1],"shape":[1]}}'),
+    _safetensors("name twice", "a name occurs twice", b'{"w":%b,"w":%b}' % ((json.dumps(entry()).encode(),) * 2)),
+    _safetensors("field twice", "a name occurs twice", b'{"w":{"shape":[1],"shape":[1]}}'),
     _safetensors("no name", "the entry of '' is malformed", {"": entry()}),
-    _safetensors("metadata that is no table", "its metadata is not text by name", {"__metadata__": [], "w": entry()}),
-    _safetensors("metadata that is no text", "its metadata is not text by name", {"__metadata__": {"a": 1}}),
+    _safetensors(
+        "metadata that is no table", "its metadata does not map names to texts", {"__metadata__": [], "w": entry()}
+    ),
+    _safetensors("metadata that is no text", "its metadata does not map names to texts", {"__metadata__": {"a": 1}}),
     _safetensors("entry that is no table", MALFORMED, {"w": 1}),
     _safetensors("entry without shape", MALFORMED, {"w": SHAPELESS}),
     _safetensors("shape that is no list", MALFORMED, {"w": entry(shape=1)}),
@@ -735,20 +741,20 @@ TENSORS = (
         "lengths whose product overflows", "'w' takes 73,786,976,294,838,206,464", {"w": entry(shape=[1 << 32] * 2)}
     ),
     _safetensors(
-        "unknown element type", "'w' has the element type 'F12', which is not known", {"w": entry(dtype="F12")}
+        "unknown element type", "'w' has the element type 'F12', which is not supported", {"w": entry(dtype="F12")}
     ),
     _safetensors("element type that is no text", "'w' has the element type 32, which", {"w": entry(dtype=32)}),
     _safetensors("overlap", GAP, {"v": entry(), "w": entry()}),
     _safetensors("gap", GAP, {"v": entry(), "w": entry(8, 12)}, bytes(12)),
     _safetensors("gap at the start", GAP, {"w": entry(4, 8)}, bytes(8)),
     _safetensors("no tensors", EMPTY, {"__metadata__": {}}, b""),
-    _safetensors("name of two lines", "which is not known here", {"a\nerror: \x1b[2J": entry(dtype="F12")}),
-    _safetensors("name of a megabyte", "which is not known here", lambda: {"a" * (1 << 20): entry(dtype="F12")}),
-    _safetensors("name that is half a character", "which is not known here", {"\ud800": entry(dtype="F12")}),
+    _safetensors("name of two lines", "which is not supported", {"a\nerror: \x1b[2J": entry(dtype="F12")}),
+    _safetensors("name of a megabyte", "which is not supported", lambda: {"a" * (1 << 20): entry(dtype="F12")}),
+    _safetensors("name that is half a character", "which is not supported", {"\ud800": entry(dtype="F12")}),
 )
 
 OTHERS_FOLDER = "names a shard outside its folder: "
-NO_INDEX = "is JSON, but no index of shards"
+NO_INDEX = "is JSON, but not an index of shards"
 SHARD = safetensors({"w": entry()})
 INDICES = (
     _index("shard in another folder", f"{OTHERS_FOLDER}../x", {"w": "../x"}),
@@ -756,7 +762,7 @@ INDICES = (
     _index("shard that is a folder", f"{OTHERS_FOLDER}..", {"w": ".."}),
     _index("shard whose name has lines", OTHERS_FOLDER, {"w": "a\n/\x1b[2J"}),
     _index("shard missing", "there is no file", {"w": "missing.safetensors"}),
-    _index("shard without the tensor", "says that one holds v, which it does not", {"v": "one"}, one=SHARD),
+    _index("shard without the tensor", "says that one holds v, but it does not", {"v": "one"}, one=SHARD),
     _index("shard that is cut", CUT, {"w": "one"}, one=SHARD[:-1]),
     _index("shard that is the index", "an index itself", {"w": "model.index.json"}),
     _index("shard that is another index", "an index itself", {"w": "two"}, two=b'{"weight_map": {"w": "three"}}'),
@@ -767,12 +773,12 @@ INDICES = (
     _index("map of numbers", NO_INDEX, {"w": 1}),
     _index("map of nothing", NO_INDEX, {}),
     Row("index: other JSON", NO_INDEX, b'{"architectures": ["ResNet"]}', "config.json"),
-    Row("index: name twice", "a name stands twice", b'{"weight_map": {"w": "a", "w": "b"}}', "model.index.json"),
+    Row("index: name twice", "a name occurs twice", b'{"weight_map": {"w": "a", "w": "b"}}', "model.index.json"),
     Row("index: cut", "is not JSON", b'{"weight_map": {"w": "a"', "model.index.json"),
     Row("index: of a terabyte", "JSON", sparse(b'{"weight_map"', 1 << 40), "model.index.json"),
 )
 
-STRANGE = "is no checkpoint: it starts with"
+STRANGE = "is not a checkpoint: it starts with"
 UNSUPPORTED = (
     Row("empty file", "is empty", b""),
     Row("one byte", f"{STRANGE} b'x'", b"x"),
@@ -791,7 +797,7 @@ UNSUPPORTED = (
     Row("numpy array", "is a single numpy array", lambda: numpy_file("save", [1.0, 2.0]), "weights.npy"),
     Row("numpy array, cut", CUT, lambda: numpy_file("save", [1.0])[:7], "weights.npy"),
     Row("numpy pickle, cut", CUT, lambda: network_numpy()[:-100], "weights.pkl"),
-    Row("numpy pickle, garbage behind it", "1 bytes stand behind", lambda: network_numpy() + b"\0", "weights.pkl"),
+    Row("numpy pickle, garbage behind it", "1 bytes follow", lambda: network_numpy() + b"\0", "weights.pkl"),
     Row("directory", "is a directory", Special(Path.mkdir)),
     Row("FIFO", "is not a regular file", Special(os.mkfifo)),
     Row("missing file", "there is no file", Special(lambda path: None)),

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ckptconv.formats.interface import Checkpoint, StoredTensor
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.storage import StoredTensor
 from ckptconv.mmdetection.loading.tensors import tensor
 
 _FEW = 8

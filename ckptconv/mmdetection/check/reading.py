@@ -8,7 +8,8 @@ from typing import TypeVar
 import torch
 
 from ckptconv.conversion.converted import Converted
-from ckptconv.formats.interface import Checkpoint, StoredTensor
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.storage import StoredTensor
 from ckptconv.mmdetection.check import mmdet_classes
 from ckptconv.mmdetection.check.init_cfg import LoadedModule
 from ckptconv.mmdetection.loading.tensors import spec, tensor

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ckptconv.formats.interface import Checkpoint, StoredTensor
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.storage import StoredTensor
 from ckptconv.spec import DTYPES, TensorSpec
 
 

@@ -17,9 +17,11 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
 
 from ckptconv.formats import open_checkpoint
-from ckptconv.formats.interface import Checkpoint, StoredTensor
+from ckptconv.formats.interface import Checkpoint
+from ckptconv.formats.numpy_pickle import NumpyType, PickledArray
 from ckptconv.formats.records import Blob, Call, Global, OrderedItems
-from ckptconv.formats.torch_pickle import NumpyType, PickledArray, StorageRef
+from ckptconv.formats.storage import StoredTensor
+from ckptconv.formats.torch_pickle import StorageRef
 from ckptconv.mmdetection.loading.tensors import tensor
 from ckptconv.small_file import is_file
 from ckptconv.spec import TensorSpec
