@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Any
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,7 @@ from ckptconv.errors import CkptconvError
 from ckptconv.planning import identify
 from ckptconv.planning.candidates import Planner
 from tests.support import hints
+from tests.support.broken import PATIENCE
 
 # One thread for torch in each process: several tests run at once, and more threads than cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,3 +43,21 @@ def _hints_are_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
     for sections, method, options, error in refused.values():
         hints.require_typed(sections, method, options, error)
+
+
+@pytest.fixture
+def guard_each() -> Iterator[Callable[[], object]]:
+    """An end to what would otherwise have none: call it before each attempt."""
+
+    def stop(*_: object) -> NoReturn:
+        raise TimeoutError(f"no answer after {PATIENCE} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    yield lambda: signal.alarm(PATIENCE)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def guard(guard_each: Callable[[], object]) -> None:
+    guard_each()

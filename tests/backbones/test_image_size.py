@@ -26,7 +26,7 @@ from ckptconv.errors import UsageError
 from ckptconv.ops import OpError, resize_grid, resize_patch
 from ckptconv.planning.plan import Resized
 from ckptconv.spec import DTYPES, TensorSpec
-from tests.support import pretrain
+from tests.support import forked, pretrain
 
 F32 = DTYPES["float32"]
 sides = st.integers(1, 40)
@@ -319,7 +319,7 @@ def test_the_command_says_what_it_resized(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ckptconv", "convert", "-m", "timm", "raw.pth", "vit.pth", "--image-size"]
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
+        return forked.run([*command, *more], cwd=tmp_path, server=forked.COMMANDS)
 
     refused = run("100")
     assert (refused.returncode, refused.stdout) == (2, "")

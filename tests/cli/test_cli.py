@@ -22,7 +22,7 @@ from ckptconv.cli import render_checkpoints
 from ckptconv.conversion import pipeline
 from ckptconv.methods import METHODS, registry
 from ckptconv.rules import Drop, keep
-from tests.support import hollow
+from tests.support import forked, hollow
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def lightly(tmp_path_factory):
 
 def ckptconv(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ckptconv", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env}, timeout=120)
+    return forked.run(command, env={**os.environ, **env}, server=forked.COMMANDS)
 
 
 def test_convert_says_what_it_did_on_stdout_only(lightly, tmp_path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from ckptconv.cli.app import app
-from tests.support import environments, hollow
+from tests.support import environments, forked, hollow
 
 RECIPE = "mocov2-mask-rcnn-r50-fpn-1x"
 WITH_IT = f"{RECIPE} --pretrained r50.pth"
@@ -92,7 +93,7 @@ def core(tmp_path_factory, folder):
     python = environments.make(tmp_path_factory.mktemp("environment") / "core")
     done = environments.run(python, "convert", "raw.pth.tar", "r50.pth", folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
-    return python
+    return forked.Server(forked.COMMANDS.imported, str(python))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -109,7 +110,7 @@ def test_in_the_core_only(core, folder, command):
 
 
 def test_the_core_is_what_pyproject_says(core):
-    (packages,) = core.parent.parent.glob("lib/python*/site-packages")
+    (packages,) = Path(core.python).parent.parent.glob("lib/python*/site-packages")
     there = {entry.name.lower() for entry in packages.iterdir()}
     assert {"numpy", "requests", "rich", "safetensors", "typer"} <= there
     assert not {"torch", "cv2", "mmengine", "mmcv", "mmdet", "pycocotools", "scipy", "packaging"} & there

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ckptconv.cli import main
 from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.methods import toml as method_toml
-from tests.support import broken
+from tests.support import broken, forked
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\r\u202eabc\x9b2J[red]\u2066"
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -32,9 +32,7 @@ SGR = re.compile("\x1b\\[[0-9;]*m|\x1b\\[\\?25[lh]|\x1b\\[[0-9]*[AK]")  # what t
 
 def run(*words: object, script: str = "from ckptconv.cli import main; main()", **env: str):
     command = [sys.executable, "-c", script, *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **env}, errors="replace"
-    )
+    return forked.run(command, env={**os.environ, **env}, errors="replace", server=forked.COMMANDS)
 
 
 def in_a_terminal(*words: object) -> str:
@@ -312,7 +310,9 @@ def test_a_full_disk_behind_the_output():
 
 
 def test_an_output_that_cannot_show_every_letter():
-    done = run("methods", PYTHONIOENCODING="iso-8859-1", PYTHONUTF8="0")
+    env = {**os.environ, "PYTHONIOENCODING": "iso-8859-1", "PYTHONUTF8": "0"}
+    words = [sys.executable, "-m", "ckptconv", "methods"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=env, errors="replace")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u" in done.stdout
 

@@ -15,7 +15,7 @@ from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.check import guard_record
 from ckptconv.mmdetection.config import emit
 from ckptconv.mmdetection.config.options import Choices
-from tests.support import raw_files, tiny_coco
+from tests.support import forked, raw_files, tiny_coco
 
 pytestmark = pytest.mark.mmdet
 
@@ -60,7 +60,7 @@ def train(folder: Path, *options: str, processes: int = 1, script: str = "") -> 
     code.write_text(f"import runpy\n{script}\nrunpy.run_module('tests.support.training', run_name='__main__')\n")
     words = [*run, str(code), "detector.py", 'work_dir="work"', *options]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=env, timeout=300)
+    return forked.run(words, cwd=folder, env=env)
 
 
 def iterations(done: subprocess.CompletedProcess[str]) -> int:

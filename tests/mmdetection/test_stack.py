@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support import raw_files, tiny_coco
+from tests.support import forked, raw_files, tiny_coco
 from tests.support.stack import FORKS
 
 pytestmark = pytest.mark.mmdet
@@ -37,9 +37,7 @@ class Code:
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False, env=env, timeout=300
-    )
+    return forked.run([sys.executable, "-m", *words], cwd=folder, env=env)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from ckptconv.errors import EnvironmentMissingError, UnreadableError
 from ckptconv.sources.address import Address
 from ckptconv.sources.cache import Cache, default_cache_dir
 from ckptconv.sources.interface import Digest, Fetching
+from tests.support import forked
 from tests.support.server import numbers, serving
 
 CONTENT = numbers(3_000_000)
@@ -525,8 +526,7 @@ def test_a_kill_while_parts_are_fetched_leaves_nothing_at_all(checkpoint, tmp_pa
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ckptconv", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return forked.run([sys.executable, "-m", "ckptconv", *map(str, words)], server=forked.COMMANDS)
 
 
 def test_cache_list_and_clear(tmp_path, naps):

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from tests.support import forked
 from tests.support.server import serving
 
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -35,7 +36,7 @@ def run(tmp_path):
         environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": token}
         environment["CKPTCONV_CACHE_DIR"] = str(tmp_path / "cache")
         command = [sys.executable, "-m", "ckptconv", *map(str, words)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=120)
+        return forked.run(command, env=environment, server=forked.COMMANDS)
 
     return run
 

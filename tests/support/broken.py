@@ -805,6 +805,9 @@ UNSUPPORTED = (
     Row("link to itself", "cannot be opened", Special(lambda path: path.symlink_to(path.name))),
 )
 
+PATIENCE = 10
+"""Seconds; a good deal more than the second that any of these may take."""
+
 HOSTILE = (
     _zip("a hundred thousand tensors", "", lambda: many_tensors(99_000)),
     _zip("forty thousand state dicts", "", lambda: many_tensors(40_000, table({"w": b"h\0"}))),

@@ -17,6 +17,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support import forked
+
 ROOT = Path(__file__).parents[2]
 CORE = ("ckptconv",)
 MMDETECTION = ("torch", "mmengine", "mmcv", "mmdet", "setuptools")
@@ -77,13 +79,16 @@ def hide(python: Path, *paths: str) -> None:
             found.unlink()
 
 
-def run(python: Path, *words: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(python: Path | forked.Server, *words: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """`ckptconv` with these words in that environment, in ``folder``, with a cache there."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "CKPTCONV", "VIRTUAL"))}
+    env = {**clean, "CKPTCONV_CACHE_DIR": str(folder / "cache"), **variables}
+    if isinstance(python, forked.Server):
+        return forked.run([python.python, "-c", _COMMAND, *words], cwd=folder, env=env, server=python)
     return subprocess.run(
         [str(python), "-c", _COMMAND, *words],
         cwd=folder,
-        env={**clean, "CKPTCONV_CACHE_DIR": str(folder / "cache"), **variables},
+        env=env,
         capture_output=True,
         text=True,
         check=False,

@@ -1,8 +1,9 @@
-"""Python processes that start in milliseconds: copies of one that has imported torch and MMDetection already.
+"""Python processes that start in milliseconds: copies of one that has imported what takes long already.
 
-For tests of what a command does, not of how it starts: `run` and `Popen` stand for those of `subprocess`, for this
-interpreter. A copy has the arguments, the folder, the environment, the streams and the exit status of a process of its
-own, other random numbers than its sisters, and its own ``__main__``; only what is imported is there already.
+For tests of what a command does, not of how it starts: `run` and `Popen` stand for those of `subprocess`. A copy has
+the arguments, the folder, the environment, the streams and the exit status of a process of its own, other random
+numbers than its sisters, and its own ``__main__``; only what is imported is there already. The encoding of the streams
+is that of these tests, whatever the environment says.
 
 The server is this file, run by itself. It ends with the process of tests that has started it.
 """
@@ -29,17 +30,13 @@ import tempfile
 import types
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 WHERE = "CKPTCONV_TESTS_FORK_SERVER"
 """The server's socket, in the environment: a copy that starts processes in turn finds it there."""
-IMPORTED = (
-    *("torch", "torch.utils.data", "scipy.optimize", "pycocotools.cocoeval", "mmengine.runner", "mmcv.ops"),
-    *(f"mmdet.{part}" for part in ("models", "datasets", "engine", "evaluation", "visualization")),
-)
 _INHERITED = 64
 """File descriptors that a process may be given, at most."""
 
@@ -47,24 +44,50 @@ _INHERITED = 64
 # The tests' side ---------------------------------------------------------------------------------------------------
 
 
-@cache
-def _address() -> str:
-    """The server's socket; the server is started if there is none."""
-    if WHERE in os.environ:
-        return os.environ[WHERE]
-    folder = tempfile.mkdtemp(prefix="ckptconv-fork-")
-    address = f"{folder}/s"
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COV_"))}
-    # A driver that is asked in the server cannot be used in its copies; in this way torch does not ask it.
-    settings = {**clean, "OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen(
-        [sys.executable, "-W", "ignore", __file__, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=settings
+@dataclass
+class Server:
+    """The interpreter ``python`` with these modules imported; started when it is first asked for a copy."""
+
+    imported: Sequence[str]
+    python: str = sys.executable
+    shared: bool = False
+    """Whether copies that start processes in turn ask the same server."""
+    address: str = ""
+
+    def start(self) -> str:
+        """Its socket; it is started if it has not been."""
+        if self.shared and WHERE in os.environ:
+            return os.environ[WHERE]
+        if not self.address:
+            address = str(Path(tempfile.mkdtemp(prefix="ckptconv-fork-"), "socket"))
+            clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+            # A driver that is asked in the server cannot be used in its copies; in this way torch does not ask it.
+            settings = {**clean, "OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+            command = [self.python, "-W", "ignore", __file__, address, *self.imported]
+            server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=settings)
+            atexit.register(_end_of, server)
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"ready\n", "the fork server does not start"
+            self.address = address
+            if self.shared:
+                os.environ[WHERE] = address
+        return self.address
+
+
+MMDETECTION = Server(
+    (
+        *("torch", "torch.utils.data", "scipy.optimize", "pycocotools.cocoeval", "mmengine.runner", "mmcv.ops"),
+        *(f"mmdet.{part}" for part in ("models", "datasets", "engine", "evaluation", "visualization")),
+    ),
+    shared=True,
+)
+COMMANDS = Server(
+    (
+        *(f"ckptconv.{name}" for name in ("cli.app", "cli.render", "inspection", "conversion.pipeline", "methods")),
+        *("rich.console", "rich.table", "numpy", "requests"),
     )
-    assert server.stdout is not None
-    assert server.stdout.readline() == b"ready\n", "the fork server does not start"
-    atexit.register(_end_of, server)
-    os.environ[WHERE] = address
-    return address
+)
+"""The command line itself is imported there, too: the quickest, where neither torch nor MMDetection is asked for."""
 
 
 def _end_of(server: subprocess.Popen[bytes]) -> None:
@@ -92,19 +115,21 @@ class Popen:
         stderr: int | IO[Any] | None = None,
         start_new_session: bool = False,
         pass_fds: Sequence[int] = (),
+        server: Server = MMDETECTION,
     ) -> None:
-        assert args[0] == sys.executable, args
+        assert args[0] == server.python, args
+        address = server.start()
         request = {
             "words": [str(word) for word in args[1:]],
             "cwd": str(cwd or Path.cwd()),
-            "env": {**(os.environ if env is None else env), WHERE: _address()},
+            "env": {**(os.environ if env is None else env), **({WHERE: address} if server.shared else {})},
             "session": start_new_session,
             "passed": list(pass_fds),
         }
         self.args = list(args)
         self.returncode: int | None = None
         self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(_address())
+        self._connection.connect(address)
         with contextlib.ExitStack() as closing:
             streams = [_descriptor(closing, stdin, 0), _descriptor(closing, stdout, 1)]
             streams.append(streams[1] if stderr == subprocess.STDOUT else _descriptor(closing, stderr, 2))
@@ -169,11 +194,13 @@ def run(
     env: Mapping[str, str] | None = None,
     together: bool = False,
     timeout: float = 300,
+    errors: str = "strict",
+    server: Server = MMDETECTION,
 ) -> subprocess.CompletedProcess[str]:
     """`subprocess.run` with text that is captured, and nothing to read; ``together``: stderr goes where stdout goes."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         stderr = subprocess.STDOUT if together else err
-        process = Popen(args, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=stderr)
+        process = Popen(args, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=stderr, server=server)
         try:
             process.wait(timeout)
         except BaseException:
@@ -182,18 +209,23 @@ def run(
         said = []
         for file in (out, err):
             file.seek(0)
-            said.append(file.read().decode())
+            said.append(file.read().decode(errors=errors))
     return subprocess.CompletedProcess(args, process.wait(), *said)
+
+
+def as_subprocess() -> types.SimpleNamespace:
+    """The module `subprocess`, but for its Popen: for a module of the package whose processes are to be copies."""
+    return types.SimpleNamespace(**{**vars(subprocess), "Popen": Popen})
 
 
 # The server --------------------------------------------------------------------------------------------------------
 
 
-def _serve(address: str) -> dict[str, Any]:
+def _serve(address: str, *imported: str) -> dict[str, Any]:
     """Make a copy for each request, and say how it ended. Returns in the copies only, with the request."""
-    path = [entry for entry in sys.path if entry not in (str(ROOT), str(Path(__file__).parent))]
-    sys.path[:] = [str(ROOT), *path]
-    for name in IMPORTED:
+    path = sys.path[1:]
+    sys.path[0] = str(ROOT)
+    for name in imported:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     gc.collect()
@@ -321,4 +353,4 @@ def _warn_as_usual(options: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _become(_serve(sys.argv[1]))
+    _become(_serve(*sys.argv[1:]))

@@ -40,14 +40,15 @@ atexit.register(print, "the end")
 Done = subprocess.CompletedProcess[str]
 
 
-def both(words: list[str], **options: Any) -> tuple[Done, Done]:
+def both(words: list[str], server: forked.Server = forked.MMDETECTION, **options: Any) -> tuple[Done, Done]:
     command = [sys.executable, *words]
     real = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, **options)
-    return real, forked.run(command, **options)
+    return real, forked.run(command, server=server, **options)
 
 
+@pytest.mark.parametrize("server", [forked.MMDETECTION, forked.COMMANDS], ids=["mmdetection", "commands"])
 @pytest.mark.parametrize("how", ["-c", "-m", "file", "-W"])
-def test_a_copy_is_as_a_process(tmp_path: Path, how: str) -> None:
+def test_a_copy_is_as_a_process(tmp_path: Path, how: str, server: forked.Server) -> None:
     (tmp_path / "described.py").write_text(DESCRIBED)
     words = {
         "-c": ["-c", DESCRIBED],
@@ -57,9 +58,11 @@ def test_a_copy_is_as_a_process(tmp_path: Path, how: str) -> None:
     }[how]
     env = {**os.environ, "PYTHONPATH": "/no/such:/nor/this", "MINE": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     env.pop("OMP_NUM_THREADS", None)
-    real, copy = both([*words, "a b", ""], cwd=tmp_path, env=env)
+    real, copy = both([*words, "a b", ""], server, cwd=tmp_path, env=env)
     assert (copy.returncode, copy.stderr) == (real.returncode, real.stderr) == (0, "")
     expected, found = (json.loads(done.stdout.splitlines()[0]) for done in (real, copy))
+    assert expected.pop("ours") == []
+    assert bool(found.pop("ours")) == (server is forked.COMMANDS)
     assert found == expected
     assert copy.stdout.splitlines()[1:] == real.stdout.splitlines()[1:] == ["the end"]
 

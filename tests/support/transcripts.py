@@ -142,15 +142,17 @@ def prepare(folder: Path, inputs: Path, text: str, todo: Iterable[Step]) -> None
 def run(step: Step, folder: Path) -> str:
     """What the step prints, both streams as on a terminal, and its exit code if that is not 0."""
     if step.program:
-        return _run([sys.executable, "-c", step.command], folder)
+        return _run([sys.executable, "-c", step.command], folder, _needs_mmdetection(step))
     words = shlex.split(step.command.replace("\\\n", " "))
     if words[0] == "cat":
         return (folder / words[1]).read_text(encoding="utf-8")
-    return _run([sys.executable, "-m", *words] if words[0] == "ckptconv" else [sys.executable, *words[1:]], folder)
+    command = [sys.executable, "-m", *words] if words[0] == "ckptconv" else [sys.executable, *words[1:]]
+    return _run(command, folder, words[1] in ("check", "verify-ap"))
 
 
-def _run(command: list[str], folder: Path) -> str:
-    done = forked.run(command, cwd=folder, together=True)
+def _run(command: list[str], folder: Path, mmdetection: bool = False) -> str:
+    server = forked.MMDETECTION if mmdetection else forked.COMMANDS
+    done = forked.run(command, cwd=folder, together=True, server=server)
     return done.stdout + (f"[exit {done.returncode}]\n" if done.returncode else "")
 
 

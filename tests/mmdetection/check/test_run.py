@@ -21,7 +21,7 @@ from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.check.run import CheckReport, check
 from ckptconv.mmdetection.config import emit
 from ckptconv.mmdetection.config.options import Choices
-from tests.support import raw_files
+from tests.support import forked, raw_files
 from tests.support.stack import FORKS
 
 pytestmark = pytest.mark.mmdet
@@ -70,8 +70,7 @@ def save(name: str, **content: Any) -> str:
 
 
 def command(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
-    run = [sys.executable, "-m", "ckptconv", *map(str, words)]
-    return subprocess.run(run, capture_output=True, text=True, check=False, env={**os.environ, **env}, timeout=120)
+    return forked.run([sys.executable, "-m", "ckptconv", *map(str, words)], env={**os.environ, **env}, timeout=120)
 
 
 @pytest.mark.parametrize("name", ["r50.pth", "r50.safetensors"])

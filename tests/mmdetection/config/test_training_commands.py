@@ -15,7 +15,7 @@ from ckptconv.mmdetection.check.run import check
 from ckptconv.mmdetection.config import emit, training_commands
 from ckptconv.mmdetection.config.options import STYLES, Choices
 from ckptconv.mmdetection.config.training_commands import Rate
-from tests.support import converted, tiny_coco
+from tests.support import converted, forked, tiny_coco
 from tests.support.converted import OWN, read
 
 pytestmark = pytest.mark.mmdet
@@ -261,8 +261,7 @@ def project(r18, tmp_path_factory) -> Path:
 
 
 def typed(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    run = [sys.executable, "-m", "ckptconv", *map(str, words)]
-    return subprocess.run(run, cwd=folder, capture_output=True, text=True, check=False, env=environment(), timeout=300)
+    return forked.run([sys.executable, "-m", "ckptconv", *map(str, words)], cwd=folder, env=environment())
 
 
 def environment(**more: str) -> dict[str, str]:

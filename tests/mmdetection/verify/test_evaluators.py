@@ -93,6 +93,7 @@ def test_what_is_not_one_coco_metric_is_refused_with_its_line(written, message, 
 @pytest.mark.parametrize("metric", ["bbox", ["bbox"], ["segm", "bbox"], ["proposal_fast", "bbox"]])
 def test_boxes_are_measured(metric):
     require_boxes({**COCO, "metric": metric}, "own.py")
+    assert "bbox" in CocoMetric(metric=metric).metrics
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,7 @@ ALLOWED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("said", ALLOWED)
 def test_other_settings_are_allowed(said):
     require_measurable({**COCO, **said}, "own.py")
+    assert "bbox" in CocoMetric(**{"metric": "bbox", **said}).metrics
 
 
 def evaluated(folder: Path, **said: Any) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -19,8 +20,8 @@ from typing import Any, NoReturn
 
 from ckptconv.errors import EnvironmentMissingError, TrainingError, UsageError
 from ckptconv.mmdetection.verify.run.events import Event, Follower
-from ckptconv.mmdetection.verify.run.files import EVENTS, FAILURE, LOCK, RESULT, Failure, Run
-from ckptconv.mmdetection.verify.run.launch import RENDEZVOUS
+from ckptconv.mmdetection.verify.run.files import EVENTS, FAILURE, LOCK, RESULT, Run
+from ckptconv.mmdetection.verify.run.launch import MEETING
 
 OUTPUT = "output.log"
 _PAUSE = 0.2  # seconds between two looks at the events
@@ -89,11 +90,11 @@ def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
         start = output.tell()
         try:
             process = subprocess.Popen(
-                [os.path.expandvars(word) if word.startswith(RENDEZVOUS) else word for word in command],
+                [os.path.expandvars(word) if word.startswith(MEETING) else word for word in command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=surroundings(run.processes),
+                env=surroundings(run.local),
                 start_new_session=True,
                 pass_fds=[lock],
             )
@@ -164,18 +165,28 @@ def _send(process: subprocess.Popen[bytes], sent: int, below: tuple[int, ...], p
         process.wait(patience)
 
 
+def _said(failure: Path) -> dict[str, Any] | None:
+    """What a process said of its end; None if it could not say, or not all of it."""
+    try:
+        said: dict[str, Any] = json.loads(failure.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return said
+
+
 def _explain(run: Run, status: int, start: int) -> NoReturn:
     log = run.folder / OUTPUT
-    if failure := Failure.load(run.folder):
-        if failure.kind in ("proof", "diverged"):
-            raise Stopped(failure.message)
-        if failure.kind == "memory":
+    if said := _said(run.folder / FAILURE):
+        kind, message = said["kind"], said["message"]
+        if kind in ("proof", "diverged"):
+            raise Stopped(message)
+        if kind == "memory":
             raise EnvironmentMissingError(
-                f"{run.name} ran out of memory: {failure.message}",
+                f"{run.name} ran out of memory: {message}",
                 "More GPUs take fewer images each: --gpus N. --amp needs half of it, and is another recipe.",
             )
         raise TrainingError(
-            f"{run.name} failed: {failure.message}", failure.hint or f"Its whole output: {log}", failure.exit_code
+            f"{run.name} failed: {message}", said["hint"] or f"Its whole output: {log}", said.get("exit_code")
         )
     with log.open("rb") as file:
         file.seek(start)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
 
 import ckptconv
-from tests.support import tiny_coco
+from tests.support import forked, tiny_coco
 from tests.support.raw_files import moco
 
 pytestmark = pytest.mark.mmdet
 
 TEXT = (
-    "{0}_dataloader.dataset sets no classes, so the 80 of CocoDataset apply (person, bicycle and 78 more), and "
-    "none of them is a category of coco/annotations/instances_{0}2017.json (box)"
+    "{0}_dataloader.dataset names no classes, so they are the 80 of CocoDataset (person, bicycle and 78 more), and "
+    "none is a category of coco/annotations/instances_{0}2017.json (box)"
 )
 HINT = "Set {}_dataloader.dataset.metainfo = dict(classes=('box',))."
 
@@ -33,7 +32,7 @@ def lift(tmp_path_factory):
         said = ("c.py", "--pretrained", "r18.pth", "--tier", "lift", "--data-root", "coco", "--gpus", "0", *args)
         words = [sys.executable, "-m", "ckptconv", "verify-ap", *said]
         environment = {**os.environ, "COLUMNS": "80"}
-        return folder, subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        return folder, forked.run(words, cwd=folder, env=environment)
 
     return run
 
