@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ckptconv.errors import CkptconvError
     from ckptconv.inspection import Explanation, Inspection, explain, inspect
     from ckptconv.methods.interface import Layout, Method, Pixels, Release
+    from ckptconv.mmdetection.config.emit import emit_config
     from ckptconv.planning.plan import Plan
     from ckptconv.remap import remap_state_dict
     from ckptconv.rules import drop, fuse, keep, under
@@ -38,6 +39,7 @@ __all__ = [
     "__version__",
     "convert",
     "drop",
+    "emit_config",
     "explain",
     "fuse",
     "inspect",
@@ -53,6 +55,7 @@ _HOMES = {
     **dict.fromkeys(("Receipt", "convert", "plan"), "conversion.pipeline"),
     **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "inspection"),
     "Plan": "planning.plan",
+    "emit_config": "mmdetection.config.emit",
     "Fetching": "sources.interface",
     "remap_state_dict": "remap",
     **dict.fromkeys(("drop", "fuse", "keep", "under"), "rules"),

@@ -23,11 +23,32 @@ if TYPE_CHECKING:
     from ckptconv.conversion.pipeline import Progress
 
 SCHEMA = 1
+_SENTENCES = {"problems", "notes", "findings", "first", "reasons", "claim", "known", "meaning"}
+"""Keys of the JSON below which there are sentences."""
 _MANY_BYTES = 256 << 20
 
 
 def dump(command: str, body: Mapping[str, object], schema: int = SCHEMA) -> None:
-    typer.echo(json.dumps({"schema": schema, "command": command, **body}, indent=2))
+    typer.echo(json.dumps({"schema": schema, "command": command, **_spelled(body)}, indent=2))
+
+
+def _spelled(body: Mapping[str, object]) -> dict[str, object]:
+    """The same data, whose sentences name options and commands; names of files and tensors stay as they are."""
+    return {key: _spelled_below(value) if key in _SENTENCES else _spelled_inside(value) for key, value in body.items()}
+
+
+def _spelled_inside(value: object) -> object:
+    if isinstance(value, Mapping):
+        return _spelled(value)
+    return [_spelled_inside(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _spelled_below(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _spelled_below(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled_below(one) for one in value]
+    return spell(value) if isinstance(value, str) else value
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ckptconv.cli import render
+from ckptconv.cli.spelling import spell
 from ckptconv.errors import printable, shell_word
 from ckptconv.text import size
 
@@ -124,7 +125,7 @@ def progress() -> Iterator[tuple[Watch, Callable[[str], None]]]:
             live.update(shown.lines(console.width))
 
         def stage(text: str) -> None:
-            live.console.print(printable(text), highlight=False, markup=False, emoji=False)
+            live.console.print(printable(spell(text)), highlight=False, markup=False, emoji=False)
             live.update(Spinner("dots"))
 
         yield watch, stage

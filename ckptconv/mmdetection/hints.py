@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
+from ckptconv.arguments import call
 from ckptconv.errors import VerdictError
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.interface import Method
@@ -32,7 +32,6 @@ def non_tensors(named: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def convert_command(path: str, method: Method | None) -> tuple[str, str]:
-    """The command that converts a raw file, and the name of the file it writes."""
+    """The call that converts a raw file, and the name of the file it writes."""
     target = f"{Path(path.partition('?')[0]).name.partition('.')[0]}_backbone.pth"
-    named = ["--selfsup", method.name] if method else []
-    return shlex.join(["ckptconv", "convert", *named, path, target]), target
+    return call("convert", path, target, method=method.name if method else None), target

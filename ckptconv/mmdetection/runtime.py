@@ -19,6 +19,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ckptconv.arguments import argument
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError
 from ckptconv.mmdetection.loading.inert_load import inert_loading
 from ckptconv.mmdetection.type_names import named
@@ -83,7 +84,7 @@ def read_config(path: Path, shown: str = "", imports: bool = True) -> Any:
         if error.name == "pkg_resources":
             raise EnvironmentMissingError(
                 f"{shown}: mmengine resolves its 'mmdet::' base with pkg_resources, which is missing here",
-                "pip install 'setuptools<82', or emit the config without bases: --style flat",
+                f"pip install 'setuptools<82', or emit the config without bases: {argument('style', 'flat')}",
             ) from error
         raise EnvironmentMissingError(f"{shown} needs a package that is missing: {error}", _DOCTOR) from error
     except ImportError as error:  # of its custom_imports; mmengine's own message does not say which

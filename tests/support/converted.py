@@ -69,7 +69,7 @@ def emit(
         pixels,
         MARK,
     )
-    with mock.patch.object(emit, "pretrained", return_value=file):
+    with mock.patch.object(emit_config, "pretrained", return_value=file):
         return emit_config.emit(path, choose(**said), folder)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ckptconv.arguments import call
 from ckptconv.errors import CkptconvError
 from ckptconv.formats import open_checkpoint
 from ckptconv.mmdetection import runtime
@@ -19,8 +20,6 @@ from ckptconv.text import fold, some
 if TYPE_CHECKING:
     from ckptconv.mmdetection.check.coverage import Gap
     from ckptconv.mmdetection.check.run import DetectorEvidence
-
-_EMIT = "ckptconv emit-config CKPT --base {config} -o NEW.py"
 
 
 def load_from(settings: Any) -> str:
@@ -171,7 +170,7 @@ def _init_cfg_fixes(e: DetectorEvidence, gap: Gap) -> Iterator[str]:
 
 
 def _emit_fix(e: DetectorEvidence) -> str:
-    return _EMIT.format(config=e.config)
+    return call("emit_config", "CKPT", base=str(e.config), out="NEW.py")
 
 
 def config_node(settings: Any, path: str) -> Mapping[str, Any]:

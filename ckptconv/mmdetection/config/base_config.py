@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Pixels
 from ckptconv.mmdetection import runtime
@@ -50,7 +51,7 @@ def detector(base: str) -> Detector:
     if shared and not named(backbone, "ResNet"):
         raise UsageError(
             f"{base} shares its head with a {backbone['type']}, which a ResNet cannot replace",
-            "Choose another base: --detector mask-rcnn-c4 is the plain one.",
+            f"Choose another base: {argument('detector', 'mask-rcnn-c4')} is the plain one.",
         )
     datasets = tuple(
         path.removesuffix(".ann_file")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config.python_source import Code
 from ckptconv.mmdetection.type_names import kind, named
@@ -91,7 +92,7 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
             if named(step, *_OF_COLOURS) or (named(step, "Pad") and channels > _MOST_OF_PAD):
                 raise UsageError(
                     f"its pipeline has {kind(step)}, which images of {channels} channels do not go through",
-                    "Give a base without it: --base takes any config.",
+                    f"Give a base without it: {argument('base')} takes any config.",
                 )
     changed = {
         path: [new for step in steps for new in _replaced(step, channels, mean, std)] for path, steps in found.items()

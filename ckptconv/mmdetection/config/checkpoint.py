@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ckptconv.arguments import argument
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.conversion.converted import Converted
 from ckptconv.conversion.fingerprint import fingerprint
@@ -69,7 +70,7 @@ def pretrained(path: str | Path) -> Pretrained:
         if built is None and origin.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
                 f"{path} was written for {origin.target}, not for MMDetection",
-                "Convert it again from its source, without --target.",
+                f"Convert it again from its source, without {argument('target')}.",
             )
         if built is None:
             raise UsageError(

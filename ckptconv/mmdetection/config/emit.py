@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ckptconv._version import __version__
+from ckptconv.arguments import argument
 from ckptconv.backbones import Backbone
 from ckptconv.conversion.pipeline import PathLike
 from ckptconv.errors import UsageError, printable
@@ -42,6 +44,16 @@ class Emitted:
     lr: float | None
     data: Data
     notes: tuple[str, ...]
+
+
+def emit_config(checkpoint: PathLike, out: PathLike | None = None, *, force: bool = False, **choices: Any) -> Emitted:
+    """The MMDetection config that trains a detector on a converted checkpoint; ``choices`` are fields of `Choices`.
+
+    It is written to ``out`` if that is given; ``force`` replaces a file that exists. Raises UsageError for choices that
+    cannot be, and for a checkpoint that was not converted.
+    """
+    chosen = Choices(**choices)
+    return emit(checkpoint, chosen) if out is None else write(checkpoint, out, chosen, force)
 
 
 def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: bool = False) -> Emitted:
@@ -97,9 +109,9 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
         raise UsageError(
             f"{found.backbone.name} cannot be the backbone of {detector.title}: its last stage is MMDetection's "
             "ResLayer, a plain ResNet's without widths and groups",
-            f"Give a config that it stands on: --base {base_of}"
+            f"Give a config that it stands on: {argument('base', base_of)}"
             if (base_of := found.network.base)
-            else "Choose a detector with FPN: --detector mask-rcnn",
+            else f"Choose a detector with FPN: {argument('detector', 'mask-rcnn')}",
         )
     data = examine(choices, detector)
     sheet = Sheet(detector, found, choices, data)
@@ -120,7 +132,9 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
             resolved = with_checkpoint(resolved, found.path, written)
             text = f"{head}\n{python_source.assignments(resolved, sheet.notes)}"
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{base} cannot be written flat: {error}", "Stand on it: --style inherit") from None
+            raise UsageError(
+                f"{base} cannot be written flat: {error}", f"Stand on it: {argument('style', 'inherit')}", "style"
+            ) from None
     counts = value_at(detector.found, "optim_wrapper.accumulative_counts") or 1
     return Emitted(
         text, found, title, base, sheet.images, sheet.batch_size, counts, sheet.lr, data, (*data.notes, *sheet.said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import IMAGENET, Pixels
 from ckptconv.mmdetection.config.channels import LOAD, adapted, fed, loading, on_base
@@ -49,13 +50,15 @@ def _statistics(detector: Detector, found: Pretrained, choices: Choices) -> tupl
             return (), ()
         raise UsageError(
             f"{images}, and nothing tells the mean and the standard deviation of their pixels",
-            f"emit-config takes them: --mean and --std, {count} numbers each or one for all. --mean 0 --std 1 leaves "
-            "the pixels as they are.",
+            f"Give {argument('mean')} and {argument('std')}, {count} numbers each or one for all. "
+            f"{argument('mean', (0,))} {argument('std', (1,))} leaves the pixels as they are.",
         )
-    for option, values in (("--mean", choices.mean), ("--std", choices.std)):
+    for parameter, values in (("mean", choices.mean), ("std", choices.std)):
         if len(values) not in (1, count):
             raise UsageError(
-                f"{option} has {len(values)} numbers, and {images}", f"Give {count} numbers, or one for all."
+                f"{argument(parameter)} has {len(values)} numbers, and {images}",
+                f"Give {count} numbers, or one for all.",
+                parameter,
             )
     mean, std = (values * count if len(values) == 1 else values for values in (choices.mean, choices.std))
     return mean, std
@@ -91,7 +94,7 @@ def _colours(
     note = f"The pixels that {found.method} was trained with."
     if mean:
         pixels = Pixels((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
-        note = "As --mean and --std say, in the order of the files' channels."
+        note = "As mean and std were given, in the order of the files' channels."
     if pixels is None:
         pixels, note = IMAGENET, f"{found.method} does not tell what pixels it was trained with: ImageNet's."
     if pixels != detector.pixels:

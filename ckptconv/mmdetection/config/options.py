@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError, unknown
 from ckptconv.mmdetection.config.detectors import DETECTORS, SCHEDULES
 from ckptconv.small_file import is_file
@@ -86,33 +87,40 @@ class Choices:
         ):
             if name not in table:
                 raise unknown(what, name, table)
-        for option, value, least in (
-            ("--num-classes", self.num_classes, 1),
-            ("--batch-size", self.batch_size, 1),
-            ("--gpus", self.gpus, 1),
-            ("--frozen-stages", self.frozen_stages, -1),
+        for parameter, value, least in (
+            ("num_classes", self.num_classes, 1),
+            ("batch_size", self.batch_size, 1),
+            ("gpus", self.gpus, 1),
+            ("frozen_stages", self.frozen_stages, -1),
         ):
             if value is not None and value < least:
-                raise UsageError(f"{option} {value} makes no sense", f"Give {least} or more.")
+                raise UsageError(f"{argument(parameter, value)} makes no sense", f"Give {least} or more.", parameter)
         if self.frozen_stages is not None and self.frozen_stages > 4:
-            raise UsageError(f"--frozen-stages {self.frozen_stages}: a ResNet has 4 stages", "Give -1 to 4.")
+            frozen = argument("frozen_stages", self.frozen_stages)
+            raise UsageError(f"{frozen}: a ResNet has 4 stages", "Give -1 to 4.", "frozen_stages")
         if bool(self.mean) != bool(self.std):
             given, other = ("mean", "std") if self.mean else ("std", "mean")
-            raise UsageError(f"--{given} alone does not normalise", f"Give --{other}, too.")
+            raise UsageError(f"{argument(given)} alone does not normalise", f"Give {argument(other)}, too.", other)
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=1) <= 0:
-            raise UsageError("--mean and --std are no statistics of pixels", "Give finite numbers, and --std above 0.")
+            raise UsageError(
+                f"{argument('mean')} and {argument('std')} are no statistics of pixels",
+                f"Give finite numbers, and {argument('std')} above 0.",
+            )
         for name, what in (("data_root", "the folder of the data set"), *_DATA.items()):
             if getattr(self, name) == "":
                 raise UsageError(
-                    f"--{name.replace('_', '-')} is empty",
+                    f"{argument(name)} is empty",
                     f"Give {what}{'; . is the current folder' * ('folder' in what)}.",
+                    name,
                 )
         if self.classes and self.num_classes not in (None, len(self.classes)):
             raise UsageError(
-                f"--num-classes says {self.num_classes}, --classes names {len(self.classes)}", "Give --classes alone."
+                f"{argument('num_classes')} says {self.num_classes}, {argument('classes')} names {len(self.classes)}",
+                f"Give {argument('classes')} alone.",
+                "num_classes",
             )
         if len(set(self.classes)) != len(self.classes):
-            raise UsageError("--classes names a class twice", "Each class has one name.")
+            raise UsageError(f"{argument('classes')} names a class twice", "Each class has one name.", "classes")
 
     @property
     def own_data(self) -> bool:
@@ -135,11 +143,13 @@ def choose(
     }
     if others.get("base") is not None and named:
         raise UsageError(
-            f"--base is a whole config, and --{next(iter(named))} would replace it", "Give one of the two."
+            f"{argument('base')} is a whole config, and {argument(next(iter(named)))} would replace it",
+            "Give one of the two.",
+            "base",
         )
     for option, text in (("mean", mean), ("std", std)):
         if text is not None:
-            named[option] = _numbers(f"--{option}", text)
+            named[option] = _numbers(option, text)
     return Choices(**named, classes=class_names(classes) if classes is not None else (), **others)
 
 
@@ -147,7 +157,11 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} {text!r} is not a list of numbers", f"Such as {option} 0.5,0.5,0.5,0.5") from None
+        raise UsageError(
+            f"{argument(option, text)} is not a list of numbers",
+            f"Such as {argument(option, (0.5, 0.5, 0.5, 0.5))}",
+            option,
+        ) from None
 
 
 def class_names(text: str) -> tuple[str, ...]:
@@ -158,7 +172,9 @@ def class_names(text: str) -> tuple[str, ...]:
             lines = _lines_of(Path(text))
     names = tuple(name for line in lines if (name := re.sub(r"\s+", " ", line).strip()))
     if not names:
-        raise UsageError(f"--classes {text!r} names no class", "Give a,b,c or a file with one name on each line.")
+        raise UsageError(
+            f"{argument('classes', text)} names no class", "Give a,b,c or a file with one name on each line.", "classes"
+        )
     return names
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config.backbone_args import DEFAULTS, Training
 from ckptconv.mmdetection.config.channels import ORDER
@@ -86,7 +87,7 @@ class Sheet(Changes):
         stages = 3 if detector.shared_head else had.get("num_stages", 4)
         if frozen > stages:
             raise UsageError(
-                f"--frozen-stages {frozen}: the backbone of {detector.title} has {stages} stages",
+                f"{argument('frozen_stages', frozen)}: the backbone of {detector.title} has {stages} stages",
                 f"Give -1 to {stages}.",
             )
         resnet = named(had, "ResNet", "ResNeXt")
@@ -105,7 +106,7 @@ class Sheet(Changes):
         for key, value in changed.items():
             self.set(f"{at}.{key}", value)
         if choices.norm != "frozen":
-            why = f"{why}{self._few_images(', or keep those of the pretraining: --norm frozen')}"
+            why += self._few_images(f", or keep those of the pretraining: {argument('norm', 'frozen')}")
         note = "-1 freezes nothing, 0 conv1 and bn1, 1 also layer1. MMDetection's rows use 0."
         self.set(f"{at}.frozen_stages", frozen, note)
         self._norm_and_start(at, norm_cfg, norm_eval, "_delete_" in changed)
@@ -131,7 +132,8 @@ class Sheet(Changes):
             return ""
         count = f"{self.batch_size} image{'s' * (self.batch_size != 1)}"
         self.said.append(
-            f"batch norm takes its statistics from the {count} of one GPU: give it more, --batch-size 8{instead}"
+            f"batch norm takes its statistics from the {count} of one GPU: give it more, "
+            f"{argument('batch_size', 8)}{instead}"
         )
         return f" Here these are the {count} of one GPU."
 
@@ -183,13 +185,13 @@ class Sheet(Changes):
     def _classes_and_data(self) -> None:
         detector, choices, data = self._detector, self._choices, self._data
         count = len(data.classes) or choices.num_classes
-        for option, value, places in (
+        for what, value, places in (
             ("the number of classes", count, detector.classes),
-            ("--classes", data.classes or None, detector.datasets),
-            ("--data-root", data.root, detector.datasets),
+            (argument("classes"), data.classes or None, detector.datasets),
+            (argument("data_root"), data.root, detector.datasets),
         ):
             if value is not None and not places:
-                raise UsageError(f"{choices.base} has no place for {option}", "Write it into the config yourself.")
+                raise UsageError(f"{choices.base} has no place for {what}", "Write it into the config yourself.")
         if count is not None:
             for path in detector.classes:
                 self.set(path, count)
@@ -224,7 +226,10 @@ class Sheet(Changes):
         if choices.batch_size is None and choices.gpus is None:
             return
         if self.lr is None:
-            raise UsageError(f"{choices.base} has no learning rate to scale", "Leave out --batch-size and --gpus.")
+            raise UsageError(
+                f"{choices.base} has no learning rate to scale",
+                f"Leave out {argument('batch_size')} and {argument('gpus')}.",
+            )
         batch = self.batch_size
         counts = detector.accumulative_counts
         gpus = choices.gpus or max(detector.images // (detector.batch_size * counts), 1)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from ckptconv.errors import UsageError, printable, shell_word
+from ckptconv.arguments import argument
+from ckptconv.errors import UsageError, printable
 from ckptconv.mmdetection.coco_file import NO_MASK, CocoFile, read
 from ckptconv.mmdetection.config.detectors import Detector, value_at
 from ckptconv.mmdetection.config.options import Choices
@@ -118,8 +119,9 @@ def _part(part: str, root: Path | None, choices: Choices, detector: Detector, no
     ann_said, images_said = getattr(choices, f"{part}_ann"), getattr(choices, f"{part}_images")
     if ann_said is None and root is None:
         raise UsageError(
-            f"--{part}-ann is missing: MMDetection trains on one file and measures on another",
-            "Give --train-ann FILE.json and --val-ann FILE.json.",
+            f"{argument(f'{part}_ann')} is missing: MMDetection trains on one file and measures on another",
+            f"Give {argument('train_ann', 'FILE.json')} and {argument('val_ann', 'FILE.json')}.",
+            f"{part}_ann",
         )
     usual_ann, usual_images = detector.files[part]
     ann = _meant(usual_ann if ann_said is None else ann_said, root)
@@ -129,7 +131,8 @@ def _part(part: str, root: Path | None, choices: Choices, detector: Detector, no
         if not choices.classes:
             raise UsageError(
                 f"there is no {ann}, and nobody names its classes",
-                f"Give the file: --{part}-ann FILE.json. For data on another machine, give --classes a,b,c, too.",
+                f"Give the file: {argument(f'{part}_ann', 'FILE.json')}. For data on another machine, give "
+                f"{argument('classes', ('a', 'b', 'c'))}, too.",
             )
         notes.append(f"there is no {ann} here: nothing of it is checked")
         return _Seen(ann, images or usual[0])
@@ -170,7 +173,7 @@ def _usual(root: Path, choices: Choices, detector: Detector, notes: list[str]) -
         if options:
             raise UsageError(
                 f"there is no {missing}",
-                f"The data set is laid out in another way: --data-root {shell_word(str(root))} {options}",
+                f"The data set is laid out in another way: {argument('data_root', root)} {options}",
             )
         what = "nothing of it" if here else "nothing of the data set"
         notes.append(f"there is no {missing} here: {what} is checked")
@@ -188,7 +191,7 @@ def _layout(root: Path) -> str:
         others = [path for path in files if "train" not in str(path).lower()]
         val = next(filter(None, (_only(p for p in others if word in str(p).lower()) for word in ("val", "test"))), None)
         if train and val:
-            return f"--train-ann {shell_word(str(train))} --val-ann {shell_word(str(val))}"
+            return f"{argument('train_ann', train)} {argument('val_ann', val)}"
     return ""
 
 
@@ -230,7 +233,7 @@ def _classes(choices: Choices, detector: Detector, seen: Mapping[str, _Seen], no
     if twice or not names:
         what = f"two categories '{twice[0]}'" if twice else "no categories"
         raise UsageError(f"{first.path} has {what}", "Give each category a name of its own.")
-    spoken = {" ".join(name.split()): name for name in names}  # as --classes takes them
+    spoken = {" ".join(name.split()): name for name in names}  # as a list of classes is read
     wanted = tuple(name if name in names else spoken.get(name, name) for name in choices.classes)
     for name in wanted:
         if name not in names:
@@ -272,22 +275,22 @@ def _option(names: Iterable[str]) -> str:
     """The names as an option, or what to do where a comma would cut one."""
     names = list(names)
     if any("," in name or name != " ".join(name.split()) for name in names):
-        return "--classes FILE with one name on each line"
-    return f"--classes {shell_word(','.join(names))}"
+        return f"{argument('classes', 'FILE')} with one name on each line"
+    return argument("classes", tuple(names))
 
 
 def _require_number(number: int, detector: Detector, file: CocoFile | None) -> None:
     if file is not None:
         raise UsageError(
-            f"--num-classes {number} does not say which classes, and {file.path} has {len(file.categories)}",
+            f"{argument('num_classes', number)} does not say which classes, and {file.path} has {len(file.categories)}",
             f"Leave it out for all of them, or name them: {_option(_names(file))}",
         )
     own = _own_classes(detector)
     if number != (80 if own is None else len(own)):
         raise UsageError(
-            f"--num-classes {number} does not say which classes: MMDetection would look for the base's own",
-            "Name them: --classes a,b,c or a file with one name on each line; or give --train-ann and --val-ann, which "
-            "have them.",
+            f"{argument('num_classes', number)} does not say which classes: MMDetection would look for the base's own",
+            f"Name them: {argument('classes', ('a', 'b', 'c'))} or a file with one name on each line; or give "
+            f"{argument('train_ann')} and {argument('val_ann')}, which have them.",
         )
 
 
@@ -298,7 +301,9 @@ def _require_masks(detector: Detector, train: _Seen) -> None:
         other = _WITHOUT_MASKS.get(detector.name)
         raise UsageError(
             f"{train.ann} has boxes and no masks, and {detector.title} learns masks",
-            f"Choose a detector of boxes: --detector {other}" if other else "Choose a base without a mask head.",
+            f"Choose a detector of boxes: {argument('detector', other)}"
+            if other
+            else "Choose a base without a mask head.",
         )
 
 
@@ -306,13 +311,15 @@ def _require_one_data_set(choices: Choices, detector: Detector) -> None:
     for part in ("train", "val"):
         if part not in detector.files:
             raise UsageError(
-                f"{choices.base} has no place for --{part}-ann: its {part}_dataloader has not one data set of one file",
+                f"{choices.base} has no place for {argument(f'{part}_ann')}: "
+                f"its {part}_dataloader has not one data set of one file",
                 "Write it into the config yourself.",
             )
     for path in detector.datasets:
         kind = str(value_at(detector.found, f"{path}.type", "CocoDataset")).rpartition(".")[2]
         if kind != "CocoDataset" and "[" not in path:
             raise UsageError(
-                f"{choices.base} reads its data set with {kind}, and --train-ann is a file in COCO's format",
+                f"{choices.base} reads its data set with {kind}, and {argument('train_ann')} is a file in "
+                "COCO's format",
                 "Choose a base with CocoDataset, such as mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
             )

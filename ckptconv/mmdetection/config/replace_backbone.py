@@ -6,6 +6,7 @@ which hands out one, too; and ViTDet's ViT only adapts one that is there already
 
 from __future__ import annotations
 
+from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config.checkpoint import Pretrained
 from ckptconv.mmdetection.config.detectors import Detector, among
@@ -20,7 +21,9 @@ def place(sheet: Changes, detector: Detector, found: Pretrained, choices: Choice
     """Write the network into the sheet. Raises UsageError where it has no place in the detector."""
     net = found.network
     if choices.norm != "SyncBN":
-        raise UsageError(f"--norm {choices.norm}: {found.backbone.name} has no batch norm", "Leave it out.")
+        raise UsageError(
+            f"{argument('norm', choices.norm)}: {found.backbone.name} has no batch norm", "Leave it out.", "norm"
+        )
     if net.stands_on:
         _adapt(sheet, detector, found)
         return
@@ -39,7 +42,7 @@ def _by_stages(sheet: Changes, detector: Detector, found: Pretrained, choices: C
     if max(detector.backbone.get("dilations", (1,))) > 1:
         raise UsageError(
             f"{choices.base} has its strides from dilations, which {found.backbone.name} has not",
-            "Choose a detector with FPN: --detector mask-rcnn",
+            f"Choose a detector with FPN: {argument('detector', 'mask-rcnn')}",
         )
     taken = next((t for t in detector.widths.values()), (0, 1, 2, 3))
     stages = (taken if isinstance(taken, tuple) else (taken,))[first:]
@@ -59,8 +62,8 @@ def _on_one_map(sheet: Changes, detector: Detector, found: Pretrained) -> None:
         raise _one_map(
             detector,
             found,
-            "For a pyramid of maps, convert it with --target vitdet. For one map, give a config such as: "
-            f"--base {net.base}",
+            f"For a pyramid of maps, convert it with {argument('target', 'vitdet')}. "
+            f"For one map, give a config such as: {argument('base', net.base)}",
         )
     sheet.set(f"{_AT}._delete_", True)
     for key, value in net.arguments.items():
@@ -79,7 +82,8 @@ def _adapt(sheet: Changes, detector: Detector, found: Pretrained) -> None:
         raise _one_map(
             detector,
             found,
-            "Give a config of ViTDet, from a clone of MMDetection: --base projects/ViTDet/configs/FILE.py",
+            "Give a config of ViTDet, from a clone of MMDetection: "
+            f"{argument('base', 'projects/ViTDet/configs/FILE.py')}",
         )
     for key, value in net.arguments.items():
         if key != "type" and had.get(key) != value:

@@ -54,7 +54,7 @@ class Rate:
             return f"{rate} is for a number of GPUs that it does not say: {_NODE}, as MMDetection's"
         with_images = f"{self.batch_size} image{'s' * (self.batch_size != 1)}"
         each = " each" * (self.gpus > 1) + f", {self.counts} times a step" * (self.counts > 1)
-        other = "" if self.scales else "; for another number, emit it again with --gpus"
+        other = "" if self.scales else "; for another number of GPUs, emit the config again"
         if not self.gpus:
             return f"{rate} is for {self.images} images a step: no number of GPUs with {with_images}{each}{other}"
         return f"{rate} is for {_gpus(self.gpus)} with {with_images}{each}{other}"

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ckptconv.arguments import argument
 from ckptconv.mmdetection.environment import fixes, probe
 
 State = Literal["ok", "note", "bad"]
@@ -280,7 +281,8 @@ def _setuptools(facts: Facts) -> PackageStatus:
     if not bases:
         return _finding(facts, "setuptools", "ok", "bases such as 'mmdet::…' are found")
     if missing and not _is_onedl(facts):  # the forks find a package without pkg_resources
-        text = f"no pkg_resources, by which mmengine finds bases such as 'mmdet::…' ({missing}); --style flat has none"
+        without = argument("style", "flat")
+        text = f"no pkg_resources, by which mmengine finds bases such as 'mmdet::…' ({missing}); {without} has none"
         return _finding(facts, "setuptools", "bad", text, fixes.SETUPTOOLS)
     return _finding(facts, "setuptools", "ok", "not needed by mmengine" if missing else "has pkg_resources")
 

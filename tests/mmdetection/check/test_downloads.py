@@ -70,7 +70,7 @@ def test_a_raw_file_at_an_address_gets_a_command_with_the_address(raw):
         address = f"{server.url}/moco.pth.tar"
         _, (problem,), (fixes,) = only(check(detector(f"{address}?signature=secret"), CACHE))
         assert problem.startswith(f"nothing was loaded: {address}?… has none of the module's 120 names; its names")
-        assert fixes[0].startswith(f"ckptconv convert --selfsup moco '{address}?…' moco_backbone.pth, then ")
+        assert fixes[0].startswith(f"`ckptconv.convert('{address}?…', 'moco_backbone.pth', method='moco')`, then ")
         report, problems, _ = only(check(detector(address, prefix="module.encoder_q"), CACHE))
         assert (report.equal, problems) == (120, [])
 

@@ -199,8 +199,7 @@ def test_three_picked_channels_ask_for_their_statistics_and_get_them() -> None:
         "out.pth takes images of 3 channels, and nothing tells the mean and the standard deviation of their pixels"
     )
     assert caught.value.hint == (
-        "emit-config takes them: --mean and --std, 3 numbers each or one for all. --mean 0 --std 1 leaves "
-        "the pixels as they are."
+        "Give `mean` and `std`, 3 numbers each or one for all. `mean=(0,)` `std=(1,)` leaves the pixels as they are."
     )
     found = resolve(emit.emit(path, choose(mean="1,2,3", std="4")).text)
     fed = found["model"]["data_preprocessor"]
@@ -217,12 +216,12 @@ def test_statistics_of_the_user_go_before_the_methods() -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"mean": "1"}, "--mean alone does not normalise"),
-        ({"std": "1"}, "--std alone does not normalise"),
-        ({"mean": "x", "std": "1"}, "--mean 'x' is not a list of numbers"),
-        ({"mean": "nan", "std": "1"}, "--mean and --std are no statistics of pixels"),
-        ({"mean": "1", "std": "0"}, "--mean and --std are no statistics of pixels"),
-        ({"mean": "1,2", "std": "1"}, "--mean has 2 numbers, and out.pth takes images of 4 channels"),
+        ({"mean": "1"}, "`mean` alone does not normalise"),
+        ({"std": "1"}, "`std` alone does not normalise"),
+        ({"mean": "x", "std": "1"}, "`mean='x'` is not a list of numbers"),
+        ({"mean": "nan", "std": "1"}, "`mean` and `std` are no statistics of pixels"),
+        ({"mean": "1", "std": "0"}, "`mean` and `std` are no statistics of pixels"),
+        ({"mean": "1,2", "std": "1"}, "`mean` has 2 numbers, and out.pth takes images of 4 channels"),
     ],
 )
 def test_statistics_that_make_no_sense_are_refused(said: dict[str, str], message: str) -> None:

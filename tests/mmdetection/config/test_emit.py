@@ -194,7 +194,7 @@ def test_c4_takes_plain_networks_only(network, name):
         f"{name} cannot be the backbone of Mask R-CNN on C4: its last stage is "
         "MMDetection's ResLayer, a plain ResNet's without widths and groups"
     )
-    assert caught.value.hint == "Choose a detector with FPN: --detector mask-rcnn"
+    assert caught.value.hint == "Choose a detector with FPN: `detector='mask-rcnn'`"
 
 
 def test_mmselfsups_recipe():
@@ -307,14 +307,14 @@ def test_many_class_names_on_the_command_line():
 
 
 REFUSED = [
-    ({"classes": "a,b,a"}, "--classes names a class twice", "Each class has one name."),
-    ({"classes": " , "}, "--classes ' , ' names no class", "Give a,b,c or a file with one name on each line."),
-    ({"classes": "a,b", "num_classes": 3}, "--num-classes says 3, --classes names 2", "Give --classes alone."),
-    ({"num_classes": 0}, "--num-classes 0 makes no sense", "Give 1 or more."),
-    ({"batch_size": 0}, "--batch-size 0 makes no sense", "Give 1 or more."),
-    ({"gpus": -1}, "--gpus -1 makes no sense", "Give 1 or more."),
-    ({"frozen_stages": -2}, "--frozen-stages -2 makes no sense", "Give -1 or more."),
-    ({"frozen_stages": 5}, "--frozen-stages 5: a ResNet has 4 stages", "Give -1 to 4."),
+    ({"classes": "a,b,a"}, "`classes` names a class twice", "Each class has one name."),
+    ({"classes": " , "}, "`classes=' , '` names no class", "Give a,b,c or a file with one name on each line."),
+    ({"classes": "a,b", "num_classes": 3}, "`num_classes` says 3, `classes` names 2", "Give `classes` alone."),
+    ({"num_classes": 0}, "`num_classes=0` makes no sense", "Give 1 or more."),
+    ({"batch_size": 0}, "`batch_size=0` makes no sense", "Give 1 or more."),
+    ({"gpus": -1}, "`gpus=-1` makes no sense", "Give 1 or more."),
+    ({"frozen_stages": -2}, "`frozen_stages=-2` makes no sense", "Give -1 or more."),
+    ({"frozen_stages": 5}, "`frozen_stages=5`: a ResNet has 4 stages", "Give -1 to 4."),
     ({"detector": "cascade"}, "there is no detector 'cascade'", "Did you mean cascade-rcnn?"),
     ({"detector": "yolo"}, "there is no detector 'yolo'", f"Known: {', '.join(DETECTORS)}."),
     ({"schedule": "ms-3x"}, "there is no schedule 'ms-3x'", "Did you mean ms-2x or ms-1x?"),
@@ -322,12 +322,12 @@ REFUSED = [
     ({"norm": "SyncBatchN"}, "there is no norm 'SyncBatchN'", "Did you mean SyncBN?"),
     (
         {"base": "x.py", "detector": "fcos"},
-        "--base is a whole config, and --detector would replace it",
+        "`base` is a whole config, and `detector` would replace it",
         "Give one of the two.",
     ),
     (
         {"base": "x.py", "schedule": "1x"},
-        "--base is a whole config, and --schedule would replace it",
+        "`base` is a whole config, and `schedule` would replace it",
         "Give one of the two.",
     ),
 ]
@@ -556,9 +556,8 @@ def test_metadata_that_ckptconv_never_writes(tmp_path, suffix, change):
     with pytest.raises(UsageError) as caught:
         emit_config.emit(path)
     assert caught.value.message == f"{path} is a raw checkpoint of torchvision"
-    target = tmp_path / "x"
     assert caught.value.hint == (
-        f"Convert it first: ckptconv convert --selfsup torchvision {path} {target.with_name('lying_backbone.pth').name}"
+        f"Convert it first: `ckptconv.convert({str(path)!r}, 'lying_backbone.pth', method='torchvision')`"
     )
 
 
@@ -619,13 +618,13 @@ def test_a_raw_file_and_one_for_others(tmp_path):
         emit_config.emit(raw)
     assert caught.value.message == f"{raw} is a raw checkpoint of torchvision"
     assert caught.value.hint == (
-        f"Convert it first: ckptconv convert --selfsup torchvision '{raw}' 'my raw_backbone.pth'"
+        f"Convert it first: `ckptconv.convert({str(raw)!r}, 'my raw_backbone.pth', method='torchvision')`"
     )
     ckptconv.convert(raw, tmp_path / "vision.pth", target="torchvision")
     with pytest.raises(UsageError) as caught:
         emit_config.emit(tmp_path / "vision.pth")
     assert caught.value.message == f"{tmp_path / 'vision.pth'} was written for torchvision, not for MMDetection"
-    assert caught.value.hint == "Convert it again from its source, without --target."
+    assert caught.value.hint == "Convert it again from its source, without `target`."
     torch.save({"weights": {"a": torch.zeros(2)}}, tmp_path / "other.pth")
     with pytest.raises(UsageError) as caught:
         emit_config.emit(tmp_path / "other.pth")
@@ -773,7 +772,7 @@ except EnvironmentMissingError as error:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-2:] == [
         "inherit.py: mmengine resolves its 'mmdet::' base with pkg_resources, which is missing here",
-        "pip install 'setuptools<82', or emit the config without bases: --style flat",
+        "pip install 'setuptools<82', or emit the config without bases: `style='flat'`",
     ]
 
 

@@ -164,8 +164,8 @@ def test_a_detector_on_a_pyramid_is_refused_with_what_works() -> None:
             emit.emit(path, choose(**said))
         assert caught.value.message.startswith("ViT-64x3/16 gives one map of features, which ")
         assert caught.value.hint == (
-            "For a pyramid of maps, convert it with --target vitdet. For one map, give a config such as: "
-            f"--base {ON_ONE_MAP}"
+            "For a pyramid of maps, convert it with `target='vitdet'`. For one map, give a config such as: "
+            f"`base='{ON_ONE_MAP}'`"
         )
 
 
@@ -173,7 +173,7 @@ def test_a_shared_head_is_refused_with_a_config_that_works() -> None:
     with pytest.raises(UsageError) as caught:
         emit.emit(vit_of(VIT), choose(detector="mask-rcnn-c4"))
     assert caught.value.message.startswith("ViT-64x3/16 cannot be the backbone of Mask R-CNN on C4: its last stage is")
-    assert caught.value.hint == f"Give a config that it stands on: --base {ON_ONE_MAP}"
+    assert caught.value.hint == f"Give a config that it stands on: `base='{ON_ONE_MAP}'`"
 
 
 def test_a_network_that_does_not_dilate_is_refused_where_strides_are_from_dilations() -> None:

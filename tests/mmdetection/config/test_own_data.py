@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mmdet.datasets import CocoDataset
 
+from ckptconv.cli.spelling import spell
 from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.mmdetection.config.options import STYLES
 from tests.support import tiny_coco
@@ -23,7 +24,7 @@ BOXES = {"detector": "faster-rcnn"}
 NAMED = {"train_ann": f"rf/train/{FILE}", "val_ann": f"rf/valid/{FILE}"}
 SUPER = (
     "no annotation of rf/train/_annotations.coco.json is of 'things': a class of the detector all the same. "
-    "Without it: --classes box"
+    "Without it: `classes=('box',)`"
 )
 
 
@@ -157,7 +158,7 @@ def test_names_of_every_kind_reach_mmdetection():
     assert emitted.notes == (
         (
             f"no annotation of odd names/train/{FILE} is of 'things': a class of the detector all the same. "
-            "Without it: --classes FILE with one name on each line"
+            "Without it: `classes='FILE'` with one name on each line"
         ),
     )
 
@@ -190,7 +191,7 @@ def test_a_label_means_the_name_that_it_has_in_the_file(tmp_path, monkeypatch, o
 
 
 def test_names_that_a_command_line_cannot_hold(tmp_path, monkeypatch):
-    """--classes takes words apart by one space; the file's own name is what MMDetection looks for."""
+    """The list of classes takes words apart by one space; the file's own name is what MMDetection looks for."""
     monkeypatch.chdir(tmp_path)
     rewritten(tiny_coco.make(Path("coco")), lambda d: d.update(categories=categories("stop  sign ", "a\x1b[2J")))
     emitted = emit("r18", data_root="coco", classes="stop sign")
@@ -228,7 +229,7 @@ def test_data_on_another_machine():
     )
     assert refused(**said) == (
         "there is no /far/a/train.json, and nobody names its classes",
-        "Give the file: --train-ann FILE.json. For data on another machine, give --classes a,b,c, too.",
+        "Give the file: `train_ann='FILE.json'`. For data on another machine, give `classes=('a', 'b', 'c')`, too.",
     )
 
 
@@ -247,17 +248,18 @@ def test_the_options_of_another_layout_are_said_and_can_be_typed():
     message, hint = refused(data_root="rf")
     assert message == "there is no rf/annotations/instances_train2017.json"
     assert hint == (
-        "The data set is laid out in another way: --data-root rf --train-ann train/_annotations.coco.json --val-ann "
-        "valid/_annotations.coco.json"
+        "The data set is laid out in another way: `data_root='rf'` `train_ann='train/_annotations.coco.json'` "
+        "`val_ann='valid/_annotations.coco.json'`"
     )
     assert typed(hint).data.classes == ("things", "box")
     message, hint = refused(data_root="odd names")
-    assert "--data-root 'odd names' --train-ann" in hint
+    assert "`data_root='odd names'` `train_ann=" in hint
     assert typed(hint).data.classes == ("things", *NAMES)
 
 
 def typed(hint: str) -> Any:
-    words = shlex.split(hint[hint.index("--") :])
+    text = spell(hint)
+    words = shlex.split(text[text.index("--") :])
     return emit("r18", **BOXES, **{w[2:].replace("-", "_"): v for w, v in zip(words[::2], words[1::2], strict=True)})
 
 
@@ -284,21 +286,21 @@ def test_layouts_that_are_obvious(tmp_path, monkeypatch, train, val):
     if "annotations/" in train:  # as COCO has them
         (tmp_path / "set" / "annotations" / "captions_train.json").write_text("{}")
     hint = refused(data_root="set")[1]
-    assert f"--train-ann {train} --val-ann {val}" in hint
+    assert f"`train_ann={train!r}` `val_ann={val!r}`" in hint
     assert typed(hint).data.classes == ("box",)
 
 
 def test_a_number_of_classes_is_no_list_of_them():
     train = f"rf/train/{FILE}"
     message, hint = refused(num_classes=2, **NAMED)
-    assert message == f"--num-classes 2 does not say which classes, and {train} has 2"
-    assert hint == "Leave it out for all of them, or name them: --classes things,box"
+    assert message == f"`num_classes=2` does not say which classes, and {train} has 2"
+    assert hint == "Leave it out for all of them, or name them: `classes=('things', 'box')`"
     assert emit("r18", **BOXES, **NAMED, classes="things,box").data.classes == ("things", "box")
     assert refused(num_classes=7) == (
-        "--num-classes 7 does not say which classes: MMDetection would look for the base's own",
+        "`num_classes=7` does not say which classes: MMDetection would look for the base's own",
         (
-            "Name them: --classes a,b,c or a file with one name on each line; or give --train-ann and --val-ann, which "
-            "have them."
+            "Name them: `classes=('a', 'b', 'c')` or a file with one name on each line; or give `train_ann` and "
+            "`val_ann`, which have them."
         ),
     )
     assert resolve(emit("r18", num_classes=80).text)["model"]["roi_head"]["bbox_head"]["num_classes"] == 80
@@ -308,9 +310,9 @@ def test_a_number_of_classes_is_no_list_of_them():
 def test_what_contradicts_the_files(tmp_path):
     train = f"rf/train/{FILE}"
     for said, message, hint in (
-        ({"train_ann": train}, "--val-ann is missing: MMDetection trains on one file and measures on another", GIVE),
-        ({"val_ann": train}, "--train-ann is missing: MMDetection trains on one file and measures on another", GIVE),
-        ({"val_images": "rf"}, "--train-ann is missing: MMDetection trains on one file and measures on another", GIVE),
+        ({"train_ann": train}, "`val_ann` is missing: MMDetection trains on one file and measures on another", GIVE),
+        ({"val_ann": train}, "`train_ann` is missing: MMDetection trains on one file and measures on another", GIVE),
+        ({"val_images": "rf"}, "`train_ann` is missing: MMDetection trains on one file and measures on another", GIVE),
         ({**NAMED, "classes": "Box"}, f"{train} has no category 'Box'", "Did you mean box?"),
         ({**NAMED, "classes": "cat"}, f"{train} has no category 'cat'", "It has things, box."),
         (
@@ -318,13 +320,13 @@ def test_what_contradicts_the_files(tmp_path):
             f"there is no rf/0.png, the first image of rf/valid/{FILE}",
             "Give the folder from which the file_name of its images is seen: --val-images DIR",
         ),
-        ({"detector": "mask-rcnn", "train_ann": ""}, "--train-ann is empty", "Give a file in COCO's format."),
-        ({"val_images": ""}, "--val-images is empty", "Give a folder of images; . is the current folder."),
+        ({"detector": "mask-rcnn", "train_ann": ""}, "`train_ann` is empty", "Give a file in COCO's format."),
+        ({"val_images": ""}, "`val_images` is empty", "Give a folder of images; . is the current folder."),
     ):
         assert refused(**said) == (message, hint)
 
 
-GIVE = "Give --train-ann FILE.json and --val-ann FILE.json."
+GIVE = "Give `train_ann='FILE.json'` and `val_ann='FILE.json'`."
 
 
 def changed(tmp_path: Path, change: Any, only: str = "") -> dict[str, str]:
@@ -364,7 +366,7 @@ def test_boxes_without_masks(tmp_path, monkeypatch):
     ):
         message, hint = refused(data_root="coco", detector=detector)
         assert message == f"{train} has boxes and no masks, and {title} learns masks"
-        assert hint == f"Choose a detector of boxes: --detector {other}"
+        assert hint == f"Choose a detector of boxes: `detector='{other}'`"
         assert emit("r18", data_root="coco", detector=other).data.classes == ("box",)
     said = {"base": "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "detector": None, "data_root": "coco"}
     assert refused(**said)[1] == "Choose a base without a mask head."
@@ -414,8 +416,8 @@ def test_bases_that_have_no_place_for_a_file():
     voc = "mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py"
     lvis = "mmdet::lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py"
     for base, message in (
-        (voc, "has no place for --train-ann: its train_dataloader has not one data set of one file"),
-        (lvis, "reads its data set with LVISV1Dataset, and --train-ann is a file in COCO's format"),
+        (voc, "has no place for `train_ann`: its train_dataloader has not one data set of one file"),
+        (lvis, "reads its data set with LVISV1Dataset, and `train_ann` is a file in COCO's format"),
     ):
         assert refused(detector=None, base=base, **NAMED)[0] == f"{base} {message}"
 
@@ -429,8 +431,8 @@ def test_the_statistics_of_two_images_are_said(detector, schedule):
     one = emit(detector=detector, schedule=schedule, gpus=1)
     assert one.notes == (
         (
-            "batch norm takes its statistics from the 2 images of one GPU: give it more, --batch-size 8, or keep those "
-            "of the pretraining: --norm frozen"
+            "batch norm takes its statistics from the 2 images of one GPU: give it more, `batch_size=8`, or keep those "
+            "of the pretraining: `norm='frozen'`"
         ),
     )
     comments = " ".join(line.strip().removeprefix("# ") for line in one.text.splitlines())
@@ -448,12 +450,12 @@ def test_the_statistics_of_two_images_are_said(detector, schedule):
 
 def test_heads_that_are_synced_where_the_backbone_is_frozen():
     assert emit(schedule="mmselfsup", gpus=1, norm="frozen").notes == (
-        "batch norm takes its statistics from the 2 images of one GPU: give it more, --batch-size 8",
+        "batch norm takes its statistics from the 2 images of one GPU: give it more, `batch_size=8`",
     )
 
 
 def test_paths_that_are_none():
     for path in ("a\0b", "x" * 5000, "\udcff"):
         assert "nothing of the data set is checked" in emit("r18", data_root=path).notes[0]
-        assert refused(train_ann=path, val_ann=path)[1].startswith("Give the file: --train-ann FILE.json.")
+        assert refused(train_ann=path, val_ann=path)[1].startswith("Give the file: `train_ann='FILE.json'`.")
         assert emit("r18", classes="a", train_ann=path, val_ann=path).data.classes == ("a",)

@@ -161,7 +161,7 @@ def test_the_epsilon_of_the_method_is_the_networks() -> None:
 
 def test_what_makes_no_sense_is_refused() -> None:
     path = file_of(TINY, "moby", prefix="encoder.")
-    with pytest.raises(UsageError, match="--norm BN: Swin-T, window 7 has no batch norm"):
+    with pytest.raises(UsageError, match="`norm='BN'`: Swin-T, window 7 has no batch norm"):
         emitted(path, norm="BN")
     with pytest.raises(UsageError, match="its last stage is MMDetection's ResLayer"):
         emitted(path, detector="mask-rcnn-c4")
@@ -173,7 +173,7 @@ def test_a_vit_stands_on_vitdet_only() -> None:
         emitted(path)
     assert caught.value.message == ("ViT-S/16 gives one map of features, which Mask R-CNN with FPN does not stand on")
     assert caught.value.hint == (
-        "Give a config of ViTDet, from a clone of MMDetection: --base projects/ViTDet/configs/FILE.py"
+        "Give a config of ViTDet, from a clone of MMDetection: `base='projects/ViTDet/configs/FILE.py'`"
     )
     Path("vitdet.py").write_text(VITDET)
     mine = made(path, base="vitdet.py")
@@ -219,7 +219,7 @@ def test_what_was_written_for_another_target_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         emitted("oblong.pth")
     assert caught.value.message == "oblong.pth was written for timm, not for MMDetection"
-    assert caught.value.hint == "Convert it again from its source, without --target."
+    assert caught.value.hint == "Convert it again from its source, without `target`."
 
 
 def test_a_deep_convnext_is_trained_as_mmdetections_own_config_trains_it() -> None:

@@ -164,7 +164,7 @@ def test_a_config_and_its_checkpoint_that_were_apart(r18, tmp_path, monkeypatch)
 
 
 def test_what_a_rate_is_for():
-    again = "; for another number, emit it again with --gpus"
+    again = "; for another number of GPUs, emit the config again"
     for rate, text in (
         (Rate(2, 16, 0.02, True), "its learning rate, 0.02, is for 8 GPUs with 2 images each"),
         (Rate(1, 1, 0.00125, True), "its learning rate, 0.00125, is for 1 GPU with 1 image"),

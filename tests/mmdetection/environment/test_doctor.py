@@ -366,7 +366,7 @@ def test_setuptools_without_pkg_resources(here, tmp_path, monkeypatch):
     assert (one.state, one.commands) == ("bad", ("pip install 'setuptools<82'",))
     assert one.text == (
         "no pkg_resources, by which mmengine finds bases such as 'mmdet::…' "
-        "(ModuleNotFoundError: No module named 'pkg_resources'); --style flat has none"
+        "(ModuleNotFoundError: No module named 'pkg_resources'); `style='flat'` has none"
     )
     assert finding(found, "mmdet").state == "ok"
     assert (found.can_detect, found.verdict) == (True, "detection can run; to fix: setuptools")

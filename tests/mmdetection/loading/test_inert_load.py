@@ -31,7 +31,9 @@ pytestmark = pytest.mark.mmdet
 LOCAL = r"(?!.*://)"  # `loader.LOCAL`; importing it would register the loader
 
 UNSAFE = "evil.pth is not safe: unpickling it would call posix.mkdir. Nothing was run here"
-ADVICE = "Convert its weights into a safe file: ckptconv convert --selfsup torchvision evil.pth evil_backbone.pth"
+ADVICE = (
+    "Convert its weights into a safe file: `ckptconv.convert('evil.pth', 'evil_backbone.pth', method='torchvision')`"
+)
 MODES = ("torch's own", "before torch 2.6", "told by the environment")
 
 
@@ -225,7 +227,7 @@ def test_a_file_with_more_than_tensors_is_told_as_each_torch_takes_it(mode):
     report, problems, fixes = only(found := check(detector("train.pth")))
     loader = "custom_imports = dict(imports=['ckptconv.mmdetection.loader']), which reads it and "
     convert = (
-        "ckptconv convert --selfsup torchvision train.pth train_backbone.pth, then "
+        "`ckptconv.convert('train.pth', 'train_backbone.pth', method='torchvision')`, then "
         "model.backbone.init_cfg=dict(type='Pretrained', checkpoint='train_backbone.pth')"
     )
     if mode == MODES[0] and not hasattr(mmengine.runner.checkpoint, "_safe_torch_load"):  # onedl's tries again unsafely
