@@ -94,8 +94,8 @@ def remap_state_dict(
         UsageError: an unknown method, section or target.
     """
     sections = find_sections(state_dict, _look)
-    bands = fields.listed("channels", channels, "whole numbers")
-    options = Options(fields.listed("drop", drop), strip_prefix, section, target, channels=bands)
+    bands = fields.as_tuple("channels", channels, "whole numbers")
+    options = Options(fields.as_tuple("drop", drop), strip_prefix, section, target, channels=bands)
     plan = choose(sections, method, options).plan
     found = section_at(sections, plan.section)
     values = found.node if found else {}

@@ -39,7 +39,7 @@ class Keep:
     def __post_init__(self) -> None:
         _check_kind("source", self.source, Pattern)
         if self.by:
-            fields.keep(self, by=fields.items("by", self.by, Template, "Template"))
+            fields.set_fields(self, by=fields.items("by", self.by, Template, "Template"))
         for name in (self.target, *self.by):
             _check_target(name, [self.source])
         if self.op is not None:
@@ -120,7 +120,7 @@ class Fuse:
     op: Op
 
     def __post_init__(self) -> None:
-        fields.keep(self, sources=fields.items("sources", self.sources, Pattern, "Pattern"))
+        fields.set_fields(self, sources=fields.items("sources", self.sources, Pattern, "Pattern"))
         _check_target(self.target, self.sources)
         _check_kind("op", self.op, Op)
         if len(self.sources) < 2:

@@ -45,7 +45,7 @@ def pixels(**said: Any) -> Pixels:
 
 
 NAMES = "A name has letters, digits and - _ . +, and starts with a letter or a digit."
-PATHS = "Write 'model.encoder' for one mapping, 'model...' for all that lies below it, '' for the top level."
+PATHS = "Write 'model.encoder' for one mapping, 'model...' for everything below it, '' for the top level."
 RULES = "Rules are made with keep, drop and fuse; a star puts those of under(…) into the list."
 MADE = "Rules are made with keep, drop and fuse."
 OPS = "Ops are made with the functions of ckptconv.ops."
@@ -75,7 +75,7 @@ REFUSED: list[Refused] = [
     (lambda: method(title=None), "'title' must be one line of text, not None", ""),
     (lambda: method(title="a\nb"), "'title' must be one line of text, not 'a\\nb'", ""),
     (lambda: method(title="\x1b[2J"), "'title' must be one line of text, not '\\x1b[2J'", ""),
-    (lambda: method(layouts=()), "'layouts' must be a list of at least one of Layout, not []", ""),
+    (lambda: method(layouts=()), "'layouts' must be a non-empty list of Layout, not []", ""),
     (lambda: method(layouts=(RULE,)), f"'layouts' must be a list of Layout, not {str([RULE])[:78]} …", ""),
     (lambda: method(layouts="x"), "'layouts' must be a list of Layout, not 'x'", ""),
     (lambda: method(layouts=(layout(), layout())), "'layouts' has 'checkpoint' twice", TWICE),
@@ -101,7 +101,7 @@ REFUSED: list[Refused] = [
     (lambda: method(eps=math.inf), "'eps' must be a number above 0, not inf", ""),
     (lambda: method(eps="1e-6"), "'eps' must be a number above 0, not '1e-6'", ""),
     # layouts
-    (lambda: layout(rules=()), "'rules' must be a list of at least one of rules, not []", RULES),
+    (lambda: layout(rules=()), "'rules' must be a non-empty list of rules, not []", RULES),
     (lambda: layout(rules=RULE), f"'rules' must be a list of rules, not {str(repr(RULE))[:78]} …", RULES),
     (lambda: layout(rules="keep"), "'rules' must be a list of rules, not 'keep'", RULES),
     (lambda: layout(rules=(("a", "b"),)), "'rules' must be a list of rules, not [('a', 'b')]", RULES),
@@ -115,7 +115,7 @@ REFUSED: list[Refused] = [
         "'sections' must be a list of texts, not 'state_dict'",
         "Put it into a list: ['state_dict'].",
     ),
-    (lambda: layout(sections=()), "'sections' must be a list of at least one of texts, not []", ""),
+    (lambda: layout(sections=()), "'sections' must be a non-empty list of texts, not []", ""),
     (lambda: layout(sections=None), "'sections' must be a list of texts, not None", ""),
     (lambda: layout(sections={"a"}), "'sections' must be a list of texts, not {'a'}", ""),
     (lambda: layout(sections=("", 3)), "'sections' must be a list of texts, not ['', 3]", ""),
@@ -172,11 +172,11 @@ REFUSED: list[Refused] = [
         "'url' must be one line of text, not 'https://example.org/a\\nb'",
         "",
     ),
-    (lambda: release(md5="b2517"), "'md5' must be 6 to 32 hexadecimal digits in small letters, not 'b2517'", ""),
-    (lambda: release(md5="B251726A"), "'md5' must be 6 to 32 hexadecimal digits in small letters, not 'B251726A'", ""),
-    (lambda: release(md5="b251726g"), "'md5' must be 6 to 32 hexadecimal digits in small letters, not 'b251726g'", ""),
-    (lambda: release(md5="0" * 33), f"'md5' must be 6 to 32 hexadecimal digits in small letters, not '{'0' * 33}'", ""),
-    (lambda: release(sha256=123456), "'sha256' must be 6 to 64 hexadecimal digits in small letters, not 123456", ""),
+    (lambda: release(md5="b2517"), "'md5' must be 6 to 32 hexadecimal digits in lower case, not 'b2517'", ""),
+    (lambda: release(md5="B251726A"), "'md5' must be 6 to 32 hexadecimal digits in lower case, not 'B251726A'", ""),
+    (lambda: release(md5="b251726g"), "'md5' must be 6 to 32 hexadecimal digits in lower case, not 'b251726g'", ""),
+    (lambda: release(md5="0" * 33), f"'md5' must be 6 to 32 hexadecimal digits in lower case, not '{'0' * 33}'", ""),
+    (lambda: release(sha256=123456), "'sha256' must be 6 to 64 hexadecimal digits in lower case, not 123456", ""),
     (lambda: release(backbone=None), "'backbone' must be one line of text, not None", ""),
     # rules
     (lambda: Pattern(3), "a pattern must be a text, not 3", QUOTES),  # type: ignore[arg-type]

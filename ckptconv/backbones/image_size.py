@@ -32,7 +32,7 @@ class Size:
             ("patch", "patch_size", self.patch, _LARGEST_PATCH),
         ):
             if value is not None and type(value) is not int:
-                raise fields.refused(field, "a whole number of pixels", value)
+                raise fields.invalid(field, "a whole number of pixels", value)
             if value is not None and not 0 < value <= most:
                 raise UsageError(f"{argument(parameter, value)} makes no sense", f"Give 1 to {most} pixels.", parameter)
 

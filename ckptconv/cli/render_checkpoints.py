@@ -33,7 +33,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     render_sources.fetched(done.transfers, done.checksums)
     own = bool(done.release) and done.release in [release.name for release in done.method.releases]
     how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
-    if done.also and not done.method.paper:  # a naming convention, and methods that are published in it
+    if done.also and not done.method.paper:  # a naming scheme, and methods that publish files in it
         render.row("method", f"{' or '.join((*done.also, done.method.name))}: {plan.layout} ({how})")
         render.row("", "their files have the same names, which do not tell what the network was fed")
     else:

@@ -1,4 +1,4 @@
-"""What `methods` prints: the table of methods, one of them in full, and those that explain a file."""
+"""Prints methods: the table, one method in full, one as a rule file, and those that explain a file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NEVER_GUESSED = "* never guessed by auto: ask for it with --selfsup\n"
 
 
 def methods(known: Iterable[Method], as_json: bool) -> None:
-    """A few lines a method, as wide as the terminal, or 80 columns where there is none."""
+    """A few lines per method, as wide as the terminal, or 80 columns without one."""
     known = list(known)
     if as_json:
         render.dump("methods", {"methods": [_data(m, ()) for m in known]})
@@ -42,7 +42,7 @@ def methods(known: Iterable[Method], as_json: bool) -> None:
 
 
 def named(found: Sequence[Method], published: Iterable[Recipe], as_json: bool) -> None:
-    """The methods that a name stands for: one in full, or those that share an alias as a list."""
+    """The methods of a name: one in full, or a list of those that share an alias."""
     published = list(published)
     rows = {m.name: [r for r in published if r.method == m.name] for m in found}
     if as_json:
@@ -66,7 +66,7 @@ def rule_file(found: Sequence[Method]) -> None:
 
 
 def _method(m: Method, published: Iterable[Recipe]) -> None:
-    """All that the table knows of one method, and what was published of it."""
+    """Everything in the table about one method, and its published rows."""
     render.row("method", f"{m.name}: {m.title}" + ("" if m.guess else " (never guessed by auto)"))
     if m.aliases:
         render.row("aliases", ", ".join(m.aliases))
@@ -74,18 +74,18 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
         render.row("paper", m.paper)
     if m.repository:
         render.row("code", f"https://github.com/{m.repository}")
-    render.row("networks", ", ".join(networks(m)) or "any that is known here")
+    render.row("networks", ", ".join(networks(m)) or "all")
     for layout in m.layouts:
-        render.row("layout", f"{layout.title}, from {_places(layout)}")
+        render.row("layout", f"{layout.title}, from {_sections(layout)}")
         for line in _kept(layout.rules):
             render.row("  keeps", line)
         for why, names in _dropped(layout.rules).items():
             render.row("  drops", f"{why}: {', '.join(names)}")
     if m.pixels:
         mean, std = (" ".join(f"{n:g}" for n in three) for three in (m.pixels.mean, m.pixels.std))
-        render.row("pixels", f"{m.pixels.order}, mean {mean}, std {std}, on the scale of 0 to 255")
+        render.row("pixels", f"{m.pixels.order}, mean {mean}, std {std}, on the scale 0 to 255")
     else:
-        render.row("pixels", "the layout does not tell how the network was trained")
+        render.row("pixels", "unknown: the names do not tell how the network was trained")
     for i, release in enumerate(m.releases):
         digest = f", MD5 {release.md5}" if release.md5 else ""
         render.row("" if i else "files", f"{release.name}{digest}: {release.url}")
@@ -93,19 +93,19 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
         of = "" if files == len(m.releases) else f", of {render.count(files, 'file')}"
         render.row("" if i else "licence", f"{licence}{of}")
     for i, row in enumerate(published):
-        compared = "" if row.digest else ", another framework's"
+        compared = "" if row.digest else "; measured with another framework"
         render.row("" if i else "COCO AP", f"box {row.box:g}, mask {row.mask:g}: {row.title} ({row.source}{compared})")
 
 
 def _licences(m: Method) -> Iterable[tuple[str, int]]:
-    """What is stated of the weights' licence and where, with the number of files."""
-    said = Counter((release.licence, release.licence_url) for release in m.releases)
-    for (licence, url), files in said.items():
+    """The licences of the weights with their sources, and the number of files of each."""
+    stated = Counter((release.licence, release.licence_url) for release in m.releases)
+    for (licence, url), files in stated.items():
         yield (f"{licence} ({url})" if url else licence) or "not stated for the weights", files
 
 
 def fitting(found: Fitting, as_json: bool) -> None:
-    """The methods that explain a file, a line each."""
+    """The methods that explain a file, one per line."""
     if as_json:
         data = {
             "path": found.path,
@@ -128,7 +128,7 @@ def fitting(found: Fitting, as_json: bool) -> None:
 
 
 def networks(m: Method) -> tuple[str, ...]:
-    """The families that a method's layouts are for; () is any."""
+    """The network families of a method's layouts; () is all."""
     if any(not layout.families for layout in m.layouts):
         return ()
     return tuple(dict.fromkeys(family for layout in m.layouts for family in layout.families))
@@ -155,32 +155,32 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f", … ({len(names)})" if len(names) > 3 else "")
 
 
-def _places(layout: Layout) -> str:
-    def said(path: str) -> str:
+def _sections(layout: Layout) -> str:
+    def shown(path: str) -> str:
         if not path.endswith(BELOW):
             return place(path)
         root = path.removesuffix(BELOW)
-        return f"all below {place(root)}" if root else "the whole file"
+        return f"everything below {place(root)}" if root else "the whole file"
 
-    return " or ".join(map(said, layout.sections))
+    return " or ".join(map(shown, layout.sections))
 
 
 def _kept(rules: Iterable[Rule]) -> list[str]:
-    """What is kept as what, and how it is changed; rules that differ in their numbers only are one line."""
-    alike: dict[tuple[str, str], list[str]] = {}
+    """What is kept under which name, and how it is changed. Rules that differ only in numbers are one line."""
+    groups: dict[tuple[str, str], list[str]] = {}
     for rule in rules:
         if not isinstance(rule, Drop):
             text = f"{' + '.join(map(str, rule.sources))} -> {rule.target}"
             by = f" by {', '.join(map(str, rule.by))}" if isinstance(rule, Keep) and rule.by else ""
-            alike.setdefault((next(iter(fold([text, text]))), f"{rule.op or ''}{by}"), []).append(text)
+            groups.setdefault((next(iter(fold([text, text]))), f"{rule.op or ''}{by}"), []).append(text)
     return [
         (texts[0] if len(texts) == 1 else f"{folded}, {len(texts)} rules") + (f"; {op}" if op else "")
-        for (folded, op), texts in alike.items()
+        for (folded, op), texts in groups.items()
     ]
 
 
 def _dropped(rules: Iterable[Rule]) -> Mapping[str, Sequence[str]]:
-    """The patterns by the reason for which they are dropped."""
+    """The dropped patterns by reason."""
     reasons: dict[str, list[str]] = {}
     for rule in rules:
         if isinstance(rule, Drop):

@@ -117,8 +117,8 @@ def options_of(
         from ckptconv.methods import toml  # most runs need no TOML parser
 
         own = (toml.load(Path(rules)),)
-    bands = fields.listed("channels", channels, "whole numbers")
-    return Options(fields.listed("drop", drop), strip_prefix, section, target, own, bands)
+    bands = fields.as_tuple("channels", channels, "whole numbers")
+    return Options(fields.as_tuple("drop", drop), strip_prefix, section, target, own, bands)
 
 
 def wanted_method(method: MethodLike, strip_prefix: str, found: Located) -> MethodLike:

@@ -31,9 +31,9 @@ class Pixels:
     order: str = "RGB"
 
     def __post_init__(self) -> None:
-        fields.keep(self, mean=fields.three("mean", self.mean), std=fields.three("std", self.std))
+        fields.set_fields(self, mean=fields.three_numbers("mean", self.mean), std=fields.three_numbers("std", self.std))
         if min(self.std) <= 0:
-            raise fields.refused("std", "three numbers above 0", self.std)
+            raise fields.invalid("std", "three numbers above 0", self.std)
         fields.choice("order", self.order, ("RGB", "BGR"))
 
 
@@ -64,8 +64,8 @@ class Release:
         fields.name("name", self.name)
         fields.text("url", self.url, empty=False)
         fields.url("url", self.url)
-        fields.digits("md5", self.md5, 32)
-        fields.digits("sha256", self.sha256, 64)
+        fields.hex_digits("md5", self.md5, 32)
+        fields.hex_digits("sha256", self.sha256, 64)
         fields.text("backbone", self.backbone)
         fields.text("licence", self.licence)
         fields.url("licence_url", self.licence_url)
@@ -139,7 +139,7 @@ class Layout:
             if isinstance(rule, Drop) and rule.instead:
                 fields.choice("instead", rule.instead, PARTS)
         sections = fields.sections("sections", self.sections)
-        fields.keep(self, rules=rules, sections=sections, families=families, without=without)
+        fields.set_fields(self, rules=rules, sections=sections, families=families, without=without)
 
     @cached_property
     def number(self) -> int:
@@ -206,25 +206,25 @@ class Method:
         aliases = fields.texts("aliases", self.aliases)
         for alias in aliases:
             fields.name("aliases", alias)
-        fields.once("aliases", [fields.folded(name) for name in (self.name, *aliases)])
+        fields.unique("aliases", [fields.folded(name) for name in (self.name, *aliases)])
         fields.text("title", self.title, empty=False)
         fields.url("paper", self.paper)
         fields.text("repository", self.repository)
         if self.repository and not _REPOSITORY.fullmatch(self.repository):
-            raise fields.refused("repository", "OWNER/NAME on GitHub", self.repository)
+            raise fields.invalid("repository", "OWNER/NAME on GitHub", self.repository)
         layouts = fields.items("layouts", self.layouts, Layout, "Layout", empty=False)
-        fields.once("layouts", [layout.title for layout in layouts])
+        fields.unique("layouts", [layout.title for layout in layouts])
         converted = fields.items("converted", self.converted, Layout, "Layout")
         releases = self.releases
         if not isinstance(releases, Published):
             releases = fields.items("releases", releases, Release, "Release")
-            fields.once("releases", [release.name for release in releases])
+            fields.unique("releases", [release.name for release in releases])
         if self.pixels is not None and not isinstance(self.pixels, Pixels):
-            raise fields.refused("pixels", "Pixels or None", self.pixels)
-        fields.flag("guess", self.guess)
-        num_heads = None if self.num_heads is None else fields.whole("num_heads", self.num_heads, 1)
+            raise fields.invalid("pixels", "Pixels or None", self.pixels)
+        fields.boolean("guess", self.guess)
+        num_heads = None if self.num_heads is None else fields.integer("num_heads", self.num_heads, 1)
         eps = None if self.eps is None else fields.number("eps", self.eps)
-        fields.keep(
+        fields.set_fields(
             self,
             layouts=layouts,
             releases=releases,

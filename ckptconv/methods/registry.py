@@ -19,15 +19,15 @@ GROUP = "ckptconv.methods"
 """Entry points of this group name a Method, or an iterable of them."""
 
 AUTO = "auto"
-"""What is written instead of a method's name where the method is to be found."""
+"""The name that asks for the method to be found."""
 
 _BUILT_IN = {m.name: m for m in METHODS}
 
 
 def _is_offered(path: Iterable[str]) -> bool:
-    """Whether any package in these folders has our entry point group: a look at a few small files.
+    """Whether any package in these folders has our entry point group. It reads a few small files.
 
-    `importlib.metadata` answers the same, but importing it costs more than all the planning of a conversion.
+    `importlib.metadata` gives the same answer, but its import takes longer than planning a conversion.
     """
     wanted = f"[{GROUP}]".encode()
     for folder in path:
@@ -42,29 +42,29 @@ def _is_offered(path: Iterable[str]) -> bool:
 
 @cache
 def _from_entry_points(path: tuple[str, ...]) -> dict[str, Method]:
-    """The methods of packages on Python's path, by name. What is wrong with one is a warning, and is said once."""
+    """The methods of packages on Python's path, by name. A problem with one is a warning, given once."""
     if not _is_offered(path):
         return {}
     from importlib.metadata import entry_points
 
-    found: dict[str, Method] = {}
+    loaded: dict[str, Method] = {}
     for entry in entry_points(group=GROUP):
         package = entry.dist.name if entry.dist else entry.value
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # what a package prints while it is imported is no data
-                loaded = entry.load()
-                methods = (loaded,) if isinstance(loaded, Method) else tuple(loaded)
+            with contextlib.redirect_stdout(sys.stderr):  # a package may print during its import
+                value = entry.load()
+                methods = (value,) if isinstance(value, Method) else tuple(value)
         except (Exception, SystemExit) as error:
             _warn(f"the method '{entry.name}' of the package {package} cannot be loaded: {error}", package)
             continue
         for method in methods:
             if not isinstance(method, Method):
-                _warn(f"the entry point '{entry.name}' of the package {package} holds no ckptconv Method", package)
-            elif method.name in found or method.name in _BUILT_IN:
+                _warn(f"the entry point '{entry.name}' of the package {package} is not a ckptconv Method", package)
+            elif method.name in loaded or method.name in _BUILT_IN:
                 _warn(f"the method '{method.name}' of the package {package} is left out: the name is taken", package)
             else:
-                found[method.name] = method
-    return found
+                loaded[method.name] = method
+    return loaded
 
 
 def _warn(what: str, package: str) -> None:
@@ -76,20 +76,20 @@ def methods(extra: Iterable[Method] = ()) -> Mapping[str, Method]:
     """Every method by name: the caller's own, then built-in ones, then other packages'."""
     known = _own(extra)
     known.update(_BUILT_IN)
-    for name, found in _from_entry_points(tuple(sys.path)).items():
-        known.setdefault(name, found)
+    for name, method in _from_entry_points(tuple(sys.path)).items():
+        known.setdefault(name, method)
     return known
 
 
 def is_auto(name: object) -> bool:
-    """Whether a name, however it is spelled, asks to find the method."""
+    """Whether a name, in any spelling, is `auto`."""
     return isinstance(name, str) and folded(name) == AUTO
 
 
 def named(name: str, extra: Iterable[Method] = ()) -> tuple[Method, ...]:
-    """The methods that a name or an alias stands for, nearly always one.
+    """The methods of a name or an alias, nearly always one.
 
-    Case, hyphens, underscores, spaces and dots do not matter, and a method's own name goes before an alias.
+    Case, hyphens, underscores, spaces and dots do not matter, and a method's own name comes before an alias.
     Raises UsageError with the nearest names if there is none.
     """
     for table in (_own(extra), _BUILT_IN):
@@ -97,11 +97,11 @@ def named(name: str, extra: Iterable[Method] = ()) -> tuple[Method, ...]:
             return (table[name],)
     known, wanted = methods(extra), folded(name)
     own = tuple(m for m in known.values() if wanted == folded(m.name))
-    found = own or tuple(m for m in known.values() if wanted in map(folded, m.aliases))
-    if not wanted or not found:
+    matching = own or tuple(m for m in known.values() if wanted in map(folded, m.aliases))
+    if not wanted or not matching:
         aliases = [alias for m in known.values() for alias in m.aliases]
         raise unknown("method", name, [AUTO, *known], aliases)
-    return found
+    return matching
 
 
 def _own(extra: Iterable[Method]) -> dict[str, Method]:

@@ -58,7 +58,7 @@ class SelectChannels(Op):
     channels: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        fields.keep(self, channels=fields.items("channels", self.channels, int, "whole numbers"))
+        fields.set_fields(self, channels=fields.items("channels", self.channels, int, "whole numbers"))
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts

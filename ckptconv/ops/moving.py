@@ -23,7 +23,7 @@ class Concat(Op):
     arity: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        fields.keep(self, axis=fields.whole("axis", self.axis, 0))
+        fields.set_fields(self, axis=fields.integer("axis", self.axis, 0))
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         first = parts[0]
@@ -77,7 +77,7 @@ class Permute(Op):
     axes: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        fields.keep(self, axes=_permutation("axes", self.axes))
+        fields.set_fields(self, axes=_permutation("axes", self.axes))
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
@@ -101,7 +101,7 @@ class Reshape(Op):
 
     def __post_init__(self) -> None:
         shape = fields.items("shape", self.shape, int, "lengths")
-        fields.keep(self, shape=tuple(fields.whole("shape", length, -1) for length in shape))
+        fields.set_fields(self, shape=tuple(fields.integer("shape", length, -1) for length in shape))
         if self.shape.count(-1) > 1:
             raise OpError(f"{self} leaves more than one length open", "Only one may be -1.")
 
@@ -138,8 +138,8 @@ class Regroup(Op):
     back: bool = False
 
     def __post_init__(self) -> None:
-        fields.flag("back", self.back)
-        fields.keep(self, axis=fields.whole("axis", self.axis, 0), order=_permutation("order", self.order))
+        fields.boolean("back", self.back)
+        fields.set_fields(self, axis=fields.integer("axis", self.axis, 0), order=_permutation("order", self.order))
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
@@ -167,7 +167,7 @@ def _permutation(field: str, value: Sequence[int]) -> tuple[int, ...]:
     """Each of 0, 1, … up to their count, in any order."""
     numbers = fields.items(field, value, int, "whole numbers")
     if sorted(numbers) != list(range(len(numbers))):
-        raise fields.refused(field, f"the numbers 0 to {len(numbers) - 1} in some order", numbers)
+        raise fields.invalid(field, f"the numbers 0 to {len(numbers) - 1} in some order", numbers)
     return numbers
 
 

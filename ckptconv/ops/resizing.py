@@ -33,7 +33,9 @@ class ResizeGrid(Op):
     side: int
 
     def __post_init__(self) -> None:
-        fields.keep(self, tokens=fields.whole("tokens", self.tokens, 0), side=fields.whole("side", self.side, 1))
+        fields.set_fields(
+            self, tokens=fields.integer("tokens", self.tokens, 0), side=fields.integer("side", self.side, 1)
+        )
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts
@@ -69,7 +71,7 @@ class ResizePatch(Op):
     side: int
 
     def __post_init__(self) -> None:
-        fields.keep(self, side=fields.whole("side", self.side, 1))
+        fields.set_fields(self, side=fields.integer("side", self.side, 1))
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
         (part,) = parts

@@ -42,11 +42,11 @@ class Options:
         for pattern in drops:
             Pattern(pattern)
         methods = fields.items("methods", self.methods, Method, "Method")
-        fields.once("methods", [method.name for method in methods])
-        fields.keep(self, drops=drops, methods=methods)
+        fields.unique("methods", [method.name for method in methods])
+        fields.set_fields(self, drops=drops, methods=methods)
         for field, value in (("prefix", self.prefix), ("section", self.section or ""), ("target", self.target or "")):
             if not isinstance(value, str):
-                raise fields.refused(field, "a text", value)
+                raise fields.invalid(field, "a text", value)
         if self.target is not None and self.target not in TARGETS:
             raise UsageError(f"there is no target '{self.target}'", f"Targets: {', '.join(TARGETS)}.")
         if self.prefix and not self.prefix.endswith("."):

@@ -31,11 +31,11 @@ class Fetching:
     progress: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
-        fields.flag("whole", self.whole)
+        fields.boolean("whole", self.whole)
         if not isinstance(self.cache_dir, Path | str | None):
-            raise fields.refused("cache_dir", "a path", self.cache_dir)
+            raise fields.invalid("cache_dir", "a path", self.cache_dir)
         if self.progress is not None and not callable(self.progress):
-            raise fields.refused("progress", "a function", self.progress)
+            raise fields.invalid("progress", "a function", self.progress)
 
 
 @dataclass(frozen=True)

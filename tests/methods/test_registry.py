@@ -121,7 +121,7 @@ def test_an_entry_point_brings_a_method_or_several_and_never_takes_a_built_in_na
         ("X", "X = keep(", "the method 'x' of {} cannot be loaded: ", []),
         ("GONE", SOUND, "the method 'x' of {} cannot be loaded: module", []),
         ("NUMBER", SOUND, "the method 'x' of {} cannot be loaded: 'int' object is not iterable", []),
-        ("WRONG", SOUND, "the entry point 'x' of {} holds no ckptconv Method", ["one"]),
+        ("WRONG", SOUND, "the entry point 'x' of {} is not a ckptconv Method", ["one"]),
         ("TAKEN", SOUND, "the method 'moco' of {} is left out: the name is taken", []),
         (
             "X",
