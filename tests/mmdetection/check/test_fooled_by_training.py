@@ -26,7 +26,17 @@ from ckptconv.errors import ProofError
 from ckptconv.formats import open_checkpoint
 from ckptconv.mmdetection.check.guard_record import fingerprint_in
 from ckptconv.mmdetection.check.run import CheckReport, check
-from tests.mmdetection.check.test_fooled import HEAD, IMAGENET, MEAN, REST, SMALL, START, STD, small
+from tests.mmdetection.check.test_fooled import (
+    HEAD,
+    IMAGENET,
+    MEAN,
+    REST,
+    SMALL,
+    START,
+    STD,
+    named_by_its_folder,
+    small,
+)
 from tests.support import raw_files
 
 pytestmark = pytest.mark.mmdet
@@ -364,7 +374,7 @@ class _Reached(BaseException):
 
 
 def _runner() -> Any:
-    cfg = Config.fromfile("detector.py")
+    cfg = named_by_its_folder(Config.fromfile("detector.py"))
     return RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
 
 
