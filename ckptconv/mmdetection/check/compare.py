@@ -124,8 +124,8 @@ class _Comparing:
     def by_names(self, tensors: Tensors) -> Comparison:
         """Compare what has the same name."""
         state, known = self.state(), set(self.module.specs)
-        lines = {_line(name) for name in tensors} if known & set(tensors) else set[str]()
-        kinds = {name: self.kind(name, value, tensors, lines) for name, value in state.items()}
+        unnumbered = {_unnumbered(name) for name in tensors} if known & set(tensors) else set[str]()
+        kinds = {name: self.kind(name, value, tensors, unnumbered) for name, value in state.items()}
         taken = {
             name
             for other in self.all_modules
@@ -134,9 +134,9 @@ class _Comparing:
         }
         unexpected = tuple(name for name in tensors if name not in taken and name not in known)
         if self.module.backbone is None and not unexpected:
-            _take_for_module_only(kinds, state, lines)
+            _take_for_module_only(kinds, state, unnumbered)
         if any(kind in _DOUBTFUL for kind in kinds.values()):
-            self.load(tensors, kinds, state)
+            self.after_loading(tensors, kinds, state)
         canonical = self.converted.backbone is not None and not self.converted.dialect.rules
         file_backbone = self.converted.backbone if canonical else backbones.read(specs_of(tensors))
         differing = _of_kind(kinds, "differing")
@@ -154,10 +154,10 @@ class _Comparing:
             file_backbone=file_backbone,
         )
 
-    def kind(self, name: str, value: torch.Tensor, tensors: Tensors, lines: Collection[str]) -> _Kind:
+    def kind(self, name: str, value: torch.Tensor, tensors: Tensors, unnumbered: Collection[str]) -> _Kind:
         """How one entry compares with the tensor of its name."""
         if name not in tensors:
-            if self.is_module_only(name, value, lines):
+            if self.is_module_only(name, value, unnumbered):
                 return "module_only"
             return "optional_missing" if is_optional(name) else "missing"
         stored = value_of(self.checkpoint, tensors[name])
@@ -166,19 +166,19 @@ class _Comparing:
             return "size_mismatch"
         return "equal" if _equal(value, stored) else "differing"
 
-    def is_module_only(self, name: str, value: torch.Tensor, lines: Collection[str]) -> bool:
+    def is_module_only(self, name: str, value: torch.Tensor, unnumbered: Collection[str]) -> bool:
         """Whether files of the plain network lack an entry: an index, or a norm that starts from constants."""
         if any(Pattern(text).match(self.module.prefix + name) is not None for text in self.converted.fresh):
             return True
         plain = self.module.backbone
         if plain is not None and name not in plain.entries():
             return True
-        if not lines or is_optional(name):
+        if not unnumbered or is_optional(name):
             return False
-        constant = not telling(value) and not name.endswith(_STATISTICS) and _line(name) not in lines
+        constant = not telling(value) and not name.endswith(_STATISTICS) and _unnumbered(name) not in unnumbered
         return constant or not value.is_floating_point()
 
-    def load(self, tensors: Tensors, kinds: dict[str, _Kind], state: Mapping[str, torch.Tensor]) -> None:
+    def after_loading(self, tensors: Tensors, kinds: dict[str, _Kind], state: Mapping[str, torch.Tensor]) -> None:
         """Take for equal what the module's own code makes of the file's tensors while it loads a state dict.
 
         MMPretrain's transformers resize their positions so, mmcv's layers rename what earlier versions have saved.
@@ -244,16 +244,18 @@ def _of_backbone(names: Iterable[str], backbone: Backbone | None, known: Iterabl
     )
 
 
-def _take_for_module_only(kinds: dict[str, _Kind], state: Mapping[str, torch.Tensor], lines: Collection[str]) -> None:
+def _take_for_module_only(
+    kinds: dict[str, _Kind], state: Mapping[str, torch.Tensor], unnumbered: Collection[str]
+) -> None:
     """Take for a network's own what a file that has all the rest of it does not have in any block."""
     missing = _of_kind(kinds, "missing")
-    own = [name for name in missing if _line(name) not in lines and not name.endswith(_STATISTICS)]
+    own = [name for name in missing if _unnumbered(name) not in unnumbered and not name.endswith(_STATISTICS)]
     here, there = (sum(state[name].numel() for name in names) for names in (own, _of_kind(kinds, "equal")))
     if here < there and not {"differing", "size_mismatch"} & set(kinds.values()):
         kinds.update(dict.fromkeys(own, "module_only"))
 
 
-def _line(name: str) -> str:
+def _unnumbered(name: str) -> str:
     """A name without its numbers: what is there in one block is there in all."""
     return re.sub(r"\d+", "*", name)
 
