@@ -283,7 +283,7 @@ class ResettingLoop(EpochBasedTrainLoop):
         super().run_iter(idx, data_batch)
 """,
         "train_cfg = dict(type='ResettingLoop', max_epochs=1)\n",
-        "not proved: the loop ResettingLoop has run_iter of its own",
+        "not proved: the loop ResettingLoop has its own run_iter",
         proved=False,
     ),
     "a Runner that an import patches": Case(
@@ -317,7 +317,7 @@ class Trains(ResNet):
         False,
         "from ckptconv.mmdetection import guard\n",
         "custom_hooks = [dict(type='CheckpointGuard', fingerprint='0' * 64)]\n",
-        "the guard will stop the training: it is for the file with the fingerprint 0000000000000000, and r.pth has ",
+        "the guard will stop the training: it expects the fingerprint 0000000000000000, and r.pth has ",
     ),
     "a guard for another module": Case(
         PLAIN,
@@ -444,7 +444,7 @@ class Feeds:
 
 FLIPS = "@register\nclass {name}({base}):\n    def {method}(self, x):\n        return super().{method}(x.flip(1))\n"
 STEP = "@TRANSFORMS.register_module(force=True)\nclass {name}({base}):\n    def transform(self, results):\n{lines}"
-UNKNOWN = "not proved: what the network gets cannot be measured "
+UNKNOWN = "not proved: the input of the network cannot be measured "
 FEEDS = {
     "a reader that gives red first": Feeds(
         False, dataset(reads="dict(type='LoadImageFromFile', imdecode_backend='tifffile')", image="image.tif")
