@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import machine, pretraining
-from ckptconv.mmdetection.verify import config_edits
+from ckptconv.mmdetection.verify.config_edits import SyntheticTraining
 from ckptconv.mmdetection.verify.run import launch
 from ckptconv.mmdetection.verify.run.supervisor import surroundings
 
@@ -52,7 +52,7 @@ def _train(work: Path, command: list[str], settings: Mapping[str, str]) -> list[
 
 
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
-    training = config_edits.Training(_IMAGES, 1, _EPOCHS, _EPOCHS + 1)
+    training = SyntheticTraining(_IMAGES, 1, _EPOCHS, _EPOCHS + 1)
     hooks = {
         "checkpoint": {"type": "CheckpointHook", "interval": _EPOCHS + 1},
         "logger": {"type": "LoggerHook", "interval": 1},

@@ -20,12 +20,13 @@ from ckptconv import convert
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.config import python_source
 from ckptconv.mmdetection.verify import arms, config_edits
+from ckptconv.mmdetection.verify.config_edits import SyntheticTraining
 from ckptconv.mmdetection.verify.data import synthetic
 from ckptconv.mmdetection.verify.pipeline import planned
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run import launch
 
-_TRAINING = config_edits.Training(train=1000, val=1, epochs=4, val_every=4)
+_TRAINING = SyntheticTraining(train_images=1000, val_images=1, epochs=4, val_interval=4)
 _SEED = 1  # of images and training; verify-ap's is 0
 
 
@@ -47,7 +48,7 @@ def trained(path: Path, folder: Path) -> None:
     _save(path, {name.removeprefix(head): value for name, value in detector.items() if name.startswith(head)})
 
 
-def prepare(folder: Path, training: config_edits.Training, random: bool, hooks: dict[str, Any] | None = None) -> Path:
+def prepare(folder: Path, training: SyntheticTraining, random: bool, hooks: dict[str, Any] | None = None) -> Path:
     """The work dir of one training of the smoke tier's detector, ready for the worker; nothing is trained yet.
 
     ``random``: from random weights, else from a converted checkpoint, which is made, too.
@@ -59,7 +60,7 @@ def prepare(folder: Path, training: config_edits.Training, random: bool, hooks: 
     config = config_edits.shrink(dict(run.config), training, folder / "data", synthetic.CLASSES)
     config = arms.from_random(config, runtime.constructor_arguments(config)) if random else config
     config["default_hooks"] |= hooks or {}
-    synthetic.make(folder / "data", training.train, training.val, training.side, _SEED)
+    synthetic.make(folder / "data", training.train_images, training.val_images, training.image_size, _SEED)
     work = folder / "work"
     work.mkdir(exist_ok=True)
     (work / "config.py").write_text(python_source.assignments(config), encoding="utf-8")

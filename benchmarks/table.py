@@ -69,9 +69,10 @@ def _goal(goal: Row) -> str:
 
 def ap(reports: Iterable[Row]) -> str:
     """The reports of verify-ap as one table with MMDetection's columns, and the verdict of each."""
-    from ckptconv.mmdetection.verify.report.report import markdown
+    from ckptconv.mmdetection.verify.report.markdown import markdown
+    from ckptconv.mmdetection.verify.report.report import from_json
 
-    return markdown(list(reports)).strip()
+    return markdown(list(map(from_json, reports))).strip()
 
 
 def fetching(result: Row) -> str:

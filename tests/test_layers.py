@@ -30,11 +30,17 @@ LAYERS = (
     ("mmdetection.hints", "mmdetection.loading", "mmdetection.loader", "mmdetection.runtime"),
     ("mmdetection.environment",),
     ("mmdetection.config",),
+    ("mmdetection.verify.data",),
     ("mmdetection.check", "mmdetection.guard"),
     ("mmdetection.modules",),
-    ("mmdetection.verify.recipes", "mmdetection.verify.request", "mmdetection.verify.measure"),
+    ("mmdetection.verify.request", "mmdetection.verify.recipes", "mmdetection.verify.measure"),
+    ("mmdetection.verify.verdict",),
     ("mmdetection.verify.run",),
-    ("mmdetection.verify",),
+    ("mmdetection.verify.report",),
+    ("mmdetection.verify",),  # what a plan is made of
+    ("mmdetection.verify.runs", "mmdetection.verify.target", "mmdetection.verify.expectation"),
+    ("mmdetection.verify.plan",),
+    ("mmdetection.verify.requirements", "mmdetection.verify.collect", "mmdetection.verify.judge"),
     ("mmdetection.verify.pipeline",),
     ("cli",),
 )
@@ -127,6 +133,18 @@ def test_no_two_benchmarks_import_each_other():
     for _ in files:
         reached = {name: others.union(*(reached[o] for o in others)) for name, others in reached.items()}
     assert not [name for name, others in reached.items() if name in others]
+
+
+def test_the_data_check_knows_files_and_tables_only():
+    """It runs where torch and MMDetection are missing, and before anything is planned."""
+    allowed = {"mmdetection.type_names", "mmdetection.coco_file", "mmdetection.config.channels"} | {
+        "mmdetection.config.detectors"
+    }
+    for name, path in MODULES.items():
+        if name.startswith("mmdetection.verify.data"):
+            theirs = {other for other in imports(path) if other.startswith("mmdetection")}
+            others = {other for other in theirs if not other.startswith("mmdetection.verify.data")}
+            assert others <= allowed, name
 
 
 def room(name: str) -> str:

@@ -227,22 +227,22 @@ def verify_ap(
         from ckptconv.mmdetection.verify import pipeline
         from ckptconv.mmdetection.verify.verdict import GOOD
 
-        made = pipeline.planned(request)
+        plan = pipeline.planned(request)
     if dry_run:
-        with waiting.stage("checking the data", as_json) as shown:
-            looked = pipeline.examined(made, shown)
-        render_verification.planned(made, looked, as_json)
-        if looked.problems:
+        with waiting.stage("checking the data", as_json) as stage:
+            data = pipeline.data_findings(plan, stage)
+        render_verification.planned(plan, data, as_json)
+        if data.problems:
             raise typer.Exit(2)
         return
     try:
         with render_verification.progress() as (watch, stage):
-            found, folder = pipeline.verify(request, watch, stage, made)
+            report, folder = pipeline.verify(request, watch, stage, plan)
     except KeyboardInterrupt:
         render.note("stopped; the same command goes on from the last checkpoint")
         raise typer.Exit(130) from None
-    render_verification.verdict(found, str(folder), as_json)
-    if found["verdict"]["status"] not in GOOD:
+    render_verification.verdict(report, folder, as_json)
+    if report.verdict.status not in GOOD:
         raise typer.Exit(1)
 
 

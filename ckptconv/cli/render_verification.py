@@ -1,4 +1,4 @@
-"""What `verify-ap` and `recipes` print: what will be run, how it goes, and the verdict."""
+"""What `verify-ap` and `recipes` print: the plan, the progress, and the verdict."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,11 @@ from ckptconv.errors import printable, shell_word
 from ckptconv.text import size
 
 if TYPE_CHECKING:
-    from ckptconv.mmdetection.verify.data.findings import Findings
-    from ckptconv.mmdetection.verify.plan import Plan
+    from ckptconv.mmdetection.verify.data.findings import DataFindings
+    from ckptconv.mmdetection.verify.plan import VerificationPlan
     from ckptconv.mmdetection.verify.recipes import Recipe
-    from ckptconv.mmdetection.verify.report.report import Report
-    from ckptconv.mmdetection.verify.run.events import Event
+    from ckptconv.mmdetection.verify.report.report import VerificationReport
+    from ckptconv.mmdetection.verify.run.events import EvaluationEvent, Event, StepEvent
     from ckptconv.mmdetection.verify.run.files import Run
     from ckptconv.mmdetection.verify.run.supervisor import Watch
 
@@ -44,50 +45,56 @@ def recipes(known: Iterable[Recipe], as_json: bool) -> None:
     render.text("* trained by another framework: no run of MMDetection is compared with it\n")
 
 
-def planned(made: Plan, looked: Findings, as_json: bool) -> None:
+def planned(plan: VerificationPlan, data: DataFindings, as_json: bool) -> None:
     """What `--dry-run` shows."""
-    expected = made.expected
     if as_json:
-        body = {
-            "target": made.request.target,
-            "title": made.title,
-            "tier": made.request.tier,
-            "claim": made.claim,
-            "digest": made.digest,
-            "row": made.recipe.name if made.recipe else None,
-            "known": made.known,
-            "images": made.images,
-            "batch_size": made.batch_size,
-            "processes": made.launch.processes,
-            "accumulative_counts": made.accumulative_counts,
-            "notes": list(made.notes),
-            "expected": {"ap": dict(expected.ap), "tolerance": expected.tolerance, "source": expected.source}
-            if expected
-            else None,
-            "missing": list(made.missing),
-            "data": looked.data(),
-            "commands": list(made.commands()),
-        }
-        render.dump("verify-ap", {"dry_run": True, **body})
+        _dump_plan(plan, data)
         return
-    _head(made)
-    counts = made.accumulative_counts
-    steps = f": {made.batch_size} x {made.launch.processes} x {counts} accumulated" if counts > 1 else ""
-    render.row("recipe", f"{made.title}, {made.images} images a step{steps}")
-    render.row("digest", made.digest)
-    _notes(made.notes)
-    if made.missing:
-        render.row("missing", f"{', '.join(made.missing)} in {made.config.get('data_root') or '.'}")
-    for problem in looked.problems:
+    _head(plan)
+    counts = plan.accumulative_counts
+    steps = f": {plan.batch_size} x {plan.launch.processes} x {counts} accumulated" if counts > 1 else ""
+    render.row("recipe", f"{plan.title}, {plan.images_per_step} images per step{steps}")
+    render.row("digest", plan.digest)
+    _notes(plan.notes)
+    if plan.missing_files:
+        render.row("missing", f"{', '.join(plan.missing_files)} in {plan.config.get('data_root') or '.'}")
+    for problem in data.problems:
         render.row("data", problem.text)
         render.row("", problem.hint)
-    for note in looked.notes:
+    for note in data.notes:
         render.row("note", note)
-    for i, command in enumerate(made.commands()):
+    for i, command in enumerate(plan.commands()):
         render.row("" if i else "command", command)
-    if made.launch.apart:
+    if plan.launch.other_nodes:
         render.row("nodes", "verify-ap on the one of MASTER_ADDR; the command on each other, with the work dir shared")
     render.row("dry run", "nothing was run")
+
+
+def _dump_plan(plan: VerificationPlan, data: DataFindings) -> None:
+    from ckptconv.mmdetection.verify.report.report import COMMAND, SCHEMA
+
+    expected = plan.expected
+    body = {
+        "target": plan.request.target,
+        "title": plan.title,
+        "tier": plan.request.tier,
+        "purpose": plan.purpose,
+        "digest": plan.digest,
+        "row": plan.recipe.name if plan.recipe else None,
+        "how_to_compare": plan.how_to_compare,
+        "images_per_step": plan.images_per_step,
+        "batch_size": plan.batch_size,
+        "processes": plan.launch.processes,
+        "accumulative_counts": plan.accumulative_counts,
+        "notes": list(plan.notes),
+        "expected": {"ap": dict(expected.ap), "tolerance": expected.tolerance, "source": expected.source}
+        if expected
+        else None,
+        "missing": list(plan.missing_files),
+        "data": asdict(data),
+        "commands": list(plan.commands()),
+    }
+    render.dump(COMMAND, {"schema": SCHEMA, "dry_run": True, **body})
 
 
 def _notes(notes: Iterable[str]) -> None:
@@ -95,15 +102,15 @@ def _notes(notes: Iterable[str]) -> None:
         render.row("" if i else "note", note)
 
 
-def _head(made: Plan) -> None:
-    render.row("target", f"{made.request.target}, tier {made.request.tier}")
-    render.row("claim", made.claim)
-    if made.expected is not None:
-        render.row("expected", f"{made.expected.band}; {made.expected.source}")
-    if made.expected is not None and made.recipe is not None and made.expected.source == made.recipe.source:
-        render.row("row", f"{made.recipe.name}: {made.recipe.title}, pretrained for {made.recipe.pretraining} epochs")
-    if made.known:
-        render.row("known", made.known)
+def _head(plan: VerificationPlan) -> None:
+    render.row("target", f"{plan.request.target}, tier {plan.request.tier}")
+    render.row("purpose", plan.purpose)
+    if plan.expected is not None:
+        render.row("expected", f"{plan.expected.band}; {plan.expected.source}")
+    if plan.expected is not None and plan.recipe is not None and plan.expected.source == plan.recipe.source:
+        render.row("row", f"{plan.recipe.name}: {plan.recipe.title}, pretrained for {plan.recipe.pretraining} epochs")
+    if plan.how_to_compare:
+        render.row("compare", plan.how_to_compare)
 
 
 @contextlib.contextmanager
@@ -118,11 +125,11 @@ def progress() -> Iterator[tuple[Watch, Callable[[str], None]]]:
 
     console = Console(stderr=True)
     with Live(Spinner("dots"), console=console, refresh_per_second=4, transient=True) as live:
-        shown = _Shown()
+        state = _Live()
 
         def watch(run: Run, event: Event) -> None:
-            shown.take(run, event)
-            live.update(shown.lines(console.width))
+            state.take(run, event)
+            live.update(state.lines(console.width))
 
         def stage(text: str) -> None:
             live.console.print(printable(spell(text)), highlight=False, markup=False, emoji=False)
@@ -131,12 +138,12 @@ def progress() -> Iterator[tuple[Watch, Callable[[str], None]]]:
         yield watch, stage
 
 
-class _Shown:
-    """What is known of the run that is under way."""
+class _Live:
+    """The state of the run that is under way."""
 
     def __init__(self) -> None:
         self._run = ""
-        self._step: Event = {}
+        self._step: StepEvent | None = None
         self._iterations = 0
         self._epochs = 0
         self._ap = ""
@@ -147,14 +154,15 @@ class _Shown:
         if run.name != self._run:
             self.__init__()  # type: ignore[misc]
             self._run = run.name
-        kind = event["event"]
-        self._evaluating = f"evaluating {event['done']}/{event['of']}" if kind == "evaluating" else ""
-        if kind == "start":
+        self._evaluating = ""
+        if event["event"] == "evaluating":
+            self._evaluating = f"evaluating {event['done']}/{event['of']}"
+        elif event["event"] == "start":
             self._iterations, self._epochs = event["iterations"], event["epochs"]
-        elif kind == "step":
+        elif event["event"] == "step":
             self._step = event
             self._seconds += [event["seconds"]] if event["seconds"] else []
-        elif kind == "val":
+        elif event["event"] == "val":
             self._ap = _ap(event)
 
     def _left(self, steps: int) -> str:
@@ -170,28 +178,27 @@ class _Shown:
         from rich.text import Text
 
         step = self._step
-        done = step.get("iteration", 0)
-        where = f"epoch {step.get('epoch', 1)}/{self._epochs}  {done}/{self._iterations}" if self._iterations else ""
-        head = f"{self._run}  {where}  {self._left(self._iterations - done)}"
+        done, epoch = (step["iteration"], step["epoch"]) if step else (0, 1)
+        position = f"epoch {epoch}/{self._epochs}  {done}/{self._iterations}" if self._iterations else ""
+        head = f"{self._run}  {position}  {self._left(self._iterations - done)}"
         grid = Table.grid(padding=(0, 1))
         grid.add_row(Text(printable(head), no_wrap=True, overflow="ellipsis"))
         if self._iterations:
             grid.add_row(ProgressBar(total=self._iterations, completed=done, width=min(width - 2, 60)))
-        grid.add_row(Text(printable(self._evaluating or _told(step)), no_wrap=True, overflow="ellipsis"))
+        text = self._evaluating or (_step_text(step) if step else "starting")
+        grid.add_row(Text(printable(text), no_wrap=True, overflow="ellipsis"))
         if self._ap:
             grid.add_row(Text(f"AP so far: {self._ap}", no_wrap=True, overflow="ellipsis"))
         return grid
 
 
-def _told(step: Event) -> str:
-    if not step:
-        return "starting"
+def _step_text(step: StepEvent) -> str:
     losses = " ".join(f"{n.removeprefix('loss_')} {v:.2f}" for n, v in step["losses"].items() if v is not None)
-    loss = f"loss {step['loss']:.3f}" if step["loss"] is not None else "loss is no number"
+    loss = f"loss {step['loss']:.3f}" if step["loss"] is not None else "loss NaN"
     return f"{loss}  {losses}  {size(int(step['memory_mib'] * 2**20))}"
 
 
-def _ap(event: Event) -> str:
+def _ap(event: EvaluationEvent) -> str:
     """CocoMetric reports no AP where nothing is detected (`mmdet/evaluation/metrics/coco_metric.py`)."""
     if not event["ap"]:
         return "0: no detection"
@@ -202,43 +209,43 @@ class _Lines:
     """A line now and then, for a log."""
 
     def __init__(self) -> None:
-        self._told = 0.0
+        self._last = 0.0
 
     def watch(self, run: Run, event: Event) -> None:
         if event["event"] == "start" and event["iteration"]:
-            render.note(f"{run.name}: goes on at iteration {event['iteration']} of {event['iterations']}")
-        if event["event"] == "step" and time.monotonic() - self._told > _EVERY:
-            self._told = time.monotonic()
-            render.note(f"{run.name}: epoch {event['epoch']}, iteration {event['iteration']}, {_told(event)}")
+            render.note(f"{run.name}: resumes at iteration {event['iteration']} of {event['iterations']}")
+        if event["event"] == "step" and time.monotonic() - self._last > _EVERY:
+            self._last = time.monotonic()
+            render.note(f"{run.name}: epoch {event['epoch']}, iteration {event['iteration']}, {_step_text(event)}")
         if event["event"] == "val":
             render.note(f"{run.name}: iteration {event['iteration']}, AP {_ap(event)}")
 
 
-def verdict(found: Report, folder: str, as_json: bool) -> None:
-    if as_json:
-        render.text(render.json_text(found))
-        return
-    from ckptconv.mmdetection.verify.report.report import raw_weights
+def verdict(report: VerificationReport, folder: Path, as_json: bool) -> None:
+    from ckptconv.mmdetection.verify.report.report import as_json as body_of
 
-    render.row("target", f"{found['target']}, tier {found['tier']}")
-    render.row("claim", found["claim"])
-    if proof := found["proof"]:
-        render.row("proof", f"{proof['equal']}/{proof['total']} tensors equal {proof['checkpoint']}")
-    for run in found["runs"]:
-        ap = ", ".join(f"{m} AP {v:.2f}" for m, v in run["ap"].items() if v is not None)
-        where = f", {run['iterations']} iterations" if run["iterations"] else ""
-        average = " of the average" if run.get("raw") else ""
-        render.row("run", f"{run['name']}: {ap}{average}{where}")
-        if raw := raw_weights(run):
+    if as_json:
+        render.text(render.json_text(body_of(report)))
+        return
+    render.row("target", f"{report.target}, tier {report.tier}")
+    render.row("purpose", report.purpose)
+    if proof := report.proof:
+        render.row("proof", f"{proof.equal}/{proof.total} tensors equal {proof.checkpoint}")
+    for run in report.runs:
+        ap = ", ".join(f"{m} AP {v:.2f}" for m, v in run.ap.items() if v is not None)
+        iterations = f", {run.iterations} iterations" if run.iterations else ""
+        average = " of the average" if run.raw else ""
+        render.row("run", f"{run.name}: {ap}{average}{iterations}")
+        if raw := run.raw_weights():
             render.row("", raw)
-    _notes(found.get("notes", ()))
-    judged = found["verdict"]
-    for i, reason in enumerate(judged["reasons"]):
+    _notes(report.notes)
+    judged = report.verdict
+    for i, reason in enumerate(judged.reasons):
         render.row("" if i else "because", reason)
-    render.row("rule", judged["rule"])
-    if judged["needed"]:
-        render.row("decided", f"by about {judged['needed']} seeds: --seeds {judged['needed']}")
-    written = [name for name in ("report.html", "report.md", "report.json") if (Path(folder) / name).exists()]
+    render.row("rule", judged.rule)
+    if judged.needed:
+        render.row("decided", f"by about {judged.needed} seeds: --seeds {judged.needed}")
+    written = [name for name in ("report.html", "report.md", "report.json") if (folder / name).exists()]
     if written:
-        render.row("report", f"{shell_word(folder)}/{written[0]}")
-    render.row("verdict", ": ".join(filter(None, (judged["status"], judged["meaning"]))))
+        render.row("report", f"{shell_word(str(folder))}/{written[0]}")
+    render.row("verdict", ": ".join(filter(None, (judged.status, judged.meaning))))

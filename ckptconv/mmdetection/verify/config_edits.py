@@ -22,27 +22,28 @@ _USUAL = 256
 
 
 @dataclass(frozen=True)
-class Training:
-    """How long the small detector trains, on how many generated images; ``side`` in pixels, ``val_every`` in epochs.
+class SyntheticTraining:
+    """The short training of a small detector on generated images.
 
-    ``lr`` is that of the heads; the backbone's is ``backbone`` times as much.
+    ``train_images``, ``val_images``: how many are generated, each ``image_size`` pixels wide and high.
+    ``val_interval`` in epochs. ``lr`` is that of the heads; the backbone's is ``backbone_lr_mult`` times as much.
     """
 
-    train: int
-    val: int
+    train_images: int
+    val_images: int
     epochs: int
-    val_every: int
-    side: int = 128
-    batch: int = 8
+    val_interval: int
+    image_size: int = 128
+    batch_size: int = 8
     lr: float = 5e-4
-    backbone: float = 1.0
+    backbone_lr_mult: float = 1.0
 
     @property
     def iterations(self) -> int:
-        return self.epochs * -(-self.train // self.batch)
+        return self.epochs * -(-self.train_images // self.batch_size)
 
 
-def shrink(config: Config, training: Training, data: Path, classes: tuple[str, ...]) -> Config:
+def shrink(config: Config, training: SyntheticTraining, data: Path, classes: tuple[str, ...]) -> Config:
     """The same family of detector with narrow heads, few samples and a short schedule, on the generated data.
 
     The backbone, its checkpoint and the pixels it is fed stay. Where a detector has none of the values below, it keeps
@@ -121,6 +122,12 @@ def datasets(config: Mapping[str, Any], part: str) -> Iterator[Config]:
     return (node for _, node in dicts(config.get(f"{part}_dataloader")) if "ann_file" in node)
 
 
+def annotation_files(config: Mapping[str, Any]) -> dict[str, Path]:
+    """The annotation file of the first data set of each part."""
+    firsts = {part: next(datasets(config, part)) for part in ("train", "val")}
+    return {part: Path(dataset.get("data_root") or "", dataset["ann_file"]) for part, dataset in firsts.items()}
+
+
 def annotated(config: Config, train: Path, val: Path) -> Config:
     """The same config with other annotation files for training and for evaluation."""
     changed = deepcopy(config)
@@ -175,11 +182,11 @@ def _recount(model: Config, classes: int) -> None:
             node["num_classes"] = classes
 
 
-def _data(config: Config, training: Training, data: Path, classes: tuple[str, ...]) -> Config:
+def _data(config: Config, training: SyntheticTraining, data: Path, classes: tuple[str, ...]) -> Config:
     """Loaders and evaluators of the generated data set; ``{"type": …}`` as mmdet's `coco_instance.py` has them."""
     metric = config["val_evaluator"].get("metric", "bbox")
     masks = {"with_mask": True} if "segm" in metric else {}
-    size = {"type": "Resize", "scale": (training.side, training.side), "keep_ratio": True}
+    size = {"type": "Resize", "scale": (training.image_size, training.image_size), "keep_ratio": True}
     load: list[Config] = [{"type": "LoadImageFromFile", "backend_args": None}]
     annotations = {"type": "LoadAnnotations", "with_bbox": True, **masks}
     meta = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
@@ -207,7 +214,7 @@ def _data(config: Config, training: Training, data: Path, classes: tuple[str, ..
         }
 
     loaders = {
-        "train_dataloader": loader("train", training.batch, True, train),
+        "train_dataloader": loader("train", training.batch_size, True, train),
         "val_dataloader": loader("val", 1, False, val),
     }
     evaluator = {
@@ -226,16 +233,16 @@ def _data(config: Config, training: Training, data: Path, classes: tuple[str, ..
     }
 
 
-def _schedule(training: Training) -> Config:
+def _schedule(training: SyntheticTraining) -> Config:
     """AdamW, which learns within hundreds of steps whatever the backbone is; the rate falls at three quarters."""
     fall = max(training.epochs * 3 // 4, 1)
     steps = {"type": "MultiStepLR", "begin": 0, "end": training.epochs, "by_epoch": True, "milestones": [fall]}
-    slower = {"custom_keys": {"backbone": {"lr_mult": training.backbone}}}
+    slower = {"custom_keys": {"backbone": {"lr_mult": training.backbone_lr_mult}}}
     return {
         "train_cfg": {
             "type": "EpochBasedTrainLoop",
             "max_epochs": training.epochs,
-            "val_interval": training.val_every,
+            "val_interval": training.val_interval,
         },
         "val_cfg": {"type": "ValLoop"},
         "test_cfg": {"type": "TestLoop"},
@@ -247,6 +254,6 @@ def _schedule(training: Training) -> Config:
             "type": "OptimWrapper",
             "optimizer": {"type": "AdamW", "lr": training.lr, "weight_decay": 1e-4},
             "clip_grad": {"max_norm": 10},
-            **({"paramwise_cfg": slower} if training.backbone != 1 else {}),
+            **({"paramwise_cfg": slower} if training.backbone_lr_mult != 1 else {}),
         },
     }

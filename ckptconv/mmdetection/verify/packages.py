@@ -20,7 +20,7 @@ def require_packages() -> None:
         )
 
 
-def gpus_there() -> int:
+def gpus_here() -> int:
     """How many GPUs torch sees: none where it cannot be imported, which is said where it is needed."""
     try:
         import torch

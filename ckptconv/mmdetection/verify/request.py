@@ -1,4 +1,4 @@
-"""What a user may ask `verify-ap` for, checked as it comes in. Imports no torch."""
+"""What a user can ask of `verify-ap`, validated where it is made. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ckptconv.small_file import is_file
 
 TIERS: Mapping[str, str] = {
     "load": "the detector starts from its checkpoint; nothing is trained",
-    "smoke": "the chain works, from the file to an AP; nothing about the weights, which --tier lift judges",
-    "lift": "whether the checkpoint helps: AP against the same network from random weights",
-    "eval": "a trained detector has the AP that is said of it",
+    "smoke": "the chain works, from the file to an AP; this does not judge the weights, --tier lift does",
+    "lift": "the checkpoint helps: its AP compared with that of the same network from random weights",
+    "eval": "a trained detector has the published AP",
     "full": "the recipe's training reaches the published AP",
 }
-"""Each tier with what it claims."""
+"""Each tier with what it shows if it passes."""
 
 LAUNCHERS = ("none", "pytorch", "slurm")
 METRICS = ("box", "mask")
@@ -27,8 +27,9 @@ class Request:
     """One call of `verify-ap`.
 
     ``target``: a recipe's name, or a config: a path or 'mmdet::…'. ``pretrained``: a converted checkpoint.
-    ``detector``: the trained detector of the eval tier. ``gpus`` a node; 0 is the CPU, None what is there.
-    ``seeds``: how many trainings, with the seeds ``seed``, ``seed`` + 1, …; ``images``: of COCO, for the lift.
+    ``detector``: the trained detector of the eval tier. ``gpus`` per node; 0 is the CPU, None all of this machine.
+    ``seeds``: how many trainings, with the seeds ``seed``, ``seed`` + 1, …; ``images``: how many of the user's data
+    the lift takes.
     ``expected``: AP in percent by 'box' and 'mask'; ``tolerance`` in points.
     """
 
@@ -60,16 +61,18 @@ class Request:
             ("--images", self.images, 1),
         ):
             if value is not None and value < least:
-                raise UsageError(f"{option} {value} makes no sense", f"Give {least} or more.")
+                raise UsageError(f"{option} {value} is too small", f"Give {least} or more.")
         if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise UsageError(f"--tolerance {self.tolerance:g} makes no sense", "Give AP points, such as 0.3.")
-        self._fit_the_tier()
+            raise UsageError(
+                f"--tolerance {self.tolerance:g} is not a number of AP points", "Give 0 or more, such as 0.3."
+            )
+        self._require_tier()
 
-    def _fit_the_tier(self) -> None:
+    def _require_tier(self) -> None:
         tier = f"--tier {self.tier}"
         if self.tier == "eval" and self.detector is None:
             raise UsageError(f"{tier} needs a trained detector", "Give --checkpoint DETECTOR.pth.")
-        for option, said, tiers in (
+        for option, given, tiers in (
             ("--checkpoint", self.detector is not None, ("eval",)),
             ("--images", self.images is not None, ("lift",)),
             ("--data-root", self.data_root is not None, ("lift", "eval", "full")),
@@ -78,36 +81,36 @@ class Request:
             ("--amp", self.amp, ("smoke", "lift", "full")),
             ("--seeds", self.seeds is not None, ("smoke", "lift", "full")),
         ):
-            if said and self.tier not in tiers:
-                raise UsageError(f"{option} means nothing to {tier}", f"It belongs to {' and '.join(tiers)}.")
+            if given and self.tier not in tiers:
+                raise UsageError(f"{option} does not apply to {tier}", f"It applies to --tier {' and '.join(tiers)}.")
         if self.images is not None and self.data_root is None:
-            raise UsageError("--images takes that many of a data set, and there is none", "Give --data-root DIR, too.")
+            raise UsageError("--images needs a data set of your own", "Give it, too: --data-root DIR.")
         if self.tier == "lift" and self.seeds == 1:
             raise UsageError("one seed has no confidence interval", "Give --seeds 3 or more.")
 
 
 def expectations(text: str) -> dict[str, float]:
     """``box=38.0,mask=34.3`` as AP in percent. Raises UsageError for anything else."""
-    found: dict[str, float] = {}
+    expected: dict[str, float] = {}
     for part in text.split(","):
         name, mark, value = (word.strip() for word in part.partition("="))
-        if name not in METRICS or not mark or name in found:
+        if name not in METRICS or not mark or name in expected:
             raise UsageError(
-                f"--expect {text!r}: {part.strip()!r} is neither box=AP nor mask=AP", "Such as box=38.0,mask=34.3."
+                f"--expect {text!r}: {part.strip()!r} is neither box=AP nor mask=AP", "Write it as box=38.0,mask=34.3."
             )
         try:
-            found[name] = float(value)
+            expected[name] = float(value)
         except ValueError:
-            found[name] = math.nan
-        if not 0 <= found[name] <= 100:
-            raise UsageError(f"--expect {text!r}: {value!r} is no AP in percent", "Such as box=38.0,mask=34.3.")
-        if 0 < found[name] < 1:
+            expected[name] = math.nan
+        if not 0 <= expected[name] <= 100:
+            raise UsageError(f"--expect {text!r}: {value!r} is not an AP in percent", "Write it as box=38.0,mask=34.3.")
+        if 0 < expected[name] < 1:
             raise UsageError(
-                f"--expect {text!r}: AP is given in percent here", f"Do you mean {name}={found[name] * 100:g}?"
+                f"--expect {text!r}: AP is in percent here", f"Do you mean {name}={expected[name] * 100:g}?"
             )
-    return found
+    return expected
 
 
 def is_config(target: str) -> bool:
-    """Whether a target names a config rather than a recipe."""
+    """Whether a target names a config, not a recipe."""
     return "::" in target or target.endswith(".py") or "/" in target or is_file(target)

@@ -17,7 +17,7 @@ from ckptconv.text import fold, some
 _SAME = 0.5  # share of the weights that a random arm may have in common with the other one by chance: small ones
 
 
-def require_alike(converted: Path, random: Path) -> None:
+def require_same_network(converted: Path, random: Path) -> None:
     """Raises UsageError where the comparison of the two configs' trainings would say nothing of the checkpoint."""
     from ckptconv.mmdetection.check.init_cfg import modules_with_init_cfg
 

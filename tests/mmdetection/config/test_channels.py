@@ -278,5 +278,5 @@ def test_padding_with_a_colour_becomes_padding_with_zeros(count: int) -> None:
 def test_drawn_images_have_three_channels(here: Path) -> None:
     written(file_of(r18(4)), mean="0", std="1")
     with pytest.raises(UsageError) as caught:
-        verifying.plan(Request("made.py", "smoke", gpus=0), 0)
+        verifying.make_plan(Request("made.py", "smoke", gpus=0), 0)
     assert caught.value.message == "made.py takes images of 4 channels, and those that are drawn have 3"

@@ -16,7 +16,7 @@ import pytest
 
 import ckptconv
 from ckptconv.cli import render_verification
-from ckptconv.cli.render_verification import _Shown
+from ckptconv.cli.render_verification import _Live
 from ckptconv.mmdetection.verify.recipes import RECIPES
 from tests.support import forked
 from tests.support.raw_files import moco
@@ -27,7 +27,7 @@ SHORTER = """
 import sys
 from ckptconv.cli import main
 from ckptconv.mmdetection.verify import config_edits, plan
-plan.SMOKE = config_edits.Training(train=8, val=4, epochs=2, val_every=1, side=64, batch=2)
+plan.SMOKE = config_edits.SyntheticTraining(8, 4, epochs=2, val_interval=1, image_size=64, batch_size=2)
 main()
 """
 FORKING = f"""
@@ -66,16 +66,16 @@ def labels(text: str) -> list[str]:
 
 def test_a_run_tells_how_it_goes_on_stderr_and_what_came_out_on_stdout(trained, folder):
     assert trained.returncode == 0
-    assert labels(trained.stdout) == ["target", "claim", "proof", "run", "because", "rule", "report", "verdict"]
+    assert labels(trained.stdout) == ["target", "purpose", "proof", "run", "because", "rule", "report", "verdict"]
     assert trained.stdout.splitlines()[-1] == (
-        "verdict   pass: the chain works; nothing is said of the weights, which --tier lift judges"
+        "verdict   pass: the chain works; this does not judge the weights, --tier lift does"
     )
     assert f"120/120 tensors equal {folder / 'r18.pth'}" in trained.stdout
     plain = trained.stderr.splitlines()
     assert plain[:3] == [
         "proof: the detector is built and compared with its checkpoint",
-        "data: 8 images to train on and 4 to evaluate are drawn",
-        "seed0: trains and is evaluated, 2 images a step",
+        "data: 8 images for training and 4 for evaluation are generated",
+        "seed0: training and evaluation, 2 images per step",
     ]
     assert re.match(r"seed0: epoch 1, iteration 1, loss \d", plain[3])
     aps = [line for line in plain[4:] if ", AP " in line]
@@ -88,7 +88,7 @@ def test_an_ap_that_is_not_the_expected_one_is_status_1(trained, folder):
     assert done.returncode == 1
     assert "points below the tolerance of 0.3" in done.stdout
     assert done.stdout.splitlines()[-1] == (
-        "verdict   fail: the chain does not work, or learns too little; nothing is said of the weights"
+        "verdict   fail: the chain does not work, or the detector learns too little; this does not judge the weights"
     )
 
 
@@ -97,7 +97,7 @@ def test_json_is_the_report(trained, folder):
     assert done.returncode == 0
     printed, written = json.loads(done.stdout), json.loads((folder / "work" / "report.json").read_text())
     assert printed == written
-    assert (printed["schema"], printed["command"]) == (1, "verify-ap")
+    assert (printed["schema"], printed["command"]) == (2, "verify-ap")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -137,7 +137,7 @@ def test_a_dry_run_shows_the_recipe_and_does_nothing(folder):
     assert (done.returncode, done.stderr) == (0, "")
     assert labels(done.stdout) == [
         "target",
-        "claim",
+        "purpose",
         "expected",
         "row",
         "recipe",
@@ -163,25 +163,29 @@ def test_a_dry_run_on_several_nodes_says_who_runs_what(folder):
 def test_a_dry_run_as_json(folder):
     done = verify_ap(folder, ROW, "--pretrained", "r50.pth", "--tier", "full", "--gpus", "8", "--dry-run", "--json")
     said = json.loads(done.stdout)
-    assert (said["schema"], said["command"], said["dry_run"]) == (1, "verify-ap", True)
+    assert (said["schema"], said["command"], said["dry_run"]) == (2, "verify-ap", True)
     assert said["digest"] == RECIPES[ROW].digest
     assert said["expected"]["ap"] == {"box": 38.0, "mask": 34.3}
-    assert (said["images"], said["processes"], len(said["commands"])) == (16, 8, 1)
+    assert (said["images_per_step"], said["processes"], len(said["commands"])) == (16, 8, 1)
 
 
 @pytest.mark.parametrize(
     ("args", "status", "says"),
     [
         (("mocov2-mask-rcnn-r50-fpn-1"), 2, "there is no recipe 'mocov2-mask-rcnn-r50-fpn-1'"),
-        ((ROW,), 2, f"{ROW} starts from a checkpoint"),
+        ((ROW,), 2, f"{ROW} needs a converted checkpoint"),
         ((ROW, "-p", "nothing.pth"), 3, "nothing.pth"),
         ((ROW, "-p", "raw.pth"), 2, "raw.pth"),
-        ((ROW, "-p", "r50.pth", "-t", "full"), 4, "--tier full needs a GPU, and there is none"),
+        ((ROW, "-p", "r50.pth", "-t", "full"), 4, "--tier full needs a GPU, and this machine has none"),
         ((ROW, "-p", "r50.pth", "--amp"), 4, "--amp needs a GPU"),
-        ((ROW, "-t", "eval", "--checkpoint", "r50.pth"), 2, "data/coco/ lacks annotations/instances_val2017.json"),
-        ((ROW, "-p", "r50.pth", "--expect", "box=0.38"), 2, "AP is given in percent here"),
+        (
+            (ROW, "-t", "eval", "--checkpoint", "r50.pth"),
+            2,
+            "annotations/instances_val2017.json, val2017/ are missing in data/coco/",
+        ),
+        ((ROW, "-p", "r50.pth", "--expect", "box=0.38"), 2, "AP is in percent here"),
         ((ROW, "-p", "r50.pth", "-t", "eval"), 2, "--tier eval needs a trained detector"),
-        (("insloc200-mask-rcnn-r50-fpn-1x-detectron2", "-p", "r50.pth"), 2, "was trained by another framework"),
+        (("insloc200-mask-rcnn-r50-fpn-1x-detectron2", "-p", "r50.pth"), 2, "was trained with another framework"),
         (("mmdet::no/such.py",), 2, "no/such.py"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
@@ -235,7 +239,7 @@ class Named:
 def test_the_live_line_tells_all_and_fits(width):
     from rich.console import Console
 
-    shown = _Shown()
+    shown = _Live()
     for event in (
         {"event": "start", "iteration": 0, "iterations": 300, "epochs": 12},
         STEP | {"seconds": 99.0},

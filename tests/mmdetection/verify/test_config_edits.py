@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
 ]
 
-TRAINING = config_edits.Training(train=20, val=6, epochs=4, val_every=2)
+TRAINING = config_edits.SyntheticTraining(train_images=20, val_images=6, epochs=4, val_interval=2)
 EVERY = pytest.mark.parametrize("name", DETECTORS)
 SLOW = {"mask-rcnn-c4", "dino"}  # to run, not to build
 
@@ -161,7 +161,7 @@ def test_both_parts_of_the_data_are_built(name, data):
     assert 0 < len(train) <= TRAINING.train  # without the empty ones
     assert len(val) == TRAINING.val
     for item in (train[0], val[0]):
-        assert tuple(item["inputs"].shape) == (3, TRAINING.side, TRAINING.side)
+        assert tuple(item["inputs"].shape) == (3, TRAINING.image_size, TRAINING.image_size)
         assert ("masks" in item["data_samples"].gt_instances) == DETECTORS[name].masks
 
 
@@ -198,7 +198,10 @@ def test_the_short_schedule_is_that_of_the_training():
 
 @pytest.mark.parametrize(("images", "iterations"), [(16, 4), (17, 6), (1, 2)])
 def test_the_last_batch_of_an_epoch_counts(images, iterations):
-    assert config_edits.Training(train=images, val=1, epochs=2, val_every=1).iterations == iterations
+    assert (
+        config_edits.SyntheticTraining(train_images=images, val_images=1, epochs=2, val_interval=1).iterations
+        == iterations
+    )
 
 
 @EVERY

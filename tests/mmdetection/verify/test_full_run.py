@@ -18,6 +18,7 @@ from ckptconv.mmdetection.config import python_source
 from ckptconv.mmdetection.verify import config_edits, pipeline, plan
 from ckptconv.mmdetection.verify.data import synthetic
 from ckptconv.mmdetection.verify.pipeline import planned, verify
+from ckptconv.mmdetection.verify.report.report import VerificationReport
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run import supervisor
 from ckptconv.mmdetection.verify.run.events import Follower
@@ -25,7 +26,7 @@ from tests.support import forked
 from tests.support.raw_files import moco
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore")]
-SHORT = config_edits.Training(train=8, val=4, epochs=1, val_every=1, side=64)
+SHORT = config_edits.SyntheticTraining(train_images=8, val_images=4, epochs=1, val_interval=1, image_size=64)
 RATE = 1e-3
 
 
@@ -41,7 +42,7 @@ def own(tmp_path_factory) -> Path:
     """A small detector's config: batches of 2, of which 2 make a step of 4 images, and an average of the weights."""
     folder = tmp_path_factory.mktemp("own")
     ckptconv.convert(moco(folder / "raw.pth"), folder / "r18.pth", "moco")
-    synthetic.make(folder / "data", SHORT.train, SHORT.val, SHORT.side)
+    synthetic.make(folder / "data", SHORT.train_images, SHORT.val_images, SHORT.image_size)
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(plan, "SMOKE", SHORT)
@@ -59,13 +60,13 @@ def own(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(own) -> tuple[dict[str, Any], Path]:
+def trained(own) -> tuple[VerificationReport, Path]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(pipeline, "require_machine", lambda *_: None)  # which wants a GPU for it
         request = Request(str(own / "own.py"), "full", expected={"box": 0.0}, gpus=0, work_dir=str(own / "full"))
         report, work = verify(request)
-    return dict(report), work / "seed0"
+    return report, work / "seed0"
 
 
 def checkpoint(run: Path) -> dict[str, Any]:
@@ -75,11 +76,11 @@ def checkpoint(run: Path) -> dict[str, Any]:
 
 def test_the_optimizer_steps_once_for_all_batches_that_are_accumulated(trained):
     report, run = trained
-    iterations = report["runs"][0]["iterations"]
+    iterations = report.runs[0].iterations
     assert iterations in (3, 4)  # of 2 images each; some have no object
     states = checkpoint(run)["optimizer"]["state"].values()
     assert {int(state["step"]) for state in states} == {2}
-    assert report["recipe"]["images"] == 4
+    assert report.recipe.images_per_step == 4
 
 
 def test_the_rate_is_scaled_as_mmdetection_scales_it_and_that_is_said(trained):
@@ -87,8 +88,7 @@ def test_the_rate_is_scaled_as_mmdetection_scales_it_and_that_is_said(trained):
     steps = [event for event in Follower(run / "events.jsonl").new() if event["event"] == "step"]
     assert {step["lr"] for step in steps} == {RATE * 2 / 4}  # one process with 2 images, base_batch_size 4
     assert (
-        "auto_scale_lr: MMDetection does not count accumulated batches, and trains with 1/2 of the rate"
-        in (report["notes"])
+        "auto_scale_lr: MMDetection does not count accumulated batches, and trains with 1/2 of the rate" in report.notes
     )
 
 
@@ -111,22 +111,22 @@ def test_the_average_is_judged_and_the_raw_weights_are_measured_too(own, trained
             Request(str(own / "own.py"), "eval", detector=str(detector), gpus=0, work_dir=str(own / name))
         )
         assert detections(work / "test") == detections(folder)
-        (alone,) = tested["runs"]
-        assert alone["metrics"] == report["runs"][0]["metrics" if name == "average" else "raw"]
+        (alone,) = tested.runs
+        assert alone.metrics == (report.runs[0].metrics if name == "average" else report.runs[0].raw)
     assert detections(run) != detections(run / "raw")
     noted = work / "test" / "evaluation.json"
     said = json.loads(noted.read_text())
     said["mmdet"]["bbox_mAP"] += 0.25
     noted.write_text(json.dumps(said))
     tested, _ = verify(Request(str(own / "own.py"), "eval", detector=str(detector), gpus=0, work_dir=str(work)))
-    assert tested["verdict"]["status"] == "inconclusive"
-    (reason,) = tested["verdict"]["reasons"]
+    assert tested.verdict.status == "inconclusive"
+    (reason,) = tested.verdict.reasons
     assert re.fullmatch(r"test: box AP is \d+\.\d\d, CocoMetric reports 0\.\d+ for the same detections", reason)
     assert [event["iteration"] for event in Follower(run / "events.jsonl").new() if event["event"] == "val"] == [
-        report["runs"][0]["iterations"]
+        report.runs[0].iterations
     ]
     capsys.readouterr()
-    render_verification.verdict(report, "out", as_json=False)
+    render_verification.verdict(report, Path("out"), as_json=False)
     shown = capsys.readouterr().out
     assert " of the average, " in shown
     assert "seed0, raw weights: box AP " in shown

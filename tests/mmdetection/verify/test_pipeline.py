@@ -23,10 +23,10 @@ from mmengine.config import Config
 import ckptconv
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config import emit
-from ckptconv.mmdetection.verify import arms, config_edits, plan
+from ckptconv.mmdetection.verify import arms, config_edits, pipeline, plan
 from ckptconv.mmdetection.verify.pipeline import planned, verify
-from ckptconv.mmdetection.verify.report import html
-from ckptconv.mmdetection.verify.report import report as reporting
+from ckptconv.mmdetection.verify.report.report import from_json
+from ckptconv.mmdetection.verify.report.write import WRITERS
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run import supervisor
 from ckptconv.mmdetection.verify.run.events import Follower
@@ -36,7 +36,7 @@ from tests.support.raw_files import moco
 
 pytestmark = pytest.mark.mmdet
 ROW = "mocov2-mask-rcnn-r50-fpn-1x"
-SHORT = config_edits.Training(train=24, val=8, epochs=3, val_every=2, side=64)
+SHORT = config_edits.SyntheticTraining(train_images=24, val_images=8, epochs=3, val_interval=2, image_size=64)
 ANY = {"box": 0.0}
 
 
@@ -45,7 +45,7 @@ def _short():
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(plan, "SMOKE", SHORT)
-        patch.setattr(plan, "LIFT", replace(SHORT, epochs=1, val_every=1))
+        patch.setattr(plan, "LIFT", replace(SHORT, epochs=1, val_interval=1))
         patch.setattr(supervisor, "subprocess", forked.as_subprocess())
         yield
 
@@ -82,18 +82,18 @@ def first(folder, _short):
 
 def test_a_smoke_run_is_whole(first):
     report, work, watched = first
-    (run,) = report["runs"]
-    assert report["verdict"]["status"] == "pass"
-    assert report["proof"]["equal"] == report["proof"]["total"] == 120
-    assert run["iterations"] == len(events(work)) <= SHORT.iterations
-    assert run["starts"] == 1
-    assert [iteration for iteration, _ in run["vals"]][-1] == run["iterations"]
-    assert run["metrics"].keys() == {"box", "mask"}
-    assert report["data"]["images"] == report["data"]["annotated"] == SHORT.val
-    assert run["peak_mib"] > 100
-    assert run["images_a_second"] > 0
+    (run,) = report.runs
+    assert report.verdict.status == "pass"
+    assert report.proof.equal == report.proof.total == 120
+    assert run.iterations == len(events(work)) <= SHORT.iterations
+    assert run.starts == 1
+    assert [iteration for iteration, _ in run.evaluations][-1] == run.iterations
+    assert run.metrics.keys() == {"box", "mask"}
+    assert report.data.images == report.data.annotated == SHORT.val_images
+    assert run.peak_mib > 100
+    assert run.images_per_second > 0
     assert ("seed0", "step") in watched
-    assert json.loads((work / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert from_json(json.loads((work / "report.json").read_text())) == report
     assert "| Method | Backbone | Style | Lr schd | Mem (GB) | Inf time (fps) |" in (work / "report.md").read_text()
 
 
@@ -114,17 +114,17 @@ def test_asked_again_nothing_runs(first, folder):
     report, work, _ = first
     before = (work / "seed0" / "events.jsonl").read_bytes()
     again, _ = verify(smoke(folder, "first"))
-    assert again["runs"] == json.loads(json.dumps(report))["runs"]
+    assert again.runs == report.runs
     assert (work / "seed0" / "events.jsonl").read_bytes() == before
 
 
 def test_the_same_finished_run_is_judged_by_another_expectation(first, folder):
     report, _, _ = first
-    measured = report["runs"][0]["ap"]["box"]
+    measured = report.runs[0].ap["box"]
     failed, _ = verify(smoke(folder, "first", expected={"box": measured + 5}))
-    assert failed["verdict"]["status"] == "fail"
-    assert "5.00 points below the tolerance of 0.3" not in failed["verdict"]["reasons"][0]
-    assert "4.70 points below the tolerance of 0.3" in failed["verdict"]["reasons"][0]
+    assert failed.verdict.status == "fail"
+    assert "5.00 points below the tolerance of 0.3" not in failed.verdict.reasons[0]
+    assert "4.70 points below the tolerance of 0.3" in failed.verdict.reasons[0]
 
 
 @pytest.mark.parametrize("form", ["report.html", "report.md", "report.json"])
@@ -136,14 +136,11 @@ def test_a_form_of_the_report_that_fails_leaves_the_verdict(first, folder, monke
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    if form == "report.html":
-        monkeypatch.setattr(html, "write", fail)
-    else:
-        monkeypatch.setitem(reporting.FORMS, form, fail)
-    said: list[str] = []
-    again, _ = verify(smoke(folder, "first"), stage=said.append)
-    assert again["verdict"] == report["verdict"]
-    assert said[-1] == (
+    monkeypatch.setitem(WRITERS, form, fail)
+    stages: list[str] = []
+    again, _ = verify(smoke(folder, "first"), stage=stages.append)
+    assert again.verdict == report.verdict
+    assert stages[-1] == (
         f"{work / form} could not be written: OSError: [Errno 28] No space left on device; the same command writes it, "
         "without training again"
     )
@@ -160,18 +157,18 @@ def test_killed_between_the_ap_and_the_report_nothing_is_trained_again(first, fo
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reporting, "report", killed)
+    monkeypatch.setattr(pipeline, "collect", killed)
     (work / "seed0" / "ap.json").unlink()
     with pytest.raises(KeyboardInterrupt):
         verify(smoke(folder, "first"))
-    assert json.loads((work / "seed0" / "ap.json").read_text())["ap"] == report["runs"][0]["metrics"]
+    assert json.loads((work / "seed0" / "ap.json").read_text())["ap"] == report.runs[0].metrics
     monkeypatch.undo()
     for name in ("detections.bbox.json", "evaluation.json"):
         (work / "seed0" / name).rename(work / name)
     again, _ = verify(smoke(folder, "first"))
     for name in ("detections.bbox.json", "evaluation.json"):
         (work / name).rename(work / "seed0" / name)
-    assert again["runs"][0]["metrics"] == report["runs"][0]["metrics"]
+    assert again.runs[0].metrics == report.runs[0].metrics
     assert (work / "seed0" / "events.jsonl").read_bytes() == before
 
 
@@ -189,7 +186,7 @@ def test_two_calls_do_not_work_in_one_folder(first, folder):
 def test_the_same_seed_gives_the_same_numbers(first, folder):
     report, work, _ = first
     again, other = verify(smoke(folder, "again"))
-    assert [r["metrics"] for r in again["runs"]] == [r["metrics"] for r in report["runs"]]
+    assert [r.metrics for r in again.runs] == [r.metrics for r in report.runs]
     assert [e["loss"] for e in events(other)] == [e["loss"] for e in events(work)]
 
 
@@ -199,9 +196,9 @@ def test_a_test_of_the_trained_detector_gives_the_same_ap(first, folder):
     target = str(work / "seed0" / "config.py")
     request = Request(target, "eval", detector=detector, work_dir=str(folder / "eval"), gpus=0)
     tested, _ = verify(request)
-    assert tested["verdict"]["status"] == "measured"
-    for metric, ap in report["runs"][0]["ap"].items():
-        assert tested["runs"][0]["ap"][metric] == pytest.approx(ap, abs=1e-4)
+    assert tested.verdict.status == "measured"
+    for metric, ap in report.runs[0].ap.items():
+        assert tested.runs[0].ap[metric] == pytest.approx(ap, abs=1e-4)
 
 
 def test_a_detector_with_other_tensors_is_not_tested(first, folder):
@@ -209,9 +206,9 @@ def test_a_detector_with_other_tensors_is_not_tested(first, folder):
     target = str(work / "seed0" / "config.py")
     request = Request(target, "eval", detector=str(folder / "r18.pth"), work_dir=str(folder / "eval2"), gpus=0)
     found, _ = verify(request)
-    assert found["verdict"]["status"] == "fail"
-    assert "tensors of the detector are missing in" in found["verdict"]["reasons"][0]
-    assert found["runs"] == []
+    assert found.verdict.status == "fail"
+    assert "tensors of the detector are missing in" in found.verdict.reasons[0]
+    assert found.runs == ()
 
 
 def test_a_detector_that_was_trained_anew_is_another_question(first, folder, tmp_path):
@@ -234,17 +231,17 @@ def test_a_lift_on_data_of_the_users_own(first, folder, tmp_path, monkeypatch):
         str(work / "seed0" / "config.py"), "lift", data_root="coco", images=7, work_dir="lift", gpus=0, seeds=2
     )
     found, _ = verify(request)
-    assert found["data"] | {"generated": False, "images": 7, "annotated": 7} == found["data"]
-    assert len(found["runs"]) == 4
+    assert (found.data.generated, found.data.images, found.data.annotated) == (False, 7, 7)
+    assert len(found.runs) == 4
 
 
 def test_two_processes_train_together(folder):
     report, work = verify(smoke(folder, "two", launcher="pytorch"))
-    (run,) = report["runs"]
-    assert run["environment"]["processes"] == 2
-    assert report["data"]["images"] == SHORT.val
+    (run,) = report.runs
+    assert run.environment["processes"] == 2
+    assert report.data.images == SHORT.val_images
     assert (work / "seed0" / "output.log").read_text().count("guard: 120/120") == 1  # rank 0 logs
-    assert run["iterations"] == len(events(work))
+    assert run.iterations == len(events(work))
 
 
 def free_port() -> int:
@@ -267,10 +264,10 @@ def test_another_node_is_started_with_the_command_that_is_shown(folder, monkeypa
     report, work = verify(smoke(folder, "nodes", launcher="pytorch", nodes=2), stage=stage)
     (other,) = others
     assert other.wait(60) == 0
-    (run,) = report["runs"]
-    assert run["environment"]["processes"] == 4
-    assert report["data"]["images"] == SHORT.val
-    assert run["iterations"] == len(events(work))
+    (run,) = report.runs
+    assert run.environment["processes"] == 4
+    assert report.data.images == SHORT.val_images
+    assert run.iterations == len(events(work))
 
 
 def test_a_swapped_checkpoint_stops_before_the_first_step(folder, tmp_path):
@@ -280,8 +277,8 @@ def test_a_swapped_checkpoint_stops_before_the_first_step(folder, tmp_path):
     ckptconv.convert(moco(tmp_path / "raw.pth", seed=5), tmp_path / "swapped.pth", "moco")
     request = Request(str(tmp_path / "emitted.py"), "smoke", work_dir=str(tmp_path / "work"), gpus=0)
     found, work = verify(request)
-    assert found["verdict"]["status"] == "fail"
-    assert "the guard will stop the training: it is for the file with the fingerprint" in found["verdict"]["reasons"][0]
+    assert found.verdict.status == "fail"
+    assert "the guard will stop the training: it is for the file with the fingerprint" in found.verdict.reasons[0]
     assert events(work) == []
 
 
@@ -291,10 +288,10 @@ def test_a_backbone_that_does_not_load_is_never_trained(folder, tmp_path):
     text += f"model = dict(backbone=dict(depth=18, init_cfg={start}), neck=dict(in_channels=[64, 128, 256, 512]))\n"
     (tmp_path / "raw.py").write_text(text)
     found, work = verify(Request(str(tmp_path / "raw.py"), "smoke", work_dir=str(tmp_path / "work"), gpus=0))
-    assert found["verdict"]["status"] == "fail"
-    assert "nothing was loaded" in found["verdict"]["reasons"][0]
-    assert found["verdict"]["meaning"] == "that the detector starts from its checkpoint is not proved"
-    assert found["verdict"]["rule"] == "ckptconv check"
+    assert found.verdict.status == "fail"
+    assert "nothing was loaded" in found.verdict.reasons[0]
+    assert found.verdict.meaning == "it is not proved that the detector starts from its checkpoint"
+    assert found.verdict.rule == "ckptconv check"
     assert not (work / "seed0").exists()
 
 
@@ -302,21 +299,21 @@ def test_a_loss_that_is_no_number_ends_the_run(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "SMOKE", replace(SHORT, lr=1e12))
         found, work = verify(smoke(folder, "diverged"))
-    assert found["verdict"]["status"] == "fail"
-    assert "the loss is" in found["verdict"]["reasons"][0]
+    assert found.verdict.status == "fail"
+    assert "the loss is" in found.verdict.reasons[0]
     assert len(events(work)) < SHORT.iterations
 
 
 def test_the_lift_compares_arms_with_the_same_seeds(folder):
     request = Request(ROW, "lift", pretrained=str(folder / "r18.pth"), work_dir=str(folder / "lift"), gpus=0, seeds=2)
     found, _ = verify(request)
-    assert [(r["group"], r["seed"]) for r in found["runs"]] == [
+    assert [(r.group, r.seed) for r in found.runs] == [
         ("converted", 0),
         ("random", 0),
         ("converted", 1),
         ("random", 1),
     ]
-    assert "random weights" in found["verdict"]["reasons"][0]
+    assert "random weights" in found.verdict.reasons[0]
 
 
 def test_a_random_arm_that_breaks_says_nothing_about_the_checkpoint(folder, monkeypatch):
@@ -330,8 +327,8 @@ def test_a_random_arm_that_breaks_says_nothing_about_the_checkpoint(folder, monk
     monkeypatch.setattr(arms, "from_random", broken)
     request = Request(ROW, "lift", pretrained=str(folder / "r18.pth"), work_dir=str(folder / "weak"), gpus=0, seeds=2)
     found, _ = verify(request)
-    assert found["verdict"]["status"] == "inconclusive"
-    (reason,) = found["verdict"]["reasons"]
+    assert found.verdict.status == "inconclusive"
+    (reason,) = found.verdict.reasons
     assert reason.startswith("random-seed0 was stopped: the loss is")
 
 
@@ -389,10 +386,10 @@ def test_killed_at_any_moment_the_same_command_ends_as_if_it_had_not_been(first,
         process.wait()
     process = call(folder)
     assert process.wait(300) == 0
-    found = json.loads((folder / "killed" / "report.json").read_text())
-    assert found["runs"][0]["iterations"] == report["runs"][0]["iterations"]
-    assert found["runs"][0]["metrics"] == report["runs"][0]["metrics"]
-    assert [s[0] for s in found["runs"][0]["steps"]] == [s[0] for s in report["runs"][0]["steps"]]
+    found = from_json(json.loads((folder / "killed" / "report.json").read_text()))
+    assert found.runs[0].iterations == report.runs[0].iterations
+    assert found.runs[0].metrics == report.runs[0].metrics
+    assert [s[0] for s in found.runs[0].steps] == [s[0] for s in report.runs[0].steps]
 
 
 def test_terminated_it_takes_its_processes_with_it(folder):

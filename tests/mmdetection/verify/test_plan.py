@@ -13,7 +13,7 @@ import ckptconv
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config import emit as emitting
 from ckptconv.mmdetection.config.options import Choices
-from ckptconv.mmdetection.verify.plan import LIFT, SMOKE, Plan, plan
+from ckptconv.mmdetection.verify.plan import LIFT, SMOKE, VerificationPlan, make_plan
 from ckptconv.mmdetection.verify.recipes import RECIPES, digest
 from ckptconv.mmdetection.verify.request import Request
 from tests.support.converted import OWN, at, read
@@ -54,10 +54,10 @@ def _quiet():
         yield
 
 
-def planned(target: str, tier: str, there: int = 8, **said: object) -> Plan:
+def planned(target: str, tier: str, there: int = 8, **said: object) -> VerificationPlan:
     if said.get("nodes", 1) != 1:
         said = {"launcher": "slurm", **said}
-    return plan(Request(target, tier, **said), there)
+    return make_plan(Request(target, tier, **said), there)
 
 
 def refused(target: str, tier: str, there: int = 8, **said: object) -> tuple[str, str]:
@@ -76,7 +76,7 @@ def test_a_published_recipe_is_itself_on_any_number_of_gpus(files, name, gpus, n
     assert made.expected is not None
     assert made.expected.ap == {"box": row.box, "mask": row.mask}
     assert (made.expected.tolerance, made.expected.source) == (row.tolerance, row.source)
-    assert made.images == 16
+    assert made.images_per_step == 16
     (run,) = made.runs
     assert run.config["train_dataloader"]["batch_size"] * gpus * nodes == 16
     assert digest(run.config, gpus * nodes) == row.digest  # what is run is what was compared
@@ -94,7 +94,7 @@ def test_a_recipe_is_itself_wherever_the_data_are(r50, root):
 def test_a_recipe_is_tested_without_its_pretrained_weights_within_another_tolerance():
     made = planned(ROW, "eval", detector="detector.pth", gpus=1)
     assert made.digest == RECIPES[ROW].digest
-    assert made.start is None
+    assert made.pretrained is None
     assert made.expected is not None
     assert made.expected.tolerance == 0.07
     assert made.expected.above == "fail"
@@ -116,7 +116,7 @@ def test_what_is_expected_can_be_said(r50):
 
 def test_mixed_precision_is_another_recipe(r50):
     assert refused(ROW, "full", pretrained=r50, gpus=8, amp=True) == (
-        f"--amp trains another recipe than that of {ROW}, whose AP says nothing about it",
+        f"the AP of {ROW} does not apply: --amp changes the recipe",
         "Give the AP that you expect: --expect box=…,mask=…",
     )
     made = planned(ROW, "full", pretrained=r50, gpus=8, amp=True, expected={"box": 38.0})
@@ -125,14 +125,14 @@ def test_mixed_precision_is_another_recipe(r50):
 
 def test_a_row_speaks_of_its_own_weights_only(r50):
     assert refused(SWAV, "full", pretrained=r50, gpus=8) == (
-        f"{r50} is of moco, and {SWAV} was published for swav",
-        "A row speaks of its own weights only. Other weights: the same config as TARGET, with --expect.",
+        f"{r50} holds weights of moco, and {SWAV} was published for swav",
+        "A published AP is of its own weights only. For others, give the config as TARGET, and --expect.",
     )
 
 
 @pytest.mark.parametrize("tier", ["load", "smoke", "lift"])
 def test_where_no_row_is_compared_other_weights_are_taken(r50, tier):
-    assert planned(SWAV, tier, 0, pretrained=r50).start.method == "moco"
+    assert planned(SWAV, tier, 0, pretrained=r50).pretrained.method == "moco"
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest(r50):
@@ -146,13 +146,13 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(r50):
 @pytest.mark.parametrize("name", [name for name, row in RECIPES.items() if not row.digest])
 def test_a_row_of_another_framework_is_refused(name, r50):
     message, hint = refused(name, "full", pretrained=r50, gpus=8)
-    assert message.startswith(f"{name} was trained by another framework ({RECIPES[name].source})")
+    assert message.startswith(f"{name} was trained with another framework ({RECIPES[name].source})")
     assert "--expect" in hint
 
 
 @pytest.mark.parametrize("tier", ["load", "smoke", "lift", "full"])
 def test_a_recipe_without_its_checkpoint_is_refused(tier):
-    assert refused(ROW, tier) == (f"{ROW} starts from a checkpoint", "Give the converted one: --pretrained CKPT.")
+    assert refused(ROW, tier) == (f"{ROW} needs a converted checkpoint", "Give it: --pretrained CKPT.")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_recipe_without_its_checkpoint_is_refused(tier):
 )
 def test_images_that_cannot_be_shared_are_refused(r50, tier, said, images, processes):
     assert refused(ROW, tier, pretrained=r50, **said) == (
-        f"{images} images a step cannot be shared by {processes} processes",
+        f"{images} images per step cannot be divided among {processes} processes",
         f"Choose --gpus and --nodes whose product divides {images}.",
     )
 
@@ -226,7 +226,7 @@ ACCUMULATED = "optim_wrapper = dict(accumulative_counts={})\ntrain_dataloader = 
 def test_images_a_step_are_those_of_all_batches_that_are_accumulated(tmp_path, counts, batch, said, gpus, images, each):
     target = written(tmp_path, ACCUMULATED.format(counts, batch) + said)
     made = planned(target, "full", expected={"box": 30.0}, gpus=gpus)
-    assert (made.images, made.accumulative_counts, made.batch_size) == (images, counts, each)
+    assert (made.images_per_step, made.accumulative_counts, made.batch_size) == (images, counts, each)
     (run,) = made.runs
     assert run.config["train_dataloader"]["batch_size"] == each
     assert run.config["optim_wrapper"]["accumulative_counts"] == counts
@@ -236,13 +236,13 @@ def test_images_a_step_are_those_of_all_batches_that_are_accumulated(tmp_path, c
 def test_accumulated_batches_that_make_no_step_are_refused(tmp_path):
     target = written(tmp_path, ACCUMULATED.format(8, 2))
     assert refused(target, "full", expected={"box": 30.0}, gpus=8) == (
-        "16 images a step cannot be shared by 8 processes, each of which adds up 8 batches",
+        "16 images per step cannot be divided among 8 processes, each with 8 batches",
         "Choose --gpus and --nodes whose product divides 2.",
     )
     target = written(tmp_path, ACCUMULATED.format(3, 2))
     assert refused(target, "full", expected={"box": 30.0}, gpus=1) == (
-        "16 images a step cannot be made of optim_wrapper.accumulative_counts=3 batches",
-        "Set auto_scale_lr.base_batch_size to the images of a step: batch size x GPUs x 3.",
+        "16 images per step cannot be divided into optim_wrapper.accumulative_counts=3 batches",
+        "Set auto_scale_lr.base_batch_size to the images per step: batch size x GPUs x 3.",
     )
 
 
@@ -260,7 +260,7 @@ def test_a_smoke_test_accumulates_nothing_scales_nothing_and_averages_nothing_an
     text += "custom_hooks = [dict(type='EMAHook')]\n"
     made = planned(written(tmp_path, text), "smoke", 0, pretrained=r50)
     (run,) = made.runs
-    assert (made.images, made.accumulative_counts, made.batch_size) == (SMOKE.batch, 1, SMOKE.batch)
+    assert (made.images_per_step, made.accumulative_counts, made.batch_size) == (SMOKE.batch_size, 1, SMOKE.batch_size)
     assert "accumulative_counts" not in run.config["optim_wrapper"]
     assert run.config["auto_scale_lr"]["enable"] is False
     assert [hook["type"] for hook in run.config["custom_hooks"]] == ["CheckpointGuard"]
@@ -298,7 +298,7 @@ def test_what_is_other_test_parts_is_named(tmp_path):
     target = written(tmp_path, "test_evaluator = dict(ann_file='test.json')\n")
     made = planned(target, "eval", 0, detector="d.pth")
     assert made.notes == (
-        "val_dataloader and val_evaluator are measured; test_evaluator.ann_file would measure another AP",
+        "the AP is that of val_dataloader and val_evaluator; test_evaluator.ann_file would give another AP",
     )
     assert planned(target, "load", 0).notes == ()
 
@@ -318,7 +318,7 @@ def test_a_config_with_the_recipe_and_the_method_of_a_row_is_compared_with_it(fi
         assert made.recipe is row
         assert made.expected is not None
         assert (made.expected.ap, made.expected.source) == ({"box": row.box, "mask": row.mask}, row.source)
-        assert made.known == ""
+        assert made.how_to_compare == ""
     named = planned(name, "full", pretrained=files[row.method], gpus=8)
     assert own.expected == named.expected
 
@@ -335,10 +335,12 @@ def test_a_config_of_a_recipe_with_weights_of_nobody_knows_whom_names_the_rows(n
     """MMDetection's own config of the row starts from a file that is not here, so nobody knows whose it is."""
     made = planned(f"mmdet::selfsup_pretrain/{FILES[name]}", "full", gpus=8)
     assert made.digest == RECIPES[name].digest
-    assert (made.start, made.recipe, made.expected) == (None, None, None)
-    assert f"{name} (box AP {RECIPES[name].box:g}" in made.known
-    assert made.known.endswith("give --pretrained CKPT, the converted file of its weights, to compare with it")
-    assert made.claim == "measures the AP; there is nothing to compare it with"
+    assert (made.pretrained, made.recipe, made.expected) == (None, None, None)
+    assert f"{name} (box AP {RECIPES[name].box:g}" in made.how_to_compare
+    assert made.how_to_compare.endswith(
+        "to compare with it, give the converted checkpoint of its weights, --pretrained CKPT"
+    )
+    assert made.purpose == "measures the AP; there is nothing to compare it with"
 
 
 def test_mixed_precision_of_a_config_is_compared_with_nothing(r50, tmp_path):
@@ -363,7 +365,7 @@ def test_the_arms_of_a_lift_share_seeds_and_data(r50):
     assert "init_cfg" not in without.config["model"]["backbone"]
     assert "r50.pth" not in json.dumps(without.config["model"], default=str)
     assert made.expected is None
-    assert made.training == LIFT
+    assert made.synthetic == LIFT
 
 
 def test_a_lift_has_three_seeds_and_a_smoke_test_one(r50):
@@ -374,7 +376,7 @@ def test_a_lift_has_three_seeds_and_a_smoke_test_one(r50):
 def test_the_arms_of_a_lift_on_the_users_data_share_what_was_chosen_of_them(r50, tmp_path):
     said = {"images": 50, "data_root": "/data/coco", "work_dir": str(tmp_path)}
     made = planned(ROW, "lift", 4, pretrained=r50, gpus=4, **said)
-    assert made.training is None
+    assert made.synthetic is None
     for run in made.runs:
         assert run.config["train_dataloader"]["dataset"]["ann_file"] == str(tmp_path / "data" / "train.json")
         assert run.config["val_evaluator"]["ann_file"] == str(tmp_path / "data" / "val.json")
@@ -384,16 +386,16 @@ def test_the_arms_of_a_lift_on_the_users_data_share_what_was_chosen_of_them(r50,
 
 def test_a_smoke_test_is_small_and_has_a_floor(r50, tmp_path):
     made = planned(ROW, "smoke", 0, pretrained=r50, work_dir=str(tmp_path))
-    assert made.training == SMOKE
+    assert made.synthetic == SMOKE
     assert made.expected is not None
     assert (made.expected.ap, made.expected.tolerance, made.expected.above) == ({"box": 20.0}, 0, "pass")
     (run,) = made.runs
     assert run.folder == tmp_path / "seed0"
     assert run.config["data_root"] == f"{tmp_path / 'data'}/"
-    assert run.config["train_dataloader"]["batch_size"] == SMOKE.batch
+    assert run.config["train_dataloader"]["batch_size"] == SMOKE.batch_size
     assert not run.job.cuda
     assert "SyncBN" not in json.dumps(run.config["model"], default=str)
-    assert made.missing == ()
+    assert made.missing_files == ()
 
 
 @pytest.mark.parametrize(("gpus", "images"), [(1, 4), (2, 2), (4, 1), (8, 1), (32, 1)])
@@ -405,7 +407,7 @@ def test_a_smoke_test_has_as_many_images_a_step_on_any_number_of_gpus_and_one_ea
 
 def test_a_proof_of_load_runs_nothing(r50):
     made = planned(ROW, "load", 0, pretrained=r50)
-    assert (made.runs, made.expected, made.training) == ((), None, None)
+    assert (made.runs, made.expected, made.synthetic) == ((), None, None)
 
 
 def test_the_folder_is_named_after_target_and_tier(r50):
@@ -484,7 +486,7 @@ def test_a_lift_is_no_race_against_frozen_random_numbers(r50, tmp_path):
 def test_the_mask_ap_of_a_config_without_masks_cannot_be_expected():
     target = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
     said = {"detector": "detector.pth", "gpus": 0, "expected": {"mask": 30.0}}
-    assert refused(target, "eval", **said) == (f"{target} has no mask AP", "Leave it out of --expect.")
+    assert refused(target, "eval", **said) == (f"{target} does not measure mask AP", "Leave mask out of --expect.")
 
 
 def test_what_is_no_detector_is_refused():
@@ -529,7 +531,7 @@ optim_wrapper = dict()
 def test_a_config_in_the_new_style_is_small_and_trains_whole_too(r50, tmp_path, tier):
     (tmp_path / "new.py").write_text(NEW_STYLE.replace("FILE", repr(r50)))
     made = planned(str(tmp_path / "new.py"), tier, 0)
-    assert made.start is not None
+    assert made.pretrained is not None
     assert made.title == "RetinaNet"
     for run in made.runs[:2]:
         backbone = run.config["model"]["backbone"]

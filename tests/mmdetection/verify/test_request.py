@@ -19,7 +19,7 @@ def asked(**said: object) -> Request:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_every_tier_can_be_asked_for_and_claims_something(tier):
+def test_every_tier_can_be_asked_for_and_says_what_it_shows(tier):
     assert asked(tier=tier).tier == tier
     assert TIERS[tier]
 
@@ -37,15 +37,15 @@ def test_nothing_said_is_a_smoke_test_with_one_seed():
         ({"tier": ""}, "there is no tier ''", "Known: load, smoke, lift, eval, full."),
         ({"launcher": "slurn"}, "there is no launcher 'slurn'", "Did you mean slurm?"),
         ({"launcher": "mpi"}, "there is no launcher 'mpi'", "Known: none, pytorch, slurm."),
-        ({"gpus": -1}, "--gpus -1 makes no sense", "Give 0 or more."),
-        ({"nodes": 0}, "--nodes 0 makes no sense", "Give 1 or more."),
-        ({"nodes": -2}, "--nodes -2 makes no sense", "Give 1 or more."),
-        ({"seeds": 0}, "--seeds 0 makes no sense", "Give 1 or more."),
-        ({"seed": -1}, "--seed -1 makes no sense", "Give 0 or more."),
-        ({"images": 0}, "--images 0 makes no sense", "Give 1 or more."),
-        ({"tolerance": -0.1}, "--tolerance -0.1 makes no sense", "Give AP points, such as 0.3."),
-        ({"tolerance": float("nan")}, "--tolerance nan makes no sense", "Give AP points, such as 0.3."),
-        ({"tolerance": float("inf")}, "--tolerance inf makes no sense", "Give AP points, such as 0.3."),
+        ({"gpus": -1}, "--gpus -1 is too small", "Give 0 or more."),
+        ({"nodes": 0}, "--nodes 0 is too small", "Give 1 or more."),
+        ({"nodes": -2}, "--nodes -2 is too small", "Give 1 or more."),
+        ({"seeds": 0}, "--seeds 0 is too small", "Give 1 or more."),
+        ({"seed": -1}, "--seed -1 is too small", "Give 0 or more."),
+        ({"images": 0}, "--images 0 is too small", "Give 1 or more."),
+        ({"tolerance": -0.1}, "--tolerance -0.1 is not a number of AP points", "Give 0 or more, such as 0.3."),
+        ({"tolerance": float("nan")}, "--tolerance nan is not a number of AP points", "Give 0 or more, such as 0.3."),
+        ({"tolerance": float("inf")}, "--tolerance inf is not a number of AP points", "Give 0 or more, such as 0.3."),
         (
             {"tier": "eval", "detector": None},
             "--tier eval needs a trained detector",
@@ -54,8 +54,8 @@ def test_nothing_said_is_a_smoke_test_with_one_seed():
         ({"tier": "lift", "seeds": 1}, "one seed has no confidence interval", "Give --seeds 3 or more."),
         (
             {"tier": "lift", "images": 100},
-            "--images takes that many of a data set, and there is none",
-            "Give --data-root DIR, too.",
+            "--images needs a data set of your own",
+            "Give it, too: --data-root DIR.",
         ),
     ],
     ids=str,
@@ -87,8 +87,8 @@ def test_an_option_belongs_to_its_tiers_only(tier, option):
         return
     with pytest.raises(UsageError) as error:
         asked(tier=tier, **said)
-    assert error.value.message == f"{option} means nothing to --tier {tier}"
-    assert error.value.hint == f"It belongs to {' and '.join(tiers)}."
+    assert error.value.message == f"{option} does not apply to --tier {tier}"
+    assert error.value.hint == f"It applies to --tier {' and '.join(tiers)}."
 
 
 @pytest.mark.parametrize(
@@ -157,15 +157,15 @@ def test_what_names_no_metric_is_refused(text, part):
         expectations(text)
     if part is not None:
         assert error.value.message == f"--expect {text!r}: {part!r} is neither box=AP nor mask=AP"
-    assert error.value.hint == "Such as box=38.0,mask=34.3."
+    assert error.value.hint == "Write it as box=38.0,mask=34.3."
 
 
 @pytest.mark.parametrize("value", ["", "high", "nan", "inf", "-inf", "-1", "100.1", "38%", "3 8"])
 def test_what_is_no_ap_is_refused(value):
     with pytest.raises(UsageError) as error:
         expectations(f"mask=34.3,box={value}")
-    assert error.value.message == f"--expect 'mask=34.3,box={value}': {value!r} is no AP in percent"
-    assert error.value.hint == "Such as box=38.0,mask=34.3."
+    assert error.value.message == f"--expect 'mask=34.3,box={value}': {value!r} is not an AP in percent"
+    assert error.value.hint == "Write it as box=38.0,mask=34.3."
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_what_is_no_ap_is_refused(value):
 def test_a_fraction_is_asked_back(text, meant):
     with pytest.raises(UsageError) as error:
         expectations(text)
-    assert error.value.message == f"--expect {text!r}: AP is given in percent here"
+    assert error.value.message == f"--expect {text!r}: AP is in percent here"
     assert error.value.hint == f"Do you mean {meant}?"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import ckptconv
 from ckptconv.errors import EnvironmentMissingError, UsageError
-from ckptconv.mmdetection.verify.plan import Plan, plan
+from ckptconv.mmdetection.verify.plan import VerificationPlan, make_plan
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.requirements import require_machine
 from tests.support.raw_files import moco
@@ -24,8 +24,8 @@ def r50(tmp_path_factory) -> str:
     return str(folder / "moco.pth")
 
 
-def planned(target: str, tier: str, there: int = 8, **said: object) -> Plan:
-    return plan(Request(target, tier, **said), there)
+def planned(target: str, tier: str, there: int = 8, **said: object) -> VerificationPlan:
+    return make_plan(Request(target, tier, **said), there)
 
 
 def test_the_full_tier_needs_a_gpu_and_says_what_for(r50, tmp_path):
@@ -33,8 +33,8 @@ def test_the_full_tier_needs_a_gpu_and_says_what_for(r50, tmp_path):
     with pytest.raises(EnvironmentMissingError) as error:
         require_machine(made, 0)
     assert error.value.message == (
-        "--tier full needs a GPU, and there is none: it trains 12 epochs with 16 images a step, which its config means "
-        "for 8 GPUs with 2 images each"
+        "--tier full needs a GPU, and this machine has none: it trains 12 epochs with 16 images per step, which its "
+        "config divides among 8 GPUs with 2 images each"
     )
     assert error.value.hint.startswith("On the CPU: --tier smoke, --tier lift.\n")
     assert "annotations/instances_train2017.json, train2017/" in error.value.hint
@@ -43,12 +43,12 @@ def test_the_full_tier_needs_a_gpu_and_says_what_for(r50, tmp_path):
 @pytest.mark.parametrize(
     ("batch", "images", "more", "meant"),
     [
-        (4, 4, "", "4 images a step, which its config means for 1 GPU with 4 images"),
-        (2, 16, "", "16 images a step, which its config means for 8 GPUs with 2 images each"),
-        (3, 16, "", "16 images a step"),
+        (4, 4, "", "4 images per step, which its config divides among 1 GPU with 4 images"),
+        (2, 16, "", "16 images per step, which its config divides among 8 GPUs with 2 images each"),
+        (3, 16, "", "16 images per step"),
         (
             *(2, 16, "optim_wrapper = dict(accumulative_counts=8)\n"),
-            "16 images a step, which its config means for 1 GPU with 2 images, 8 times",
+            "16 images per step, which its config divides among 1 GPU with 2 images, 8 times",
         ),
     ],
 )
@@ -58,7 +58,9 @@ def test_the_machine_that_a_config_means_is_its_own(tmp_path, batch, images, mor
     made = planned(str(tmp_path / "own.py"), "full", 0, gpus=0, expected={"box": 30.0})
     with pytest.raises(EnvironmentMissingError) as error:
         require_machine(made, 0)
-    assert error.value.message == f"--tier full needs a GPU, and there is none: it trains 12 epochs with {meant}"
+    assert (
+        error.value.message == f"--tier full needs a GPU, and this machine has none: it trains 12 epochs with {meant}"
+    )
 
 
 def test_mixed_precision_of_a_config_needs_a_gpu_too(r50, tmp_path):
@@ -79,7 +81,7 @@ def test_more_gpus_than_there_are_are_refused(r50):
     with pytest.raises(EnvironmentMissingError) as error:
         require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4), 2)
     assert (error.value.message, error.value.hint) == (
-        "4 GPUs are asked for, and 2 are here",
+        "the run needs 4 GPUs, and this machine has 2",
         "Give --gpus N, or --nodes N.",
     )
     require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4, launcher="slurm"), 2)  # they are elsewhere
@@ -90,7 +92,7 @@ def test_nodes_that_do_not_know_where_to_meet_are_refused(r50, monkeypatch):
     made = planned(ROW, "smoke", 0, pretrained=r50, gpus=0, nodes=2, launcher="pytorch")
     with pytest.raises(UsageError) as error:
         require_machine(made, 0)
-    assert error.value.message == "2 nodes need a place to meet"
+    assert error.value.message == "2 nodes need a rendezvous address"
     monkeypatch.setenv("MASTER_ADDR", "here")
     monkeypatch.setenv("MASTER_PORT", "29500")
     require_machine(made, 0)
@@ -106,21 +108,23 @@ def test_missing_data_are_named(tmp_path):
     made = planned(ROW, "eval", 0, detector="detector.pth", data_root=str(tmp_path))
     with pytest.raises(UsageError) as error:
         require_machine(made, 0)
-    lacks = "lacks annotations/instances_val2017.json, val2017/"
-    assert error.value.message == f"the data set is not there: {tmp_path}/ {lacks}"
-    assert re.fullmatch(r"COCO 2017 is at https://\S+; .*\nElsewhere: --data-root DIR", error.value.hint)
+    files = "annotations/instances_val2017.json, val2017/ are missing"
+    assert error.value.message == f"the data set is incomplete: {files} in {tmp_path}/"
+    assert re.fullmatch(
+        r"Download COCO 2017 from https://\S+, .*\nData in another folder: --data-root DIR", error.value.hint
+    )
 
 
 def test_data_that_are_there_are_not_missing(tmp_path):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_val2017.json").write_text("{}")
-    assert planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path)).missing == ("val2017/",)
+    assert planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path)).missing_files == ("val2017/",)
     (tmp_path / "val2017").mkdir()
     made = planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path))
-    assert made.missing == ()
+    assert made.missing_files == ()
     with pytest.raises(UsageError) as error:
         require_machine(made, 0)
-    assert error.value.message == "there is no detector d.pth"
+    assert error.value.message == "d.pth does not exist"
 
 
 @pytest.mark.parametrize("gpus", [None, 0])

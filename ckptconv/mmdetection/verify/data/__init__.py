@@ -1,15 +1,20 @@
-"""Data are checked before a training: what a config says of them, what the files say, and whether they go together.
+"""Data are checked before a training: what the config sets, what the files contain, and whether they fit together.
 
 ::
 
-    findings.py    a problem or a note, as data
-    said.py        a resolved config -> its data sets, as MMDetection would build them
-    metainfo.py    the class names of a data set that names none, read from the source of the installed MMDetection
-    dataset.py     a data set x its annotation file -> the images and labels that `CocoDataset` would give
-    evaluator.py   the evaluator's file x what is evaluated -> whether `CocoMetric` measures, and what
-    images.py      which images are not there
-    check.py       all of these
+    findings.py         problems and notes, as data
+    dataset_configs.py  a resolved config -> its data sets, as MMDetection would build them
+    metainfo.py         the class names of a data set whose config sets none, from the installed MMDetection's source
+    coco_dataset.py     a data set x its annotation file -> the images and labels that `CocoDataset` would give
+    ground_truth.py     the evaluator's file x the evaluated images -> whether `CocoMetric` can measure their AP
+    classes.py          classes x categories x heads -> problems and notes
+    remaining.py        what remains to train on, and what looks unusual
+    images.py           which images are missing
+    commands.py         what to type about a file
+    check.py            all of these
+    subset.py           the first images of an annotation file
+    synthetic.py        a generated data set
 
-The files are read by `ckptconv.mmdetection.coco_file`; torch and MMDetection are not imported. What is refused is what
-MMDetection stops at, and what would make the AP say nothing; everything else is a note.
+`ckptconv.mmdetection.coco_file` reads the files; torch and MMDetection are not imported. A problem is what MMDetection
+fails at, and what makes the AP meaningless; everything else is a note.
 """

@@ -1,4 +1,4 @@
-"""Classes against categories, and the number of classes that a detector's heads have. Pure."""
+"""Classes compared with categories, and the number of classes of a detector's heads. Pure."""
 
 from __future__ import annotations
 
@@ -8,80 +8,83 @@ from typing import Any
 from ckptconv.mmdetection.coco_file import CocoFile
 from ckptconv.mmdetection.config.detectors import value_at
 from ckptconv.mmdetection.verify.data import commands
-from ckptconv.mmdetection.verify.data.dataset import Loaded
-from ckptconv.mmdetection.verify.data.datasets import Said
-from ckptconv.mmdetection.verify.data.evaluator import Truth
-from ckptconv.mmdetection.verify.data.findings import Findings
+from ckptconv.mmdetection.verify.data.coco_dataset import LoadedDataset
+from ckptconv.mmdetection.verify.data.dataset_configs import DatasetConfig
+from ckptconv.mmdetection.verify.data.findings import DataFindings
+from ckptconv.mmdetection.verify.data.ground_truth import GroundTruth
 from ckptconv.text import some
 
-# Where detectors of mmdet 3.3.0 have the heads whose labels are the classes. That of an RPN has one class.
+# The heads of mmdet 3.3.0's detectors whose labels are the classes. An RPN's head has one class.
 _BOX_HEADS = ("model.bbox_head", "model.roi_head.bbox_head", "model.query_head")
 _MASK_HEADS = ("model.mask_head", "model.roi_head.mask_head")
 
 
-def absent(said: Said, coco: CocoFile) -> list[str]:
-    """The classes that no category of a file has."""
+def not_categories(dataset: DatasetConfig, coco: CocoFile) -> list[str]:
+    """The classes that are not a category of a file."""
     names = {category.name for category in coco.categories}
-    return [] if isinstance(said.classes, str) else [name for name in said.classes if name not in names]
+    return [] if isinstance(dataset.classes, str) else [name for name in dataset.classes if name not in names]
 
 
-def no_class(said: Said, coco: CocoFile) -> tuple[str, str]:
-    """That no class is a category, as a sentence, and what to type."""
-    has = some((category.name for category in coco.categories), 3) or "none"
-    if said.default:
-        who = f"{said.where} names no classes, so they are the {len(said.classes)} of {said.kind}"
-        who = f"{who} ({some(said.classes, 2)}), and none"
-        if said.capitals:
-            who = f"{said.where}.metainfo has CLASSES, which MMDetection 3 calls classes, and none of its default ones"
+def no_class(dataset: DatasetConfig, coco: CocoFile) -> tuple[str, str]:
+    """The problem that no class is a category: a sentence, and what to type."""
+    categories = some((category.name for category in coco.categories), 3) or "none"
+    if dataset.default:
+        subject = f"{dataset.where} sets no classes, so the {len(dataset.classes)} of {dataset.kind} apply"
+        subject = f"{subject} ({some(dataset.classes, 2)}), and none of them"
+        if dataset.capitals:
+            subject = f"{dataset.where}.metainfo has CLASSES, but MMDetection 3 reads classes, and none of its defaults"
     else:
-        who = f"none of the classes of {said.where} ({_shown(said)})"
+        subject = f"none of the classes of {dataset.where} ({_shown(dataset)})"
     folded = {category.name.strip().casefold() for category in coco.categories}
-    alike = not said.default and any(name.strip().casefold() in folded for name in said.classes)
-    why = "; capitals and spaces count" if alike else ""
-    return f"{who} is a category of {coco.path} ({has}){why}", commands.classes(said.where, coco.path, coco.categories)
+    alike = not dataset.default and any(name.strip().casefold() in folded for name in dataset.classes)
+    why = "; upper case, lower case and spaces matter" if alike else ""
+    return f"{subject} is a category of {coco.path} ({categories}){why}", commands.classes(
+        dataset.where, coco.path, coco.categories
+    )
 
 
-def _shown(said: Said) -> str:
-    return repr(said.classes) if isinstance(said.classes, str) else some(said.classes, 3)
+def _shown(dataset: DatasetConfig) -> str:
+    return repr(dataset.classes) if isinstance(dataset.classes, str) else some(dataset.classes, 3)
 
 
-def look(said: Said, coco: CocoFile, loaded: Loaded, findings: Findings) -> None:
-    """Notes on classes that may be meant so."""
-    if isinstance(said.classes, str):
+def note_classes(dataset: DatasetConfig, coco: CocoFile, loaded: LoadedDataset, findings: DataFindings) -> None:
+    """Notes on classes that may be intended."""
+    if isinstance(dataset.classes, str):
         findings.note(
-            f"{said.where}.metainfo.classes is the string {said.classes!r}, and every category whose name is a part of "
-            f"it is a class: one class is written ({said.classes!r},)"
+            f"{dataset.where}.metainfo.classes is the string {dataset.classes!r}, and every category whose name is a "
+            f"part of it is a class: one class is written ({dataset.classes!r},)"
         )
         return
-    lacking = absent(said, coco)
-    if lacking and loaded.labels:
-        findings.note(f"{some(lacking, 3)} of the classes of {said.where}: not a category of {coco.path}")
+    missing = not_categories(dataset, coco)
+    if missing and loaded.labels:
+        findings.note(f"classes of {dataset.where} that are not categories of {coco.path}: {some(missing, 3)}")
     names = [category.name for category in loaded.labels]
-    order = [name for name in said.classes if name in set(names)]
+    order = [name for name in dataset.classes if name in set(names)]
     if names != order and len(set(names)) == len(names) and len(set(order)) == len(order):
         findings.note(
-            f"MMDetection numbers the classes as {coco.path} lists them ({some(names, 3)}), so it prints the names of "
-            f"{said.where}.metainfo ({some(order, 3)}) in the wrong places"
+            f"MMDetection numbers the classes in the order of {coco.path} ({some(names, 3)}), so it prints the names "
+            f"of {dataset.where}.metainfo ({some(order, 3)}) for the wrong classes"
         )
     if loaded.labels:
-        _unclaimed(said, coco, loaded, findings)
+        _note_unused(dataset, coco, loaded, findings)
 
 
-def _unclaimed(said: Said, coco: CocoFile, loaded: Loaded, findings: Findings) -> None:
-    taken = {category.id for category in loaded.labels}
-    others = {category.id: category.name for category in coco.categories if category.id not in taken}
+def _note_unused(dataset: DatasetConfig, coco: CocoFile, loaded: LoadedDataset, findings: DataFindings) -> None:
+    used = {category.id for category in loaded.labels}
+    others = {category.id: category.name for category in coco.categories if category.id not in used}
     counts = dict.fromkeys(others, 0)
     for annotation in coco.annotations if others else ():
         if annotation.category_id in counts:
             counts[annotation.category_id] += 1
-    left = [others[number] for number, count in counts.items() if count]
-    if left:
+    unused = [others[number] for number, count in counts.items() if count]
+    if unused:
         findings.note(
-            f"{sum(counts.values()):,} annotations of {coco.path} are of no class of {said.where}: {some(left, 3)}"
+            f"{sum(counts.values()):,} annotations of {coco.path} have a category that is not a class of "
+            f"{dataset.where}: {some(unused, 3)}"
         )
 
 
-def same_labels(parts: Sequence[tuple[str, Sequence[str]]], findings: Findings) -> bool:
+def same_labels(parts: Sequence[tuple[str, Sequence[str]]], findings: DataFindings) -> bool:
     """Whether a label means the same class in all files; each comes with the names of its labels."""
     if not parts:
         return True
@@ -93,9 +96,9 @@ def same_labels(parts: Sequence[tuple[str, Sequence[str]]], findings: Findings) 
             continue
         good = False
         findings.problem(
-            f"class {at} is {names[at]} in {first} and {others[at]} in {path}, for MMDetection numbers the classes in "
-            "the order of a file's categories",
-            f"Put them in one order: {commands.order(first, path)}"
+            f"class {at} is {names[at]} in {first} and {others[at]} in {path}, because MMDetection numbers the classes "
+            "in the order of a file's categories",
+            f"Put them in the same order: {commands.order(first, path)}"
             if sorted(names) == sorted(others)
             else "Give both files the same categories, in the same order.",
         )
@@ -113,31 +116,31 @@ def heads(model: Mapping[str, Any], paths: Sequence[str]) -> Iterator[tuple[str,
                 yield f"{path}{f'[{i}]' * several}.num_classes", count
 
 
-def numbers(
+def head_sizes(
     model: Mapping[str, Any],
-    trained: Sequence[tuple[Said, CocoFile, Loaded]],
-    seen: Truth | None,
+    trained: Sequence[tuple[DatasetConfig, CocoFile, LoadedDataset]],
+    truth: GroundTruth | None,
     path: str,
-    findings: Findings,
+    findings: DataFindings,
 ) -> None:
     """Whether the heads have as many classes as there are labels.
 
-    A head of too few takes an object of the next class for background, and fails at one beyond. At a detection of one
-    of too many, CocoMetric fails. Detectors that read text number words, not classes.
+    With too few, a head takes an object of the next class for background, and fails at the classes after it. With too
+    many, CocoMetric fails at a detection of one of them. Detectors that read text number words, not classes.
     """
     if "language_model" in model:
         return
     for where, count in heads(model, (*_BOX_HEADS, *_MASK_HEADS)):
-        for said, coco, loaded in trained:
+        for dataset, coco, loaded in trained:
             if max(loaded.objects, default=-1) >= count:
                 findings.problem(
-                    f"{where} is {count}, and {coco.path} has {len(loaded.labels)} of the classes of {said.where}",
+                    f"{where} is {count}, and {coco.path} has {len(loaded.labels)} of the classes of {dataset.where}",
                     f"Set {where} = {len(loaded.labels)}.",
                 )
     for where, count in heads(model, _BOX_HEADS):
-        if seen is not None and seen.labels and count > len(seen.labels):
+        if truth is not None and truth.labels and count > len(truth.labels):
             findings.problem(
-                f"{where} is {count}, and {path} has {len(seen.labels)} of the classes: CocoMetric stops at the first "
-                "detection of another one",
-                f"Set {where} = {len(seen.labels)}, or name in metainfo what is in the file.",
+                f"{where} is {count}, and {path} has {len(truth.labels)} of the classes: CocoMetric fails at the first "
+                "detection of another class",
+                f"Set {where} = {len(truth.labels)}, or set metainfo to the classes of the file.",
             )

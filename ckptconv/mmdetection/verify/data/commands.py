@@ -1,4 +1,4 @@
-"""What to type about a file: commands that a test types, and values to write into a config. Pure."""
+"""What to type about a file: commands, which a test runs, and values for a config. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from ckptconv.errors import shell_word
 from ckptconv.mmdetection.coco_file import Category
 
-_MANY = 20  # names that still can be read in a line
+_MANY = 20  # names that are readable in one line
 
-# The file as it was is kept beside it, and the new one gets its name when all of it is written.
+# The original file stays beside the new one, which gets its name when it is complete.
 _WRITE = (
     "json.dump(d, open(p + '.new', 'w')); os.path.exists(p + '.old') or os.replace(p, p + '.old'); "
     "os.replace(p + '.new', p)"
@@ -32,7 +32,7 @@ def _python(code: str, *paths: str) -> str:
 
 
 def areas(path: str) -> str:
-    """Fills in area and iscrowd; the file as it was stays beside it, as FILE.old."""
+    """Fills in area and iscrowd; the original file stays, as FILE.old."""
     return _python(_CHANGE.format(_AREAS), path)
 
 
@@ -47,7 +47,7 @@ def order(path: str, changed: str) -> str:
 
 
 def classes(where: str, path: str, categories: Sequence[Category]) -> str:
-    """How to give a data set the classes of a file."""
+    """How to set the classes of a data set to those of a file."""
     if len(categories) > _MANY:
         return f"Set {where}.metainfo = dict(classes=…) to what this prints: {_python(_NAMES, path)}"
     return f"Set {where}.metainfo = dict(classes={tuple(c.name for c in categories)!r})."

@@ -1,4 +1,4 @@
-"""Which images are not there. It lists each folder once: to ask for 118,000 files one by one takes minutes over NFS."""
+"""Which images are missing. Each folder is listed once: to check 118,000 files one by one takes minutes over NFS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 
-_ASKED = 1000  # missing names that are asked for one by one: a file system may know a name by more than one spelling
+_CHECKED = 1000  # missing names that are checked one by one: a file system may accept several spellings of a name
 
 
 def missing(paths: Sequence[str]) -> list[str]:
@@ -17,12 +17,12 @@ def missing(paths: Sequence[str]) -> list[str]:
     absent: list[str] = []
     for folder, inside in by_folder.items():
         names = _files(folder) if len(inside) > 1 else None
-        lost = inside if names is None else [path for path in inside if os.path.basename(path) not in names]  # noqa: PTH119
-        absent += lost
-    found = {path for path in absent[:_ASKED] if os.path.isfile(path)}  # noqa: PTH113
-    if found:
-        found |= {path for path in absent[_ASKED:] if os.path.isfile(path)}  # noqa: PTH113
-    gone = set(absent) - found
+        unlisted = inside if names is None else [path for path in inside if os.path.basename(path) not in names]  # noqa: PTH119
+        absent += unlisted
+    existing = {path for path in absent[:_CHECKED] if os.path.isfile(path)}  # noqa: PTH113
+    if existing:
+        existing |= {path for path in absent[_CHECKED:] if os.path.isfile(path)}  # noqa: PTH113
+    gone = set(absent) - existing
     return [path for path in paths if path in gone]
 
 

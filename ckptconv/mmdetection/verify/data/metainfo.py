@@ -1,4 +1,4 @@
-"""The class names of MMDetection's data sets, read from its source: `import mmdet` would cost seconds and torch."""
+"""The class names of MMDetection's data sets, read from its source: `import mmdet` takes seconds and needs torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ORIGINAL = "CocoDataset"
 def classes_of(kind: str) -> tuple[str, ...] | None:
     """The classes of a data set that reads files as `CocoDataset` does: itself, or one that only has other classes.
 
-    None for every other one: it may read, number or filter in a way of its own.
+    None for every other data set: it may read, number or filter in another way.
     """
     folder = _folder()
     if folder is None:
@@ -31,10 +31,10 @@ def classes_of(kind: str) -> tuple[str, ...] | None:
 
 def _folder() -> Path | None:
     try:
-        found = importlib.util.find_spec("mmdet")
+        spec = importlib.util.find_spec("mmdet")
     except (ImportError, ValueError):
         return None
-    return Path(found.origin).parent / "datasets" if found and found.origin else None
+    return Path(spec.origin).parent / "datasets" if spec and spec.origin else None
 
 
 def _only_renames(node: ast.ClassDef) -> bool:
@@ -68,10 +68,10 @@ def _classes(node: ast.ClassDef) -> tuple[str, ...] | None:
             ]
         elif isinstance(value, ast.Call):
             pairs = [(keyword.arg, keyword.value) for keyword in value.keywords]
-        for name, said in pairs:
+        for name, literal in pairs:
             if name == "classes":
                 try:
-                    names = ast.literal_eval(said)
+                    names = ast.literal_eval(literal)
                 except ValueError:
                     return None
                 return tuple(names) if isinstance(names, tuple | list) else None

@@ -1,29 +1,30 @@
-"""Loss and AP over the iterations, as SVG that can stand inside a page. Drawn by matplotlib, which mmdet brings."""
+"""Loss and AP over the iterations, as SVG that an HTML page can hold. matplotlib draws it; mmdet depends on it."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from ckptconv.mmdetection.verify.report.report import RunReport
 
 _COLORS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2")
 _INK = "#888888"  # readable on white and on black
 
 
-def loss(runs: Sequence[Mapping[str, Any]]) -> str:
+def loss(runs: Sequence[RunReport]) -> str:
     """The loss of each run; '' if none has trained."""
-    lines = [(r["name"], [(i, v) for i, v, _ in r["steps"] if v is not None]) for r in runs]
+    lines = [(run.name, [(i, loss) for i, loss, _ in run.steps if loss is not None]) for run in runs]
     return _drawn(lines, "loss", {})
 
 
-def ap(runs: Sequence[Mapping[str, Any]], expected: Mapping[str, float]) -> str:
-    """Box and mask AP of each run, with what was expected of them; '' if nothing was evaluated while training."""
+def ap(runs: Sequence[RunReport], expected: Mapping[str, float]) -> str:
+    """Box and mask AP of each run, and the expected AP; '' if nothing was evaluated during training."""
     lines = [
-        (f"{run['name']} {metric}", [(i, found[metric]) for i, found in run["vals"] if found.get(metric) is not None])
+        (f"{run.name} {metric}", [(i, value) for i, ap in run.evaluations if (value := ap.get(metric)) is not None])
         for run in runs
-        if run["steps"]
-        for metric in run["ap"]
+        if run.steps
+        for metric in run.ap
     ]
     return _drawn(lines, "AP", expected)
 

@@ -1,4 +1,4 @@
-"""A few evaluated images with what the detector found in them."""
+"""A few evaluated images with the detections drawn on them."""
 
 from __future__ import annotations
 
@@ -7,43 +7,53 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-_SURE = 0.5
+_LEAST_SCORE = 0.5
 _COLORS = ((235, 99, 37), (6, 119, 217), (105, 150, 5), (38, 38, 220), (237, 58, 124))  # BGR
 _SIDE = 360  # pixels of the longer side
 Image = np.ndarray[Any, Any]
 
 
-def drawn(annotations: Path, detections: Path, images: Path, most: int = 6) -> Iterator[tuple[str, str]]:
-    """A caption and a JPEG as a data URL for each of the first images that have a detection of at least 0.5.
+class EvaluatedImages(NamedTuple):
+    """The paths of what one run evaluated.
 
-    Args:
-        annotations: instances in COCO's format.
-        detections: path of ``….bbox.json`` and ``….segm.json`` without the two suffixes.
-        images: folder of the files that the annotations name.
-        most: how many images at most.
+    ``annotations``: instances in COCO's format; ``detections``: the path of ``….bbox.json`` and ``….segm.json`` without
+    these suffixes; ``folder`` of the files that the annotations name.
     """
+
+    annotations: Path
+    detections: Path
+    folder: Path
+
+
+def drawn(evaluated: EvaluatedImages, most: int = 6) -> Iterator[tuple[str, str]]:
+    """A caption and a JPEG as a data URL, for each of the first images with a detection of at least 0.5."""
     import cv2
 
-    truth = json.loads(annotations.read_text(encoding="utf-8"))
+    truth = json.loads(evaluated.annotations.read_text(encoding="utf-8"))
     names = {c["id"]: str(c["name"]) for c in truth["categories"]}
-    found: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    masks = detections.with_name(f"{detections.name}.segm.json")
-    source = masks if masks.exists() else detections.with_name(f"{detections.name}.bbox.json")
+    by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    path = evaluated.detections
+    masks = path.with_name(f"{path.name}.segm.json")
+    source = masks if masks.exists() else path.with_name(f"{path.name}.bbox.json")
     for detection in json.loads(source.read_text(encoding="utf-8")):
-        if detection["score"] >= _SURE:
-            found[detection["image_id"]].append(detection)
-    shown = 0
-    for said in truth["images"]:
-        image = cv2.imread(str(images / said["file_name"])) if said["id"] in found else None
-        if image is None or shown == most:
+        if detection["score"] >= _LEAST_SCORE:
+            by_image[detection["image_id"]].append(detection)
+    count = 0
+    for entry in truth["images"]:
+        image = cv2.imread(str(evaluated.folder / entry["file_name"])) if entry["id"] in by_image else None
+        if image is None or count == most:
             continue
-        shown += 1
-        counted = f"{len(found[said['id']])} found"
-        yield f"{said['file_name']}: {counted}", _url(_overlaid(image, found[said["id"]], names))
+        count += 1
+        detections = by_image[entry["id"]]
+        yield f"{entry['file_name']}: {_count(len(detections))}", _url(_overlaid(image, detections, names))
+
+
+def _count(detections: int) -> str:
+    return f"{detections} detection{'' if detections == 1 else 's'}"
 
 
 def _overlaid(image: Image, detections: list[Mapping[str, Any]], names: Mapping[int, str]) -> Image:

@@ -1,19 +1,17 @@
-"""``report.html``: the report as one page that needs nothing else, for a person."""
+"""``report.html``: the report as one page that loads nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
-from pathlib import Path
-from typing import Any
 
 from ckptconv.errors import printable
 from ckptconv.mmdetection.verify.measure import NAMES
 from ckptconv.mmdetection.verify.report import curves, detections
-from ckptconv.mmdetection.verify.report.report import Report
+from ckptconv.mmdetection.verify.report.detections import EvaluatedImages
+from ckptconv.mmdetection.verify.report.report import RunReport, VerificationReport
 from ckptconv.text import size
 
-PAGE = "report.html"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1f; --soft: #6b6b76; --line: #dcdce2; --paper: #fff; --box: #f6f6f8 }
 @media (prefers-color-scheme: dark) {
@@ -39,38 +37,33 @@ svg, img { width: 100%; height: auto; display: block } figure { margin: 0 } figc
 """
 
 
-def write(made: Report, folder: Path, seen: tuple[Path, Path, Path] | None) -> None:
-    """Write it. ``seen``: annotations, detections and images to draw, as `drawing.drawn` takes them."""
-    (folder / PAGE).write_text(page(made, seen), encoding="utf-8", errors="backslashreplace")
-
-
-def page(made: Report, seen: tuple[Path, Path, Path] | None) -> str:
-    """The page's text. What comes from a file or a user is escaped, as HTML and for terminals."""
-    verdict, runs = made["verdict"], made["runs"]
-    expected = (made["expected"] or {}).get("ap", {})
-    reasons = "".join(f"<p>{escape(reason)}.</p>" for reason in verdict["reasons"])
-    means = f"<p>{escape(verdict['meaning'])}.</p>" if verdict.get("meaning") else ""
-    needed = f"<p>About {verdict['needed']} seeds would decide.</p>" if verdict["needed"] else ""
+def page(report: VerificationReport, images: EvaluatedImages | None) -> str:
+    """The page's text, with detections drawn on ``images``. What comes from a file or a user is escaped."""
+    verdict, runs = report.verdict, report.runs
+    expected = report.expected.ap if report.expected else {}
+    reasons = "".join(f"<p>{escape(reason)}.</p>" for reason in verdict.reasons)
+    means = f"<p>{escape(verdict.meaning)}.</p>" if verdict.meaning else ""
+    needed = f"<p>About {verdict.needed} seeds would decide.</p>" if verdict.needed else ""
     parts = [
-        f"<h1>{escape(made['target'])}</h1>",
-        f'<p class="soft">{escape(made["title"])}; tier {escape(made["tier"])}: {escape(made["claim"])}</p>',
-        f'<div class="verdict {escape(verdict["status"])}"><b>{escape(verdict["status"])}</b>{means}{reasons}{needed}',
-        f'<p class="soft">Rule: {escape(verdict["rule"])}.</p></div>',
+        f"<h1>{escape(report.target)}</h1>",
+        f'<p class="soft">{escape(report.title)}; tier {escape(report.tier)}: {escape(report.purpose)}</p>',
+        f'<div class="verdict {escape(verdict.status)}"><b>{escape(verdict.status)}</b>{means}{reasons}{needed}',
+        f'<p class="soft">Rule: {escape(verdict.rule)}.</p></div>',
     ]
     if runs:
         parts += ["<h2>Average precision, in percent</h2>", _table(runs)]
-    drawings = [d for d in (curves.loss(runs), curves.ap(runs, expected)) if d]
+    drawings = [drawing for drawing in (curves.loss(runs), curves.ap(runs, expected)) if drawing]
     if drawings:
         parts += ["<h2>Curves</h2>", f'<div class="two">{"".join(f"<div>{d}</div>" for d in drawings)}</div>']
-    if runs and seen is not None:
+    if runs and images is not None:
         figures = "".join(
             f'<figure><img src="{url}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
-            for caption, url in detections.drawn(*seen)
+            for caption, url in detections.drawn(images)
         )
         parts += ["<h2>Detections</h2>", f'<div class="six">{figures}</div>' if figures else "<p>None above 0.5.</p>"]
-    parts += ["<h2>What was measured</h2>", _facts(made)]
+    parts += ["<h2>What was measured</h2>", _facts(report)]
     body = "\n".join(parts)
-    title = escape(f"{made['target']}: {verdict['status']}")
+    title = escape(f"{report.target}: {verdict.status}")
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -79,18 +72,18 @@ def page(made: Report, seen: tuple[Path, Path, Path] | None) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def _table(runs: Iterable[Mapping[str, Any]]) -> str:
+def _table(runs: Iterable[RunReport]) -> str:
     head = ("run", "", *NAMES, "iterations", "memory", "images/s")
     rows = []
     for run in runs:
-        for i, (metric, values) in enumerate((run.get("raw") or {}).items()):
-            names = (f"{run['name']}, raw weights" if i == 0 else "", metric)
+        for i, (metric, values) in enumerate((run.raw or {}).items()):
+            names = (f"{run.name}, raw weights" if i == 0 else "", metric)
             rows.append((*names, *(_number(values[n]) for n in NAMES), "", "", ""))
-        for i, (metric, values) in enumerate(run["metrics"].items()):
-            speed = f"{run['images_a_second']:.1f}" if run["images_a_second"] else "–"
-            memory = size(int(run["peak_mib"] * 2**20)) if run["peak_mib"] else "–"
-            rest = (str(run["iterations"] or "–"), memory, speed) if i == 0 else ("", "", "")
-            rows.append((run["name"] if i == 0 else "", metric, *(_number(values[n]) for n in NAMES), *rest))
+        for i, (metric, values) in enumerate(run.metrics.items()):
+            speed = f"{run.images_per_second:.1f}" if run.images_per_second else "–"
+            memory = size(int(run.peak_mib * 2**20)) if run.peak_mib else "–"
+            rest = (str(run.iterations or "–"), memory, speed) if i == 0 else ("", "", "")
+            rows.append((run.name if i == 0 else "", metric, *(_number(values[n]) for n in NAMES), *rest))
     lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows]
     return (
         f'<div class="wide"><table><tr>{"".join(f"<th>{escape(cell)}</th>" for cell in head)}</tr>'
@@ -102,20 +95,20 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _facts(made: Report) -> str:
-    recipe, data, proof, expected = made["recipe"], made["data"], made["proof"], made["expected"]
+def _facts(report: VerificationReport) -> str:
+    recipe, data, proof, expected = report.recipe, report.data, report.proof, report.expected
     facts = {
-        "expected": f"{expected['band']}; {expected['source']}" if expected else "nothing",
-        "proof": f"{proof['equal']}/{proof['total']} tensors equal {proof['checkpoint']}" if proof else "",
-        "backbone": f"{proof['backbone']} of {proof['method']}" if proof and proof["method"] else "",
-        "fingerprint": str(proof["fingerprint"] or "")[:16] if proof else "",
-        "detector": f"{recipe['detector']}, {recipe['images']} images a step",
-        "recipe": recipe["digest"],
-        "data": ("generated, " if data["generated"] else "") + f"{data['images'] or 0} images evaluated",
-        "notes": "; ".join(made.get("notes", ())),
-        "annotations": f"sha256 {data['sha256']}" if data["sha256"] else "",
+        "expected": f"{expected.band}; {expected.source}" if expected else "nothing",
+        "proof": f"{proof.equal}/{proof.total} tensors equal {proof.checkpoint}" if proof else "",
+        "backbone": f"{proof.backbone} of {proof.method}" if proof and proof.method else "",
+        "fingerprint": (proof.fingerprint or "")[:16] if proof else "",
+        "detector": f"{recipe.detector}, {recipe.images_per_step} images per step",
+        "recipe": recipe.digest,
+        "data": ("generated, " if data.generated else "") + f"{data.images or 0} images evaluated",
+        "notes": "; ".join(report.notes),
+        "annotations": f"sha256 {data.sha256}" if data.sha256 else "",
     }
-    for run in made["runs"][:1]:
-        facts |= {str(name): str(value) for name, value in run["environment"].items() if value is not None}
-    facts["judged"] = made["date"]
+    for run in report.runs[:1]:
+        facts |= {str(name): str(value) for name, value in run.environment.items() if value is not None}
+    facts["judged"] = report.date
     return f"<dl>{''.join(f'<dt>{escape(k)}</dt><dd>{escape(v)}</dd>' for k, v in facts.items() if v)}</dl>"

@@ -1,215 +1,204 @@
-"""What a verification found, as data: ``report.json``, and ``report.md`` with the columns of MMDetection's table.
+"""What a verification reports, as data, and its JSON: ``report.json``, schema 2.
 
-``report.json`` (schema 1)::
+::
 
-    schema, command        1, "verify-ap"
-    target, title, tier, claim
+    schema, command        2, "verify-ap"
+    target, title, tier, purpose
     verdict                {status, reasons, rule, needed, meaning}
     expected               {ap: {box, mask}, tolerance, above, band (in words), reason, source} or null
     proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
-    notes                  [sentences: what is not as the config says]
-    recipe                 {digest, row, images, length, lr, detector, style, schedule} of what was run
-    data                   {generated, images, annotated, sha256, notes}; notes: what a look at them found, in words
+    notes                  [sentences: where the run differs from the config]
+    recipe                 {digest, row, images_per_step, length, lr, detector, style, schedule} of what was run
+    data                   {generated, images, annotated, sha256, notes}; notes: of the data check, in words
     detector               {path, sha256} of the eval tier, or null
-    runs                   [{name, group, seed, iterations, starts, seconds, images_a_second, peak_mib, ap, metrics,
-                             raw, detections, steps, vals, environment}]
+    runs                   [{name, group, seed, iterations, starts, seconds_per_step, images_per_second, peak_mib, ap,
+                             metrics, raw, detections, steps, evaluations, environment}]
     date                   when it was judged, UTC
 
-``metrics`` of a run: {box|mask: {AP, AP50, AP75, APs, APm, APl}} in percent, null where there are no such objects;
-``ap`` the first of each; ``raw``: metrics of the weights as they were trained, where ``metrics`` are of their average
-(EMAHook), else null. ``steps``: [iteration, loss, lr]; ``vals``: [iteration, {box, mask}].
+``metrics`` of a run: {box|mask: {AP, AP50, AP75, APs, APm, APl}} in percent, null where no such object is annotated;
+``ap`` the first of each; ``raw``: metrics of the raw weights, where ``metrics`` are of their average (EMAHook), else
+null. ``steps``: [iteration, loss, lr]; ``evaluations``: [iteration, {box, mask}].
+
+Schema 1, of ckptconv 0.1, has other names: ``claim`` for ``purpose``, ``images`` of the recipe, and of a run
+``seconds``, ``images_a_second`` and ``vals``; the first reports of it have neither notes nor ``raw``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
-from ckptconv.errors import printable
-from ckptconv.mmdetection.config.detectors import value_at
-from ckptconv.mmdetection.type_names import kind
-from ckptconv.mmdetection.verify.measure import Measured
-from ckptconv.mmdetection.verify.plan import RANDOM, Plan
-from ckptconv.mmdetection.verify.recipes import digest, length
-from ckptconv.mmdetection.verify.run.environment import tried
-from ckptconv.mmdetection.verify.run.events import curve
-from ckptconv.mmdetection.verify.run.files import EVENTS, RESULT, Run, write_whole
-from ckptconv.mmdetection.verify.verdict import Verdict
+from ckptconv.errors import UnreadableError
+from ckptconv.mmdetection.verify.verdict import Expected, Verdict
 
-SCHEMA = 1
-Report = Mapping[str, Any]
-_POINTS = 400  # of a loss curve
-_COLUMNS = (
-    "Method",
-    "Backbone",
-    "Style",
-    "Lr schd",
-    "Mem (GB)",
-    "Inf time (fps)",
-    "box AP",
-    "mask AP",
-    "Config",
-    "Download",
-)
+SCHEMA = 2
+COMMAND = "verify-ap"
+Metrics = Mapping[str, Mapping[str, float | None]]
+"""By 'box' and 'mask', and by the names of `measure.NAMES`: AP in percent; None where no such object is annotated."""
 
 
-def report(
-    plan: Plan,
-    proof: Mapping[str, Any] | None,
-    measured: Mapping[str, Measured],
-    verdict: Verdict,
-    notes: Sequence[str] = (),
-) -> Report:
-    """The whole report. ``measured`` by the run's name; runs that did not come to an end are left out."""
-    config = plan.runs[0].config if plan.runs else plan.config
-    backbone = value_at(config, "model.backbone", {})
-    first = next(iter(measured.values()), None)
-    detector = plan.request.detector or ""
-    generated = plan.training is not None
+class Step(NamedTuple):
+    """One point of a loss curve; ``loss`` is None where it was not finite."""
+
+    iteration: int
+    loss: float | None
+    lr: float
+
+
+class Evaluated(NamedTuple):
+    """AP in percent, by 'box' and 'mask', after this iteration of a training."""
+
+    iteration: int
+    ap: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class LoadProof:
+    """How many of the backbone's tensors equal its checkpoint's, and what is known of the checkpoint."""
+
+    equal: int
+    total: int
+    checkpoint: str
+    fingerprint: str | None
+    method: str | None
+    backbone: str | None
+
+
+@dataclass(frozen=True)
+class RecipeReport:
+    """What was trained or tested. ``row``: the published recipe with the same digest; ``length``: '12 epochs'."""
+
+    digest: str
+    row: str | None
+    images_per_step: int
+    length: str
+    lr: float | None
+    detector: str | None
+    style: str
+    schedule: str | None
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The data that were evaluated. ``images`` of them, of ``annotated`` in the file with this ``sha256``."""
+
+    generated: bool
+    images: int | None
+    annotated: int | None
+    sha256: str | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DetectorReport:
+    """The file of the detector that the eval tier tested."""
+
+    path: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run that ended, as the module's docstring describes it."""
+
+    name: str
+    group: str
+    seed: int
+    iterations: int | None
+    starts: int
+    seconds_per_step: float | None
+    images_per_second: float | None
+    peak_mib: float | None
+    ap: Mapping[str, float | None]
+    metrics: Metrics
+    raw: Metrics | None
+    detections: int
+    steps: tuple[Step, ...]
+    evaluations: tuple[Evaluated, ...]
+    environment: Mapping[str, object]
+
+    def raw_weights(self) -> str:
+        """AP of the raw weights, in words, where the run's own AP is of their average; else ''."""
+        aps = ", ".join(f"{m} AP {ap['AP']:.2f}" for m, ap in (self.raw or {}).items() if ap["AP"] is not None)
+        return f"{self.name}, raw weights: {aps}" if aps else ""
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """All of it. ``purpose``: what the tier shows if it passes; ``date``: ISO 8601, UTC."""
+
+    target: str
+    title: str
+    tier: str
+    purpose: str
+    verdict: Verdict
+    expected: Expected | None
+    proof: LoadProof | None
+    notes: tuple[str, ...]
+    recipe: RecipeReport
+    data: DataReport
+    detector: DetectorReport | None
+    runs: tuple[RunReport, ...]
+    date: str
+
+
+def as_json(report: VerificationReport) -> dict[str, Any]:
+    """The object of ``report.json``."""
+    body = asdict(report)
+    if report.expected is not None:
+        body["expected"]["band"] = report.expected.band
+    return {"schema": SCHEMA, "command": COMMAND, **body}
+
+
+def from_json(body: Mapping[str, Any]) -> VerificationReport:
+    """The report in the object of a ``report.json``, of schema 1 or 2. Raises UnreadableError for another schema."""
+    schema = body.get("schema")
+    if schema not in (1, SCHEMA):
+        raise UnreadableError(f"the report has schema {schema!r}, and this ckptconv reads 1 and 2", "Update ckptconv.")
+    body = _from_schema_1(body) if schema == 1 else body
+    expected, proof, detector = body["expected"], body["proof"], body["detector"]
+    return VerificationReport(
+        target=body["target"],
+        title=body["title"],
+        tier=body["tier"],
+        purpose=body["purpose"],
+        verdict=Verdict(**{**body["verdict"], "reasons": tuple(body["verdict"]["reasons"])}),
+        expected=Expected(**{k: v for k, v in expected.items() if k != "band"}) if expected else None,
+        proof=LoadProof(**proof) if proof else None,
+        notes=tuple(body["notes"]),
+        recipe=RecipeReport(**body["recipe"]),
+        data=DataReport(**{**body["data"], "notes": tuple(body["data"]["notes"])}),
+        detector=DetectorReport(**detector) if detector else None,
+        runs=tuple(map(_run, body["runs"])),
+        date=body["date"],
+    )
+
+
+def _run(body: Mapping[str, Any]) -> RunReport:
+    steps, evaluations = (tuple(Step(*s) for s in body["steps"]), tuple(Evaluated(*e) for e in body["evaluations"]))
+    return replace(RunReport(**body), steps=steps, evaluations=evaluations)
+
+
+_RENAMED = {
+    "claim": "purpose",
+    "images": "images_per_step",
+    "seconds": "seconds_per_step",
+    "images_a_second": "images_per_second",
+    "vals": "evaluations",
+}
+"""Names of schema 1 -> names of schema 2; ``images`` in the recipe only."""
+
+
+def _from_schema_1(body: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
-        "command": "verify-ap",
-        "target": plan.request.target,
-        "title": plan.title,
-        "tier": plan.request.tier,
-        "claim": plan.claim,
-        "verdict": asdict(verdict),
-        "expected": {**asdict(plan.expected), "band": plan.expected.band} if plan.expected else None,
-        "proof": proof,
-        "notes": list(plan.notes),
-        "recipe": {
-            "digest": digest(config, plan.launch.processes) if generated else plan.digest,
-            "row": plan.recipe.name if plan.recipe and not generated else None,
-            "images": plan.images,
-            "length": length(config),
-            "lr": value_at(config, "optim_wrapper.optimizer.lr"),
-            "detector": kind(value_at(config, "model")) or None,
-            "style": backbone.get("style", "pytorch"),
-            "schedule": plan.recipe.schedule if plan.recipe and not generated else None,
-        },
-        "data": {
-            "generated": generated,
-            "images": first.images if first else None,
-            "annotated": first.annotated if first else None,
-            "sha256": tried(lambda: hashed(truth(plan))),
-            "notes": list(notes),
-        },
-        "detector": {"path": detector, "sha256": tried(lambda: hashed(Path(detector)))} if detector else None,
-        "runs": [_run(run, measured[run.name]) for run in plan.runs if run.name in measured],
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "notes": [],
+        **_renamed(body),
+        "recipe": _renamed(body["recipe"]),
+        "data": {"notes": [], **body["data"]},
+        "runs": [{"raw": None, **_renamed(run)} for run in body["runs"]],
     }
 
 
-def truth(plan: Plan) -> Path:
-    """The file that the runs are evaluated on."""
-    config = plan.runs[0].config if plan.runs else plan.config
-    return Path(value_at(config, "val_evaluator.ann_file", ""))
-
-
-def _run(run: Run, found: Measured) -> Mapping[str, Any]:
-    result = tried(lambda: json.loads((run.folder / RESULT).read_text(encoding="utf-8"))) or {}
-    went = curve(run.folder / EVENTS)
-    thin = went.steps[:: max(len(went.steps) // _POINTS, 1)]
-    return {
-        "name": run.name,
-        "group": run.group,
-        "seed": run.job.seed,
-        "iterations": result.get("iterations"),
-        "starts": went.starts,
-        "seconds": went.seconds,
-        "images_a_second": result.get("images_a_second"),
-        "peak_mib": max(filter(None, [result.get("peak_mib"), *(s["memory_mib"] for s in went.steps)]), default=None),
-        "ap": {metric: ap["AP"] for metric, ap in found.ap.items()},
-        "metrics": found.ap,
-        "raw": found.raw,
-        "detections": found.detections,
-        "steps": [[s["iteration"], s["loss"], s["lr"]] for s in thin],
-        "vals": [[v["iteration"], v["ap"]] for v in went.vals],
-        "environment": result.get("environment") or {},
-    }
-
-
-def hashed(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _as_json(made: Report, folder: Path) -> None:
-    write_whole(folder / "report.json", made)
-
-
-def _as_markdown(made: Report, folder: Path) -> None:
-    (folder / "report.md").write_text(markdown([made]), encoding="utf-8", errors="backslashreplace")
-
-
-FORMS: Mapping[str, Callable[[Report, Path], None]] = {"report.json": _as_json, "report.md": _as_markdown}
-"""What writes each form of a report into a folder."""
-
-
-def markdown(reports: Sequence[Report]) -> str:
-    """A table with the columns of MMDetection's own, a row for each group of runs, and what it says below."""
-    lines = [_line(_COLUMNS), _line("---" for _ in _COLUMNS)]
-    notes = []
-    for made in reports:
-        groups = dict.fromkeys(run["group"] for run in made["runs"])
-        lines += [_line(_cells(made, group)) for group in groups]
-        verdict = made["verdict"]
-        found = f"**{verdict['status']}**{_meaning(verdict)}"
-        notes.append(f"{made['target']}, tier {made['tier']} ({made['claim']}): {found}.")
-        notes += [f"  {reason}." for reason in verdict["reasons"]]
-        notes += [f"  {note}." for note in made.get("notes", ())]
-        notes += [f"  {raw}." for run in made["runs"] if (raw := raw_weights(run))]
-    return "\n".join(map(printable, [*lines, "", *notes])) + "\n"
-
-
-def _meaning(verdict: Mapping[str, Any]) -> str:
-    return f": {verdict['meaning']}" if verdict.get("meaning") else ""
-
-
-def _cells(made: Report, group: str) -> list[str]:
-    runs = [run for run in made["runs"] if run["group"] == group]
-    recipe, proof = made["recipe"], made["proof"] or {}
-    method = "random weights" if group == RANDOM else proof.get("method") or recipe["detector"]
-    speed = [r["images_a_second"] for r in runs if r["images_a_second"]]
-    peak = max((r["peak_mib"] for r in runs if r["peak_mib"]), default=None)
-    memory = f"{peak / 1024:.1f}" if peak else ""
-    device = runs[0]["environment"].get("device") or "unknown"
-    schedule = made["tier"] if made["data"]["generated"] else recipe["schedule"] or recipe["length"]
-    return [
-        method,
-        proof.get("backbone") or "",
-        recipe["style"],
-        schedule,
-        memory + (" of the process" if memory and device == "CPU" else ""),
-        f"{sum(speed) / len(speed):.1f} ({device})" if speed else "",
-        mean(runs, "box"),
-        mean(runs, "mask"),
-        made["target"],
-        "",
-    ]
-
-
-def mean(runs: Sequence[Mapping[str, Any]], metric: str) -> str:
-    """The mean AP over runs, to one decimal; '' where it was not measured."""
-    values = [run["ap"][metric] for run in runs if run["ap"].get(metric) is not None]
-    return f"{sum(values) / len(values):.1f}" if values else ""
-
-
-def raw_weights(run: Mapping[str, Any]) -> str:
-    """AP of the weights as they were trained, in words, where the run's own is of their average; else ''."""
-    found = ", ".join(f"{m} AP {ap['AP']:.2f}" for m, ap in (run.get("raw") or {}).items() if ap["AP"] is not None)
-    return f"{run['name']}, raw weights: {found}" if found else ""
-
-
-def _line(cells: Any) -> str:
-    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+def _renamed(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {_RENAMED.get(name, name): value for name, value in body.items()}

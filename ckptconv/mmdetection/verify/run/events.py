@@ -1,6 +1,6 @@
-"""The events of a run: one JSON object a line, written by its first process, read while they come and afterwards.
+"""The events of a run, as its first process writes them: one JSON object per line, read live and afterwards.
 
-A kill may leave half a line, and a resumed run repeats what came after its checkpoint: readers see each iteration once.
+A kill may leave half a line, and a resumed run repeats what followed its checkpoint: readers see each iteration once.
 """
 
 from __future__ import annotations
@@ -9,11 +9,53 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict, cast
 
-Event = Mapping[str, Any]
-"""``event`` says which: ``start`` (iteration, iterations, epochs), ``step`` (iteration, epoch, loss, losses, lr,
-seconds, data_seconds, memory_mib), ``val`` (iteration, epoch, ap), ``evaluating`` (done, of)."""
+
+class StartEvent(TypedDict):
+    """A training starts, or resumes, at this iteration."""
+
+    event: Literal["start"]
+    iteration: int
+    iterations: int
+    epochs: int
+
+
+class StepEvent(TypedDict):
+    """One step, or the mean over the steps since the last event. None is a value that is not finite.
+
+    ``seconds`` per step, of which ``data_seconds`` wait for data; ``memory_mib``: the process's peak so far.
+    """
+
+    event: Literal["step"]
+    iteration: int
+    epoch: int
+    loss: float | None
+    losses: Mapping[str, float | None]
+    lr: float
+    seconds: float | None
+    data_seconds: float | None
+    memory_mib: float
+
+
+class EvaluationEvent(TypedDict):
+    """The AP in percent, by 'box' and 'mask', after this iteration; None where no annotation counts."""
+
+    event: Literal["val"]
+    iteration: int
+    epoch: int
+    ap: Mapping[str, float | None]
+
+
+class EvaluatingEvent(TypedDict):
+    """An evaluation is under way: ``done`` of ``of`` batches."""
+
+    event: Literal["evaluating"]
+    done: int
+    of: int
+
+
+Event = StartEvent | StepEvent | EvaluationEvent | EvaluatingEvent
 
 
 class Log:
@@ -30,7 +72,7 @@ class Log:
 
 
 class Follower:
-    """What was appended since it was last asked."""
+    """Reads the events that were appended since the last call."""
 
     def __init__(self, path: Path, from_the_end: bool = False) -> None:
         self._path, self._rest = path, b""
@@ -52,40 +94,44 @@ class Follower:
 def _parsed(line: bytes) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:  # half a line, or none
+    except ValueError:  # half a line, or an empty one
         return None
-    return event if isinstance(event, dict) and "event" in event else None
+    return cast("Event", event) if isinstance(event, dict) and "event" in event else None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """``steps`` and ``vals`` by iteration, as they led to the final weights; ``starts``: how often it was started."""
+    """``steps`` and ``evaluations`` by iteration, as they led to the final weights; ``starts``: how often."""
 
-    steps: tuple[Event, ...]
-    vals: tuple[Event, ...]
+    steps: tuple[StepEvent, ...]
+    evaluations: tuple[EvaluationEvent, ...]
     starts: int
     iterations: int
 
     @property
     def seconds(self) -> float | None:
         """The median time of a step, in seconds; None if no step was timed."""
-        took = sorted(step["seconds"] for step in self.steps if step.get("seconds"))
-        return float(took[len(took) // 2]) if took else None
+        times = sorted(seconds for step in self.steps if (seconds := step.get("seconds")))
+        return float(times[len(times) // 2]) if times else None
 
 
 def curve(path: Path) -> Curve:
-    """The whole run. What was computed after a checkpoint that the run later went back to is forgotten."""
-    steps: dict[int, Event] = {}
-    vals: dict[int, Event] = {}
+    """The whole run, without what was computed after a checkpoint from which the run later resumed."""
+    steps: dict[int, StepEvent] = {}
+    evaluations: dict[int, EvaluationEvent] = {}
     starts, iterations = 0, 0
     for event in Follower(path).new():
         if event["event"] == "start":
             starts, iterations = starts + 1, event["iterations"]
             steps = {i: e for i, e in steps.items() if i <= event["iteration"]}
-            vals = {i: e for i, e in vals.items() if i <= event["iteration"]}
+            evaluations = {i: e for i, e in evaluations.items() if i <= event["iteration"]}
         elif event["event"] == "step":
             steps[event["iteration"]] = event
         elif event["event"] == "val":
-            vals[event["iteration"]] = event
-    in_order = [tuple(found[i] for i in sorted(found)) for found in (steps, vals)]
-    return Curve(in_order[0], in_order[1], starts, iterations)
+            evaluations[event["iteration"]] = event
+    return Curve(
+        tuple(steps[i] for i in sorted(steps)),
+        tuple(evaluations[i] for i in sorted(evaluations)),
+        starts,
+        iterations,
+    )

@@ -9,6 +9,7 @@ import math
 import resource
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import set_random_seed
 
 from ckptconv.mmdetection.verify.run.events import Log
-from ckptconv.mmdetection.verify.run.files import write_whole
+from ckptconv.mmdetection.verify.run.files import Evaluation, write_whole
 
 _EVENTS = 2000  # of steps, at most, in a run
 _AMP_PATIENCE = 20  # losses that are no numbers, in a row: a scaled loss may overflow for a few steps
@@ -46,7 +47,7 @@ class ChronicleHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
         self._told = 0.0
 
     @property
-    def images_a_second(self) -> float | None:
+    def images_per_second(self) -> float | None:
         """Of one process in the last evaluation: the detector and its post-processing, without loading."""
         return self._images / self._seconds if self._seconds else None
 
@@ -142,8 +143,8 @@ class RecordingCocoMetric(CocoMetric):  # type: ignore[misc]
         metrics: dict[str, float] = super().compute_metrics(results)
         seen = [prediction["img_id"] for _, prediction in results]
         numbers = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-        body = {"images": sorted(set(seen)), "categories": self.cat_ids, "mmdet": numbers}
-        write_whole(self._record, body)
+        evaluation = Evaluation(tuple(sorted(set(seen))), tuple(self.cat_ids), numbers)
+        write_whole(self._record, asdict(evaluation))
         return metrics
 
 

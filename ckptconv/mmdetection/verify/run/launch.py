@@ -9,7 +9,7 @@ from pathlib import Path
 from ckptconv.errors import UsageError
 
 WORKER = "ckptconv.mmdetection.verify.run.worker"
-MEETING = "--rdzv-endpoint="  # an option whose value the shell fills in
+RENDEZVOUS = "--rdzv-endpoint="  # an option whose value the shell fills in
 _ON_CPU = 2
 _WAIT = 1800  # seconds that a node waits for the others
 
@@ -32,7 +32,7 @@ class Launch:
         return self.local * self.nodes
 
     @property
-    def apart(self) -> bool:
+    def other_nodes(self) -> bool:
         """Whether somebody has to start the processes of the other nodes."""
         return self.launcher == "pytorch" and self.nodes > 1
 
@@ -55,7 +55,7 @@ class Launch:
                 f"--nnodes={self.nodes}",
                 "--rdzv-backend=c10d",
                 f"--rdzv-id=ckptconv-{folder.name}",
-                f"{MEETING}$MASTER_ADDR:$MASTER_PORT",
+                f"{RENDEZVOUS}$MASTER_ADDR:$MASTER_PORT",
                 f"--rdzv-conf=join_timeout={_WAIT},read_timeout={_WAIT}",
             ]
         )
@@ -71,14 +71,14 @@ class Launch:
         ]
 
 
-def launch(launcher: str | None, gpus: int | None, nodes: int, there: int) -> Launch:
-    """How to start a run. ``there``: GPUs of this machine.
+def launch(launcher: str | None, gpus: int | None, nodes: int, gpus_here: int) -> Launch:
+    """How to start a run. ``gpus_here``: GPUs of this machine.
 
     Raises UsageError for several processes without a launcher, and for GPUs of a Slurm that nobody counted.
     """
-    if launcher == "slurm" and gpus is None and not there:
+    if launcher == "slurm" and gpus is None and not gpus_here:
         raise UsageError("how many GPUs the nodes have cannot be seen from here", "Give --gpus N; 0 is their CPUs.")
-    wanted = there if gpus is None else gpus
+    wanted = gpus_here if gpus is None else gpus
     chosen = launcher or ("pytorch" if wanted > 1 or nodes > 1 else "none")
     if chosen == "none" and gpus is None:
         wanted = min(wanted, 1)

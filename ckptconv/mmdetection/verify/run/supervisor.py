@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -20,8 +19,8 @@ from typing import Any, NoReturn
 
 from ckptconv.errors import EnvironmentMissingError, TrainingError, UsageError
 from ckptconv.mmdetection.verify.run.events import Event, Follower
-from ckptconv.mmdetection.verify.run.files import EVENTS, FAILURE, LOCK, RESULT, Run
-from ckptconv.mmdetection.verify.run.launch import MEETING
+from ckptconv.mmdetection.verify.run.files import EVENTS, FAILURE, LOCK, RESULT, Failure, Run
+from ckptconv.mmdetection.verify.run.launch import RENDEZVOUS
 
 OUTPUT = "output.log"
 _PAUSE = 0.2  # seconds between two looks at the events
@@ -90,11 +89,11 @@ def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
         start = output.tell()
         try:
             process = subprocess.Popen(
-                [os.path.expandvars(word) if word.startswith(MEETING) else word for word in command],
+                [os.path.expandvars(word) if word.startswith(RENDEZVOUS) else word for word in command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=surroundings(run.local),
+                env=surroundings(run.processes),
                 start_new_session=True,
                 pass_fds=[lock],
             )
@@ -165,28 +164,18 @@ def _send(process: subprocess.Popen[bytes], sent: int, below: tuple[int, ...], p
         process.wait(patience)
 
 
-def _said(failure: Path) -> dict[str, Any] | None:
-    """What a process said of its end; None if it could not say, or not all of it."""
-    try:
-        said: dict[str, Any] = json.loads(failure.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return said
-
-
 def _explain(run: Run, status: int, start: int) -> NoReturn:
     log = run.folder / OUTPUT
-    if said := _said(run.folder / FAILURE):
-        kind, message = said["kind"], said["message"]
-        if kind in ("proof", "diverged"):
-            raise Stopped(message)
-        if kind == "memory":
+    if failure := Failure.load(run.folder):
+        if failure.kind in ("proof", "diverged"):
+            raise Stopped(failure.message)
+        if failure.kind == "memory":
             raise EnvironmentMissingError(
-                f"{run.name} ran out of memory: {message}",
+                f"{run.name} ran out of memory: {failure.message}",
                 "More GPUs take fewer images each: --gpus N. --amp needs half of it, and is another recipe.",
             )
         raise TrainingError(
-            f"{run.name} failed: {message}", said["hint"] or f"Its whole output: {log}", said.get("exit_code")
+            f"{run.name} failed: {failure.message}", failure.hint or f"Its whole output: {log}", failure.exit_code
         )
     with log.open("rb") as file:
         file.seek(start)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from ckptconv.mmdetection.verify.run.files import (
     LOCK,
     RAW,
     RESULT,
+    Failure,
     Job,
+    RunResult,
     write_whole,
 )
 from ckptconv.mmdetection.verify.run.resume import latest
@@ -49,7 +52,7 @@ def main(folder: Path) -> int:
             warnings.simplefilter("ignore")
             result = _run(folder, job)
             if result is not None:
-                write_whole(folder / RESULT, result)
+                write_whole(folder / RESULT, asdict(result))
             _wait_for_each_other()
         return 0
     except ProofError as error:
@@ -81,7 +84,7 @@ def _kind(error: Exception) -> str:
 def _fail(folder: Path, kind: str, message: str, hint: str = "", exit_code: int | None = None) -> None:
     """The first of the processes that fails says why; what the others meet after that is only its echo."""
     with contextlib.suppress(FileExistsError), (folder / FAILURE).open("x", encoding="utf-8") as file:
-        json.dump({"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}, file)
+        json.dump(asdict(Failure(kind, message, hint, exit_code)), file)
 
 
 @contextlib.contextmanager
@@ -115,7 +118,7 @@ def _group(job: Job) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _run(folder: Path, job: Job) -> dict[str, object] | None:
+def _run(folder: Path, job: Job) -> RunResult | None:
     """The result, on the first process; None on all others."""
     from mmengine.config import Config
     from mmengine.dist import is_main_process
@@ -165,12 +168,9 @@ def _run(folder: Path, job: Job) -> dict[str, object] | None:
         runner.val()
     if not is_main_process():
         return None
-    return {
-        "iterations": runner.iter if job.train else 0,
-        "images_a_second": chronicle.images_a_second,
-        "peak_mib": tried(hooks.peak_mib),
-        "environment": _environment(),
-    }
+    return RunResult(
+        runner.iter if job.train else 0, chronicle.images_per_second, tried(hooks.peak_mib), _environment()
+    )
 
 
 def _evaluate_raw(runner: Any, folder: Path) -> None:

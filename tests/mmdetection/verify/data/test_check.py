@@ -25,8 +25,8 @@ from mmdet.registry import DATASETS
 from mmengine.registry import init_default_scope
 
 from ckptconv.errors import UnreadableError, UsageError
-from ckptconv.mmdetection.verify.data.check import check
-from ckptconv.mmdetection.verify.data.findings import Findings
+from ckptconv.mmdetection.verify.data.check import check_data
+from ckptconv.mmdetection.verify.data.findings import DataFindings
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools
 CATEGORIES = [{"id": 90, "name": "disc"}, {"id": 3, "name": "box"}, {"id": 17, "name": "tri"}]
@@ -94,8 +94,8 @@ class World:
             (self.root / f"{part}.json").write_text(json.dumps(said))
         return self
 
-    def find(self, *parts: str, **said) -> Findings:
-        return check(self.config, parts or ("train", "val"), **said)
+    def find(self, *parts: str, **said) -> DataFindings:
+        return check_data(self.config, parts or ("train", "val"), **said)
 
     def ideal(self) -> float:
         """The AP of an ideal detector. Raises what MMDetection raises."""
@@ -243,25 +243,25 @@ def gone(world):
         entry["file_name"] = f"gone/{entry['file_name']}"
 
 
-COMPARES = "val_evaluator compares with"
+USES = "val_evaluator uses"
 SET = "Set val_evaluator.ann_file = 'val.json'."
 NAMED = "Set {}_dataloader.dataset.metainfo = dict(classes=('disc', 'box', 'tri'))."
 DEFAULT = (
-    "{0}_dataloader.dataset names no classes, so they are the 80 of CocoDataset (person, bicycle and 78 more), and "
-    "none is a category of {0}.json (disc, box, tri)"
+    "{0}_dataloader.dataset sets no classes, so the 80 of CocoDataset apply (person, bicycle and 78 more), and "
+    "none of them is a category of {0}.json (disc, box, tri)"
 )
 CAPITALS = (
-    "{0}_dataloader.dataset.metainfo has CLASSES, which MMDetection 3 calls classes, and none of its default ones is a "
+    "{0}_dataloader.dataset.metainfo has CLASSES, but MMDetection 3 reads classes, and none of its defaults is a "
     "category of {0}.json (disc, box, tri)"
 )
 CASE = (
     "none of the classes of {0}_dataloader.dataset (Disc, Box, Tri) is a category of {0}.json (disc, box, tri); "
-    "capitals and spaces count"
+    "upper case, lower case and spaces matter"
 )
-NUMBERED = "for MMDetection numbers the classes in the order of a file's categories"
+NUMBERED = "because MMDetection numbers the classes in the order of a file's categories"
 HEAD = "model.roi_head.bbox_head.num_classes"
-FIRST = "CocoMetric stops at the first detection of another one"
-MASKLESS = "has no segmentation, which a detector with masks reads"
+FIRST = "CocoMetric fails at the first detection of another class"
+MASKLESS = "has no segmentation, which a detector with masks needs"
 EXPORT = "Correct or remove them, or export the data set again."
 
 WRONG = {
@@ -273,7 +273,7 @@ WRONG = {
         [
             (
                 f"{HEAD} is 80, and val.json has 3 of the classes: {FIRST}",
-                f"Set {HEAD} = 3, or name in metainfo what is in the file.",
+                f"Set {HEAD} = 3, or set metainfo to the classes of the file.",
             )
         ],
     ),
@@ -290,7 +290,7 @@ WRONG = {
             ),
             (
                 f"{HEAD} is 3, and val.json has 2 of the classes: {FIRST}",
-                f"Set {HEAD} = 2, or name in metainfo what is in the file.",
+                f"Set {HEAD} = 2, or set metainfo to the classes of the file.",
             ),
         ],
     ),
@@ -304,8 +304,8 @@ WRONG = {
         [
             (
                 (
-                    "train_dataloader.dataset.filter_cfg.min_size is 400, and no image of train.json is left: "
-                    "the shorter side of its largest is 64; images without an annotation of a class: 1"
+                    "train_dataloader.dataset.filter_cfg.min_size is 400, which removes every image of train.json: "
+                    "the shorter side of its largest image is 64; images without an annotation of a class: 1"
                 ),
                 "Set train_dataloader.dataset.filter_cfg.min_size = 32.",
             )
@@ -316,7 +316,7 @@ WRONG = {
         [
             (
                 (
-                    "train_dataloader.dataset.filter_cfg leaves out images without annotations, and none of "
+                    "train_dataloader.dataset.filter_cfg removes images without annotations, and no image of "
                     "train.json has one of a class"
                 ),
                 "Check that the annotations' image_id and category_id are those of the file's images and categories.",
@@ -325,14 +325,14 @@ WRONG = {
     ),
     "no images": (
         set_at("train", "images", to=[]),
-        [("train.json has no images", "Give the file of the training's part.")],
+        [("train.json has no images", "Give the file of the training images.")],
     ),
     "boxes of 0 to 1": (
         normalised,
         [
             (
                 "train.json has no object to train on: 9 annotations are less than a pixel wide or high",
-                "A bbox is [x, y, width, height] in pixels, and area in pixels, too.",
+                "A bbox is [x, y, width, height] in pixels, and area is in square pixels.",
             )
         ],
     ),
@@ -340,7 +340,7 @@ WRONG = {
         drop("area"),
         [
             (
-                f"{p}.json: 9 annotations have no area, which MMDetection reads, the first of them annotations[0]",
+                f"{p}.json: 9 annotations have no area, which MMDetection reads; the first is annotations[0]",
                 "typed",
             )
             for p in ("train", "val")
@@ -348,18 +348,18 @@ WRONG = {
     ),
     "no iscrowd": (
         drop("iscrowd"),
-        [("val.json: 9 annotations have no iscrowd, which COCOeval reads, the first of them annotations[0]", "typed")],
+        [("val.json: 9 annotations have no iscrowd, which COCOeval reads; the first is annotations[0]", "typed")],
     ),
     "ids that repeat": (
         set_at("train", "annotations", 3, "id", to=1),
-        [("train.json: 1 of the annotations has the id of another one: annotations[3]", "typed")],
+        [("train.json: 1 of the annotations has the same id as another annotation: annotations[3]", "typed")],
     ),
     "ids of two types": (
         mixed,
         [
             (
-                "val.json: some of its image ids are numbers and some are words, which COCOeval cannot sort",
-                "Give all of them numbers, or export the data set again.",
+                "val.json: some of its image ids are numbers and some are strings, which COCOeval cannot sort",
+                "Use numbers for all of them, or export the data set again.",
             )
         ],
     ),
@@ -384,19 +384,19 @@ WRONG = {
         [
             (
                 f"train.json: 1 of the annotations {MASKLESS}: annotations[4]",
-                "Annotate masks, or take a detector of boxes: ckptconv emit-config CKPT --detector faster-rcnn",
+                "Annotate masks, or use a detector without masks: ckptconv emit-config CKPT --detector faster-rcnn",
             )
         ],
     ),
     "the evaluator has the training's file": (
         config("val_evaluator.ann_file", "train.json"),
-        [(f"{COMPARES} train.json, which lacks 4 of the 4 images of val.json", SET)],
+        [(f"{USES} train.json, which does not have 4 of the 4 images of val.json", SET)],
     ),
     "a part is evaluated": (
         config("val_dataloader.dataset.indices", 2),
         [
             (
-                f"{COMPARES} the 4 images of val.json, and 2 are evaluated",
+                f"{USES} the 4 images of val.json, and only 2 are evaluated",
                 "Set val_dataloader.dataset.test_mode = True, and leave out its indices.",
             )
         ],
@@ -405,14 +405,14 @@ WRONG = {
         filtered,
         [
             (
-                f"{COMPARES} the 4 images of val.json, and 3 are evaluated",
+                f"{USES} the 4 images of val.json, and only 3 are evaluated",
                 "Set val_dataloader.dataset.test_mode = True, and leave out its indices.",
             )
         ],
     ),
     "nothing to find": (
         set_at("val", "annotations", to=[]),
-        [("val.json has no annotation of a class that is not a crowd: there is no AP", "Annotate its images.")],
+        [("val.json has no annotation of a class, except crowds: there is no AP", "Annotate its images.")],
     ),
     "images that are not there": (
         gone,
@@ -436,7 +436,7 @@ WRONG = {
         config("train_dataloader.dataset.data_prefix", {"img_path": "train/"}),
         [
             (
-                "train_dataloader.dataset.data_prefix does not say where the images are",
+                "train_dataloader.dataset.data_prefix has no img",
                 "Set train_dataloader.dataset.data_prefix = dict(img='…').",
             )
         ],
@@ -452,17 +452,17 @@ WRONG = {
     ),
     "a file that is not there": (
         config("train_dataloader.dataset.ann_file", "no.json"),
-        [("train_dataloader.dataset.ann_file is not there: no.json", "Check data_root and ann_file.")],
+        [("train_dataloader.dataset.ann_file does not exist: no.json", "Check data_root and ann_file.")],
     ),
     "an evaluator's file that is not there": (
         config("val_evaluator.ann_file", "no.json"),
-        [("val_evaluator.ann_file is not there: no.json", "Check data_root and ann_file.")],
+        [("val_evaluator.ann_file does not exist: no.json", "Check data_root and ann_file.")],
     ),
     "indices beyond the end": (
         config("train_dataloader.dataset.indices", [0, 9]),
         [
             (
-                "1 of train_dataloader.dataset.indices are beyond the images of train.json",
+                "1 of train_dataloader.dataset.indices are out of range for the images of train.json",
                 "Leave train_dataloader.dataset.indices out.",
             )
         ],
@@ -579,13 +579,13 @@ def no_loader(world):
 
 def of_no_class(count, part, *names):
     where = f"{part}_dataloader.dataset"
-    return f"{count} annotations of {part}.json are of no class of {where}: {', '.join(names)}"
+    return f"{count} annotations of {part}.json have a category that is not a class of {where}: {', '.join(names)}"
 
 
 def listed(part):
     return (
-        f"MMDetection numbers the classes as {part}.json lists them (disc, box, tri), so it prints the names of "
-        f"{part}_dataloader.dataset.metainfo (tri, box, disc) in the wrong places"
+        f"MMDetection numbers the classes in the order of {part}.json (disc, box, tri), so it prints the names of "
+        f"{part}_dataloader.dataset.metainfo (tri, box, disc) for the wrong classes"
     )
 
 
@@ -594,7 +594,7 @@ RIGHT = {
     "a part of the classes": (subset, [of_no_class(6, p, "disc", "tri") for p in ("train", "val")]),
     "a class that is not there": (
         unknown_class,
-        [f"star of the classes of {p}_dataloader.dataset: not a category of {p}.json" for p in ("train", "val")],
+        [f"classes of {p}_dataloader.dataset that are not categories of {p}.json: star" for p in ("train", "val")],
     ),
     "classes in another order than the file": (swapped, [listed(p) for p in ("train", "val")]),
     "one string": (
@@ -609,20 +609,20 @@ RIGHT = {
     "strays": (
         strays,
         [
-            "train.json: 1 images have the id of another one, and take its annotations",
+            "train.json: 1 images have the same id as another image, and get its annotations",
             "train.json: 1 annotations are of an image that is not in the file",
             "train.json: 1 annotations are of a category that is not in the file",
-            "train.json: 1 annotations are outside of their image, and left out",
-            "train.json: 1 annotations are less than a pixel wide or high, and left out",
-            "train.json: 1 annotations are with an area of 0, and left out",
+            "train.json: 1 annotations are outside of their image, and are removed",
+            "train.json: 1 annotations are less than a pixel wide or high, and are removed",
+            "train.json: 1 annotations are with an area of 0, and are removed",
         ],
     ),
     "corners": (
         corners,
         [
             (
-                "train.json: most of its boxes reach out of their images, and would not as x1, y1, x2, y2; a bbox is "
-                "[x, y, width, height]"
+                "train.json: most boxes extend beyond their images, and would not if they were [x1, y1, x2, y2]; a "
+                "bbox is [x, y, width, height]"
             )
         ],
     ),
@@ -632,7 +632,7 @@ RIGHT = {
     "run lengths": (rle, []),
     "a small image": (
         small_ones,
-        ["1 of 4 images of train.json are left out: a side is below train_dataloader.dataset.filter_cfg.min_size"],
+        ["1 of 4 images of train.json are removed: a side is below train_dataloader.dataset.filter_cfg.min_size"],
     ),
     "ConcatDataset": (concat, []),
     "ClassBalancedDataset": (balanced, []),
@@ -664,7 +664,7 @@ def test_the_id_0_is_a_note(world):
     world.val["annotations"][4]["id"] = 0
     found = world.write().find()
     assert not found.problems
-    assert found.notes == ["val.json: an annotation has the id 0, and COCOeval counts it as not found"]
+    assert found.notes == ["val.json: an annotation has the id 0, and COCOeval counts its object as missed"]
     assert world.ideal() < 1
 
 
@@ -677,7 +677,7 @@ def test_a_file_that_is_not_coco_is_unreadable(world, said):
 
 
 def test_data_that_are_on_another_machine_are_not_judged(world):
-    assert world.find() == Findings()
+    assert world.find() == DataFindings()
 
 
 def test_a_test_looks_at_its_part_only(world):
@@ -692,7 +692,7 @@ def test_what_reads_in_a_way_of_its_own_is_not_checked(world):
     found = world.write().find()
     assert not found.problems
     assert found.notes == [
-        "train_dataloader.dataset is not checked: how Objects365V2Dataset reads its files is not known here"
+        "train_dataloader.dataset is not checked: ckptconv does not know how Objects365V2Dataset reads its files"
     ]
 
 
@@ -701,8 +701,8 @@ def test_other_classes_of_mmdetection_are_read_from_its_source(world):
         world.of(part).update(type="DeepFashionDataset", metainfo=None)
     found = world.write().find()
     assert found.problems[0].text == (
-        "train_dataloader.dataset names no classes, so they are the 15 of DeepFashionDataset (top, skirt and 13 more), "
-        "and none is a category of train.json (disc, box, tri)"
+        "train_dataloader.dataset sets no classes, so the 15 of DeepFashionDataset apply (top, skirt and 13 more), "
+        "and none of them is a category of train.json (disc, box, tri)"
     )
 
 
@@ -714,7 +714,7 @@ def test_the_first_images_only(world):
     assert not world.find(first=1).problems
     world.train["annotations"] = world.train["annotations"][3:]
     world.write()
-    assert world.find(first=1).problems[0].text.startswith("train_dataloader.dataset.filter_cfg leaves out images")
+    assert world.find(first=1).problems[0].text.startswith("train_dataloader.dataset.filter_cfg removes images")
 
 
 def test_images_beside_their_annotations_are_found(world):
@@ -725,7 +725,7 @@ def test_images_beside_their_annotations_are_found(world):
     world.config["val_evaluator"]["ann_file"] = "val/a.json"
     for part, problem in zip(("train", "val"), world.find().problems, strict=True):
         before, _, said = problem.hint.partition("data_prefix = ")
-        assert before == f"They are beside the annotations: set {part}_dataloader.dataset."
+        assert before == f"They are next to the annotations: set {part}_dataloader.dataset."
         world.of(part)["data_prefix"] = eval(said.rstrip("."))  # as it is pasted into a config
     assert not world.find().problems
 
@@ -738,7 +738,7 @@ def test_another_set_with_the_same_ids(world):
     Path("other.json").write_text(json.dumps(other))
     world.config["val_evaluator"]["ann_file"] = "other.json"
     (problem,) = world.find().problems
-    assert problem.text == f"{COMPARES} other.json, whose ids are those of other images than in val.json"
+    assert problem.text == f"{USES} other.json, where the same ids belong to other images than in val.json"
 
 
 def test_all_of_it_is_said_at_once_and_a_command_once(world):
@@ -748,10 +748,10 @@ def test_all_of_it_is_said_at_once_and_a_command_once(world):
     assert raised.value.message.startswith("train.json: 9 annotations have no area")
     first, second, third = raised.value.hint.split("\n")
     assert first.startswith('Fill them in: python -c "import json')
-    assert second.startswith("Also: val.json: 9 annotations have no area, which MMDetection reads, the first")
+    assert second.startswith("Also: val.json: 9 annotations have no area, which MMDetection reads; the first")
     assert second.endswith(" val.json")
     assert third == (
-        "Also: val.json: 9 annotations have no iscrowd, which COCOeval reads, the first of them annotations[0]."
+        "Also: val.json: 9 annotations have no iscrowd, which COCOeval reads; the first is annotations[0]."
     )
 
 

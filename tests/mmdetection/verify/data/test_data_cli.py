@@ -15,8 +15,8 @@ from tests.support.raw_files import moco
 pytestmark = pytest.mark.mmdet
 
 TEXT = (
-    "{0}_dataloader.dataset names no classes, so they are the 80 of CocoDataset (person, bicycle and 78 more), and "
-    "none is a category of coco/annotations/instances_{0}2017.json (box)"
+    "{0}_dataloader.dataset sets no classes, so the 80 of CocoDataset apply (person, bicycle and 78 more), and "
+    "none of them is a category of coco/annotations/instances_{0}2017.json (box)"
 )
 HINT = "Set {}_dataloader.dataset.metainfo = dict(classes=('box',))."
 

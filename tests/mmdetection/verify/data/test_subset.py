@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ckptconv.mmdetection.verify.config_edits import annotation_files
 from ckptconv.mmdetection.verify.data import subset
 
 pytestmark = pytest.mark.mmdet
@@ -40,7 +41,9 @@ def config(root: Path, train: dict[str, Any], val: dict[str, Any]) -> dict[str, 
 
 
 def chosen(config: dict[str, Any], images: int, folder: Path) -> dict[str, dict[str, Any]]:
-    subset.write(config, images, folder)
+    folder.mkdir(exist_ok=True)
+    for part, path in annotation_files(config).items():
+        subset.write(path, images, folder / f"{part}.json")
     return {part: json.loads((folder / f"{part}.json").read_text()) for part in ("train", "val")}
 
 

@@ -18,7 +18,10 @@ import pytest
 from pycocotools import mask as run_lengths
 
 from ckptconv.mmdetection.verify.measure import NAMES
-from ckptconv.mmdetection.verify.report.html import page, write
+from ckptconv.mmdetection.verify.report.detections import EvaluatedImages
+from ckptconv.mmdetection.verify.report.html import page as page_of
+from ckptconv.mmdetection.verify.report.report import from_json
+from ckptconv.mmdetection.verify.report.write import write
 
 pytestmark = [
     pytest.mark.mmdet,
@@ -82,31 +85,33 @@ def ran(seed: int = 0, **changed: Any) -> dict[str, Any]:
         "seed": seed,
         "iterations": 20,
         "starts": 1,
-        "seconds": 0.5,
-        "images_a_second": 2.5,
+        "seconds_per_step": 0.5,
+        "images_per_second": 2.5,
         "peak_mib": 1536.0,
         "ap": {metric: ap["AP"] for metric, ap in metrics.items()},
         "metrics": metrics,
+        "raw": None,
         "detections": 30,
         "steps": [[i, 2.0 - i / 20, 0.01] for i in range(1, 21)],
-        "vals": [[10, {"box": 15.0, "mask": 10.0}], [20, {"box": 30.0, "mask": 20.0}]],
+        "evaluations": [[10, {"box": 15.0, "mask": 10.0}], [20, {"box": 30.0, "mask": 20.0}]],
         "environment": {"python": "3.11", "device": "CPU", "cuda": None},
     } | changed
 
 
 def made(*runs: dict[str, Any], **changed: Any) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "command": "verify-ap",
         "target": "mocov2-mask-rcnn",
         "title": "MoCo v2, Mask R-CNN",
         "tier": "smoke",
-        "claim": "the whole chain works",
+        "purpose": "the whole chain works",
         "verdict": verdict("pass"),
         "expected": None,
         "proof": None,
-        "recipe": {"digest": "d1gest", "detector": "MaskRCNN", "images": 8},
-        "data": {"generated": True, "images": 60, "annotated": 60, "sha256": "ab" * 32},
+        "notes": [],
+        "recipe": dict(RECIPE),
+        "data": data(),
         "detector": None,
         "runs": list(runs),
         "date": "2025-01-01T00:00:00+00:00",
@@ -117,9 +122,22 @@ def verdict(status: str, needed: int | None = None) -> dict[str, Any]:
     return {"status": status, "reasons": ["box AP 30.00"], "rule": "at least box AP 20", "needed": needed}
 
 
-EXPECTED = {"ap": {"box": 38.2, "mask": 34.7}, "band": "box AP 38.2, mask AP 34.7, at most 0.3 points below"} | {
-    "source": "a table"
+def data(**changed: Any) -> dict[str, Any]:
+    return {"generated": True, "images": 60, "annotated": 60, "sha256": "ab" * 32, "notes": []} | changed
+
+
+def page(report: dict[str, Any], images: EvaluatedImages | None) -> str:
+    """The page of the report with this JSON."""
+    return page_of(from_json(report), images)
+
+
+RECIPE = {"digest": "d1gest", "detector": "MaskRCNN", "images_per_step": 8, "row": None, "length": "12 epochs"} | {
+    "lr": 0.02,
+    "style": "pytorch",
+    "schedule": None,
 }
+EXPECTED = {"ap": {"box": 38.2, "mask": 34.7}, "tolerance": 0.3, "reason": "noise", "source": "a table"}
+BAND = "box AP 38.2, mask AP 34.7, at most 0.3 points below"
 PROOF = {"equal": 120, "total": 120, "checkpoint": "r18.pth", "fingerprint": "cd" * 32} | {
     "method": "moco",
     "backbone": "ResNet-18",
@@ -133,7 +151,7 @@ def curves(text: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def seen(tmp_path) -> tuple[Path, Path, Path]:
+def seen(tmp_path) -> EvaluatedImages:
     """Two images, of which the first has a box and a mask that are sure, and the second one that is not."""
     names = [NAME, "two.png"]
     for name in names:
@@ -147,14 +165,14 @@ def seen(tmp_path) -> tuple[Path, Path, Path]:
     return detected(tmp_path, [(0, 0.9), (0, 0.5), (1, 0.49)])
 
 
-def detected(folder: Path, found: list[tuple[int, float]]) -> tuple[Path, Path, Path]:
+def detected(folder: Path, found: list[tuple[int, float]]) -> EvaluatedImages:
     """What a detector has found, by image and score, beside the images."""
     mask = run_lengths.encode(np.asfortranarray(np.ones((32, 48), np.uint8)))
     segmentation = {"size": mask["size"], "counts": mask["counts"].decode()}
     boxes = [{"image_id": i, "category_id": 1, "bbox": [4.0, 4.0, 20.0, 20.0], "score": score} for i, score in found]
     (folder / "found.bbox.json").write_text(json.dumps(boxes))
     (folder / "found.segm.json").write_text(json.dumps([{**box, "segmentation": segmentation} for box in boxes]))
-    return folder / "val.json", folder / "found", folder
+    return EvaluatedImages(folder / "val.json", folder / "found", folder)
 
 
 @pytest.fixture
@@ -184,7 +202,7 @@ def test_its_parts_are_there(whole):
     facts = parsed.said("dd")
     assert "120/120 tensors equal r18.pth" in facts
     assert "ResNet-18 of moco" in facts
-    assert f"{EXPECTED['band']}; a table" in facts
+    assert f"{BAND}; a table" in facts
     assert "generated, 60 images evaluated" in facts
 
 
@@ -203,7 +221,7 @@ def test_the_same_report_is_the_same_page(whole, seen):
 
 
 def test_what_is_written_is_the_page(tmp_path, seen, whole):
-    write(made(ran(0), ran(1), expected=EXPECTED, proof=PROOF), tmp_path, seen)
+    write(from_json(made(ran(0), ran(1), expected=EXPECTED, proof=PROOF)), tmp_path, seen, print)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == whole
 
 
@@ -216,7 +234,14 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(child, (*path, key))
 
 
-HIDDEN = {("command",), ("runs", 0, "group")}  # not on the page
+# Not on the page.
+HIDDEN = {
+    ("command",),
+    ("runs", 0, "group"),
+    ("expected", "reason"),
+    ("recipe", "length"),
+    ("recipe", "style"),
+}
 SHORT = {("proof", "fingerprint")}  # only its beginning is
 
 
@@ -248,7 +273,7 @@ def test_what_is_said_in_a_drawing_is_text():
 
 def test_the_name_of_an_image_is_text(seen):
     parsed = Parsed(page(made(ran()), seen))
-    assert parsed.said("figcaption") == parsed.attributes("alt") == [f"{NAME}: 2 found"]
+    assert parsed.said("figcaption") == parsed.attributes("alt") == [f"{NAME}: 2 detections"]
     assert "i" not in [tag for tag, _ in parsed.elements]
 
 
@@ -276,11 +301,11 @@ def test_without_masks_boxes_are_drawn(tmp_path, seen):
 def test_an_image_that_is_not_there_is_passed_over(tmp_path, seen):
     (tmp_path / NAME).unlink()
     detected(tmp_path, [(0, 0.9), (1, 0.9)])
-    assert Parsed(page(made(ran()), seen)).said("figcaption") == ["two.png: 1 found"]
+    assert Parsed(page(made(ran()), seen)).said("figcaption") == ["two.png: 1 detection"]
 
 
 def test_a_report_without_runs_says_why_and_draws_nothing(seen):
-    text = page(made(verdict=verdict("fail"), data={"generated": False, "images": None, "sha256": None}), seen)
+    text = page(made(verdict=verdict("fail"), data=data(generated=False, images=None, sha256=None)), seen)
     parsed = Parsed(text)
     assert parsed.said("h2") == ["What was measured"]
     assert not {"table", "svg", "img"} & {tag for tag, _ in parsed.elements}
@@ -296,7 +321,7 @@ def test_a_test_of_a_detector_has_a_table_and_no_curve():
 
 def test_ap_that_is_null_is_a_dash():
     nothing = dict.fromkeys(NAMES)
-    run = ran(ap={"box": None}, metrics={"box": nothing}, images_a_second=None, vals=[[20, {}]])
+    run = ran(ap={"box": None}, metrics={"box": nothing}, images_per_second=None, evaluations=[[20, {}]])
     text = page(made(run), None)
     assert Parsed(text).said("td") == ["seed0", "box", *"––––––", "20", "1.6 GB", "–"]
     assert curves(text).keys() == {"loss"}
@@ -305,7 +330,7 @@ def test_ap_that_is_null_is_a_dash():
 def test_a_loss_that_is_null_is_left_out_of_the_curve():
     run = ran(steps=[[1, 2.0, 0.1], [2, None, 0.1], [3, 1.0, 0.1]])
     assert curves(page(made(run), None)).keys() == {"loss", "AP"}
-    assert curves(page(made(ran(steps=[[1, None, 0.1]], vals=[])), None)) == {}
+    assert curves(page(made(ran(steps=[[1, None, 0.1]], evaluations=[])), None)) == {}
 
 
 def test_each_seed_has_its_rows_and_its_curves():
@@ -356,5 +381,5 @@ def test_what_is_not_known_is_no_fact():
 
 
 def test_a_file_whose_name_is_no_utf8_has_a_page(tmp_path):
-    write(made(target=os.fsdecode(b"caf\xe9.py")), tmp_path, None)
+    write(from_json(made(target=os.fsdecode(b"caf\xe9.py"))), tmp_path, None, print)
     assert "caf" in (tmp_path / "report.html").read_text(encoding="utf-8", errors="surrogateescape")

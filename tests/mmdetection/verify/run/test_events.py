@@ -138,7 +138,7 @@ def test_a_curve_is_the_whole_run(path, opened):
     log.write("val", iteration=10, epoch=2, ap={"box": 30.5})
     went = curve(path)
     assert [s["iteration"] for s in went.steps] == list(range(1, 11))
-    assert [(v["iteration"], v["ap"]["box"]) for v in went.vals] == [(5, 20.5), (10, 30.5)]
+    assert [(v["iteration"], v["ap"]["box"]) for v in went.evaluations] == [(5, 20.5), (10, 30.5)]
     assert (went.starts, went.iterations) == (1, 10)
 
 
@@ -153,7 +153,7 @@ def test_what_came_after_the_checkpoint_that_a_run_went_back_to_is_forgotten(pat
     steps(log, 6, 7, loss=2.0)
     went = curve(path)
     assert [(s["iteration"], s["loss"]) for s in went.steps] == [*((i, 1.0) for i in range(1, 6)), (6, 2.0), (7, 2.0)]
-    assert [v["iteration"] for v in went.vals] == [5]
+    assert [v["iteration"] for v in went.evaluations] == [5]
     assert went.starts == 2
 
 
@@ -172,7 +172,7 @@ def test_an_iteration_that_is_told_again_counts_once_and_as_it_was_last(path, op
     log.write("val", iteration=10, epoch=2, ap={"box": 1.0})
     start(log, iteration=10)  # killed in the evaluation after the last checkpoint
     log.write("val", iteration=10, epoch=2, ap={"box": 2.0})
-    assert [v["ap"]["box"] for v in curve(path).vals] == [2.0]
+    assert [v["ap"]["box"] for v in curve(path).evaluations] == [2.0]
 
 
 def test_a_curve_is_in_order_of_iterations(path, opened):
@@ -214,5 +214,5 @@ def test_steps_without_a_time_do_not_count_for_it(path, opened):
 
 def test_a_run_of_which_nothing_is_known_has_an_empty_curve(path):
     went = curve(path)
-    assert (went.steps, went.vals, went.starts, went.iterations) == ((), (), 0, 0)
+    assert (went.steps, went.evaluations, went.starts, went.iterations) == ((), (), 0, 0)
     assert went.seconds is None

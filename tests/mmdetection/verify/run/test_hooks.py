@@ -159,7 +159,7 @@ def test_what_is_evaluated_aside_is_no_evaluation_of_the_training(chronicle, pat
     evaluated(chronicle, pass_by, 8, 0.25)
     chronicle.after_val_epoch(Runner(), {"coco/bbox_mAP": 0.25})
     assert (events(path, "val"), chronicle.evaluated) == ([], None)
-    assert chronicle.images_a_second == 4.0
+    assert chronicle.images_per_second == 4.0
 
 
 # where nothing is annotated pycocotools says -1, and mmdet hands it on
@@ -201,15 +201,15 @@ def evaluated(hook: ChronicleHook, pass_by: Callable[[float], None], batches: in
 
 def test_the_speed_is_of_the_last_evaluation_without_loading_and_without_its_first_batches(chronicle, pass_by):
     evaluated(chronicle, pass_by, 8, 0.5)
-    assert chronicle.images_a_second == 4.0
+    assert chronicle.images_per_second == 4.0
     evaluated(chronicle, pass_by, 8, 0.25)
-    assert chronicle.images_a_second == 8.0
+    assert chronicle.images_per_second == 8.0
 
 
 def test_five_batches_are_too_few_for_a_speed(chronicle, pass_by):
-    assert chronicle.images_a_second is None
+    assert chronicle.images_per_second is None
     evaluated(chronicle, pass_by, 5, 0.5)
-    assert chronicle.images_a_second is None
+    assert chronicle.images_per_second is None
 
 
 def test_how_far_an_evaluation_is_is_told_once_a_second(chronicle, path, pass_by):

@@ -17,7 +17,7 @@ from ckptconv.mmdetection.verify.run import worker
 def run(folder, job):
     if os.environ["RANK"] == "0":
         time.sleep(2)
-        return {"iterations": 1}
+        return worker.RunResult(1)
 worker._run = run
 status = worker.main(Path(sys.argv[1]))
 assert (Path(sys.argv[1]) / "result.json").exists(), "it left before the result was written"

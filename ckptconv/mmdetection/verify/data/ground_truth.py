@@ -1,7 +1,7 @@
-"""The evaluator's file x the images that are evaluated -> whether `CocoMetric` measures their AP. Pure.
+"""The evaluator's file x the evaluated images -> whether `CocoMetric` can measure their AP. Pure.
 
-By mmdet 3.3.0 (`evaluation/metrics/coco_metric.py`) and pycocotools 2.0 (`cocoeval.py`): the truth of a class on an
-image is read with iscrowd, area, bbox, id and, for masks, the segmentation.
+By mmdet 3.3.0 (`evaluation/metrics/coco_metric.py`) and pycocotools 2.0 (`cocoeval.py`): they read iscrowd,
+area, bbox, id and, for masks, the segmentation of every annotation of a class.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptconv.mmdetection.coco_file import INCOMPLETE, NO_MASK, NOT_A_MASK, Category, CocoFile
-from ckptconv.mmdetection.verify.data.dataset import (
+from ckptconv.mmdetection.verify.data.coco_dataset import (
     MIXED,
     NO_AREA,
     NO_POLYGON,
@@ -24,11 +24,11 @@ from ckptconv.mmdetection.verify.data.dataset import (
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What the evaluator's file says of the classes.
+class GroundTruth:
+    """The annotations of the classes in the evaluator's file.
 
-    ``labels``: the category of each label; ``images``: all ids of the file; ``faults``: what COCOeval stops at;
-    ``objects``: annotations that count, which crowds do not; ``zero``: whether one of them has the id 0.
+    ``labels``: the category of each label; ``images``: all ids of the file; ``faults``: where COCOeval fails;
+    ``objects``: annotations that count, without crowds; ``zero``: whether one of them has the id 0.
     """
 
     labels: tuple[Category, ...]
@@ -47,8 +47,8 @@ _UNREADABLE = {
 }
 
 
-def truth(coco: CocoFile, classes: tuple[str, ...] | str, masks: bool) -> Truth:
-    """What the file says of the classes, if its entries have ids."""
+def ground_truth(coco: CocoFile, classes: tuple[str, ...] | str, masks: bool) -> GroundTruth:
+    """The annotations of the classes, in a file whose entries have ids."""
     chosen = labels(coco.categories, classes)
     numbers = {category.id for category in chosen}
     images = {image.id for image in coco.images}
@@ -64,7 +64,7 @@ def truth(coco: CocoFile, classes: tuple[str, ...] | str, masks: bool) -> Truth:
         if not _is_whole(a.iscrowd):
             faults.add(NO_ISCROWD, entry)
         if a.iscrowd:
-            pass  # ignored, whatever its area
+            pass  # ignored, with any area
         elif not is_number(a.area):
             faults.add(NO_AREA, entry)
         elif not (a.area < 0 or a.area > _LARGEST):
@@ -76,7 +76,7 @@ def truth(coco: CocoFile, classes: tuple[str, ...] | str, masks: bool) -> Truth:
             faults.add("an id that is not a number", entry)
         if masks and a.segmentation in _UNREADABLE:
             faults.add(_UNREADABLE[a.segmentation], entry)
-    return Truth(chosen, images, faults.all(), objects, zero)
+    return GroundTruth(chosen, images, faults.all(), objects, zero)
 
 
 def _sortable(ids: Set[Any]) -> bool:
@@ -101,7 +101,7 @@ def _is_float(value: Any) -> bool:
 
 
 def other_names(evaluated: Sequence[tuple[Any, str]], coco: CocoFile) -> int:
-    """How many of the images that are evaluated have another file's name in the evaluator's file."""
+    """How many of the evaluated images have another file name in the evaluator's file."""
     names = {image.id: _stem(image.file_name) for image in coco.images}
     return sum(number in names and names[number] != _stem(name) for number, name in evaluated)
 

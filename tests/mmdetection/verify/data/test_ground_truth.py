@@ -14,7 +14,7 @@ import torch
 from mmdet.evaluation import CocoMetric
 
 from ckptconv.mmdetection.coco_file import read
-from ckptconv.mmdetection.verify.data import dataset, evaluator
+from ckptconv.mmdetection.verify.data import coco_dataset, ground_truth
 
 SIDE = 64
 SQUARE = [[4, 4, 24, 4, 24, 24, 4, 24]]
@@ -89,8 +89,8 @@ def test_it_is_measured_where_nothing_is_wrong(tmp_path_factory, content, classe
     path = tmp_path_factory.mktemp("data") / "a.json"
     path.write_text(json.dumps(content))
     coco = read(path)
-    assert not dataset.identified(coco)
-    truth = evaluator.truth(coco, classes, masks)
+    assert not coco_dataset.identified(coco)
+    truth = ground_truth.ground_truth(coco, classes, masks)
     try:
         ap = measured(path, content, classes, len(truth.labels), masks)
     except Exception:  # of whatever type
@@ -111,5 +111,5 @@ def test_an_annotation_with_the_id_0_is_never_found(tmp_path):
             "categories": [{"id": 1, "name": "disc"}],
         }
         path.write_text(json.dumps(content))
-        assert evaluator.truth(read(path), ("disc",), masks=False).zero == (number == 0)
+        assert ground_truth.ground_truth(read(path), ("disc",), masks=False).zero == (number == 0)
         assert measured(path, content, ("disc",), 1, masks=False) == ap

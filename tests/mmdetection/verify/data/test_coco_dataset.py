@@ -16,8 +16,8 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.transforms import LoadAnnotations
 
 from ckptconv.mmdetection.coco_file import read
-from ckptconv.mmdetection.verify.data import dataset
-from ckptconv.mmdetection.verify.data.datasets import Said, datasets
+from ckptconv.mmdetection.verify.data import coco_dataset
+from ckptconv.mmdetection.verify.data.dataset_configs import DatasetConfig, datasets
 
 WIDTH, HEIGHT = 64, 48
 TRIANGLE = [[10, 10, 20, 10, 15, 20]]
@@ -113,17 +113,17 @@ def test_what_is_left_is_what_mmdetection_gives(tmp_path_factory, content, confi
     pipeline = [{"type": "LoadAnnotations", "with_mask": True}] if masks else []
     node = {"type": "CocoDataset", "ann_file": str(path), "data_prefix": {"img": ""}, "pipeline": pipeline, **config}
     (said,) = datasets({"train_dataloader": {"dataset": node}}, "train")
-    assert isinstance(said, Said)
+    assert isinstance(said, DatasetConfig)
     coco = read(path)
-    assert not dataset.identified(coco)
-    loaded = dataset.load(said, coco)
+    assert not coco_dataset.identified(coco)
+    loaded = coco_dataset.load(said, coco)
     try:
         expected = real(node)
     except Exception:  # of whatever type: a file stops MMDetection in many ways
-        assert loaded.faults or loaded.lost
+        assert loaded.faults or loaded.out_of_range
         return
     assert not loaded.faults
-    assert not loaded.lost
+    assert not loaded.out_of_range
     assert [image.id for image in loaded.images] == [number for number, _ in expected]
     assert loaded.objects == Counter(label for _, labels in expected for label in labels)
 
@@ -140,10 +140,10 @@ def test_entries_without_ids_stop_mmdetection(tmp_path, lacking):
     }
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
-    assert not dataset.identified(read(path))
+    assert not coco_dataset.identified(read(path))
     del content[entries][0][key]
     path.write_text(json.dumps(content))
-    (fault,) = dataset.identified(read(path))
+    (fault,) = coco_dataset.identified(read(path))
     assert fault == (f"no {key}", 1, f"{entries}[0]")
     with pytest.raises(KeyError, match=key):
         CocoDataset(ann_file=str(path), data_prefix={"img": ""})
@@ -155,7 +155,7 @@ def test_a_prefix_without_images_stops_mmdetection(tmp_path):
         json.dumps({"images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}], "categories": []})
     )
     (said,) = datasets({"train_dataloader": {"dataset": {"type": "CocoDataset", "ann_file": str(path)}}}, "train")
-    assert isinstance(said, Said)
+    assert isinstance(said, DatasetConfig)
     assert said.images is None
     with pytest.raises(KeyError, match="img"):
         CocoDataset(ann_file=str(path))

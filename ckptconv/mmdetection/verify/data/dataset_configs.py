@@ -1,4 +1,4 @@
-"""A resolved config -> its data sets, as MMDetection would build them. Reads no file but a list of class names."""
+"""A resolved config -> its data sets, as MMDetection would build them. Reads only files of class names."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _REMOTE = ("http://", "https://", "s3://")  # mmengine 0.10.7, utils/path.py: ab
 
 
 @dataclass(frozen=True)
-class Said:
+class DatasetConfig:
     """One data set of a part.
 
-    ``where``: its path in the config. ``ann_file`` and ``images`` with the data root before them; ``images`` is None
-    where ``data_prefix`` has no 'img'. ``classes``: names; a string that is no file stays one, as MMDetection leaves
-    it. ``default``: the config names none, and they are those of ``kind``. ``capitals``: it says CLASSES, as
-    MMDetection 2 did. ``filtered``: whether filter_cfg counts. ``masks``: whether a mask of each object is loaded.
-    ``here``: whether the images are files on this machine that a pipeline reads.
+    ``where``: its path in the config. ``ann_file`` and ``images`` start with the data root; ``images`` is None where
+    ``data_prefix`` has no 'img'. ``classes``: names; a string that is not a file stays a string, as in MMDetection.
+    ``default``: the config sets no classes, so those of ``kind`` apply. ``capitals``: it sets CLASSES, as for
+    MMDetection 2. ``filtered``: whether filter_cfg applies. ``masks``: whether masks are loaded.
+    ``here``: whether a pipeline reads the images from files on this machine.
     """
 
     where: str
@@ -45,8 +45,8 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Unknown:
-    """A data set that cannot be judged from the config, and why, or what is wrong with it where ``hint`` says so."""
+class UncheckedDataset:
+    """A data set that is not checked, and why; with a ``hint``, ``why`` is a problem."""
 
     where: str
     why: str
@@ -54,38 +54,38 @@ class Unknown:
 
 
 @dataclass(frozen=True)
-class Evaluator:
-    """A CocoMetric: its path in the config, the file that it compares with, and whether masks are measured."""
+class EvaluatorConfig:
+    """A CocoMetric: its path in the config, its annotation file, and whether it measures masks."""
 
     where: str
     ann_file: str
     masks: bool
 
 
-def datasets(config: Mapping[str, Any], part: str) -> Iterator[Said | Unknown]:
-    """The data sets of a part, 'train' or 'val', below whatever MMDetection wraps them in."""
+def datasets(config: Mapping[str, Any], part: str) -> Iterator[DatasetConfig | UncheckedDataset]:
+    """The data sets of a part, 'train' or 'val', without their wrappers."""
     where = f"{part}_dataloader.dataset"
     node = value_at(config, where)
     if isinstance(node, Mapping):
         yield from _below(node, where)
 
 
-def evaluators(config: Mapping[str, Any]) -> Iterator[Evaluator]:
-    """Those that compare with a file of this machine."""
-    said = config.get("val_evaluator")
-    several = isinstance(said, list | tuple)
-    for i, node in enumerate(said if isinstance(said, list | tuple) else [said]):
+def evaluators(config: Mapping[str, Any]) -> Iterator[EvaluatorConfig]:
+    """Those with an annotation file on this machine."""
+    value = config.get("val_evaluator")
+    several = isinstance(value, list | tuple)
+    for i, node in enumerate(value if isinstance(value, list | tuple) else [value]):
         if isinstance(node, Mapping) and named(node, "CocoMetric") and not node.get("backend_args"):
             path = node.get("ann_file")
             if isinstance(path, str) and not path.startswith(_REMOTE):
-                yield Evaluator(
+                yield EvaluatorConfig(
                     f"val_evaluator{f'[{i}]' * several}", _joined("", path), "segm" in (node.get("metric") or "")
                 )
 
 
-def _below(node: Mapping[str, Any], where: str) -> Iterator[Said | Unknown]:
+def _below(node: Mapping[str, Any], where: str) -> Iterator[DatasetConfig | UncheckedDataset]:
     if not named(node, *_WRAPPERS):
-        yield _said(node, kind(node), where)
+        yield _dataset(node, kind(node), where)
         return
     inside = {f"{where}.dataset": node.get("dataset")}
     if named(node, "ConcatDataset"):
@@ -96,28 +96,28 @@ def _below(node: Mapping[str, Any], where: str) -> Iterator[Said | Unknown]:
             yield from _below(child, path)
 
 
-def _said(node: Mapping[str, Any], name: str, where: str) -> Said | Unknown:
+def _dataset(node: Mapping[str, Any], name: str, where: str) -> DatasetConfig | UncheckedDataset:
     usual = metainfo.classes_of(name)
     if usual is None:
-        return Unknown(where, f"how {name} reads its files is not known here")
+        return UncheckedDataset(where, f"ckptconv does not know how {name} reads its files")
     ann_file, root, prefix = node.get("ann_file") or "", node.get("data_root") or "", node.get("data_prefix")
     if isinstance(ann_file, Sequence) and not isinstance(ann_file, str):
-        return Unknown(
+        return UncheckedDataset(
             where,
             f"{where}.ann_file is a list, and {name} takes one file",
             "Give each file a data set, and join them: type='ConcatDataset', datasets=[…].",
         )
     if not ann_file:
-        return Unknown(where, f"{where} has no ann_file", f"Set {where}.ann_file.")
+        return UncheckedDataset(where, f"{where} has no ann_file", f"Set {where}.ann_file.")
     meta = node.get("metainfo") or {}
     classes = meta.get("classes", usual) if isinstance(meta, Mapping) else usual
     filters = node.get("filter_cfg")
     images = prefix.get("img") if isinstance(prefix, Mapping) else None
     path = _joined(root, ann_file)
     if node.get("backend_args") or path.startswith(_REMOTE):
-        return Unknown(where, f"{path} is not a file of this machine")
+        return UncheckedDataset(where, f"{path} is not a file on this machine")
     loads = list(transforms(node.get("pipeline")))
-    return Said(
+    return DatasetConfig(
         where=where,
         kind=name,
         ann_file=path,
@@ -154,5 +154,5 @@ def _names(classes: Any) -> tuple[str, ...] | str:
     return tuple(classes) if isinstance(classes, Sequence) else ()
 
 
-def _indices(said: Any) -> int | tuple[int, ...] | None:
-    return tuple(said) if isinstance(said, Sequence) else said
+def _indices(value: Any) -> int | tuple[int, ...] | None:
+    return tuple(value) if isinstance(value, Sequence) else value

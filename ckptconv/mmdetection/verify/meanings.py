@@ -1,0 +1,54 @@
+"""What a tier shows, in words: its purpose before it runs, and afterwards what its verdict means. Pure.
+
+A sentence never says more than was measured: a smoke test does not judge the weights, and an AP that is compared with
+nothing confirms nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ckptconv.mmdetection.verify.request import TIERS
+from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
+
+EXPECT = "--expect"
+"""The source of an AP that the user expects."""
+NO_START = "it is not proved that the detector starts from its checkpoint"
+NO_EVIDENCE = "the run is unsound, so its AP proves nothing"
+_OF_AN_AP = {
+    PASS: "the AP is as expected",
+    FAIL: "the AP is not as expected",
+    INCONCLUSIVE: "it is not clear yet whether the AP is as expected",
+    MEASURED: "the AP is measured, and compared with nothing",
+}
+_MEANINGS: Mapping[str, Mapping[str, str]] = {
+    "load": {PASS: "the detector starts from its checkpoint"},
+    "smoke": {
+        PASS: "the chain works; this does not judge the weights, --tier lift does",
+        FAIL: "the chain does not work, or the detector learns too little; this does not judge the weights",
+        INCONCLUSIVE: "it is not clear yet whether the chain works; this does not judge the weights",
+    },
+    "lift": {
+        PASS: "the checkpoint helps on these images",
+        FAIL: "the checkpoint is worse than random weights on these images",
+        INCONCLUSIVE: "it is not clear yet whether the checkpoint helps on these images",
+    },
+    "eval": _OF_AN_AP,
+    "full": _OF_AN_AP,
+}
+
+
+def purpose(tier: str, expected: Expected | None) -> str:
+    """What a tier shows if it passes, by what the AP is compared with."""
+    if tier not in ("eval", "full"):
+        return TIERS[tier]
+    if expected is None:
+        return "measures the AP; there is nothing to compare it with"
+    if expected.source == EXPECT:
+        return f"the {'detector has' if tier == 'eval' else 'training reaches'} the AP given with {EXPECT}"
+    return TIERS[tier]
+
+
+def meaning(tier: str, status: str) -> str:
+    """What a verdict on a sound run says."""
+    return _MEANINGS[tier][status]
