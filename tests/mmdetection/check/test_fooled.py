@@ -525,9 +525,8 @@ def test_the_pixels_are_what_comes_out(
     monkeypatch.syspath_prepend(tmp_path)
     Path("r18.pth").symlink_to(moco18)
     Path("swaps.py").write_text(HEAD + SWAPS)
-    rest = REST.replace("[8, 16, 32, 64]", "[64, 128, 256, 512]")
-    rest = rest.partition("data_preprocessor")[0] + ("" if fed is None else f"data_preprocessor=dict({fed})")
-    start = "depth=18, norm_eval=False, init_cfg=dict(type='Pretrained', checkpoint='r18.pth')"
+    rest = REST.partition("data_preprocessor")[0] + ("" if fed is None else f"data_preprocessor=dict({fed})")
+    start = f"{SMALL}, init_cfg=dict(type='Pretrained', checkpoint='r18.pth')"
     Path("detector.py").write_text(
         "default_scope = 'mmdet'\ncustom_imports = dict(imports=['swaps'])\n"
         f"model = dict(type='RetinaNet', backbone=dict(type='ResNet', {start}), {rest})\n{more}"
@@ -564,7 +563,7 @@ def fed_by_the_runner() -> bool:
 @pytest.fixture(scope="module")
 def moco18(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("moco")
-    ckptconv.convert(raw_files.moco(folder / "moco18.pth.tar"), folder / "r18.pth", "moco")
+    ckptconv.convert(raw_files.moco(folder / "moco18.pth.tar", width=8), folder / "r18.pth", "moco")
     return folder / "r18.pth"
 
 

@@ -543,7 +543,7 @@ class SwapsInTraining(MODELS.get('DetDataPreprocessor')):
 @pytest.fixture(scope="module")
 def moco18(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("moco")
-    ckptconv.convert(raw_files.moco(folder / "moco18.pth.tar"), folder / "r18.pth", "moco")
+    ckptconv.convert(raw_files.moco(folder / "moco18.pth.tar", width=8), folder / "r18.pth", "moco")
     return folder / "r18.pth"
 
 
@@ -555,8 +555,8 @@ def test_check_says_what_the_first_convolution_gets(name: str, moco18: Path) -> 
     cv2.imwrite("image.tif", image, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
     Path("r18.pth").symlink_to(moco18)
     Path(f"{module}.py").write_text(HEAD + IMPORTS + case.code)
-    neck = REST.replace("[8, 16, 32, 64]", "[64, 128, 256, 512]").partition("data_preprocessor")[0]
-    start = "depth=18, norm_eval=False, init_cfg=dict(type='Pretrained', checkpoint='r18.pth')"
+    neck = REST.partition("data_preprocessor")[0]
+    start = f"{SMALL}, init_cfg=dict(type='Pretrained', checkpoint='r18.pth')"
     Path("detector.py").write_text(
         f"default_scope = 'mmdet'\ncustom_imports = dict(imports=['{module}'])\n"
         f"model = dict(type='{case.detector}', backbone=dict(type='{case.backbone}', {start}), {neck}"
