@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import machine, pretraining
 from ckptconv.mmdetection.verify.config_edits import SyntheticTraining
 from ckptconv.mmdetection.verify.run import launch
-from ckptconv.mmdetection.verify.run.supervisor import surroundings
+from ckptconv.mmdetection.verify.run.supervisor import process_environment
 
 RESULT = Path(__file__).parent / "results" / "overhead.json"
 GOAL = 1.03
@@ -72,7 +72,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     ours: list[float] = []
     peers: list[float] = []
     for i in range(rounds):
-        for place, found, settings in ((work, ours, surroundings(1)), (theirs, peers, os.environ)):
+        for place, found, settings in ((work, ours, process_environment(1)), (theirs, peers, os.environ)):
             found.append(median(_train(place, commands[place], settings)))
         print(f"round {i + 1}: {ours[-1]:.4f} s, tools/train.py {peers[-1]:.4f} s a step", flush=True)
     ratio = median(a / b for a, b in zip(ours, peers, strict=True))

@@ -155,25 +155,25 @@ def verify_ap(
         ),
     ],
     tier: Annotated[
-        str, typer.Option("--tier", "-t", metavar="load|smoke|lift|eval|full", help="How much is to be shown.")
+        str, typer.Option("--tier", "-t", metavar="load|smoke|lift|eval|full", help="Verification tier.")
     ] = "smoke",
     pretrained: Annotated[
         str | None, typer.Option("--pretrained", "-p", metavar="CKPT", help="A checkpoint that `convert` wrote.")
     ] = None,
     data_root: Annotated[
-        str | None, typer.Option("--data-root", metavar="DIR", help="Where COCO is. Default: as the config says.")
+        str | None, typer.Option("--data-root", metavar="DIR", help="Folder of the data set. Default: the config's.")
     ] = None,
     images: Annotated[
-        int | None, typer.Option("--images", metavar="N", help="lift: with N images of each part of --data-root.")
+        int | None, typer.Option("--images", metavar="N", help="lift: use the first N images of each part.")
     ] = None,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", metavar="DETECTOR.pth", help="eval: the trained detector.")
     ] = None,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", metavar="N", help="GPUs a node; 0 is the CPU. Default: all; one for drawn images."),
+        typer.Option("--gpus", metavar="N", help="GPUs per node; 0 is the CPU. Default: all; 1 for generated images."),
     ] = None,
-    nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Machines.")] = 1,
+    nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Number of nodes.")] = 1,
     launcher: Annotated[
         str | None,
         typer.Option(
@@ -184,24 +184,26 @@ def verify_ap(
         str | None, typer.Option("--work-dir", metavar="DIR", help="Default: work_dirs/TARGET-TIER.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", help="How many trainings. Default: 1, for lift 3.")
+        int | None, typer.Option("--seeds", metavar="N", help="Number of trainings. Default: 1; 3 for lift.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The first one's seed.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the first training.")] = 0,
     amp: Annotated[bool, typer.Option("--amp", help="Train with automatic mixed precision.")] = False,
     expect: Annotated[
         str | None,
-        typer.Option("--expect", metavar="box=38.0,mask=34.3", help="The AP, in percent, that must come out."),
+        typer.Option("--expect", metavar="box=38.0,mask=34.3", help="The expected AP, in percent."),
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option("--tolerance", metavar="POINTS", help="How far off it may be.")
+        float | None, typer.Option("--tolerance", metavar="POINTS", help="Allowed difference, in AP points.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe and launch command, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the recipe and the launch commands; run nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train or test what TARGET describes, measure its AP, and judge it. The same command goes on after a stop.
+    """Train or test TARGET, measure its AP, and judge it. After a stop, the same command resumes.
 
     load proves that the detector starts from its checkpoint; smoke trains a small detector on generated images; lift
-    compares the checkpoint with random weights; eval tests a trained detector; full is the published recipe.
+    compares the checkpoint with random weights; eval tests a trained detector; full trains the published recipe.
     """
     from ckptconv.cli import render, render_verification, waiting
     from ckptconv.mmdetection.verify.request import Request, expectations
@@ -239,7 +241,7 @@ def verify_ap(
         with render_verification.progress() as (watch, stage):
             report, folder = pipeline.verify(request, watch, stage, plan)
     except KeyboardInterrupt:
-        render.note("stopped; the same command goes on from the last checkpoint")
+        render.note("stopped; the same command resumes from the last checkpoint")
         raise typer.Exit(130) from None
     render_verification.verdict(report, folder, as_json)
     if report.verdict.status not in GOOD:

@@ -42,7 +42,7 @@ def recipes(known: Iterable[Recipe], as_json: bool) -> None:
         (f"{r.name}{'' if r.digest else '*'}", f"{r.box:.1f}/{r.mask:.1f}", r.source.partition(",")[0]) for r in known
     )
     render.table(table, rows)
-    render.text("* trained by another framework: no run of MMDetection is compared with it\n")
+    render.text("* trained with another framework: no run of MMDetection is compared with it\n")
 
 
 def planned(plan: VerificationPlan, data: DataFindings, as_json: bool) -> None:
@@ -66,7 +66,10 @@ def planned(plan: VerificationPlan, data: DataFindings, as_json: bool) -> None:
     for i, command in enumerate(plan.commands()):
         render.row("" if i else "command", command)
     if plan.launch.other_nodes:
-        render.row("nodes", "verify-ap on the one of MASTER_ADDR; the command on each other, with the work dir shared")
+        render.row(
+            "nodes",
+            "verify-ap on the node of MASTER_ADDR, the command on every other node; all of them share the work dir",
+        )
     render.row("dry run", "nothing was run")
 
 
@@ -244,7 +247,7 @@ def verdict(report: VerificationReport, folder: Path, as_json: bool) -> None:
         render.row("" if i else "because", reason)
     render.row("rule", judged.rule)
     if judged.needed:
-        render.row("decided", f"by about {judged.needed} seeds: --seeds {judged.needed}")
+        render.row("seeds", f"about {judged.needed} would decide: --seeds {judged.needed}")
     written = [name for name in ("report.html", "report.md", "report.json") if (folder / name).exists()]
     if written:
         render.row("report", f"{shell_word(str(folder))}/{written[0]}")

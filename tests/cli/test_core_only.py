@@ -149,7 +149,7 @@ def test_completion(core, folder):
 # Parts of MMDetection
 
 CANNOT = "MMDetection cannot be imported here: ModuleNotFoundError: No module named "
-NEEDS = "verify-ap needs MMDetection and what comes with it; not installed here: "
+NEEDS = "verify-ap needs MMDetection and its dependencies; not installed here: "
 LOADER = "emitted.py imports ckptconv.mmdetection.loader, which fails: ModuleNotFoundError: No module named "
 PARTS: dict[str, tuple[list[str], list[str], str, str]] = {
     # distributions that are left out, files that are; what check says, and what verify-ap

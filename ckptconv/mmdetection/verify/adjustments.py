@@ -47,7 +47,7 @@ def adjusted(config: dict[str, Any], tier: str, generated: bool) -> tuple[dict[s
     changed = deepcopy(config)
     notes = []
     if tier == "full":
-        notes += [f"{place}: the average is judged, as MMDetection evaluates it" for place in averages(config)]
+        notes += [f"{place}: the AP is that of the average, as MMDetection evaluates it" for place in averages(config)]
     if tier in ("smoke", "lift"):
         off = dict(_off(config, generated))
         notes += [f"{place} is off: {why}" for place, why in off.items()]
@@ -56,8 +56,8 @@ def adjusted(config: dict[str, Any], tier: str, generated: bool) -> tuple[dict[s
         notes += _of_the_schedule(changed)
     elif tier in ("full", "lift") and value_at(config, "auto_scale_lr.enable") and accumulated(config) > 1:
         notes.append(
-            f"auto_scale_lr: MMDetection does not count accumulated batches, and trains with 1/{accumulated(config)} "
-            "of the rate"
+            f"auto_scale_lr: MMDetection does not count accumulated batches, so it trains with "
+            f"1/{accumulated(config)} of the learning rate"
         )
     return changed, tuple(notes)
 
@@ -66,7 +66,7 @@ def _off(config: Mapping[str, Any], generated: bool) -> Iterator[tuple[str, str]
     """The hooks that are turned off: each by its place, and why."""
     for place, _, name in _hooks(config):
         if _AVERAGE.search(name):
-            yield place, "a short training is judged by its own weights, which a slow average would hide"
+            yield place, "a short training is judged by the trained weights, and a slow average would hide them"
         elif name in (_OWN_SCHEDULE if generated else _LIFT):
             yield place, _OWN_SCHEDULE[name]
 
@@ -98,19 +98,19 @@ def _of_the_schedule(config: dict[str, Any]) -> Iterator[str]:
         yield f"optim_wrapper.accumulative_counts={accumulated(config)} is off: this tier has its own optimizer"
     if config.get("compile"):
         config["compile"] = False
-        yield "compile is off: it takes longer than this tier trains"
+        yield "compile is off: compiling takes longer than this tier trains"
 
 
-def require_honoured(config: Mapping[str, Any], shown: str, tier: str, generated: bool) -> None:
+def require_supported(config: Mapping[str, Any], shown: str, tier: str, generated: bool) -> None:
     """Raises UsageError, with the config's line, for what would make a run of ours another one than the config's."""
     runner = config.get("runner_type")
     if runner not in (None, "Runner", "mmengine.Runner"):
-        raise UsageError(f"{shown}: runner_type={runner!r}: verify-ap runs mmengine's Runner", "Leave it out.")
+        raise UsageError(f"{shown}: runner_type={runner!r}, and verify-ap uses mmengine's Runner only", "Leave it out.")
     if tier == "eval":
         return
     if config.get("resume") and config.get("load_from"):
         raise UsageError(
-            f"{shown}: resume=True goes on with the training of load_from={config['load_from']!r}, and verify-ap "
+            f"{shown}: resume=True continues the training of load_from={config['load_from']!r}, and verify-ap "
             "trains from the start",
             "Set resume = False and load_from = None in it.",
         )
@@ -120,6 +120,6 @@ def require_honoured(config: Mapping[str, Any], shown: str, tier: str, generated
         and not value_at(config, "auto_scale_lr.base_batch_size")
     ):
         raise UsageError(
-            f"{shown}: auto_scale_lr.enable=True without base_batch_size: mmengine does not train it",
-            "Set auto_scale_lr.base_batch_size to the images that the learning rate is meant for.",
+            f"{shown}: auto_scale_lr.enable=True needs base_batch_size",
+            "Set auto_scale_lr.base_batch_size to the images per step that the learning rate is for.",
         )

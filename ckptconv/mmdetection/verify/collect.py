@@ -21,7 +21,7 @@ from ckptconv.mmdetection.verify.report.report import (
     Step,
     VerificationReport,
 )
-from ckptconv.mmdetection.verify.run.environment import tried
+from ckptconv.mmdetection.verify.run.environment import value_or_none
 from ckptconv.mmdetection.verify.run.events import curve
 from ckptconv.mmdetection.verify.run.files import EVENTS, Run, RunResult, sha256
 from ckptconv.mmdetection.verify.verdict import Verdict
@@ -58,10 +58,10 @@ def collect(
             generated=plan.synthetic is not None,
             images=first.images if first else None,
             annotated=first.annotated if first else None,
-            sha256=tried(lambda: sha256(plan.annotations)),
+            sha256=value_or_none(lambda: sha256(plan.annotations)),
             notes=tuple(notes),
         ),
-        detector=DetectorReport(detector, tried(lambda: sha256(Path(detector)))) if detector else None,
+        detector=DetectorReport(detector, value_or_none(lambda: sha256(Path(detector)))) if detector else None,
         runs=tuple(_run(run, measured[run.name]) for run in plan.runs if run.name in measured),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

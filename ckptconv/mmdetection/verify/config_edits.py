@@ -61,7 +61,7 @@ def shrink(config: Config, training: SyntheticTraining, data: Path, classes: tup
     return small
 
 
-def guarded(config: Config, fingerprint: str) -> Config:
+def with_guard(config: Config, fingerprint: str) -> Config:
     """The same config with `CheckpointGuard` for its backbone, if it has none yet."""
     hooks = list(config.get("custom_hooks") or [])
     if any(named(hook, "CheckpointGuard") for hook in hooks):
@@ -74,7 +74,7 @@ def guarded(config: Config, fingerprint: str) -> Config:
     return watched
 
 
-def unsynced(config: Config) -> Config:
+def without_sync_bn(config: Config) -> Config:
     """The same config with BN for SyncBN, which has no CPU implementation among several processes."""
     local = deepcopy(config)
     for _, node in dicts(local["model"]):
@@ -83,21 +83,21 @@ def unsynced(config: Config) -> Config:
     return local
 
 
-def batch(config: Config, images: int) -> Config:
+def with_batch_size(config: Config, images: int) -> Config:
     """The same config with this many images a process and step."""
     split = deepcopy(config)
     split["train_dataloader"]["batch_size"] = images
     return split
 
 
-def mixed(config: Config) -> Config:
+def with_mixed_precision(config: Config) -> Config:
     """The same config with automatic mixed precision, as mmdet's ``tools/train.py --amp`` sets it."""
     changed = deepcopy(config)
     changed["optim_wrapper"] |= {"type": "AmpOptimWrapper", "loss_scale": "dynamic"}
     return changed
 
 
-def moved(config: Config, root: str) -> Config:
+def with_data_root(config: Config, root: str) -> Config:
     """The same config with what lies below its data root below another one. Raises UsageError for none or several."""
     after = f"{root.rstrip('/')}/"
     changed = {**deepcopy(config), "data_root": after}
@@ -106,7 +106,7 @@ def moved(config: Config, root: str) -> Config:
     said = str(config.get("data_root"))
     if said not in roots and len(roots) != 1:
         where = f"they are in {', '.join(sorted(roots))}" if roots else "the config has no data_root"
-        raise UsageError(f"which data set --data-root moves is not clear: {where}", "Set it in the config.")
+        raise UsageError(f"--data-root is ambiguous: {where}", "Set data_root in the config.")
     before = f"{(said if said in roots else roots.pop()).rstrip('/')}/"
     for part in parts:
         for _, node in dicts(part):
@@ -128,7 +128,7 @@ def annotation_files(config: Mapping[str, Any]) -> dict[str, Path]:
     return {part: Path(dataset.get("data_root") or "", dataset["ann_file"]) for part, dataset in firsts.items()}
 
 
-def annotated(config: Config, train: Path, val: Path) -> Config:
+def with_annotations(config: Config, train: Path, val: Path) -> Config:
     """The same config with other annotation files for training and for evaluation."""
     changed = deepcopy(config)
     for part, file in (("train", train), ("val", val)):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.type_names import kind, named
-from ckptconv.mmdetection.verify.measure import USUAL
+from ckptconv.mmdetection.verify.measure import DEFAULT_LIMIT
 
 _ONE = "Leave one CocoMetric in val_evaluator: verify-ap measures COCO's AP only."
 _METRICS = ("bbox", "segm", "proposal", "proposal_fast")
@@ -21,7 +21,7 @@ _ITEMS = (
 _THEIRS = ("type", "prefix", "outfile_prefix", "collect_device", "_scope_")  # where results go, not what they are
 
 
-def with_one(config: Mapping[str, Any], shown: str) -> dict[str, Any]:
+def with_single_metric(config: Mapping[str, Any], shown: str) -> dict[str, Any]:
     """The same config with its CocoMetric as ``val_evaluator``, which mmengine takes as a list, or inside an Evaluator.
 
     Raises UsageError, with the config's line, where there is none, or more than one metric.
@@ -43,14 +43,14 @@ def with_one(config: Mapping[str, Any], shown: str) -> dict[str, Any]:
             wrong = f"type is {kind(metric)}, which is not CocoMetric" if kind(metric) else "type is missing"
             raise UsageError(f"{shown}: {place}.{wrong}", _ONE)
     if len(metrics) > 1:
-        raise UsageError(f"{shown}: {places[1]} is a second CocoMetric, and which AP counts cannot be told", _ONE)
+        raise UsageError(f"{shown}: {places[1]} is a second CocoMetric, so it is not clear which AP counts", _ONE)
     (metric,) = metrics
     assert isinstance(metric, Mapping)  # for it has a name
     return {**config, "val_evaluator": dict(metric)}
 
 
-def require_boxes(evaluator: Mapping[str, Any], shown: str) -> None:
-    """Raises UsageError for a CocoMetric that does not measure the AP of boxes."""
+def require_box_ap(evaluator: Mapping[str, Any], shown: str) -> None:
+    """Raises UsageError for a CocoMetric that does not measure box AP."""
     metric = evaluator.get("metric", "bbox")
     unknown = [m for m in (metric if isinstance(metric, list) else [metric]) if m not in _METRICS]
     if unknown:
@@ -60,7 +60,7 @@ def require_boxes(evaluator: Mapping[str, Any], shown: str) -> None:
         )
     if "bbox" not in metric:
         raise UsageError(
-            f"{shown}: val_evaluator.metric={metric!r} does not measure the AP of boxes",
+            f"{shown}: val_evaluator.metric={metric!r} does not measure box AP",
             "Set it to 'bbox', or to ['bbox', 'segm'].",
         )
 
@@ -77,14 +77,14 @@ def _unmeasurable(evaluator: Mapping[str, Any]) -> Iterator[tuple[str, str, str]
     if not isinstance(said("ann_file"), str):
         yield (
             "ann_file",
-            "AP is measured on a file in COCO's format",
+            "it must name a file in COCO's format",
             "Set it to the annotation file of val_dataloader.",
         )
     backend = said("backend_args") or {}
     if not isinstance(backend, Mapping) or backend.get("backend", "local") not in ("local", "disk", "LocalBackend"):
         yield "backend_args", "verify-ap reads annotations from the disk of this machine", "Set it to None."
     if said("format_only"):
-        yield "format_only", "CocoMetric evaluates nothing then", "Set it to False."
+        yield "format_only", "with it, CocoMetric evaluates nothing", "Set it to False."
     if said("iou_thrs") is not None:
         yield "iou_thrs", "COCO's AP is the mean over 0.50, 0.55, …, 0.95", "Leave it out."
     if said("file_client_args") is not None:
@@ -92,14 +92,14 @@ def _unmeasurable(evaluator: Mapping[str, Any]) -> Iterator[tuple[str, str, str]
     items = said("metric_items") or ()
     if any(item not in _ITEMS for item in items):
         yield "metric_items", "CocoMetric does not know all of them", "Leave it out."
-    limits = said("proposal_nums", (USUAL, 300, 1000))
+    limits = said("proposal_nums", (DEFAULT_LIMIT, 300, 1000))
     numbers = isinstance(limits, Sequence) and all(isinstance(n, int) and n > 0 for n in limits)
     if not numbers or not limits:
-        yield "proposal_nums", "it takes numbers of detections", "Leave it out."
-    elif not said("use_mp_eval") and (USUAL not in limits or len(limits) < 3):
+        yield "proposal_nums", "it must be numbers of detections", "Leave it out."
+    elif not said("use_mp_eval") and (DEFAULT_LIMIT not in limits or len(limits) < 3):
         yield (
             "proposal_nums",
-            f"CocoMetric has no AP without three limits, one of which is {USUAL}",
+            f"CocoMetric needs three limits for an AP, and one must be {DEFAULT_LIMIT}",
             "Leave it out, or set it to (100, 300, 1000).",
         )
 

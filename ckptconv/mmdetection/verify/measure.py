@@ -20,13 +20,13 @@ _KINDS = {"box": "bbox", "mask": "segm"}
 _ITEMS = dict(zip(NAMES, ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"), strict=True))  # CocoMetric's names
 _AREAS = {"APs": 1, "APm": 2, "APl": 3}  # of pycocotools' areaRngLbl; 0 is all
 _AT = {"AP50": 0.5, "AP75": 0.75}
-USUAL = 100
+DEFAULT_LIMIT = 100
 """Detections an image and class at which pycocotools' summary takes the first AP, whatever the limits are."""
 _ROUNDED = 0.0005 + 1e-9  # CocoMetric rounds to three digits
 
 
 @dataclass(frozen=True)
-class Counting:
+class CocoMetricSettings:
     """CocoMetric's settings on which its AP depends, by its own names.
 
     ``proposal_nums``: limits of detections an image and class. pycocotools' summary takes AP at 100 of them and all
@@ -34,11 +34,11 @@ class Counting:
     at the largest.
     """
 
-    proposal_nums: tuple[int, ...] = (USUAL, 300, 1000)
+    proposal_nums: tuple[int, ...] = (DEFAULT_LIMIT, 300, 1000)
     use_mp_eval: bool = False
 
     @classmethod
-    def of(cls, evaluator: Mapping[str, Any]) -> Counting:
+    def from_config(cls, evaluator: Mapping[str, Any]) -> CocoMetricSettings:
         """What a CocoMetric's config says; what it does not say is CocoMetric's default."""
         limits = evaluator.get("proposal_nums", cls.proposal_nums)
         return cls(tuple(limits), bool(evaluator.get("use_mp_eval")))
@@ -47,7 +47,7 @@ class Counting:
         """At how many detections an image and class AP of this name is taken."""
         if self.use_mp_eval:
             return max(self.proposal_nums)
-        return USUAL if name == "AP" else sorted(self.proposal_nums)[2]
+        return DEFAULT_LIMIT if name == "AP" else sorted(self.proposal_nums)[2]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def measure(
     metrics: Sequence[str],
     images: int,
     categories: Sequence[int],
-    counting: Counting | None = None,
+    counting: CocoMetricSettings | None = None,
 ) -> Measured:
     """AP of ``DETECTIONS.bbox.json`` and ``DETECTIONS.segm.json`` on a COCO annotation file.
 
@@ -98,7 +98,7 @@ def measure(
         for metric in metrics:
             listed = json.loads(detections.with_name(f"{detections.name}.{_KINDS[metric]}.json").read_text())
             boxes = len(listed) if metric == "box" else boxes
-            found[metric] = _stats(truth, listed, metric, categories, counting or Counting())
+            found[metric] = _stats(truth, listed, metric, categories, counting or CocoMetricSettings())
         return Measured(found, images, len(truth.getImgIds()), boxes)
 
 
@@ -113,7 +113,7 @@ def differences(found: Measured, reported: Mapping[str, float]) -> Iterator[str]
 
 
 def _stats(
-    truth: Any, listed: list[Any], metric: str, categories: Sequence[int], counting: Counting
+    truth: Any, listed: list[Any], metric: str, categories: Sequence[int], counting: CocoMetricSettings
 ) -> Mapping[str, float | None]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -133,7 +133,7 @@ def _stats(
     return {name: _precision(judge, name, counting) for name in NAMES}
 
 
-def _precision(judge: Any, name: str, counting: Counting) -> float | None:
+def _precision(judge: Any, name: str, counting: CocoMetricSettings) -> float | None:
     """The mean of precision [thresholds, recalls, categories, areas, limits] that ``COCOeval.summarize`` prints."""
     precision = judge.eval["precision"][..., _AREAS.get(name, 0), judge.params.maxDets.index(counting.limit(name))]
     if name in _AT:

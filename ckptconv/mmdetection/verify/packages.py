@@ -15,7 +15,7 @@ def require_packages() -> None:
     missing = [name for name in _PACKAGES if not _is_there(name)]
     if missing:
         raise EnvironmentMissingError(
-            f"verify-ap needs MMDetection and what comes with it; not installed here: {', '.join(missing)}",
+            f"verify-ap needs MMDetection and its dependencies; not installed here: {', '.join(missing)}",
             "See what is missing and how to fix it: ckptconv doctor",
         )
 

@@ -20,7 +20,7 @@ from ckptconv.mmdetection.verify.data import subset, synthetic
 from ckptconv.mmdetection.verify.data.check import check_data
 from ckptconv.mmdetection.verify.data.findings import DataFindings
 from ckptconv.mmdetection.verify.judge import Unsound, flaws, judge, unproved
-from ckptconv.mmdetection.verify.measure import Counting, Measured, differences, measure
+from ckptconv.mmdetection.verify.measure import CocoMetricSettings, Measured, differences, measure
 from ckptconv.mmdetection.verify.packages import gpus_here, require_packages
 from ckptconv.mmdetection.verify.plan import VerificationPlan, make_plan
 from ckptconv.mmdetection.verify.report.detections import EvaluatedImages
@@ -40,7 +40,7 @@ from ckptconv.mmdetection.verify.run.files import (
     Run,
     sha256,
 )
-from ckptconv.mmdetection.verify.run.supervisor import Stopped, Watch, alone, conduct
+from ckptconv.mmdetection.verify.run.supervisor import Stopped, Watch, locked, supervise
 
 IDENTITY = "request.json"
 Stage = Callable[[str], None]
@@ -76,7 +76,7 @@ def verify(
 
     ``watch`` is told each event of each run, and ``stage`` each step that begins, in words. ``plan``: what `planned`
     returned for the request.
-    Raises UsageError, UnreadableError, EnvironmentMissingError, and what `conduct` raises for runs that break.
+    Raises UsageError, UnreadableError, EnvironmentMissingError, and what `supervise` raises for runs that break.
     """
     plan = plan or planned(request)
     require_packages()
@@ -85,12 +85,12 @@ def verify(
     data.require_none()
     for note in data.notes:
         stage(f"data: {note}")
-    with alone(plan.folder) as lock:
+    with locked(plan.folder) as lock:
         _require_same_request(plan)
         _write_config(plan.folder / CONFIG, plan.config)
         checked = None
         if plan.pretrained is not None or request.tier != "eval":
-            stage("proof: the detector is built and compared with its checkpoint")
+            stage("proof: building the detector and comparing it with its checkpoint")
             checked = check(plan.folder / CONFIG)
         unsound = Unsound(unproved(checked))
         measured = {} if unsound.failures else _run_all(plan, lock, watch, stage, unsound)
@@ -112,11 +112,11 @@ def _run_all(plan: VerificationPlan, lock: int, watch: Watch, stage: Stage, unso
         _write_run_config(run)
         run.job.save(run.folder)
         try:
-            conduct(run, plan.launch.command(run.folder), lock, watch)
+            supervise(run, plan.launch.command(run.folder), lock, watch)
         except Stopped as stopped:
             unsound.add(run, f"{run.name} was stopped: {stopped}")
             break
-        one = results.measured(run.folder, partial(_measured, plan, run), stage)
+        one = results.measure_and_save(run.folder, partial(_measured, plan, run), stage)
         measured[run.name] = one
         unsound.add(run, *flaws(run, one))
         if one.unconfirmed:
@@ -180,7 +180,7 @@ def _proof(plan: VerificationPlan, checked: CheckReport | None) -> LoadProof | N
 
 
 def _require_same_network(plan: VerificationPlan, stage: Stage) -> None:
-    stage("arms: both networks are built and compared")
+    stage("arms: building both networks and comparing them")
     one, other = (next(run for run in plan.runs if run.group == arm) for arm in (CONVERTED, RANDOM))
     same_network.require_same_network(_write_run_config(one), _write_run_config(other))
 
@@ -189,12 +189,12 @@ def _prepare_data(plan: VerificationPlan, stage: Stage) -> None:
     """Write the generated data, or the part of the user's data that the request asks for."""
     if plan.synthetic is not None and not (plan.data / "annotations" / "instances_val2017.json").exists():
         train, val, size = plan.synthetic.train_images, plan.synthetic.val_images, plan.synthetic.image_size
-        stage(f"data: {train} images for training and {val} for evaluation are generated")
+        stage(f"data: generating {train} images for training and {val} for evaluation")
         draft = plan.folder / ".data"
         synthetic.make(draft, train, val, size)
         draft.replace(plan.data)
     if plan.request.images is not None:
-        stage(f"data: the first {plan.request.images} images of each part are taken")
+        stage(f"data: taking the first {plan.request.images} images of each part")
         plan.data.mkdir(exist_ok=True)
         for part, path in config_edits.annotation_files(plan.config).items():
             subset.write(path, plan.request.images, plan.data / f"{part}.json")
@@ -216,7 +216,7 @@ def _evaluated(plan: VerificationPlan, run: Run, folder: Path) -> Measured:
         plan.metrics,
         len(evaluation.images),
         evaluation.categories,
-        Counting.of(run.config["val_evaluator"]),
+        CocoMetricSettings.from_config(run.config["val_evaluator"]),
     )
     return replace(own, unconfirmed="; ".join(differences(own, evaluation.mmdet)))
 

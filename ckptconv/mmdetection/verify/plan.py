@@ -103,18 +103,18 @@ def make_plan(request: Request, gpus_here: int) -> VerificationPlan:
     config, tier = named.config, request.tier
     own_data = tier in ("full", "eval") or request.data_root is not None
     if tier != "load":
-        config = evaluators.with_one(config, request.target)
+        config = evaluators.with_single_metric(config, request.target)
         require_coco_ap(request, config, own_data)
-        adjustments.require_honoured(config, request.target, tier, not own_data)
+        adjustments.require_supported(config, request.target, tier, not own_data)
     if request.data_root is not None:
-        config = config_edits.moved(config, request.data_root)
+        config = config_edits.with_data_root(config, request.data_root)
     if request.images is not None:
         _require_one_data_set(request, config)
     if request.amp:
-        config = config_edits.mixed(config)
+        config = config_edits.with_mixed_precision(config)
     started = launch(request.launcher, request.gpus, request.nodes, gpus_here if own_data else min(gpus_here, 1))
     images, counts = _images_per_step(config, named.recipe), adjustments.accumulated(config)
-    recipe_digest = digest(config_edits.batch(config, images // counts), 1)
+    recipe_digest = digest(config_edits.with_batch_size(config, images // counts), 1)
     rows = [row for row in RECIPES.values() if row.digest == recipe_digest and tier in ("full", "eval")]
     recipe = named.recipe or row_of(rows, named.method)
     expected = expectation(request, recipe, recipe_digest)

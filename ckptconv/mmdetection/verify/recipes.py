@@ -17,8 +17,8 @@ from ckptconv.mmdetection.type_names import kind, named
 
 _MMDET = "mmdetection 3.3.0, configs/selfsup_pretrain/README.md"
 _TRAINING = (
-    "a training of the same recipe: mmdet's maintainers call less than 0.2 to 0.3 noise, mmselfsup's regression test "
-    "allows 0.2"
+    "another training of the same recipe: mmdet's maintainers call less than 0.2 to 0.3 noise, mmselfsup's regression "
+    "test allows 0.2"
 )
 
 

@@ -40,9 +40,9 @@ def runs(
         return
     cuda = launch.gpus > 0
     takes = _arguments(request, config)
-    config = dict(config) if cuda else config_edits.unsynced(dict(config))
+    config = dict(config) if cuda else config_edits.without_sync_bn(dict(config))
     if fingerprint is not None:
-        config = config_edits.guarded(config, fingerprint)
+        config = config_edits.with_guard(config, fingerprint)
     if request.tier == "eval":
         job = Job(False, request.seed, launch.launcher, cuda, detector=request.detector)
         yield Run(TESTED, folder / TESTED, config, job, TESTED, launch.local)
@@ -76,10 +76,10 @@ def _configs(
     if synthetic is not None:
         config = arms.unfrozen(config_edits.shrink(config, synthetic, data, CLASSES), takes)
         config["default_scope"] = config.get("default_scope") or "mmdet"  # in which its new parts are named
-        config = config_edits.mixed(config) if request.amp else config
+        config = config_edits.with_mixed_precision(config) if request.amp else config
     elif request.tier == "lift":
         config = arms.unfrozen(config, takes)
         if request.images is not None:
-            config = config_edits.annotated(config, data / "train.json", data / "val.json")
-    config = config_edits.batch(config, batch_size)
+            config = config_edits.with_annotations(config, data / "train.json", data / "val.json")
+    config = config_edits.with_batch_size(config, batch_size)
     return {CONVERTED: config, RANDOM: arms.from_random(config, takes)} if request.tier == "lift" else {TRAINED: config}

@@ -26,7 +26,7 @@ def require_same_network(converted: Path, random: Path) -> None:
         if found != opposite:
             first = next(name for name in {**found, **opposite} if found.get(name) != opposite.get(name))
             raise UsageError(
-                f"the arms of a lift are not alike: the {what} {first} is not the same from random weights",
+                f"the arms of the lift are not the same network: {what} {first} differs",
                 "Set frozen_stages=-1, norm_eval=False and zero_init_residual=False where the config has them.",
             )
     paths = [module.path for module in modules_with_init_cfg(one)] or ["backbone"]
@@ -34,17 +34,15 @@ def require_same_network(converted: Path, random: Path) -> None:
     frozen = [name for name, a, b in pairs if not a.requires_grad and not bool((a == b).all())]
     if frozen:
         raise UsageError(
-            "parameters stay frozen in both arms of a lift, and random numbers there learn nothing: "
-            f"{some(fold(frozen), 3)}",
-            "Let the class of that module take frozen_stages, or freeze nothing there.",
+            f"parameters stay frozen in both arms of the lift, so random weights cannot learn: {some(fold(frozen), 3)}",
+            "Let the module's class take frozen_stages, or freeze nothing in it.",
         )
     weights = [(name, a, b) for name, a, b in pairs if a.dim() > 1]
     same = [name for name, a, b in weights if bool((a == b).all())]
     if weights and len(same) > _SAME * len(weights):
         raise UsageError(
-            f"the arm of random weights has {len(same)} of {len(weights)} weights of the checkpoint, too: "
-            f"{some(fold(same), 3)}",
-            "Let init_cfg=dict(type='Pretrained', checkpoint=...) load them, and nothing else.",
+            f"the random arm holds {len(same)} of {len(weights)} weights of the checkpoint: {some(fold(same), 3)}",
+            "Load them with init_cfg=dict(type='Pretrained', checkpoint=...) only.",
         )
 
 
@@ -58,7 +56,7 @@ def _built(config: Path) -> Any:
         failed, _ = runtime.initialise(model)
     if failed is not None:
         raise UsageError(
-            f"{config}: its model cannot be initialised: {runtime.error_line(failed)}", "Correct the config."
+            f"{config}: the model cannot be initialised: {runtime.error_line(failed)}", "Correct the config."
         )
     model.train()  # which returns nothing where a class has its own
     return model

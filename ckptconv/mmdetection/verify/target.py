@@ -108,7 +108,7 @@ def require_colour(request: Request, config: Mapping[str, Any]) -> None:
 def require_coco_ap(request: Request, config: Mapping[str, Any], own_data: bool) -> None:
     """Raises UsageError for an evaluator that does not measure what the request asks for."""
     evaluator = config["val_evaluator"]
-    evaluators.require_boxes(evaluator, request.target)
+    evaluators.require_box_ap(evaluator, request.target)
     if own_data:
         evaluators.require_measurable(evaluator, request.target)
     if "mask" in (request.expected or ()) and "segm" not in evaluator.get("metric", "bbox"):

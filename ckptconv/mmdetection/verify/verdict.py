@@ -100,7 +100,7 @@ def compared(values: Mapping[str, Sequence[float]], expected: Expected) -> Verdi
     seeds = len(next(iter(values.values())))
     rule = f"{expected.band} ({expected.reason})"
     if seeds > 1:
-        rule += f"; of {seeds} seeds the {LEVEL:.0%} interval of the mean must lie within, or outside to fail"
+        rule += f"; the {LEVEL:.0%} interval of the mean of {seeds} seeds must lie inside to pass, and outside to fail"
     status = next((s for s in (FAIL, INCONCLUSIVE) if any(v.status == s for v in found)), PASS)
     needed = [v.needed for v in found if v.status == INCONCLUSIVE]
     most = max((n for n in needed if n), default=None) if None not in needed else None
@@ -116,12 +116,12 @@ def _metric(metric: str, values: Sequence[float], ap: float, expected: Expected)
         return Verdict(FAIL, (f"{said}: {off:.2f} points {side} the tolerance of {expected.tolerance:g}",), "")
     if found.low >= low and found.high <= high:
         more = expected.above == "remark" and found.low > ap + expected.tolerance
-        remark = ": above what noise explains, so look whether it is the same recipe" if more else ""
+        remark = ": more than noise explains; check whether it is the same recipe" if more else ""
         return Verdict(PASS, (f"{said}{remark}",), "")
     nearest = low if abs(found.mean - low) <= abs(found.mean - high) else high
     return Verdict(
         INCONCLUSIVE,
-        (f"{said}: its interval holds {nearest:g}, the bound",),
+        (f"{said}: its interval contains {nearest:g}, the bound",),
         "",
         _needed(values, nearest) if len(values) > 1 else None,
     )
@@ -140,5 +140,5 @@ def lifted(differences: Mapping[str, Sequence[float]]) -> Verdict:
     if found.low > 0:
         return Verdict(PASS, reasons, rule)
     if found.high < 0:
-        return Verdict(FAIL, (*reasons, "it does worse than random weights"), rule)
-    return Verdict(INCONCLUSIVE, (*reasons, "no difference can be told"), rule, _needed(values, 0))
+        return Verdict(FAIL, (*reasons, "the checkpoint is worse than random weights"), rule)
+    return Verdict(INCONCLUSIVE, (*reasons, "the interval contains 0"), rule, _needed(values, 0))

@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.verify import adjustments
-from ckptconv.mmdetection.verify.adjustments import accumulated, adjusted, require_honoured
+from ckptconv.mmdetection.verify.adjustments import accumulated, adjusted, require_supported
 from tests.support.converted import OWN, read
 
 pytestmark = pytest.mark.mmdet
@@ -19,7 +19,7 @@ EMA = {"type": "EMAHook", "momentum": 0.0002}
 SWITCH = {"type": "PipelineSwitchHook", "switch_epoch": 280, "switch_pipeline": []}
 STOP = {"type": "EarlyStoppingHook", "monitor": "coco/bbox_mAP"}
 KEPT = {"type": "CheckInvalidLossHook", "interval": 50}
-NO_AVERAGE = "a short training is judged by its own weights, which a slow average would hide"
+NO_AVERAGE = "a short training is judged by the trained weights, and a slow average would hide them"
 
 
 def config(*hooks: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def test_a_short_training_has_no_average_and_says_so():
 def test_the_full_training_keeps_its_average_and_says_which_ap_is_judged():
     changed, notes = adjusted(config(KEPT, EMA), "full", False)
     assert changed == config(KEPT, EMA)
-    assert notes == ("custom_hooks[1] (EMAHook): the average is judged, as MMDetection evaluates it",)
+    assert notes == ("custom_hooks[1] (EMAHook): the AP is that of the average, as MMDetection evaluates it",)
 
 
 @pytest.mark.parametrize("kind", ["EMAHook", "mmengine.hooks.EMAHook", "mods.MyEMAHook", "mods.SWAHook"])
@@ -96,7 +96,7 @@ def test_what_a_schedule_of_ones_own_cannot_use_is_off():
     assert notes == (
         "auto_scale_lr is off: this tier sets its own learning rate",
         "optim_wrapper.accumulative_counts=8 is off: this tier has its own optimizer",
-        "compile is off: it takes longer than this tier trains",
+        "compile is off: compiling takes longer than this tier trains",
     )
 
 
@@ -106,7 +106,7 @@ def test_the_configs_own_training_scales_its_rate_as_mmdetection_does():
     before["optim_wrapper"]["accumulative_counts"] = 8
     changed, notes = adjusted(before, "full", False)
     assert changed == before
-    said = "auto_scale_lr: MMDetection does not count accumulated batches, and trains with 1/8 of the rate"
+    said = "auto_scale_lr: MMDetection does not count accumulated batches, so it trains with 1/8 of the learning rate"
     assert notes == (said,)
 
 
@@ -122,14 +122,14 @@ def test_accumulated_batches(said, counts):
 
 
 REFUSED = [
-    ({"runner_type": "FlexibleRunner"}, "runner_type='FlexibleRunner': verify-ap runs mmengine's Runner"),
+    ({"runner_type": "FlexibleRunner"}, "runner_type='FlexibleRunner', and verify-ap uses mmengine's Runner only"),
     (
         {"resume": True, "load_from": "epoch_3.pth"},
-        "resume=True goes on with the training of load_from='epoch_3.pth', and verify-ap trains from the start",
+        "resume=True continues the training of load_from='epoch_3.pth', and verify-ap trains from the start",
     ),
     (
         {"auto_scale_lr": {"enable": True}},
-        "auto_scale_lr.enable=True without base_batch_size: mmengine does not train it",
+        "auto_scale_lr.enable=True needs base_batch_size",
     ),
 ]
 
@@ -137,13 +137,13 @@ REFUSED = [
 @pytest.mark.parametrize(("said", "message"), REFUSED)
 def test_what_no_run_of_ours_can_honour_is_refused_with_its_line(said, message):
     with pytest.raises(UsageError) as error:
-        require_honoured(config(**said), "own.py", "full", False)
+        require_supported(config(**said), "own.py", "full", False)
     assert error.value.message == f"own.py: {message}"
     assert error.value.hint
 
 
 def test_what_makes_no_difference_is_not_refused():
     for said in ({"runner_type": "Runner"}, {"resume": True, "load_from": None}, {"load_from": "start.pth"}):
-        require_honoured(config(**said), "own.py", "full", False)
-    require_honoured(config(auto_scale_lr={"enable": True}), "own.py", "smoke", True)
-    require_honoured(config(resume=True, load_from="epoch_3.pth"), "own.py", "eval", False)
+        require_supported(config(**said), "own.py", "full", False)
+    require_supported(config(auto_scale_lr={"enable": True}), "own.py", "smoke", True)
+    require_supported(config(resume=True, load_from="epoch_3.pth"), "own.py", "eval", False)

@@ -211,7 +211,7 @@ def arm(home: Path, name: str, kind: str, start: str, **said: Any) -> Path:
 
 def compared(home: Path, kind: str, random: str = "", **said: Any) -> None:
     start = f"init_cfg=dict(type='Pretrained', checkpoint={str(home / 'file.pth')!r})"
-    same_network.require_alike(arm(home, "one", kind, start, **said), arm(home, "other", kind, random, **said))
+    same_network.require_same_network(arm(home, "one", kind, start, **said), arm(home, "other", kind, random, **said))
 
 
 @pytest.mark.parametrize("kind", ["ResNet", "mmdet.ResNet", "HisOwnResNet"])
@@ -231,11 +231,11 @@ def test_a_users_own_class_takes_what_its_base_takes(home):
 
 
 REFUSED = {
-    "ReadsItself": "the arm of random weights has 20 of 20 weights of the checkpoint, too: backbone.conv1.weight, "
+    "ReadsItself": "the random arm holds 20 of 20 weights of the checkpoint: backbone.conv1.weight, "
     "backbone.layer*.*.conv*.weight, backbone.layer*.*.downsample.*.weight",
-    "FreezesItself": "parameters stay frozen in both arms of a lift, and random numbers there learn nothing: "
+    "FreezesItself": "parameters stay frozen in both arms of the lift, so random weights cannot learn: "
     "backbone.conv1.weight",
-    "NeverTrains": "the arms of a lift are not alike: the module backbone is not the same from random weights",
+    "NeverTrains": "the arms of the lift are not the same network: module backbone differs",
 }
 
 

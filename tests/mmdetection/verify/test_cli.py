@@ -73,8 +73,8 @@ def test_a_run_tells_how_it_goes_on_stderr_and_what_came_out_on_stdout(trained, 
     assert f"120/120 tensors equal {folder / 'r18.pth'}" in trained.stdout
     plain = trained.stderr.splitlines()
     assert plain[:3] == [
-        "proof: the detector is built and compared with its checkpoint",
-        "data: 8 images for training and 4 for evaluation are generated",
+        "proof: building the detector and comparing it with its checkpoint",
+        "data: generating 8 images for training and 4 for evaluation",
         "seed0: training and evaluation, 2 images per step",
     ]
     assert re.match(r"seed0: epoch 1, iteration 1, loss \d", plain[3])
@@ -114,7 +114,7 @@ def test_a_stop_says_how_to_go_on(folder, sent):
         process.send_signal(sent)
         *_, last = process.stderr.read().splitlines()
     assert process.returncode == 130
-    assert last == "stopped; the same command goes on from the last checkpoint"
+    assert last == "stopped; the same command resumes from the last checkpoint"
 
 
 def test_a_proof_of_load_trains_nothing(folder):
@@ -154,7 +154,7 @@ def test_a_dry_run_on_several_nodes_says_who_runs_what(folder):
     said = (ROW, "--pretrained", "r50.pth", "--tier", "full", "--gpus", "4", "--nodes", "2", "--dry-run")
     torchrun = verify_ap(folder, *said)
     assert "--nnodes=2" in torchrun.stdout
-    assert "nodes     verify-ap on the one of MASTER_ADDR" in torchrun.stdout
+    assert "nodes     verify-ap on the node of MASTER_ADDR" in torchrun.stdout
     slurm = verify_ap(folder, *said, "--launcher", "slurm")
     assert "command   srun --job-name=ckptconv --nodes=2 --ntasks=8 --ntasks-per-node=4 --gres=gpu:4" in slurm.stdout
     assert "\nnodes " not in slurm.stdout
@@ -208,7 +208,7 @@ def test_the_recipes_fit_into_80_columns_and_say_what_can_be_run():
     assert all(len(line) <= 80 for line in (*rows, note))
     named = [row.split()[0] for row in rows]
     assert named == [name if row.digest else f"{name}*" for name, row in RECIPES.items()]
-    assert note.startswith("* trained by another framework")
+    assert note.startswith("* trained with another framework")
 
 
 def test_the_recipes_as_json_are_the_table():

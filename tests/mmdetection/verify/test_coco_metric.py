@@ -21,7 +21,7 @@ from mmdet.evaluation import CocoMetric
 from mmdet.evaluation.metrics import coco_metric
 from pycocotools import mask as run_lengths
 
-from ckptconv.mmdetection.verify.measure import NAMES, Counting, Measured, differences, measure
+from ckptconv.mmdetection.verify.measure import NAMES, CocoMetricSettings, Measured, differences, measure
 
 pytestmark = [
     pytest.mark.mmdet,
@@ -185,7 +185,7 @@ def evaluated(case: Case, folder: Path) -> tuple[Measured, dict[str, np.ndarray]
         metric.process({}, given_to)
         with recorded() as stats:
             rounded = metric.evaluate(len(given_to))
-    counting = Counting.of(case.said)
+    counting = CocoMetricSettings.from_config(case.said)
     found = measure(folder / "truth.json", folder / "found", list(KINDS), len(given_to), metric.cat_ids, counting)
     return found, stats, {name.removeprefix("coco/"): value for name, value in rounded.items()}
 
@@ -239,7 +239,9 @@ def test_evaluated_by_several_processes_it_is_another_ap_and_still_coco_metrics(
 def test_a_limit_of_100_is_not_one_of_1000(tmp_path):
     """What was wrong once: detections 101 to 1000 do not count for AP, and do for the others."""
     found, stats, _ = evaluated(CROWDED, tmp_path)
-    other = measure(tmp_path / "truth.json", tmp_path / "found", ["box"], 3, [90, 4], Counting(use_mp_eval=True))
+    other = measure(
+        tmp_path / "truth.json", tmp_path / "found", ["box"], 3, [90, 4], CocoMetricSettings(use_mp_eval=True)
+    )
     assert other.ap["box"]["AP"] != found.ap["box"]["AP"]
     assert other.ap["box"]["AP75"] == found.ap["box"]["AP75"]
     assert set(stats) == {"bbox", "segm"}

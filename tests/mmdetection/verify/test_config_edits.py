@@ -93,11 +93,11 @@ CHANGES = {
     "shrink": lambda config: shrunk(config, Path("data")),
     "from_random": lambda config: arms.from_random(config, TAKES),
     "unfrozen": lambda config: arms.unfrozen(config, TAKES),
-    "unsynced": config_edits.unsynced,
-    "batch": lambda config: config_edits.batch(config, 5),
-    "mixed": config_edits.mixed,
-    "moved": lambda config: config_edits.moved(config, "elsewhere"),
-    "annotated": lambda config: config_edits.annotated(config, Path("/a/train.json"), Path("/a/val.json")),
+    "unsynced": config_edits.without_sync_bn,
+    "batch": lambda config: config_edits.with_batch_size(config, 5),
+    "mixed": config_edits.with_mixed_precision,
+    "moved": lambda config: config_edits.with_data_root(config, "elsewhere"),
+    "annotated": lambda config: config_edits.with_annotations(config, Path("/a/train.json"), Path("/a/val.json")),
 }
 
 
@@ -137,7 +137,7 @@ def test_what_is_shrunk_is_built_with_the_classes_of_the_data(name, schedule, da
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name not in SLOW])
 def test_what_is_shrunk_computes_a_loss_and_detects_on_the_data(name, data):
     torch.manual_seed(0)
-    config = config_edits.unsynced(random_arm(shrunk(emitted(name), data)))
+    config = config_edits.without_sync_bn(random_arm(shrunk(emitted(name), data)))
     model = built(config)
     batch = pseudo_collate([dataset(config, "train")[i] for i in range(2)])
     with torch.no_grad():
@@ -247,18 +247,18 @@ def test_an_unfrozen_backbone_trains_whole(name):
 @EVERY
 def test_unsynced_there_is_no_synced_norm_left(name):
     config = random_arm(emitted(name, "mmselfsup"))
-    for changed, synced in ((config, True), (config_edits.unsynced(config), False)):
+    for changed, synced in ((config, True), (config_edits.without_sync_bn(config), False)):
         model = built(changed)
         assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in model.modules()) == synced
         assert any(type(m) is torch.nn.BatchNorm2d for m in model.modules()) != synced
-    before, after = (found(c["model"], "norm_cfg") for c in (config, config_edits.unsynced(config)))
+    before, after = (found(c["model"], "norm_cfg") for c in (config, config_edits.without_sync_bn(config)))
     assert [{**b, "type": "BN"} if b and b["type"] == "SyncBN" else b for b in before] == after
 
 
 @EVERY
 def test_a_batch_is_that_of_training_only(name):
     config = emitted(name)
-    changed = config_edits.batch(config, 7)
+    changed = config_edits.with_batch_size(config, 7)
     assert changed["train_dataloader"].pop("batch_size") == 7
     del config["train_dataloader"]["batch_size"]
     assert changed == config
@@ -267,7 +267,7 @@ def test_a_batch_is_that_of_training_only(name):
 @EVERY
 def test_mixed_precision_is_set_as_mmdetections_own_script_sets_it(name):
     config = emitted(name)
-    changed = config_edits.mixed(config)
+    changed = config_edits.with_mixed_precision(config)
     assert changed["optim_wrapper"].pop("loss_scale") == "dynamic"
     assert changed["optim_wrapper"].pop("type") == "AmpOptimWrapper"
     del config["optim_wrapper"]["type"]
@@ -282,7 +282,7 @@ def test_mixed_precision_is_set_as_mmdetections_own_script_sets_it(name):
 def test_moved_data_are_where_emit_config_puts_them(name, root):
     network = "r50" if DETECTORS[name].shared_head else "r18"
     expected = resolve(emit(network, detector=name, data_root=root).text)
-    changed = config_edits.moved(emitted(name), root)
+    changed = config_edits.with_data_root(emitted(name), root)
     for part in ("train_dataloader", "val_dataloader", "val_evaluator"):
         assert plain(changed[part]) == plain(expected[part])
     assert changed["data_root"] == f"{root.rstrip('/')}/"
@@ -291,14 +291,16 @@ def test_moved_data_are_where_emit_config_puts_them(name, root):
 def test_what_does_not_lie_below_the_root_is_not_moved():
     config = emitted()
     config["val_dataloader"]["dataset"]["data_root"] = "data/other/"
-    changed = config_edits.moved(config, "far/away")
+    changed = config_edits.with_data_root(config, "far/away")
     assert changed["val_dataloader"]["dataset"]["data_root"] == "data/other/"
     assert changed["train_dataloader"]["dataset"]["data_root"] == "far/away/"
 
 
 def test_data_that_were_moved_twice_are_where_they_were_moved_last():
     config = emitted()
-    assert config_edits.moved(config_edits.moved(config, "one"), "two") == config_edits.moved(config, "two")
+    assert config_edits.with_data_root(
+        config_edits.with_data_root(config, "one"), "two"
+    ) == config_edits.with_data_root(config, "two")
 
 
 def wrapped(*inner: dict[str, Any]) -> dict[str, Any]:
@@ -327,7 +329,7 @@ def test_other_annotations_are_read_instead(data, tmp_path):
     chosen = [tmp_path / "train.json", tmp_path / "val.json"]
     for part, file in zip(("train", "val"), chosen, strict=True):
         file.write_bytes((data / "annotations" / f"instances_{part}2017.json").read_bytes())
-    changed = config_edits.annotated(config, *chosen)
+    changed = config_edits.with_annotations(config, *chosen)
     for part, file in zip(("train", "val"), chosen, strict=True):
         assert dataset(changed, part).ann_file == str(file)
         assert len(dataset(changed, part)) == len(dataset(config, part))
@@ -338,7 +340,7 @@ def test_other_annotations_are_read_instead(data, tmp_path):
 def test_other_annotations_are_read_whatever_wraps_the_data_sets():
     one = {"type": "CocoDataset", "ann_file": "one.json"}
     config = {**wrapped(one), "val_dataloader": {"dataset": dict(one)}, "val_evaluator": {"ann_file": "one.json"}}
-    changed = config_edits.annotated(config, Path("/a/train.json"), Path("/a/val.json"))
+    changed = config_edits.with_annotations(config, Path("/a/train.json"), Path("/a/val.json"))
     assert [d["ann_file"] for d in config_edits.datasets(changed, "train")] == ["/a/train.json"]
     assert [d["ann_file"] for d in config_edits.datasets(changed, "val")] == ["/a/val.json"]
 
@@ -346,7 +348,7 @@ def test_other_annotations_are_read_whatever_wraps_the_data_sets():
 def test_one_root_of_all_data_sets_is_moved_though_the_config_does_not_name_it():
     config = emitted()
     del config["data_root"]
-    assert config_edits.moved(config, "far") == config_edits.moved(emitted(), "far")
+    assert config_edits.with_data_root(config, "far") == config_edits.with_data_root(emitted(), "far")
 
 
 def test_several_roots_none_of_which_is_the_configs_are_refused():
@@ -354,7 +356,7 @@ def test_several_roots_none_of_which_is_the_configs_are_refused():
     del config["data_root"]
     config["val_dataloader"]["dataset"]["data_root"] = "data/other/"
     with pytest.raises(UsageError, match="they are in data/coco/, data/other/"):
-        config_edits.moved(config, "far")
+        config_edits.with_data_root(config, "far")
 
 
 @pytest.mark.parametrize("start", ["list", "pretrained", "load_from"])

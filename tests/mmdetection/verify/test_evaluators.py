@@ -19,9 +19,9 @@ from mmdet.evaluation import CocoMetric
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.verify.evaluators import (
     other_test_parts,
-    require_boxes,
+    require_box_ap,
     require_measurable,
-    with_one,
+    with_single_metric,
 )
 
 pytestmark = pytest.mark.mmdet
@@ -43,13 +43,13 @@ SET = "Set val_evaluator = dict(type='CocoMetric', ann_file=FILE, metric='bbox')
 )
 def test_one_coco_metric_is_found_however_it_is_written(written):
     config = {"val_evaluator": written, "model": {}}
-    assert with_one(config, "own.py") == {"val_evaluator": COCO, "model": {}}
+    assert with_single_metric(config, "own.py") == {"val_evaluator": COCO, "model": {}}
     assert config["val_evaluator"] is written
 
 
 @pytest.mark.parametrize("kind", ["mmdet.CocoMetric", "mmdet.evaluation.metrics.CocoMetric", CocoMetric])
 def test_its_class_may_be_named_in_any_way(kind):
-    assert with_one({"val_evaluator": [{**COCO, "type": kind}]}, "own.py")["val_evaluator"]["type"] == kind
+    assert with_single_metric({"val_evaluator": [{**COCO, "type": kind}]}, "own.py")["val_evaluator"]["type"] == kind
 
 
 @pytest.mark.parametrize(
@@ -68,12 +68,12 @@ def test_its_class_may_be_named_in_any_way(kind):
         ),
         (
             [COCO, {**COCO, "prefix": "b"}],
-            "own.py: val_evaluator[1] is a second CocoMetric, and which AP counts cannot be told",
+            "own.py: val_evaluator[1] is a second CocoMetric, so it is not clear which AP counts",
             ONE,
         ),
         (
             {"type": "Evaluator", "metrics": [COCO, COCO]},
-            "own.py: val_evaluator.metrics[1] is a second CocoMetric, and which AP counts cannot be told",
+            "own.py: val_evaluator.metrics[1] is a second CocoMetric, so it is not clear which AP counts",
             ONE,
         ),
         (
@@ -86,28 +86,28 @@ def test_its_class_may_be_named_in_any_way(kind):
 )
 def test_what_is_not_one_coco_metric_is_refused_with_its_line(written, message, hint):
     with pytest.raises(UsageError) as error:
-        with_one({"val_evaluator": written}, "own.py")
+        with_single_metric({"val_evaluator": written}, "own.py")
     assert (error.value.message, error.value.hint) == (message, hint)
 
 
 @pytest.mark.parametrize("metric", ["bbox", ["bbox"], ["segm", "bbox"], ["proposal_fast", "bbox"]])
 def test_boxes_are_measured(metric):
-    require_boxes({**COCO, "metric": metric}, "own.py")
+    require_box_ap({**COCO, "metric": metric}, "own.py")
     assert "bbox" in CocoMetric(metric=metric).metrics
 
 
 @pytest.mark.parametrize(
     ("metric", "wrong"),
     [
-        ("segm", "does not measure the AP of boxes"),
-        (["proposal"], "does not measure the AP of boxes"),
+        ("segm", "does not measure box AP"),
+        (["proposal"], "does not measure box AP"),
         (("bbox", "segm"), "CocoMetric does not take ('bbox', 'segm')"),
         (["bbox", "keypoints"], "CocoMetric does not take 'keypoints'"),
     ],
 )
 def test_metrics_without_boxes_or_unknown_ones_are_refused(metric, wrong):
     with pytest.raises(UsageError) as error:
-        require_boxes({**COCO, "metric": metric}, "own.py")
+        require_box_ap({**COCO, "metric": metric}, "own.py")
     between = " " if wrong.startswith("does") else ": "
     assert error.value.message == f"own.py: val_evaluator.metric={metric!r}{between}{wrong}"
     assert error.value.hint == "Set it to 'bbox', or to ['bbox', 'segm']."
@@ -117,15 +117,15 @@ def test_metrics_without_boxes_or_unknown_ones_are_refused(metric, wrong):
 
 
 REFUSED = [
-    ({"ann_file": None}, "ann_file=None: AP is measured on a file in COCO's format"),
+    ({"ann_file": None}, "ann_file=None: it must name a file in COCO's format"),
     ({"backend_args": {"backend": "petrel"}}, "backend_args={'backend': 'petrel'}: verify-ap reads annotations from"),
-    ({"format_only": True}, "format_only=True: CocoMetric evaluates nothing then"),
+    ({"format_only": True}, "format_only=True: with it, CocoMetric evaluates nothing"),
     ({"iou_thrs": [0.5]}, "iou_thrs=[0.5]: COCO's AP is the mean over 0.50, 0.55, …, 0.95"),
     ({"metric_items": ["AP"]}, "metric_items=['AP']: CocoMetric does not know all of them"),
     ({"file_client_args": {}}, "file_client_args={}: CocoMetric refuses it"),
-    ({"proposal_nums": (1, 10, 50)}, "proposal_nums=(1, 10, 50): CocoMetric has no AP without three limits, one of"),
-    ({"proposal_nums": (100, 300)}, "proposal_nums=(100, 300): CocoMetric has no AP without three limits, one of"),
-    ({"proposal_nums": 100}, "proposal_nums=100: it takes numbers of detections"),
+    ({"proposal_nums": (1, 10, 50)}, "proposal_nums=(1, 10, 50): CocoMetric needs three limits for an AP, and one"),
+    ({"proposal_nums": (100, 300)}, "proposal_nums=(100, 300): CocoMetric needs three limits for an AP, and one"),
+    ({"proposal_nums": 100}, "proposal_nums=100: it must be numbers of detections"),
 ]
 
 

@@ -88,7 +88,8 @@ def test_the_rate_is_scaled_as_mmdetection_scales_it_and_that_is_said(trained):
     steps = [event for event in Follower(run / "events.jsonl").new() if event["event"] == "step"]
     assert {step["lr"] for step in steps} == {RATE * 2 / 4}  # one process with 2 images, base_batch_size 4
     assert (
-        "auto_scale_lr: MMDetection does not count accumulated batches, and trains with 1/2 of the rate" in report.notes
+        "auto_scale_lr: MMDetection does not count accumulated batches, so it trains with 1/2 of the learning rate"
+        in report.notes
     )
 
 
@@ -130,6 +131,6 @@ def test_the_average_is_judged_and_the_raw_weights_are_measured_too(own, trained
     shown = capsys.readouterr().out
     assert " of the average, " in shown
     assert "seed0, raw weights: box AP " in shown
-    assert "custom_hooks[1] (EMAHook): the average is judged, as MMDetection evaluates it" in shown
+    assert "custom_hooks[1] (EMAHook): the AP is that of the average, as MMDetection evaluates it" in shown
     assert "seed0, raw weights: box AP " in (run.parent / "report.md").read_text()
     assert "seed0, raw weights" in (run.parent / "report.html").read_text()

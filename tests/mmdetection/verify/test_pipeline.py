@@ -30,7 +30,7 @@ from ckptconv.mmdetection.verify.report.write import WRITERS
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run import supervisor
 from ckptconv.mmdetection.verify.run.events import Follower
-from ckptconv.mmdetection.verify.run.supervisor import alone
+from ckptconv.mmdetection.verify.run.supervisor import locked
 from tests.support import forked
 from tests.support.raw_files import moco
 
@@ -179,7 +179,7 @@ def test_another_question_in_the_same_folder_is_refused(first, folder):
 
 def test_two_calls_do_not_work_in_one_folder(first, folder):
     _, work, _ = first
-    with alone(work), pytest.raises(UsageError, match="another run is at work in"):
+    with locked(work), pytest.raises(UsageError, match="another verify-ap is running in"):
         verify(smoke(folder, "first"))
 
 

@@ -192,7 +192,7 @@ def test_one_process_cannot_be_several(r50):
         ),
         (
             "mmdet::rpn/rpn_r50_fpn_1x_coco.py",
-            "val_evaluator.metric='proposal_fast' does not measure the AP of boxes",
+            "val_evaluator.metric='proposal_fast' does not measure box AP",
             "Set it to 'bbox', or to ['bbox', 'segm'].",
         ),
     ],
@@ -281,7 +281,7 @@ def test_a_list_of_one_evaluator_is_that_evaluator(tmp_path):
     } | {"type": "CocoMetric"}
     both = written(tmp_path, f"val_evaluator = [{said.format('')}, {said.format(', prefix=1')}]\n")
     assert refused(both, "eval", detector="d.pth")[0] == (
-        f"{both}: val_evaluator[1] is a second CocoMetric, and which AP counts cannot be told"
+        f"{both}: val_evaluator[1] is a second CocoMetric, so it is not clear which AP counts"
     )
     assert planned(both, "load", 0).runs == ()
 

@@ -101,7 +101,7 @@ def test_an_ap_that_is_too_good_is_worth_a_remark():
     remarked = compared({"box": [38.6]}, BOX)
     assert remarked.status == PASS
     assert remarked.reasons == (
-        "box AP 38.60, expected 38: above what noise explains, so look whether it is the same recipe",
+        "box AP 38.60, expected 38: more than noise explains; check whether it is the same recipe",
     )
     assert compared({"box": [38.5]}, BOX).reasons == ("box AP 38.50, expected 38",)
     assert compared({"box": [38.6]}, replace(BOX, above=PASS)).reasons == ("box AP 38.60, expected 38",)
@@ -134,7 +134,7 @@ def test_the_ends_of_the_interval_may_stand_on_the_bounds():
 def test_an_interval_wider_than_the_band_is_inconclusive():
     verdict = compared({"box": [37.0, 38.0, 39.0]}, replace(BOX, above=FAIL))
     assert verdict.status == INCONCLUSIVE
-    assert verdict.reasons[0].startswith("box AP 38.00 ± 2.48, expected 38: its interval holds 3")
+    assert verdict.reasons[0].startswith("box AP 38.00 ± 2.48, expected 38: its interval contains 3")
 
 
 @pytest.mark.parametrize(
@@ -232,9 +232,9 @@ def test_a_lift_turned_round_is_turned_round(values):
     ("values", "status", "said"),
     [
         ([5.0, 5.5, 6.0], PASS, ()),
-        ([-5.0, -5.5, -6.0], FAIL, ("it does worse than random weights",)),
-        ([-1.0, 0.0, 1.5], INCONCLUSIVE, ("no difference can be told",)),
-        ([0.0, 0.0, 0.0], INCONCLUSIVE, ("no difference can be told",)),
+        ([-5.0, -5.5, -6.0], FAIL, ("the checkpoint is worse than random weights",)),
+        ([-1.0, 0.0, 1.5], INCONCLUSIVE, ("the interval contains 0",)),
+        ([0.0, 0.0, 0.0], INCONCLUSIVE, ("the interval contains 0",)),
     ],
 )
 def test_a_lift_is_judged_by_whether_its_interval_holds_zero(values, status, said):
@@ -260,7 +260,7 @@ def test_the_rule_is_told_in_words():
     assert compared({"box": [38.0]}, replace(BOX, above=PASS, tolerance=0)).rule == "at least box AP 38 (noise)"
     many = compared({"box": [38.0, 38.0]}, BOX)
     assert many.rule.startswith(one.rule)
-    assert "of 2 seeds the 95% interval of the mean" in many.rule
+    assert "the 95% interval of the mean of 2 seeds must lie inside" in many.rule
 
 
 def test_only_a_pass_and_a_mere_measurement_are_good():

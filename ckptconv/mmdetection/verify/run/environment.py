@@ -16,15 +16,15 @@ Found = TypeVar("Found")
 
 def environment() -> dict[str, object]:
     """Every fact by its name; None for one that could not be collected. It raises nothing."""
-    distributions = tried(metadata.packages_distributions) or {}
+    distributions = value_or_none(metadata.packages_distributions) or {}
     return {
-        "python": tried(platform.python_version),
-        **{name: tried(partial(version, name, distributions)) for name in PACKAGES},
-        **{name: tried(collect) for name, collect in _MACHINE.items()},
+        "python": value_or_none(platform.python_version),
+        **{name: value_or_none(partial(version, name, distributions)) for name in PACKAGES},
+        **{name: value_or_none(collect) for name, collect in _MACHINE.items()},
     }
 
 
-def tried(collect: Callable[[], Found]) -> Found | None:
+def value_or_none(collect: Callable[[], Found]) -> Found | None:
     """What it returns; None if it raises anything but a wish to stop."""
     try:
         return collect()
@@ -44,7 +44,7 @@ def version(module: str, distributions: Mapping[str, list[str]]) -> str | None:
     names = list(dict.fromkeys(distributions.get(module) or ()))
     said = getattr(sys.modules.get(module), "__version__", None)
     if not isinstance(said, str):
-        said = next(filter(None, (tried(partial(metadata.version, name)) for name in (*names, module))), None)
+        said = next(filter(None, (value_or_none(partial(metadata.version, name)) for name in (*names, module))), None)
     other = ", ".join(name for name in names if name.lower() != module)
     return f"{said} ({other})" if said and other else said
 

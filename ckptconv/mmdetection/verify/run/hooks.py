@@ -1,4 +1,4 @@
-"""What is added to mmengine's Runner in a run: a chronicle, seeds that a resumed run shares, and what was evaluated.
+"""What is added to mmengine's Runner in a run: a event_log, seeds that a resumed run shares, and what was evaluated.
 
 Source of the hooks' order and of the message hub's names: `mmengine/hooks/` and `mmengine/runner/loops.py`, 0.10.7.
 """
@@ -30,7 +30,7 @@ _WARM = 5  # images' batches that are not timed
 
 
 @HOOKS.register_module()
-class ChronicleHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
+class EventLogHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
     """Writes a run's events, and ends it when its loss is no number any more.
 
     ``evaluated``: at which iteration the last evaluation ended, in this process; None before the first. ``aside``: what

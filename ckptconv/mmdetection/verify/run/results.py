@@ -15,7 +15,7 @@ from ckptconv.mmdetection.verify.run.files import RESULT, write_whole
 AP = "ap.json"
 
 
-def measured(folder: Path, measure: Callable[[], Measured], note: Callable[[str], None]) -> Measured:
+def measure_and_save(folder: Path, measure: Callable[[], Measured], note: Callable[[str], None]) -> Measured:
     """Measure a finished run and keep what was found; what was kept before, where its detections are gone.
 
     A disk that is full costs the file, which is noted, and not the answer. Raises UsageError if there is neither.
@@ -23,13 +23,13 @@ def measured(folder: Path, measure: Callable[[], Measured], note: Callable[[str]
     try:
         found = measure()
     except (OSError, ValueError, LookupError) as error:
-        kept = _kept(folder)
+        kept = _saved(folder)
         if kept is None:
             raise UsageError(
-                f"{folder} has its result, and its detections cannot be read: {error_line(error)}",
-                f"Remove {folder / RESULT}: the same command evaluates the last checkpoint again.",
+                f"{folder}: the run has ended, but its detections cannot be read: {error_line(error)}",
+                f"Remove {folder / RESULT}: the same command then evaluates the last checkpoint again.",
             ) from error
-        note(f"{folder.name}: its detections cannot be read; the AP is that of {AP}, measured before")
+        note(f"{folder.name}: its detections cannot be read; the AP is the one in {AP}, measured earlier")
         return kept
     try:
         write_whole(folder / AP, asdict(found))
@@ -38,7 +38,7 @@ def measured(folder: Path, measure: Callable[[], Measured], note: Callable[[str]
     return found
 
 
-def _kept(folder: Path) -> Measured | None:
+def _saved(folder: Path) -> Measured | None:
     try:
         return Measured(**json.loads((folder / AP).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

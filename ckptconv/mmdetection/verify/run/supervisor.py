@@ -34,7 +34,7 @@ class Stopped(Exception):
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[int]:
+def locked(folder: Path) -> Iterator[int]:
     """Holds the folder's lock; yields its file descriptor. Raises UsageError if another call works there."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -45,7 +45,7 @@ def alone(folder: Path) -> Iterator[int]:
             group = os.pread(descriptor, 20, 0).decode().strip()
             stop = f", or stop it: kill -- -{group}" if group.isdigit() else ""
             raise UsageError(
-                f"another run is at work in {folder}", f"Wait for it{stop}; or give another --work-dir."
+                f"another verify-ap is running in {folder}", f"Wait for it{stop}; or give another --work-dir."
             ) from None
         os.ftruncate(descriptor, 0)
         yield descriptor
@@ -62,19 +62,19 @@ def _require_idle(folder: Path) -> None:
         except BlockingIOError:
             file.seek(0)
             raise UsageError(
-                f"processes of an earlier call are still at work in {folder}",
+                f"processes of an earlier verify-ap are still running in {folder}",
                 f"Wait for them, or stop them: kill {file.read().strip()}",
             ) from None
         file.truncate(0)
 
 
-def surroundings(processes: int) -> dict[str, str]:
+def process_environment(processes: int) -> dict[str, str]:
     """The environment of a run of this many processes on this machine, which share its cores."""
     threads = str(max((os.cpu_count() or 1) // processes, 1))
     return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
-def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
+def supervise(run: Run, command: list[str], lock: int, watch: Watch) -> None:
     """Run it to its end, or find that it is there.
 
     Raises Stopped for a reason that is an answer, TrainingError for an error that is none, EnvironmentMissingError for
@@ -93,12 +93,14 @@ def conduct(run: Run, command: list[str], lock: int, watch: Watch) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=surroundings(run.processes),
+                env=process_environment(run.processes),
                 start_new_session=True,
                 pass_fds=[lock],
             )
         except FileNotFoundError:
-            raise EnvironmentMissingError(f"there is no {command[0]}", "Start it where it is installed.") from None
+            raise EnvironmentMissingError(
+                f"{command[0]} is not installed", "Run the command where it is installed."
+            ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(process.pid).encode(), 0)
         try:
@@ -172,17 +174,17 @@ def _explain(run: Run, status: int, start: int) -> NoReturn:
         if failure.kind == "memory":
             raise EnvironmentMissingError(
                 f"{run.name} ran out of memory: {failure.message}",
-                "More GPUs take fewer images each: --gpus N. --amp needs half of it, and is another recipe.",
+                "Use more GPUs, with fewer images each: --gpus N. --amp halves the memory, but changes the recipe.",
             )
         raise TrainingError(
-            f"{run.name} failed: {failure.message}", failure.hint or f"Its whole output: {log}", failure.exit_code
+            f"{run.name} failed: {failure.message}", failure.hint or f"See its output: {log}", failure.exit_code
         )
     with log.open("rb") as file:
         file.seek(start)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     lines = [line for line in lines if any(map(str.isalnum, line))]
     last = f": {lines[-1]}" if lines else ""
-    killed = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}{last}"
+    killed = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}{last}"
     raise EnvironmentMissingError(
-        f"{run.name} {killed}", f"The same command goes on from its last checkpoint. Its whole output: {log}"
+        f"{run.name} {killed}", f"The same command resumes from the last checkpoint. See its output: {log}"
     )

@@ -24,7 +24,7 @@ from typing import Any
 from ckptconv.errors import CkptconvError, ProofError
 from ckptconv.mmdetection.loading.inert_load import inert_loading
 from ckptconv.mmdetection.verify.run.environment import environment as _environment
-from ckptconv.mmdetection.verify.run.environment import tried
+from ckptconv.mmdetection.verify.run.environment import value_or_none
 from ckptconv.mmdetection.verify.run.files import (
     CONFIG,
     DETECTIONS,
@@ -138,7 +138,7 @@ def _run(folder: Path, job: Job) -> RunResult | None:
     settings.custom_hooks = [
         *(settings.get("custom_hooks") or []),
         *([{"type": hooks.ReseedHook.__name__, "seed": job.seed}] if job.repeatable else []),
-        {"type": hooks.ChronicleHook.__name__, "path": str(folder / EVENTS)},
+        {"type": hooks.EventLogHook.__name__, "path": str(folder / EVENTS)},
     ]
     if not job.cuda:
         settings.merge_from_dict({"env_cfg.dist_cfg.backend": "gloo"})
@@ -156,10 +156,10 @@ def _run(folder: Path, job: Job) -> RunResult | None:
     else:
         settings.resume, settings.load_from = False, job.detector
     runner = Runner.from_cfg(settings)
-    chronicle = next(h for h in runner.hooks if isinstance(h, hooks.ChronicleHook))
+    event_log = next(h for h in runner.hooks if isinstance(h, hooks.EventLogHook))
     if job.train:
         runner.train()
-        if chronicle.evaluated != runner.iter:  # killed after the last checkpoint and before the evaluation's end
+        if event_log.evaluated != runner.iter:  # killed after the last checkpoint and before the evaluation's end
             runner.val_loop.run()
         _evaluate_raw(runner, folder / RAW)
     else:
@@ -169,7 +169,7 @@ def _run(folder: Path, job: Job) -> RunResult | None:
     if not is_main_process():
         return None
     return RunResult(
-        runner.iter if job.train else 0, chronicle.images_per_second, tried(hooks.peak_mib), _environment()
+        runner.iter if job.train else 0, event_log.images_per_second, value_or_none(hooks.peak_mib), _environment()
     )
 
 
@@ -188,7 +188,7 @@ def _evaluate_raw(runner: Any, folder: Path) -> None:
     (metric,) = runner.val_loop.evaluator.metrics
     metric.record_in(folder)
     kept = list(runner.hooks)
-    runner.hooks[:] = [hook for hook in kept if isinstance(hook, hooks.ChronicleHook)]
+    runner.hooks[:] = [hook for hook in kept if isinstance(hook, hooks.EventLogHook)]
     for hook in runner.hooks:
         hook.aside = True
     runner.val_loop.run()

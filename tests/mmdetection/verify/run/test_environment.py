@@ -12,7 +12,7 @@ import torch
 
 from ckptconv.mmdetection.verify.run import environment as collecting
 from ckptconv.mmdetection.verify.run import worker
-from ckptconv.mmdetection.verify.run.environment import PACKAGES, environment, tried, version
+from ckptconv.mmdetection.verify.run.environment import PACKAGES, environment, value_or_none, version
 
 pytestmark = pytest.mark.mmdet
 KNOWN = {"mmengine": ["mmengine"], "mmcv": ["mmcv"]}
@@ -109,7 +109,7 @@ def test_a_stop_is_no_failure_of_a_collector():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        tried(stop)
+        value_or_none(stop)
 
 
 def test_the_worker_records_it():

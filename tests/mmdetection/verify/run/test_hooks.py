@@ -19,7 +19,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from ckptconv.mmdetection.verify.run import hooks
-from ckptconv.mmdetection.verify.run.hooks import ChronicleHook, RecordingCocoMetric, ReseedHook
+from ckptconv.mmdetection.verify.run.hooks import EventLogHook, RecordingCocoMetric, ReseedHook
 
 pytestmark = pytest.mark.mmdet
 
@@ -48,14 +48,14 @@ def path(tmp_path) -> Path:
 
 
 @pytest.fixture
-def chronicle(path) -> Iterator[ChronicleHook]:
+def event_log(path) -> Iterator[EventLogHook]:
     """A hook whose log is closed afterwards: a run's own is open until its process ends."""
-    hook = ChronicleHook(str(path))
+    hook = EventLogHook(str(path))
     yield hook
     hook._log._file.close()
 
 
-def step(hook: ChronicleHook, runner: Runner, loss: float = 1.0, **losses: float) -> None:
+def step(hook: EventLogHook, runner: Runner, loss: float = 1.0, **losses: float) -> None:
     """One iteration, as the Runner and its other hooks have it."""
     for name, value in {"loss": loss, "time": 0.5, "data_time": 0.1, **losses}.items():
         runner.message_hub.update_scalar(f"train/{name}", value)
@@ -69,18 +69,18 @@ def events(path: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in said if event["event"] == kind]
 
 
-def test_a_start_says_where_it_begins_and_how_far_it_goes(chronicle, path):
+def test_a_start_says_where_it_begins_and_how_far_it_goes(event_log, path):
     runner = Runner(iterations=40, epochs=4)
     runner.iter = 20
-    chronicle.before_train(runner)
+    event_log.before_train(runner)
     assert events(path, "start") == [{"event": "start", "iteration": 20, "iterations": 40, "epochs": 4}]
 
 
-def test_a_step_says_what_the_message_hub_knows(chronicle, path):
+def test_a_step_says_what_the_message_hub_knows(event_log, path):
     runner = Runner()
-    chronicle.before_train(runner)
+    event_log.before_train(runner)
     runner.epoch = 2
-    step(chronicle, runner, 1.5, loss_cls=1.0, loss_box=0.5, acc=99.0)
+    step(event_log, runner, 1.5, loss_cls=1.0, loss_box=0.5, acc=99.0)
     (said,) = events(path, "step")
     assert said.pop("memory_mib") > 1
     assert said == {"event": "step", "iteration": 1, "epoch": 3, "loss": 1.5, "lr": 0.25, "seconds": 0.5} | {
@@ -89,91 +89,91 @@ def test_a_step_says_what_the_message_hub_knows(chronicle, path):
     }
 
 
-def test_the_steps_of_a_long_run_are_told_as_means_and_the_last_of_them_too(chronicle, path, monkeypatch):
+def test_the_steps_of_a_long_run_are_told_as_means_and_the_last_of_them_too(event_log, path, monkeypatch):
     monkeypatch.setattr(hooks, "_EVENTS", 3)
     runner = Runner(iterations=8)
-    chronicle.before_train(runner)
+    event_log.before_train(runner)
     for loss in range(1, 9):
-        step(chronicle, runner, float(loss))
+        step(event_log, runner, float(loss))
     assert [(e["iteration"], e["loss"]) for e in events(path, "step")] == [(3, 2.0), (6, 5.0), (8, 7.0)]
 
 
-def test_there_are_no_more_steps_than_are_said(chronicle, path, monkeypatch):
+def test_there_are_no_more_steps_than_are_said(event_log, path, monkeypatch):
     monkeypatch.setattr(hooks, "_EVENTS", 20)
     runner = Runner(iterations=39)
-    chronicle.before_train(runner)
+    event_log.before_train(runner)
     for _ in range(39):
-        step(chronicle, runner)
+        step(event_log, runner)
     assert len(events(path, "step")) <= 20
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_no_number_ends_the_run_at_once(chronicle, path, loss):
+def test_a_loss_that_is_no_number_ends_the_run_at_once(event_log, path, loss):
     runner = Runner()
-    chronicle.before_train(runner)
-    step(chronicle, runner)
+    event_log.before_train(runner)
+    step(event_log, runner)
     with pytest.raises(FloatingPointError, match=f"^the loss is {loss} at iteration 2$"):
-        step(chronicle, runner, loss)
+        step(event_log, runner, loss)
     assert [event["iteration"] for event in events(path, "step")] == [1]
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_with_amp_twenty_in_a_row_end_it(chronicle, path, loss):
+def test_with_amp_twenty_in_a_row_end_it(event_log, path, loss):
     runner = Runner(amp=True)
-    chronicle.before_train(runner)
+    event_log.before_train(runner)
     for _ in range(19):
-        step(chronicle, runner, loss, loss_cls=loss)
+        step(event_log, runner, loss, loss_cls=loss)
     with pytest.raises(FloatingPointError, match=f"^the loss is {loss} at iteration 20$"):
-        step(chronicle, runner, loss)
+        step(event_log, runner, loss)
     said = events(path, "step")
     assert [event["iteration"] for event in said] == list(range(1, 20))
     assert {(event["loss"], event["losses"]["loss_cls"]) for event in said} == {(None, None)}
 
 
-def test_with_amp_one_number_between_them_is_enough_to_go_on(chronicle, path):
+def test_with_amp_one_number_between_them_is_enough_to_go_on(event_log, path):
     runner = Runner(amp=True)
-    chronicle.before_train(runner)
+    event_log.before_train(runner)
     for loss in ([math.nan] * 19 + [1.0]) * 3:
-        step(chronicle, runner, loss)
+        step(event_log, runner, loss)
     assert len(events(path, "step")) == 60
 
 
-def test_an_evaluation_says_ap_in_percent_of_what_was_measured(chronicle, path):
+def test_an_evaluation_says_ap_in_percent_of_what_was_measured(event_log, path):
     runner = Runner()
     runner.iter, runner.epoch = 20, 2
-    chronicle.after_val_epoch(runner, {"coco/bbox_mAP": 0.25, "coco/segm_mAP": 0.5, "coco/bbox_mAP_50": 0.75})
-    chronicle.after_val_epoch(runner, {"coco/bbox_mAP": 0.125})
-    chronicle.after_val_epoch(runner, {})
+    event_log.after_val_epoch(runner, {"coco/bbox_mAP": 0.25, "coco/segm_mAP": 0.5, "coco/bbox_mAP_50": 0.75})
+    event_log.after_val_epoch(runner, {"coco/bbox_mAP": 0.125})
+    event_log.after_val_epoch(runner, {})
     said = [(event["iteration"], event["epoch"], event["ap"]) for event in events(path, "val")]
     assert said == [(20, 2, {"box": 25.0, "mask": 50.0}), (20, 2, {"box": 12.5}), (20, 2, {})]
 
 
-def test_an_evaluation_under_a_prefix_of_the_configs_own_says_the_same(chronicle, path):
-    chronicle.after_val_epoch(Runner(), {"a/bbox_mAP": 0.25, "a/segm_mAP": 0.5, "a/bbox_mAP_50": 0.75})
+def test_an_evaluation_under_a_prefix_of_the_configs_own_says_the_same(event_log, path):
+    event_log.after_val_epoch(Runner(), {"a/bbox_mAP": 0.25, "a/segm_mAP": 0.5, "a/bbox_mAP_50": 0.75})
     assert events(path, "val")[0]["ap"] == {"box": 25.0, "mask": 50.0}
 
 
-def test_what_is_evaluated_aside_is_no_evaluation_of_the_training(chronicle, path, pass_by):
-    evaluated(chronicle, pass_by, 8, 0.5)
-    chronicle.aside = True
-    evaluated(chronicle, pass_by, 8, 0.25)
-    chronicle.after_val_epoch(Runner(), {"coco/bbox_mAP": 0.25})
-    assert (events(path, "val"), chronicle.evaluated) == ([], None)
-    assert chronicle.images_per_second == 4.0
+def test_what_is_evaluated_aside_is_no_evaluation_of_the_training(event_log, path, pass_by):
+    evaluated(event_log, pass_by, 8, 0.5)
+    event_log.aside = True
+    evaluated(event_log, pass_by, 8, 0.25)
+    event_log.after_val_epoch(Runner(), {"coco/bbox_mAP": 0.25})
+    assert (events(path, "val"), event_log.evaluated) == ([], None)
+    assert event_log.images_per_second == 4.0
 
 
 # where nothing is annotated pycocotools says -1, and mmdet hands it on
-def test_an_ap_that_does_not_exist_is_not_minus_100(chronicle, path):
-    chronicle.after_val_epoch(Runner(), {"coco/bbox_mAP": -1.0})
+def test_an_ap_that_does_not_exist_is_not_minus_100(event_log, path):
+    event_log.after_val_epoch(Runner(), {"coco/bbox_mAP": -1.0})
     assert events(path, "val")[0]["ap"].get("box") is None
 
 
-def test_it_knows_at_which_iteration_it_was_evaluated_last(chronicle):
+def test_it_knows_at_which_iteration_it_was_evaluated_last(event_log):
     runner = Runner()
-    assert chronicle.evaluated is None
+    assert event_log.evaluated is None
     for runner.iter in (0, 20):
-        chronicle.after_val_epoch(runner, {})
-        assert chronicle.evaluated == runner.iter
+        event_log.after_val_epoch(runner, {})
+        assert event_log.evaluated == runner.iter
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def pass_by(monkeypatch) -> Callable[[float], None]:
     return pass_by
 
 
-def evaluated(hook: ChronicleHook, pass_by: Callable[[float], None], batches: int, seconds: float) -> None:
+def evaluated(hook: EventLogHook, pass_by: Callable[[float], None], batches: int, seconds: float) -> None:
     """An evaluation of two images a batch, with as much time again between two batches."""
     runner = Runner()
     hook.before_val_epoch(runner)
@@ -199,24 +199,24 @@ def evaluated(hook: ChronicleHook, pass_by: Callable[[float], None], batches: in
         pass_by(seconds)
 
 
-def test_the_speed_is_of_the_last_evaluation_without_loading_and_without_its_first_batches(chronicle, pass_by):
-    evaluated(chronicle, pass_by, 8, 0.5)
-    assert chronicle.images_per_second == 4.0
-    evaluated(chronicle, pass_by, 8, 0.25)
-    assert chronicle.images_per_second == 8.0
+def test_the_speed_is_of_the_last_evaluation_without_loading_and_without_its_first_batches(event_log, pass_by):
+    evaluated(event_log, pass_by, 8, 0.5)
+    assert event_log.images_per_second == 4.0
+    evaluated(event_log, pass_by, 8, 0.25)
+    assert event_log.images_per_second == 8.0
 
 
-def test_five_batches_are_too_few_for_a_speed(chronicle, pass_by):
-    assert chronicle.images_per_second is None
-    evaluated(chronicle, pass_by, 5, 0.5)
-    assert chronicle.images_per_second is None
+def test_five_batches_are_too_few_for_a_speed(event_log, pass_by):
+    assert event_log.images_per_second is None
+    evaluated(event_log, pass_by, 5, 0.5)
+    assert event_log.images_per_second is None
 
 
-def test_how_far_an_evaluation_is_is_told_once_a_second(chronicle, path, pass_by):
+def test_how_far_an_evaluation_is_is_told_once_a_second(event_log, path, pass_by):
     runner = Runner()
     for i in range(8):
         pass_by(0.4)
-        chronicle.after_val_iter(runner, i, outputs=[None])
+        event_log.after_val_iter(runner, i, outputs=[None])
     assert [(event["done"], event["of"]) for event in events(path, "evaluating")] == [(1, 8), (4, 8), (7, 8)]
 
 

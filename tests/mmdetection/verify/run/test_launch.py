@@ -117,7 +117,7 @@ def test_what_is_not_said_follows_from_the_machine(launcher, gpus, nodes, there,
 
 
 def test_the_gpus_of_a_slurm_are_not_guessed():
-    with pytest.raises(UsageError, match="how many GPUs the nodes have cannot be seen from here"):
+    with pytest.raises(UsageError, match="the number of GPUs per node is not known on this machine"):
         launch("slurm", None, 2, 0)
     assert launch("slurm", 0, 2, 0) == Launch("slurm", 0, 2)
     assert launch("slurm", None, 2, 8) == Launch("slurm", 8, 2)
@@ -127,5 +127,5 @@ def test_the_gpus_of_a_slurm_are_not_guessed():
 def test_one_process_cannot_be_several(gpus, nodes, processes):
     with pytest.raises(UsageError) as error:
         launch("none", gpus, nodes, 8)
-    assert error.value.message == f"--launcher none starts one process, and {processes} are asked for"
+    assert error.value.message == f"--launcher none starts one process, and the run needs {processes}"
     assert error.value.hint == "Give --launcher pytorch or slurm."

@@ -22,11 +22,11 @@ def gone() -> Measured:
 
 def test_what_is_measured_is_kept_and_found_again(tmp_path):
     notes: list[str] = []
-    assert results.measured(tmp_path, lambda: FOUND, notes.append) == FOUND
+    assert results.measure_and_save(tmp_path, lambda: FOUND, notes.append) == FOUND
     assert json.loads((tmp_path / "ap.json").read_text()) == asdict(FOUND)
     assert notes == []
-    assert results.measured(tmp_path, gone, notes.append) == FOUND
-    assert notes == [f"{tmp_path.name}: its detections cannot be read; the AP is that of ap.json, measured before"]
+    assert results.measure_and_save(tmp_path, gone, notes.append) == FOUND
+    assert notes == [f"{tmp_path.name}: its detections cannot be read; the AP is the one in ap.json, measured earlier"]
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", '{"ap": {}}'])
@@ -34,9 +34,13 @@ def test_where_nothing_was_kept_it_is_said_what_to_do(tmp_path, text):
     if text is not None:
         (tmp_path / "ap.json").write_text(text)
     with pytest.raises(UsageError) as error:
-        results.measured(tmp_path, gone, print)
-    assert error.value.message.startswith(f"{tmp_path} has its result, and its detections cannot be read: FileNotFound")
-    assert error.value.hint == f"Remove {tmp_path}/result.json: the same command evaluates the last checkpoint again."
+        results.measure_and_save(tmp_path, gone, print)
+    assert error.value.message.startswith(
+        f"{tmp_path}: the run has ended, but its detections cannot be read: FileNotFound"
+    )
+    assert (
+        error.value.hint == f"Remove {tmp_path}/result.json: the same command then evaluates the last checkpoint again."
+    )
 
 
 def test_a_full_disk_costs_the_file_only(tmp_path, monkeypatch):
@@ -45,5 +49,5 @@ def test_a_full_disk_costs_the_file_only(tmp_path, monkeypatch):
 
     monkeypatch.setattr(results, "write_whole", full)
     notes: list[str] = []
-    assert results.measured(tmp_path, lambda: FOUND, notes.append) == FOUND
+    assert results.measure_and_save(tmp_path, lambda: FOUND, notes.append) == FOUND
     assert notes == [f"{tmp_path}/ap.json could not be written: OSError: [Errno 28] No space left on device"]

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, TrainingError, UsageError
-from ckptconv.mmdetection.verify.run import supervisor as conducting
+from ckptconv.mmdetection.verify.run import supervisor as supervisor
 from ckptconv.mmdetection.verify.run import worker
 from ckptconv.mmdetection.verify.run.events import Event
-from ckptconv.mmdetection.verify.run.files import Job, Run
-from ckptconv.mmdetection.verify.run.supervisor import Stopped, alone, conduct
+from ckptconv.mmdetection.verify.run.files import Job, Run, RunResult
+from ckptconv.mmdetection.verify.run.supervisor import Stopped, locked, supervise
 
 pytestmark = pytest.mark.mmdet
 
@@ -44,7 +44,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "seed0"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(conducting, "_PAUSE", 0.02)
+    monkeypatch.setattr(supervisor, "_PAUSE", 0.02)
     return folder
 
 
@@ -56,8 +56,8 @@ def run(
 ) -> None:
     """Conduct this code, with the lock of the folder above."""
     made = Run("seed0", folder, {}, Job(True, 0, "none", False), "trained")
-    with alone(folder.parent) as lock:
-        conduct(made, command or [sys.executable, "-S", "-c", BEGIN + code], lock, watch)
+    with locked(folder.parent) as lock:
+        supervise(made, command or [sys.executable, "-S", "-c", BEGIN + code], lock, watch)
 
 
 def alive(pid: int) -> bool:
@@ -78,7 +78,7 @@ def waits_for(condition: Callable[[], bool]) -> bool:
 
 def free(folder: Path) -> bool:
     try:
-        with alone(folder):
+        with locked(folder):
             return True
     except UsageError:
         return False
@@ -112,7 +112,7 @@ def test_memory_that_is_not_enough_is_the_machines_fault(folder):
     with pytest.raises(EnvironmentMissingError) as error:
         run(folder, 'leave("failure.json", kind="memory", message="CUDA out of memory", hint=""); sys.exit(1)')
     assert error.value.message == "seed0 ran out of memory: CUDA out of memory"
-    assert error.value.hint.startswith("More GPUs take fewer images each: --gpus N.")
+    assert error.value.hint.startswith("Use more GPUs, with fewer images each: --gpus N.")
 
 
 @pytest.mark.parametrize("kind", ["error", "input"])
@@ -121,7 +121,7 @@ def test_any_other_reason_is_a_training_that_failed(folder, kind, hint):
     with pytest.raises(TrainingError) as error:
         run(folder, f'leave("failure.json", kind="{kind}", message="KeyError: 3", hint="{hint}"); sys.exit(1)')
     assert error.value.message == "seed0 failed: KeyError: 3"
-    assert error.value.hint == (hint or f"Its whole output: {folder / 'output.log'}")
+    assert error.value.hint == (hint or f"See its output: {folder / 'output.log'}")
 
 
 # a full disk leaves it empty, and a kill leaves half of it
@@ -136,7 +136,7 @@ def test_a_run_that_was_killed_says_by_which_signal(folder):
         run(folder, "os.kill(os.getpid(), signal.SIGKILL)")
     assert error.value.message == "seed0 was killed by signal 9"
     log = folder / "output.log"
-    assert error.value.hint == f"The same command goes on from its last checkpoint. Its whole output: {log}"
+    assert error.value.hint == f"The same command resumes from the last checkpoint. See its output: {log}"
 
 
 def test_a_run_with_a_whole_result_is_done_however_its_processes_ended(folder):
@@ -147,22 +147,22 @@ def test_a_run_with_a_whole_result_is_done_however_its_processes_ended(folder):
 def test_a_line_of_nothing_but_signs_is_not_the_last_word(folder):
     with pytest.raises(EnvironmentMissingError) as error:
         run(folder, 'print("Signal 6 (SIGABRT) received"); print("=" * 54); sys.exit(1)')
-    assert error.value.message == "seed0 ended with status 1: Signal 6 (SIGABRT) received"
+    assert error.value.message == "seed0 exited with status 1: Signal 6 (SIGABRT) received"
 
 
 def test_a_status_is_told_with_the_last_line_of_this_times_output(folder):
     (folder / "output.log").write_text("of the time before\n")
     with pytest.raises(EnvironmentMissingError) as error:
         run(folder, r'os.write(1, b"first\n  the last: \xff \n\n   \n"); sys.exit(3)')
-    assert error.value.message == "seed0 ended with status 3: the last: \ufffd"
+    assert error.value.message == "seed0 exited with status 3: the last: \ufffd"
     with pytest.raises(EnvironmentMissingError) as error:
         run(folder, "sys.exit(4)")
-    assert error.value.message == "seed0 ended with status 4"
+    assert error.value.message == "seed0 exited with status 4"
     assert (folder / "output.log").read_bytes().startswith(b"of the time before\nfirst\n")
 
 
 def test_an_end_without_a_result_is_no_success(folder):
-    with pytest.raises(EnvironmentMissingError, match="seed0 ended with status 0"):
+    with pytest.raises(EnvironmentMissingError, match="seed0 exited with status 0"):
         run(folder, "pass")
 
 
@@ -200,10 +200,10 @@ def test_events_of_the_time_before_are_not_told_again(folder):
 @pytest.mark.parametrize(("cuda", "shown"), [(False, ""), (True, "0,1")])
 def test_a_run_on_the_cpu_sees_no_gpu(tmp_path, monkeypatch, cuda, shown):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr(worker, "_run", lambda *_: {"shown": os.environ["CUDA_VISIBLE_DEVICES"]})
+    monkeypatch.setattr(worker, "_run", lambda *_: RunResult(environment={"shown": os.environ["CUDA_VISIBLE_DEVICES"]}))
     Job(True, 0, "none", cuda).save(tmp_path)
     assert worker.main(tmp_path) == 0
-    assert json.loads((tmp_path / "result.json").read_text()) == {"shown": shown}
+    assert RunResult.load(tmp_path).environment == {"shown": shown}
 
 
 @pytest.mark.parametrize("said", [None, "7"])
@@ -282,7 +282,7 @@ def test_interrupted_it_stops_what_has_a_session_of_its_own(folder):
 
 
 def test_processes_that_do_not_end_when_asked_are_killed(folder, monkeypatch):
-    monkeypatch.setattr(conducting, "_SHORTLY", 0.1)
+    monkeypatch.setattr(supervisor, "_SHORTLY", 0.1)
     pids = []
 
     def watch(_: Run, event: Event) -> None:
@@ -356,7 +356,7 @@ def test_a_folder_is_locked_while_its_run_goes_on_and_free_afterwards(folder):
     refused = []
 
     def watch(_: Run, event: Event) -> None:
-        with pytest.raises(UsageError) as error, alone(folder.parent):
+        with pytest.raises(UsageError) as error, locked(folder.parent):
             pass
         refused.append((error.value.message, error.value.hint, event["pid"]))
 
@@ -364,7 +364,7 @@ def test_a_folder_is_locked_while_its_run_goes_on_and_free_afterwards(folder):
 
     run(folder, WAITS, watch)
     ((message, hint, pid),) = refused
-    assert message == f"another run is at work in {folder.parent}"
+    assert message == f"another verify-ap is running in {folder.parent}"
     assert hint == f"Wait for it, or stop it: kill -- -{pid}; or give another --work-dir."
     assert free(folder.parent)
 
@@ -383,7 +383,7 @@ def test_the_processes_of_a_run_hold_the_lock_too(folder):
 
 
 def test_processes_that_outlive_their_call_keep_the_folder_until_they_end(tmp_path):
-    with alone(tmp_path) as lock:
+    with locked(tmp_path) as lock:
         left = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(30)"], pass_fds=[lock])
     assert not free(tmp_path)
     left.kill()
@@ -400,7 +400,7 @@ def test_processes_that_outlive_torchrun_keep_their_run(folder):
         left.stdout.readline()
         with pytest.raises(UsageError) as error:
             run(folder, DONE)
-        assert error.value.message == f"processes of an earlier call are still at work in {folder}"
+        assert error.value.message == f"processes of an earlier verify-ap are still running in {folder}"
         assert error.value.hint == f"Wait for them, or stop them: kill {left.pid}"
         left.kill()
     run(folder, DONE)
@@ -408,19 +408,19 @@ def test_processes_that_outlive_torchrun_keep_their_run(folder):
 
 
 def test_a_lock_makes_the_folder_that_it_is_for(tmp_path):
-    with alone(tmp_path / "work" / "deep"):
+    with locked(tmp_path / "work" / "deep"):
         assert (tmp_path / "work" / "deep").is_dir()
 
 
 def test_a_call_that_breaks_frees_its_folder(tmp_path):
-    with pytest.raises(ZeroDivisionError), alone(tmp_path):
+    with pytest.raises(ZeroDivisionError), locked(tmp_path):
         raise ZeroDivisionError
     assert free(tmp_path)
 
 
 def test_a_group_that_has_ended_is_not_named(folder):
     run(folder, DONE)
-    with alone(folder.parent):
-        with pytest.raises(UsageError) as error, alone(folder.parent):
+    with locked(folder.parent):
+        with pytest.raises(UsageError) as error, locked(folder.parent):
             pass
         assert error.value.hint == "Wait for it; or give another --work-dir."
