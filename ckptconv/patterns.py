@@ -30,9 +30,9 @@ class RuleError(UsageError):
 def _pieces(text: str) -> list[tuple[str, str, bool]]:
     """Split a pattern into (literal, capture name or '', spans segments) triples."""
     pieces, at = [], 0
-    for found in CAPTURE.finditer(text):
-        pieces.append((text[at : found.start()], found[1], bool(found[2])))
-        at = found.end()
+    for capture in CAPTURE.finditer(text):
+        pieces.append((text[at : capture.start()], capture[1], bool(capture[2])))
+        at = capture.end()
     pieces.append((text[at:], "", False))
     if any("{" in literal or "}" in literal for literal, _, _ in pieces):
         raise RuleError(f"the pattern '{text}' has a stray brace", "Captures are written {x} or {x...}.")
@@ -41,7 +41,7 @@ def _pieces(text: str) -> list[tuple[str, str, bool]]:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A source pattern. Raises RuleError for one that cannot be matched in one way only."""
+    """A source pattern. Raises RuleError for one that could match in more than one way."""
 
     text: str
 
@@ -77,17 +77,17 @@ class Pattern:
 
     @cached_property
     def prefix(self) -> str:
-        """The literal text every match starts with."""
+        """The literal text that every match starts with."""
         return self._pieces[0][0]
 
     @cached_property
     def suffix(self) -> str:
-        """The literal text every match ends with."""
+        """The literal text that every match ends with."""
         return self._pieces[-1][0]
 
     @cached_property
     def ends(self) -> tuple[str | None, str | None]:
-        """The first and the last segment of every match; None for one that is not the same in all."""
+        """The first and the last segment of every match; None for one that varies."""
         whole = len(self._pieces) == 1
         first, dot, _ = self.prefix.partition(".")
         _, other, last = self.suffix.rpartition(".")
@@ -109,15 +109,15 @@ class Pattern:
         return re.compile("".join(parts))
 
     def match(self, key: str) -> dict[str, str] | None:
-        """What the captures hold if the whole key matches, else None."""
+        """The captures if the whole key matches, else None."""
         if not key.startswith(self.prefix) or not key.endswith(self.suffix):
             return None
         if self._tail is not None:
             rest = key[len(self.prefix) :]
             whole = rest and rest[0] != "." and rest[-1] != "." and ".." not in rest
             return {self._tail: rest} if whole else None
-        found = self._regex.fullmatch(key)
-        return found.groupdict() if found else None
+        matched = self._regex.fullmatch(key)
+        return matched.groupdict() if matched else None
 
     def under(self, prefix: str) -> Pattern:
         return Pattern(prefix + self.text)

@@ -28,7 +28,7 @@ _MADE = "Rules are made with keep, drop and fuse."
 class Keep:
     """One source tensor becomes one target tensor, changed by ``op`` if there is one.
 
-    ``by`` names further tensors that the op reads beside it; what becomes of those is for other rules to say.
+    ``by`` names further tensors that the op reads. Other rules say what becomes of those.
     """
 
     source: Pattern
@@ -55,7 +55,7 @@ class Keep:
 
     @property
     def invertible(self) -> bool:
-        """Whether the target name tells the source name: the same captures on both sides, and no op between them."""
+        """Whether the target name determines the source name: the same captures on both sides, and no op."""
         if self.op is not None or set(CAPTURE.findall(self.source.text)) != set(CAPTURE.findall(self.target.text)):
             return False
         try:
@@ -65,7 +65,7 @@ class Keep:
         return True
 
     def inverse(self) -> Keep:
-        """The rule that renames back. Raises RuleError if the names do not carry enough."""
+        """The rule that renames back. Raises RuleError if this one cannot be inverted."""
         if not self.invertible:
             raise RuleError(f"'{self}' cannot be inverted", "Both sides must carry the same captures, without an op.")
         return Keep(Pattern(self.target.text), Template(self.source.text))
@@ -86,7 +86,7 @@ class Keep:
 class Drop:
     """A source tensor that is not part of the backbone, and why.
 
-    ``instead`` is the part of a network that its files have this in place of, such as "norm"; '' for none.
+    ``instead`` is the part of a network that these files replace by this tensor, such as "norm"; '' for none.
     """
 
     source: Pattern
@@ -163,22 +163,22 @@ def _check_target(target: Template, sources: Sequence[Pattern]) -> None:
 
 
 def keep(source: str, target: str, op: Op | None = None, by: Sequence[str] = ()) -> Keep:
-    """A tensor that is kept under another name, changed by ``op`` if one is given, which may read others as well."""
+    """Keep a tensor under another name; ``op`` changes it, and may also read the tensors of ``by``."""
     return Keep(Pattern(source), Template(target), op, tuple(map(Template, fields.texts("by", by))) if by else ())
 
 
 def drop(source: str, why: str, instead: str = "") -> Drop:
-    """A tensor that is left out, and the reason a person will read. Raises RuleError without a reason."""
+    """Leave a tensor out; ``why`` is printed. Raises RuleError without a reason."""
     return Drop(Pattern(source), why, instead)
 
 
 def fuse(sources: Sequence[str], target: str, op: Op) -> Fuse:
-    """Several tensors that become one, such as query, key and value into qkv."""
+    """Join several tensors into one, such as query, key and value into qkv."""
     return Fuse(tuple(map(Pattern, fields.texts("sources", sources))), Template(target), op)
 
 
 def under(prefix: str | Sequence[str], rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The same rules for names that start with ``prefix``, or with one of several; '' is no prefix at all.
+    """The same rules for names that start with ``prefix``, or with one of several; '' is no prefix.
 
     A prefix is plain text that ends with a dot: its braces, if any, are not captures but an error.
     """

@@ -41,28 +41,28 @@ def methods(known: Iterable[Method], as_json: bool) -> None:
     render.text("One in full, with its paper, rules and files: ckptconv methods NAME\n")
 
 
-def named(found: Sequence[Method], published: Iterable[Recipe], as_json: bool) -> None:
+def named(selected: Sequence[Method], published: Iterable[Recipe], as_json: bool) -> None:
     """The methods of a name: one in full, or a list of those that share an alias."""
     published = list(published)
-    rows = {m.name: [r for r in published if r.method == m.name] for m in found}
+    rows = {m.name: [r for r in published if r.method == m.name] for m in selected}
     if as_json:
-        render.dump("methods", {"methods": [_data(m, rows[m.name]) for m in found]})
-    elif len(found) > 1:
-        methods(found, as_json)
+        render.dump("methods", {"methods": [_data(m, rows[m.name]) for m in selected]})
+    elif len(selected) > 1:
+        methods(selected, as_json)
     else:
-        _method(found[0], rows[found[0].name])
+        _method(selected[0], rows[selected[0].name])
 
 
-def rule_file(found: Sequence[Method]) -> None:
+def rule_file(selected: Sequence[Method]) -> None:
     """A method as a rule file. Raises UsageError for an alias of several."""
     from ckptconv.methods import toml
 
-    if len(found) > 1:
-        names = [m.name for m in found]
+    if len(selected) > 1:
+        names = [m.name for m in selected]
         raise UsageError(
             f"several methods have that name: {', '.join(names)}", f"Name one: ckptconv methods {names[0]} --toml"
         )
-    render.text(toml.template(found[0]))
+    render.text(toml.template(selected[0]))
 
 
 def _method(m: Method, published: Iterable[Recipe]) -> None:
@@ -104,26 +104,26 @@ def _licences(m: Method) -> Iterable[tuple[str, int]]:
         yield (f"{licence} ({url})" if url else licence) or "not stated for the weights", files
 
 
-def fitting(found: Fitting, as_json: bool) -> None:
+def fitting(fitted: Fitting, as_json: bool) -> None:
     """The methods that explain a file, one per line."""
     if as_json:
         data = {
-            "path": found.path,
-            "format": found.format,
-            "bytes": found.size,
-            "fetched": [vars(transfer) for transfer in found.transfers],
-            "fits": [vars(fit) for fit in found.fits],
+            "path": fitted.path,
+            "format": fitted.format,
+            "bytes": fitted.size,
+            "fetched": [vars(transfer) for transfer in fitted.transfers],
+            "fits": [vars(fit) for fit in fitted.fits],
         }
         render.dump("methods", data)
         return
-    render.row("file", f"{found.path} ({found.format}, {size(found.size)})")
-    render_sources.fetched(found.transfers)
-    for i, fit in enumerate(found.fits):
+    render.row("file", f"{fitted.path} ({fitted.format}, {size(fitted.size)})")
+    render_sources.fetched(fitted.transfers)
+    for i, fit in enumerate(fitted.fits):
         name = fit.method if fit.guess else f"{fit.method}*"
         render.row("" if i else "fits", f"{name}: {fit.backbone}, from {place(fit.section)} ({fit.layout})")
-    for unusual in dict.fromkeys(fit.unusual for fit in found.fits if fit.unusual):
+    for unusual in dict.fromkeys(fit.unusual for fit in fitted.fits if fit.unusual):
         render.row("unusual", unusual)
-    if not all(fit.guess for fit in found.fits):
+    if not all(fit.guess for fit in fitted.fits):
         render.text(_NEVER_GUESSED)
 
 

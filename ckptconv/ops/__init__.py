@@ -1,7 +1,7 @@
-"""The closed set of changes that may be made to tensors, beyond their names. Each knows its output's shape.
+"""The closed set of changes that rules may make to tensors. Each op knows the shape of its result.
 
-An op is data: the plan asks it for a TensorSpec, the transform asks it for an array. `moving` has those that look into
-no element, `arithmetic` those that read numbers, `resizing` those that resample them, `composing` those made of others.
+An op is data: the plan asks it for a TensorSpec, the transform asks it for an array. `moving` has those that only move
+elements, `arithmetic` those that compute with them, `resizing` those that resample, `composing` those made of others.
 """
 
 from __future__ import annotations

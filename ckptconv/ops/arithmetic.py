@@ -1,4 +1,4 @@
-"""Ops that read numbers; those of bfloat16 as bit patterns, for which numpy has no type."""
+"""Ops that compute with the numbers. numpy has no bfloat16: its values are read as bit patterns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CASTABLE = ("float16", "bfloat16", "float32", "float64")
 
 @dataclass(frozen=True)
 class Scale(Op):
-    """Multiply each row of the first tensor, its first axis, by that row's number in the second."""
+    """Multiply each row (first axis) of the first tensor by that row's number in the second."""
 
     arity: ClassVar[int] = 0
 
@@ -36,7 +36,7 @@ class Scale(Op):
         array, factors = map(numbers_of, parts)
         if not np.isfinite(factors).all():
             raise UnreadableError(
-                "a tensor that scales another holds numbers that are none (NaN or infinite)",
+                "a tensor that scales another has NaN or infinite values",
                 "The file was saved before its network was initialised: get another.",
             )
         scaled: Array = array * factors.reshape(-1, *(1,) * (array.ndim - 1))

@@ -1,4 +1,4 @@
-"""Ops made of ops: one over what others made."""
+"""Ops made of ops: one op on the results of others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Composed(Op):
-    """``op`` over parts that are made first: part i from the next ``counts[i]`` tensors, by ``inner[i]`` if any."""
+    """``op`` on parts: ``inner[i]``, if any, makes part i from the next ``counts[i]`` tensors."""
 
     op: Op
     inner: tuple[Op | None, ...]
@@ -43,7 +43,7 @@ class Composed(Op):
 
 
 def compose(op: Op | None, inner: Sequence[tuple[Op | None, int]]) -> Op | None:
-    """``op`` over parts that are each made from so many tensors by an op of their own; None where nothing changes."""
+    """``op`` on parts, each made from a number of tensors by its own op; None if nothing changes."""
     if all(own is None for own, _ in inner):
         return op
     if op is None:
@@ -54,7 +54,7 @@ def compose(op: Op | None, inner: Sequence[tuple[Op | None, int]]) -> Op | None:
 
 
 def chain(first: Op, *then: Op) -> Op:
-    """One op after another, each on what the one before it made of one tensor. Raises OpError for what is no op."""
+    """One op after another, each on the result of the previous one. Raises OpError for a value that is not an op."""
     for op in (first, *then):
         if not isinstance(op, Op):
             raise OpError(f"chain() takes ops, not {op!r}", "Write chain(permute(1, 0), reshape(-1)).")

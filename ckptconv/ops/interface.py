@@ -1,4 +1,4 @@
-"""What every op is: it takes tensors, knows the shape of what it makes of them, and makes it."""
+"""The base of the ops: an op takes tensors, knows the shape of its result, and makes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OpError(UsageError):
-    """An op was asked to change a tensor whose shape or type does not suit it."""
+    """An op cannot change a tensor of this shape or type."""
 
 
 @dataclass(frozen=True)

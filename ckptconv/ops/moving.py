@@ -1,4 +1,4 @@
-"""Ops that move elements and never look into them: they work on any element type."""
+"""Ops that move elements and do not compute with them: they work on any element type."""
 
 from __future__ import annotations
 
@@ -129,8 +129,7 @@ class Reshape(Op):
 class Regroup(Op):
     """Cut ``axis`` into equal blocks, take them in ``order``, and interleave them: first of each, second of each, ….
 
-    So columns that were laid out block by block, channels inside, get their channels outside and the blocks inside.
-    ``back`` does the opposite: what lies interleaved is put into blocks again.
+    Columns in the order (block, channel) become (channel, block). ``back`` does the opposite.
     """
 
     axis: int

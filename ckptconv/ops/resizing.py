@@ -1,7 +1,7 @@
-"""Ops that resample what a vision transformer knows of places: its table of positions, its patches' kernel.
+"""Ops that resample a vision transformer's position embedding and patch embedding.
 
-Both work on each axis of a square by itself, and add up one product after another in float64: the same bytes come out
-everywhere, and memory is four times what the new tensor takes.
+Both work on each axis of a square separately, and sum the products one after another in float64: the result has the
+same bytes on every machine. They need four times the memory of the new tensor.
 """
 
 from __future__ import annotations
