@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ckptconv import guide
 from ckptconv.backbones.resnet import ResNet
+from ckptconv.backbones.vit import VisionTransformer
 from tests.support import forked, hollow
 
 ROOT = Path(__file__).parent.parent.parent
@@ -100,6 +101,7 @@ def make_inputs(folder: Path) -> Path:
         tiny_coco.roboflow(folder / "rf", names=("ball", "box"))
     (folder / "raw.py").write_text(RAW_CONFIG, encoding="utf-8")
     _make_refused(folder)
+    _make_vit(folder / "vit_tiny.pth")
     return folder
 
 
@@ -125,6 +127,14 @@ def _make_refused(folder: Path) -> None:
         for name in ("data.pkl", "code/__torch__.py", "constants.pkl", "version"):
             archive.writestr(f"script/{name}", b"")
     save_file({name: state[name] for name in list(state)[:20]}, folder / "model-00001-of-00002.safetensors")
+
+
+def _make_vit(path: Path) -> None:
+    """A ViT-Ti/16 for images of 224 pixels, in the names that DINO and timm share."""
+    import torch
+
+    network = VisionTransformer(192, 12, 768, 16, 14 * 14)
+    torch.save({name: torch.full(shape, 0.5) for name, shape in network.entries().items()}, path)
 
 
 def prepare(folder: Path, inputs: Path, text: str, todo: Iterable[Step]) -> None:
