@@ -83,7 +83,7 @@ def test_a_checkpoint_that_was_swapped_stops_it(folder, other):
     sentence = next(line for line in done.stderr.splitlines() if line.startswith(STOPPED))
     assert sentence == (
         f"{STOPPED}{folder}/r18.pth is not the file this config was made for "
-        f"(its fingerprint is {expected[:16]}, not {meant})"
+        f"(its fingerprint is {expected[:16]}; the config has {meant})"
     )
     assert iterations(done) == 0
     assert not list((folder / "work").glob("*.pth"))
