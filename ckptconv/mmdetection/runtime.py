@@ -22,7 +22,7 @@ from typing import Any
 from ckptconv.arguments import argument
 from ckptconv.errors import CkptconvError, EnvironmentMissingError, UnreadableError, UsageError
 from ckptconv.mmdetection.loading.inert_load import inert_loading
-from ckptconv.mmdetection.type_names import named
+from ckptconv.mmdetection.type_names import has_type
 from ckptconv.small_file import is_file
 
 _DOCTOR = "See what is missing and how to fix it: ckptconv doctor"
@@ -172,7 +172,7 @@ def _nodes(node: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _is(node: Mapping[str, Any], kind: str, argument: str) -> bool:
-    return named(node, kind) and argument in node
+    return has_type(node, kind) and argument in node
 
 
 def load_over(model: Any, name: str, read: Callable[[Any], None]) -> str:

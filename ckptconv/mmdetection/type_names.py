@@ -16,10 +16,10 @@ SYNC_BN = ("SyncBN", "SyncBatchNorm", "MMSyncBN")
 """torch's class and mmcv's, and their registered names (`mmcv/cnn/bricks/norm.py`, `mmcv/ops/sync_bn.py`, 2.1.0)."""
 
 
-def kind(node: Any) -> str:
+def type_name(node: Any) -> str:
     """The last name of a dict's ``type``; '' for anything without one.
 
-    >>> kind({"type": "mmdet.models.backbones.ResNet"})
+    >>> type_name({"type": "mmdet.models.backbones.ResNet"})
     'ResNet'
     """
     configured = node.get("type") if isinstance(node, Mapping) else None
@@ -29,21 +29,21 @@ def kind(node: Any) -> str:
     return (name if isinstance(name, str) else str(configured)).rpartition(".")[2]
 
 
-def named(node: Any, *names: str) -> bool:
+def has_type(node: Any, *names: str) -> bool:
     """Whether a dict's ``type`` is one of these, in any spelling.
 
-    >>> named({"type": "mmdet.ResNet"}, "ResNet", "ResNeXt")
+    >>> has_type({"type": "mmdet.ResNet"}, "ResNet", "ResNeXt")
     True
     """
-    return kind(node) in names
+    return type_name(node) in names
 
 
-def loads(init_cfg: Any) -> bool:
+def loads_checkpoint(init_cfg: Any) -> bool:
     """Whether an ``init_cfg`` takes values from a file. Some backbones of mmdet (PVT) need no ``type`` in it.
 
-    >>> loads({"type": "Kaiming", "layer": "Conv2d"})
+    >>> loads_checkpoint({"type": "Kaiming", "layer": "Conv2d"})
     False
     """
     if not isinstance(init_cfg, Mapping) or init_cfg.get("checkpoint") is None:
         return False
-    return kind(init_cfg) in ("", *PRETRAINED)
+    return type_name(init_cfg) in ("", *PRETRAINED)

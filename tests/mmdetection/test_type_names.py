@@ -12,7 +12,7 @@ from mmengine.config.lazy import LazyObject
 from mmengine.model.weight_init import PretrainedInit
 
 import ckptconv.mmdetection
-from ckptconv.mmdetection.type_names import PRETRAINED, kind, named
+from ckptconv.mmdetection.type_names import PRETRAINED, has_type, type_name
 
 pytestmark = pytest.mark.mmdet
 
@@ -29,21 +29,21 @@ WAYS: dict[str, Any] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_type_is_known_whatever_way_it_is_written(way):
     node = {"type": WAYS[way], "depth": 50}
-    assert kind(node) == "ResNet"
-    assert named(node, "ResNeXt", "ResNet")
-    assert not named(node, "ResNeXt")
-    assert not named(node, "Net")
+    assert type_name(node) == "ResNet"
+    assert has_type(node, "ResNeXt", "ResNet")
+    assert not has_type(node, "ResNeXt")
+    assert not has_type(node, "Net")
 
 
 @pytest.mark.parametrize("node", [None, {}, {"type": None}, [], "ResNet", 3])
 def test_what_has_no_type_is_nothing(node):
-    assert kind(node) == ""
-    assert not named(node, "ResNet")
+    assert type_name(node) == ""
+    assert not has_type(node, "ResNet")
 
 
 @pytest.mark.parametrize("said", ["Pretrained", "mmengine.Pretrained", PretrainedInit, "mmengine.model.PretrainedInit"])
 def test_the_initializer_that_loads_has_two_names(said):
-    assert named({"type": said}, *PRETRAINED)
+    assert has_type({"type": said}, *PRETRAINED)
 
 
 def _of_a_type(node: ast.expr) -> bool:

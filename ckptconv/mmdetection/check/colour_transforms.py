@@ -12,7 +12,7 @@ from typing import Any
 
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.config.channels import COLOURS
-from ckptconv.mmdetection.type_names import named
+from ckptconv.mmdetection.type_names import has_type
 
 _OWN = ("mmcv.", "mmdet.", "mmengine.", "mmpretrain.", "ckptconv.")
 _COLOURS = (*COLOURS, "Normalize", "RandomGrayscale")
@@ -56,7 +56,7 @@ def pipelines(settings: Any, part: str) -> list[Pipeline]:
     loader = settings.get(f"{part}_dataloader") or {}
     configured = list(_of_dataset(loader.get("dataset"), f"{part}_dataloader.dataset"))
     for i, hook in enumerate((settings.get("custom_hooks") or ()) if part == "train" else ()):
-        if named(hook, "PipelineSwitchHook"):
+        if has_type(hook, "PipelineSwitchHook"):
             configured.append((_numbered(hook.get("switch_pipeline"), f"custom_hooks[{i}].switch_pipeline"), ""))
     return [_built(steps, unknown) for steps, unknown in configured] or [Pipeline()]
 
@@ -138,12 +138,12 @@ def _class(step: Any) -> Any:
 
 def _matters(step: Any) -> bool:
     """Whether a step may change colours."""
-    if named(step, *_CHOOSERS):
+    if has_type(step, *_CHOOSERS):
         return any(_matters(one) for one in _inside(step))
     known = _class(step)
     if known is None or not known.__module__.startswith(_OWN) or known.__name__ in _COLOURS:
         return True
-    if not named(step, _LOADS):
+    if not has_type(step, _LOADS):
         return False
     backend, colour = step.get("imdecode_backend") or "cv2", str(step.get("color_type") or "color")
     return backend not in _BLUE_FIRST or not colour.startswith("color")
@@ -157,7 +157,7 @@ def _inside(step: Mapping[str, Any]) -> Iterator[Any]:
 def _filtered(step: Mapping[str, Any]) -> dict[str, Any]:
     """A step without the inner ones that only move images."""
     filtered = dict(step)
-    if named(step, *_CHOOSERS):
+    if has_type(step, *_CHOOSERS):
         filtered["transforms"] = [
             [_filtered(one) for one in part if _matters(one)] if isinstance(part, list | tuple) else _filtered(part)
             for part in step.get("transforms") or ()
@@ -168,7 +168,7 @@ def _filtered(step: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flat(step: Any) -> Iterator[Any]:
     """A step, or those inside it, as mmcv's `TransformBroadcaster` has."""
-    inside = step.get("transforms") if isinstance(step, Mapping) and not named(step, *_CHOOSERS) else None
+    inside = step.get("transforms") if isinstance(step, Mapping) and not has_type(step, *_CHOOSERS) else None
     if isinstance(inside, list | tuple):
         for one in inside:
             yield from _flat(one) if isinstance(one, Mapping) else ()

@@ -14,7 +14,7 @@ from ckptconv.backbones import Backbone
 from ckptconv.backbones.resnet import STEP_COUNTER
 from ckptconv.mmdetection.check.mmdet_classes import own_prefix
 from ckptconv.mmdetection.loading.tensors import specs
-from ckptconv.mmdetection.type_names import loads
+from ckptconv.mmdetection.type_names import loads_checkpoint
 from ckptconv.spec import StateSpec
 
 LoadedBy = Literal["init_cfg", "load_from", "code"]
@@ -65,7 +65,7 @@ def modules_with_init_cfg(model: torch.nn.Module, path: str = "") -> list[Loaded
         modules += modules_with_init_cfg(child, f"{path}.{name}" if path else name)
     init_cfgs = getattr(model, "init_cfg", None)
     for init_cfg in init_cfgs if isinstance(init_cfgs, list | tuple) else [init_cfgs]:
-        if isinstance(init_cfg, Mapping) and loads(init_cfg):
+        if isinstance(init_cfg, Mapping) and loads_checkpoint(init_cfg):
             prefix = init_cfg.get("prefix")
             dotted = "" if prefix is None else prefix if str(prefix).endswith(".") else f"{prefix}."  # as mmengine
             modules.append(LoadedModule(path, model, str(init_cfg["checkpoint"]), dotted or own_prefix(model)))

@@ -14,7 +14,7 @@ from ckptconv.mmdetection.check import guard_record, normalisation
 from ckptconv.mmdetection.check.evidence import Finding
 from ckptconv.mmdetection.check.input_findings import words
 from ckptconv.mmdetection.hints import convert_command, raw_method
-from ckptconv.mmdetection.type_names import named
+from ckptconv.mmdetection.type_names import has_type
 from ckptconv.text import fold, some
 
 if TYPE_CHECKING:
@@ -74,14 +74,14 @@ def notes(e: DetectorEvidence) -> Iterator[Finding]:
 
 
 def _is_guarded(settings: Any) -> bool:
-    return any(named(hook, "CheckpointGuard") for hook in settings.get("custom_hooks") or ())
+    return any(has_type(hook, "CheckpointGuard") for hook in settings.get("custom_hooks") or ())
 
 
 def _guard(e: DetectorEvidence) -> Iterator[Finding]:
     """What the config's guard would stop although the detector starts as the config says: it is for another file."""
     checkpoints = {module.path: module.checkpoint for module, _ in e.modules if module.loaded_by == "init_cfg"}
     for number, hook in enumerate(e.settings.get("custom_hooks") or ()):
-        if not named(hook, "CheckpointGuard") or e.settings.get("resume"):
+        if not has_type(hook, "CheckpointGuard") or e.settings.get("resume"):
             continue
         modules = hook.get("modules", ("backbone",))
         absent = [module for module in modules if module not in checkpoints]

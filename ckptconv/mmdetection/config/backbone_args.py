@@ -18,7 +18,7 @@ from ckptconv.backbones.interface import Hyperparameters
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
-from ckptconv.mmdetection.type_names import named
+from ckptconv.mmdetection.type_names import has_type
 
 VITDET = "projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py"
 ON_ONE_MAP = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py"
@@ -61,7 +61,7 @@ class Network:
     @property
     def plain(self) -> bool:
         """Whether `mmdet`'s ResLayer, which knows a depth and nothing else, can be its last stage."""
-        return named(self.arguments, "ResNet") and bool(self.arguments["base_channels"] == 64)
+        return has_type(self.arguments, "ResNet") and bool(self.arguments["base_channels"] == 64)
 
 
 DEFAULTS: Mapping[str, Any] = {

@@ -15,7 +15,7 @@ from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Pixels
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.config.detectors import DETECTORS, Detector, value_at
-from ckptconv.mmdetection.type_names import kind, named
+from ckptconv.mmdetection.type_names import has_type, type_name
 
 _C4 = DETECTORS["mask-rcnn-c4"]
 _MMENGINES = re.compile(r"\w*::\w*/\w*")  # what mmengine takes for another package's config (not 'mmdet::gn+ws/…')
@@ -48,7 +48,7 @@ def detector(base: str) -> Detector:
                 "Write both into the config yourself; ckptconv check CONFIG proves them.",
             )
     shared = _C4.shared_head if isinstance(value_at(config, _C4.shared_head), dict) else ""
-    if shared and not named(backbone, "ResNet"):
+    if shared and not has_type(backbone, "ResNet"):
         raise UsageError(
             f"{base} shares its head with a {backbone['type']}, which a ResNet cannot replace",
             f"Choose another base: {argument('detector', 'mask-rcnn-c4')} is the plain one.",
@@ -63,13 +63,13 @@ def detector(base: str) -> Detector:
     rate = value_at(config, "optim_wrapper.optimizer.lr")
     return Detector(
         name="",
-        title=kind(model) or "the detector",
+        title=type_name(model) or "the detector",
         bases={},
         widths={p: s for p, s in _C4.widths.items() if value_at(config, p)} if shared else _neck(base, model, backbone),
         classes=tuple(_class_counts(model)),
         shared_head=shared,
         start_level=value_at(config, "model.neck.start_level") or 0,
-        optimizer=kind(value_at(config, "optim_wrapper.optimizer")),
+        optimizer=type_name(value_at(config, "optim_wrapper.optimizer")),
         images=value_at(config, "auto_scale_lr.base_batch_size") or 8 * batch * counts,
         batch_size=batch,
         accumulative_counts=counts,

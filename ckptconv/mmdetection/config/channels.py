@@ -14,7 +14,7 @@ from typing import Any
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config.python_source import Code
-from ckptconv.mmdetection.type_names import kind, named
+from ckptconv.mmdetection.type_names import has_type, type_name
 
 LOAD, ORDER = "LoadImageFromFile", "FileOrder"
 _OF_OPENCV = (1, 4)
@@ -81,7 +81,7 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
     Raises UsageError where none loads images as mmdet's configs do, and for what is written for three channels.
     """
     found = dict(_pipelines(config, ""))
-    loads = {path for path, steps in found.items() if any(named(step, LOAD) for step in steps)}
+    loads = {path for path, steps in found.items() if any(has_type(step, LOAD) for step in steps)}
     if not any(path.startswith("train_dataloader") for path in loads):
         raise UsageError(
             f"its training has no {LOAD}, which an image of {channels} channels needs otherwise",
@@ -89,9 +89,9 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
         )
     for steps in found.values():
         for step in transforms(steps):
-            if named(step, *_OF_COLOURS) or (named(step, "Pad") and channels > _MOST_OF_PAD):
+            if has_type(step, *_OF_COLOURS) or (has_type(step, "Pad") and channels > _MOST_OF_PAD):
                 raise UsageError(
-                    f"its pipeline has {kind(step)}, which images of {channels} channels do not go through",
+                    f"its pipeline has {type_name(step)}, which images of {channels} channels do not go through",
                     f"Give a base without it: {argument('base')} takes any config.",
                 )
     changed = {
@@ -101,7 +101,7 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
 
 
 def _replaced(step: Any, channels: int, mean: Sequence[float], std: Sequence[float]) -> list[Any]:
-    return loading(channels, mean, std, step.get("backend_args")) if named(step, LOAD) else [_filled(step)]
+    return loading(channels, mean, std, step.get("backend_args")) if has_type(step, LOAD) else [_filled(step)]
 
 
 def _filled(node: Any) -> Any:
@@ -111,7 +111,7 @@ def _filled(node: Any) -> Any:
     if not isinstance(node, Mapping):
         return node
     fill = node.get("pad_val")
-    if named(node, "Pad") and isinstance(fill, Mapping) and isinstance(fill.get("img"), list | tuple):
+    if has_type(node, "Pad") and isinstance(fill, Mapping) and isinstance(fill.get("img"), list | tuple):
         return {**node, "pad_val": {**fill, "img": 0}}
     return {key: _filled(child) for key, child in node.items()}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.mmdetection.config.python_source import Code, inline
-from ckptconv.mmdetection.type_names import loads
+from ckptconv.mmdetection.type_names import loads_checkpoint
 
 BESIDE = "The checkpoint is beside this config: copy both together."
 
@@ -37,7 +37,7 @@ def with_checkpoint(node: Any, said: str, written: str) -> Any:
     """The values of a config with ``written`` for the checkpoint ``said`` of every ``init_cfg``."""
     if isinstance(node, Mapping):
         changed = {key: with_checkpoint(value, said, written) for key, value in node.items()}
-        if loads(node) and node["checkpoint"] == said:
+        if loads_checkpoint(node) and node["checkpoint"] == said:
             changed["checkpoint"] = written
         return changed
     if isinstance(node, list | tuple):

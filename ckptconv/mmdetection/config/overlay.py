@@ -18,7 +18,7 @@ from ckptconv.mmdetection.config.options import NORMS, Choices
 from ckptconv.mmdetection.config.own_data import Data
 from ckptconv.mmdetection.config.python_source import Code, inline
 from ckptconv.mmdetection.config.replace_backbone import place
-from ckptconv.mmdetection.type_names import named
+from ckptconv.mmdetection.type_names import has_type
 
 FILE_ORDER = "ckptconv.mmdetection.file_order"
 GUARD = "ckptconv.mmdetection.guard"
@@ -90,7 +90,7 @@ class Sheet(Changes):
                 f"{argument('frozen_stages', frozen)}: the backbone of {detector.title} has {stages} stages",
                 f"Give -1 to {stages}.",
             )
-        resnet = named(had, "ResNet", "ResNeXt")
+        resnet = has_type(had, "ResNet", "ResNeXt")
         if had.get("dcn") and net.arguments["depth"] < 50:
             raise UsageError(
                 f"{choices.base} has deformable convolutions; MMDetection's ResNet-{net.arguments['depth']} has none",

@@ -12,7 +12,7 @@ from ckptconv.mmdetection.config.checkpoint import Pretrained
 from ckptconv.mmdetection.config.detectors import Detector, among
 from ckptconv.mmdetection.config.edits import ABSENT, Changes
 from ckptconv.mmdetection.config.options import Choices
-from ckptconv.mmdetection.type_names import named
+from ckptconv.mmdetection.type_names import has_type
 
 _AT = "model.backbone"
 
@@ -78,7 +78,7 @@ def _on_one_map(sheet: Changes, detector: Detector, found: Pretrained) -> None:
 def _adapt(sheet: Changes, detector: Detector, found: Pretrained) -> None:
     """The base's own network with this one's sizes: what it has beside them is the detector's."""
     net, had = found.network, detector.backbone
-    if not named(had, net.stands_on):
+    if not has_type(had, net.stands_on):
         raise _one_map(
             detector,
             found,

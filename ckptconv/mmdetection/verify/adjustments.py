@@ -12,7 +12,7 @@ from typing import Any
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config.detectors import value_at
-from ckptconv.mmdetection.type_names import kind
+from ckptconv.mmdetection.type_names import type_name
 
 _AVERAGE = re.compile(r"EMA|SWA|Averag")  # EMAHook has an average of any kind, others' hooks are named after theirs
 _OWN_SCHEDULE = {
@@ -74,9 +74,9 @@ def _off(config: Mapping[str, Any], generated: bool) -> Iterator[tuple[str, str]
 def _hooks(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, int | str], str]]:
     """All hooks: how to say where they are, where they are, and their class."""
     for i, hook in enumerate(config.get("custom_hooks") or []):
-        yield f"custom_hooks[{i}] ({kind(hook)})", ("custom_hooks", i), kind(hook)
+        yield f"custom_hooks[{i}] ({type_name(hook)})", ("custom_hooks", i), type_name(hook)
     for name, hook in (config.get("default_hooks") or {}).items():
-        yield f"default_hooks.{name} ({kind(hook)})", ("default_hooks", name), kind(hook)
+        yield f"default_hooks.{name} ({type_name(hook)})", ("default_hooks", name), type_name(hook)
 
 
 def _remove(config: dict[str, Any], off: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
-from ckptconv.mmdetection.type_names import loads, named
+from ckptconv.mmdetection.type_names import has_type, loads_checkpoint
 from ckptconv.mmdetection.verify.config_edits import Config, dicts
 
 Takes = Callable[[Mapping[str, Any], str | None], Collection[str]]
@@ -45,7 +45,7 @@ def from_random(config: Config, takes: Takes) -> Config:
     for _, node in dicts(random["model"]):
         _forget(node)
     random["load_from"] = None
-    random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if not named(h, "CheckpointGuard")]
+    random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if not has_type(h, "CheckpointGuard")]
     return random
 
 
@@ -74,13 +74,13 @@ def _initial(node: Mapping[str, Any]) -> list[Any]:
 
 
 def _starts(node: Mapping[str, Any]) -> bool:
-    return any(map(loads, _initial(node))) or bool(node.get("pretrained"))
+    return any(map(loads_checkpoint, _initial(node))) or bool(node.get("pretrained"))
 
 
 def _forget(node: Config) -> None:
     """Take every checkpoint out of one dict."""
     starts = _initial(node)
-    kept = [start for start in starts if not loads(start)]
+    kept = [start for start in starts if not loads_checkpoint(start)]
     if len(kept) < len(starts):
         node["init_cfg"] = kept
         if not kept:

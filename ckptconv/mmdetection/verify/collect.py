@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ckptconv.mmdetection.config.detectors import value_at
-from ckptconv.mmdetection.type_names import kind
+from ckptconv.mmdetection.type_names import type_name
 from ckptconv.mmdetection.verify.measure import Measured
 from ckptconv.mmdetection.verify.plan import VerificationPlan
 from ckptconv.mmdetection.verify.recipes import digest, length
@@ -78,7 +78,7 @@ def _recipe(plan: VerificationPlan) -> RecipeReport:
         images_per_step=plan.images_per_step,
         length=length(config),
         lr=value_at(config, "optim_wrapper.optimizer.lr"),
-        detector=kind(value_at(config, "model")) or None,
+        detector=type_name(value_at(config, "model")) or None,
         style=value_at(config, "model.backbone", {}).get("style", "pytorch"),
         schedule=row.schedule if row else None,
     )

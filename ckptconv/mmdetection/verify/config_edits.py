@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config.overlay import GUARD
-from ckptconv.mmdetection.type_names import SYNC_BN, named
+from ckptconv.mmdetection.type_names import SYNC_BN, has_type
 
 Config = dict[str, Any]
 
@@ -64,7 +64,7 @@ def shrink(config: Config, training: SyntheticTraining, data: Path, classes: tup
 def with_guard(config: Config, fingerprint: str) -> Config:
     """The same config with `CheckpointGuard` for its backbone, if it has none yet."""
     hooks = list(config.get("custom_hooks") or [])
-    if any(named(hook, "CheckpointGuard") for hook in hooks):
+    if any(has_type(hook, "CheckpointGuard") for hook in hooks):
         return config
     watched = deepcopy(config)
     watched["custom_hooks"] = [*hooks, {"type": "CheckpointGuard", "fingerprint": fingerprint}]
@@ -78,7 +78,7 @@ def without_sync_bn(config: Config) -> Config:
     """The same config with BN for SyncBN, which has no CPU implementation among several processes."""
     local = deepcopy(config)
     for _, node in dicts(local["model"]):
-        if named(node, *SYNC_BN):
+        if has_type(node, *SYNC_BN):
             node["type"] = "BN"
     return local
 
@@ -153,23 +153,23 @@ def dicts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 def _narrow(model: Config) -> None:
     """Values of mmdet 3.3.0's configs that cost most, by the end of their path: (value it has, smaller value)."""
     neck = model.get("neck")
-    if isinstance(neck, dict) and named(neck, "FPN") and neck.get("out_channels") == _USUAL:
+    if isinstance(neck, dict) and has_type(neck, "FPN") and neck.get("out_channels") == _USUAL:
         for path, node in dicts(model):
             for key in ("in_channels", "out_channels", "feat_channels", "conv_out_channels"):
                 if not path.startswith("backbone") and node.get(key) == _USUAL:
                     node[key] = _WIDTH
             if isinstance(node.get("fc_out_channels"), int):
                 node["fc_out_channels"] = _USUAL
-            if named(node, "FCNMaskHead"):
+            if has_type(node, "FCNMaskHead"):
                 node["num_convs"] = 2
     for path, node in dicts(model):
-        if named(node, "RandomSampler") and node.get("num") == 512:
+        if has_type(node, "RandomSampler") and node.get("num") == 512:
             node["num"] = 64
         if path.endswith(("rpn_proposal", "test_cfg.rpn")):
             node |= {"nms_pre": 200, "max_per_img": 100}
         if path.endswith("test_cfg.rcnn"):
             node["max_per_img"] = 20
-        if named(node, "AnchorGenerator") and node.get("scales") == [8]:
+        if has_type(node, "AnchorGenerator") and node.get("scales") == [8]:
             node["scales"] = [4]  # objects of 18 to 64 pixels
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.type_names import kind, named
+from ckptconv.mmdetection.type_names import has_type, type_name
 from ckptconv.mmdetection.verify.measure import DEFAULT_LIMIT
 
 _ONE = "Leave one CocoMetric in val_evaluator: verify-ap measures COCO's AP only."
@@ -28,8 +28,8 @@ def with_single_metric(config: Mapping[str, Any], shown: str) -> dict[str, Any]:
     """
     at, said = "val_evaluator", config.get("val_evaluator")
     if isinstance(said, Mapping) and "metrics" in said:
-        if kind(said) not in ("", "Evaluator"):
-            raise UsageError(f"{shown}: val_evaluator.type is {kind(said)}, which is not one CocoMetric", _ONE)
+        if type_name(said) not in ("", "Evaluator"):
+            raise UsageError(f"{shown}: val_evaluator.type is {type_name(said)}, which is not one CocoMetric", _ONE)
         at, said = f"{at}.metrics", said["metrics"]
     metrics = list(said) if isinstance(said, list) else [said]
     places = [f"{at}[{i}]" for i in range(len(metrics))] if isinstance(said, list) else [at]
@@ -39,8 +39,8 @@ def with_single_metric(config: Mapping[str, Any], shown: str) -> dict[str, Any]:
             f"{shown}: {at} {empty}", "Set val_evaluator = dict(type='CocoMetric', ann_file=FILE, metric='bbox')."
         )
     for place, metric in zip(places, metrics, strict=True):
-        if not named(metric, "CocoMetric"):
-            wrong = f"type is {kind(metric)}, which is not CocoMetric" if kind(metric) else "type is missing"
+        if not has_type(metric, "CocoMetric"):
+            wrong = f"type is {type_name(metric)}, which is not CocoMetric" if type_name(metric) else "type is missing"
             raise UsageError(f"{shown}: {place}.{wrong}", _ONE)
     if len(metrics) > 1:
         raise UsageError(f"{shown}: {places[1]} is a second CocoMetric, so it is not clear which AP counts", _ONE)
@@ -121,7 +121,7 @@ def _different(path: str, one: Any, other: Any) -> Iterator[str]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for key in sorted({*one, *other} - set(_THEIRS if path == "test_evaluator" else ("_scope_",))):
             yield from _different(f"{path}.{key}", one.get(key), other.get(key))
-        if path == "test_evaluator" and kind(one) != kind(other):
+        if path == "test_evaluator" and type_name(one) != type_name(other):
             yield f"{path}.type"
     elif one != other:
         yield path

@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptconv.mmdetection.config.detectors import value_at
 from ckptconv.mmdetection.config.options import Choices
-from ckptconv.mmdetection.type_names import kind, named
+from ckptconv.mmdetection.type_names import has_type, type_name
 
 _MMDET = "mmdetection 3.3.0, configs/selfsup_pretrain/README.md"
 _TRAINING = (
@@ -155,7 +155,7 @@ def digest(config: Mapping[str, Any], gpus: int) -> str:
     and the hooks that every config has do not count.
     """
     recipe = {part: _plain(config.get(part), str(config.get("data_root") or "")) for part in _PARTS}
-    hooks = [hook for hook in config.get("custom_hooks") or [] if not named(hook, "CheckpointGuard")]
+    hooks = [hook for hook in config.get("custom_hooks") or [] if not has_type(hook, "CheckpointGuard")]
     recipe["custom_hooks"] = _plain(hooks, "")
     loader = recipe["train_dataloader"]
     if isinstance(loader, dict):
@@ -173,10 +173,10 @@ def length(config: Mapping[str, Any]) -> str:
 
 def _registered(node: Mapping[str, Any]) -> str:
     """The ``type`` as MMDetection's own configs write it: a name of another library keeps its scope."""
-    said = str(node["type"]) if isinstance(node["type"], str) else f"{node['type'].__module__}.{kind(node)}"
+    said = str(node["type"]) if isinstance(node["type"], str) else f"{node['type'].__module__}.{type_name(node)}"
     library, dot, _ = said.partition(".")
     library = library if dot else str(node.get("_scope_", "mmdet"))
-    name = _CLASSES.get(kind(node), kind(node))
+    name = _CLASSES.get(type_name(node), type_name(node))
     return name if library in _LIBRARIES else f"{library}.{name}"
 
 

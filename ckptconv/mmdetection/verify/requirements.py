@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ckptconv.errors import EnvironmentMissingError, UsageError
-from ckptconv.mmdetection.type_names import kind
+from ckptconv.mmdetection.type_names import type_name
 from ckptconv.mmdetection.verify.adjustments import accumulated
 from ckptconv.mmdetection.verify.plan import VerificationPlan
 from ckptconv.mmdetection.verify.recipes import length
@@ -35,9 +35,9 @@ def require_machine(plan: VerificationPlan, gpus_here: int) -> None:
         )
     if request.amp and not launch.gpus:
         raise EnvironmentMissingError("--amp needs a GPU", "Leave it out.")
-    if not launch.gpus and any("Amp" in kind(run.config["optim_wrapper"]) for run in plan.runs if run.job.train):
+    if not launch.gpus and any("Amp" in type_name(run.config["optim_wrapper"]) for run in plan.runs if run.job.train):
         raise EnvironmentMissingError(
-            f"{request.target}: optim_wrapper.type is {kind(plan.config['optim_wrapper'])}, which needs a GPU",
+            f"{request.target}: optim_wrapper.type is {type_name(plan.config['optim_wrapper'])}, which needs a GPU",
             "Set it to 'OptimWrapper'.",
         )
     if launch.gpus > gpus_here and launch.launcher != "slurm":

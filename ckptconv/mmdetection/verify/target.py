@@ -13,7 +13,7 @@ from ckptconv.mmdetection.config import emit
 from ckptconv.mmdetection.config.checkpoint import Pretrained, pretrained
 from ckptconv.mmdetection.config.detectors import value_at
 from ckptconv.mmdetection.config.options import Choices
-from ckptconv.mmdetection.type_names import kind
+from ckptconv.mmdetection.type_names import type_name
 from ckptconv.mmdetection.verify import evaluators
 from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe
 from ckptconv.mmdetection.verify.request import Request, is_config
@@ -64,7 +64,7 @@ def _resolved(request: Request, recipe: Recipe | None) -> tuple[str, dict[str, A
     if recipe is None and request.pretrained is None:
         path = runtime.find_config(request.target)
         config: dict[str, Any] = runtime.read_config(path, shown=request.target, imports=False).to_dict()
-        return kind(value_at(config, "model")) or "?", config, _checkpoint(config)
+        return type_name(value_at(config, "model")) or "?", config, _checkpoint(config)
     choices = Choices(base=request.target) if recipe is None else recipe.choices
     if request.pretrained is not None:
         emitted = emit.emit(request.pretrained, choices)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ckptconv.mmdetection.config.channels import transforms
 from ckptconv.mmdetection.config.detectors import value_at
-from ckptconv.mmdetection.type_names import kind, named
+from ckptconv.mmdetection.type_names import has_type, type_name
 from ckptconv.mmdetection.verify.data import metainfo
 from ckptconv.small_file import is_file
 
@@ -75,7 +75,7 @@ def evaluators(config: Mapping[str, Any]) -> Iterator[EvaluatorConfig]:
     value = config.get("val_evaluator")
     several = isinstance(value, list | tuple)
     for i, node in enumerate(value if isinstance(value, list | tuple) else [value]):
-        if isinstance(node, Mapping) and named(node, "CocoMetric") and not node.get("backend_args"):
+        if isinstance(node, Mapping) and has_type(node, "CocoMetric") and not node.get("backend_args"):
             path = node.get("ann_file")
             if isinstance(path, str) and not path.startswith(_REMOTE):
                 yield EvaluatorConfig(
@@ -84,11 +84,11 @@ def evaluators(config: Mapping[str, Any]) -> Iterator[EvaluatorConfig]:
 
 
 def _below(node: Mapping[str, Any], where: str) -> Iterator[DatasetConfig | UncheckedDataset]:
-    if not named(node, *_WRAPPERS):
-        yield _dataset(node, kind(node), where)
+    if not has_type(node, *_WRAPPERS):
+        yield _dataset(node, type_name(node), where)
         return
     inside = {f"{where}.dataset": node.get("dataset")}
-    if named(node, "ConcatDataset"):
+    if has_type(node, "ConcatDataset"):
         several = node.get("datasets")
         inside = {f"{where}.datasets[{i}]": d for i, d in enumerate(several if isinstance(several, Sequence) else ())}
     for path, child in inside.items():
@@ -129,9 +129,10 @@ def _dataset(node: Mapping[str, Any], name: str, where: str) -> DatasetConfig | 
         filter_empty=isinstance(filters, Mapping) and bool(filters.get("filter_empty_gt", False)),
         min_size=filters.get("min_size", 0) if isinstance(filters, Mapping) else 0,
         indices=_indices(node.get("indices")),
-        masks=any(named(t, "LoadAnnotations") and t.get("with_mask") for t in loads),
+        masks=any(has_type(t, "LoadAnnotations") and t.get("with_mask") for t in loads),
         here=any(
-            named(t, "LoadImageFromFile") and not t.get("backend_args") and not t.get("file_client_args") for t in loads
+            has_type(t, "LoadImageFromFile") and not t.get("backend_args") and not t.get("file_client_args")
+            for t in loads
         ),
     )
 
