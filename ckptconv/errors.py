@@ -141,6 +141,8 @@ class EnvironmentMissingError(CkptconvError):
 class TrainingError(CkptconvError):
     """A training or a test broke down for a reason that says nothing about the AP."""
 
+    exit_code = 4
+
     def __init__(self, message: str, hint: str = "", exit_code: int | None = None) -> None:
         super().__init__(message, hint)
-        self.exit_code = exit_code or 4  # type: ignore[misc]  # of its cause
+        self.exit_code = exit_code or self.exit_code  # type: ignore[misc]  # that of its cause

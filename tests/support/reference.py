@@ -23,14 +23,14 @@ def reference() -> str:
     """Functions, classes and errors of `ckptconv.__all__`, and all errors, as Markdown."""
     names = [name for name in ckptconv.__all__ if not name.startswith("_")]
     known = {name: getattr(ckptconv, name) for name in names}
-    mistakes = {n: e for n, e in vars(errors).items() if inspect.isclass(e) and issubclass(e, errors.CkptconvError)}
+    exceptions = [e for e in vars(errors).values() if inspect.isclass(e) and issubclass(e, Exception)]
     functions = {n: o for n, o in known.items() if inspect.isroutine(o)}
     classes = {n: o for n, o in known.items() if inspect.isclass(o) and not issubclass(o, Exception)}
     others = {n: o for n, o in known.items() if n not in functions | classes and not inspect.isclass(o)}
     parts = ["### Functions", *(_described(n, o) for n, o in functions.items())]
     parts += ["### Classes", *(_described(n, o) for n, o in classes.items())]
     parts += ["### Types", *(_described(n, o) for n, o in others.items())] if others else []
-    return "\n\n".join([*parts, "### Exceptions", _table(mistakes.values())])
+    return "\n\n".join([*parts, "### Exceptions", _table(exceptions)])
 
 
 def _described(name: str, thing: object) -> str:
@@ -113,11 +113,12 @@ def _documented(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
             yield ast.unparse(field.target), _code(text)
 
 
-def _table(mistakes: Iterable[type[errors.CkptconvError]]) -> str:
+def _table(exceptions: Iterable[type[Exception]]) -> str:
     lines = ["| exception | is a | exit code | meaning |", "| --- | --- | --- | --- |"]
-    for error in mistakes:
+    for error in exceptions:
+        code = getattr(error, "exit_code", "")
         said = " ".join(inspect.cleandoc(error.__doc__ or "").partition("\n\n")[0].split())
-        lines.append(f"| `{error.__name__}` | `{error.__bases__[0].__name__}` | {error.exit_code} | {_code(said)} |")
+        lines.append(f"| `{error.__name__}` | `{error.__bases__[0].__name__}` | {code} | {_code(said)} |")
     return "\n".join(lines)
 
 
