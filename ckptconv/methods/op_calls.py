@@ -32,7 +32,8 @@ _HINT = (
     "concat_with_zeros(), select_channels(numbers), cast(from, to), resize_grid(tokens, side), resize_patch(side), "
     "chain(op, op, …)."
 )
-_LONGEST = 500  # letters
+_LONGEST = 500  # characters
+_MOST = 10**9  # a number that no shape has
 
 
 def parsed(text: str) -> ops.Op:
@@ -42,7 +43,10 @@ def parsed(text: str) -> ops.Op:
             raise ValueError
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's, of how the text is written
-            op = _value(ast.parse(text.strip(), mode="eval").body)
+            tree = ast.parse(text.strip(), mode="eval")
+        if any(isinstance(n, ast.Constant) and isinstance(n.value, int) and n.value > _MOST for n in ast.walk(tree)):
+            raise ValueError
+        op = _value(tree.body)
         if isinstance(op, ops.Op):
             return op
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):

@@ -341,6 +341,21 @@ def test_a_mistake_is_refused_in_these_words(tmp_path: Path, text: str, message:
     assert error.hint == hint
 
 
+HOSTILE = (
+    *("(" * 499, "[" * 499, f"{'-' * 498}1", "concat(" * 70, f"reshape({'1' * 491})", "reshape(1)" * 100),
+    *("concat(0\\u0000)", "scale()()", "__import__('os')", "scale().__class__()", "(lambda: scale())()"),
+    *("[scale()][0]", "f'{scale()}'", "scale() or scale()", "(op := scale())", "chain(*[scale()])"),
+    *("reshape(1 if 1 else 2)", "reshape(-9999999999)", "reshape(0xfffffffff)", "resize_patch(2 ** 99)"),
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_the_text_of_an_op_is_parsed_and_never_evaluated(tmp_path: Path, text: str) -> None:
+    error = refused(tmp_path, f'{NAME}rules = [{{keep = "a", to = "b", op = "{text}"}}]')
+    assert error.message.startswith(f"in the rule file {tmp_path / 'rules.toml'}: there is no op '")
+    assert error.hint == OPS
+
+
 def test_a_file_that_is_not_toml_is_refused_with_the_line(tmp_path: Path) -> None:
     error = refused(tmp_path, 'name = "x"\nrules = [\n')
     assert error.message.startswith(f"the rule file {tmp_path / 'rules.toml'} is not TOML: ")
