@@ -37,6 +37,7 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[2]
 WHERE = "CKPTCONV_TESTS_FORK_SERVER"
 """The server's socket, in the environment: a copy that starts processes in turn finds it there."""
+_TORCHRUN = "torch.distributed.elastic.multiprocessing"
 _INHERITED = 64
 """File descriptors that a process may be given, at most."""
 
@@ -296,7 +297,13 @@ def _become(request: Mapping[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
-    at_once = bool(os.environ.get("PYTHONUNBUFFERED"))
+    options, words = [], list(request["words"])
+    at_once = bool(request["env"].get("PYTHONUNBUFFERED"))
+    while words[0] in ("-W", "-u"):
+        if words.pop(0) == "-W":
+            options.append(words.pop(0))
+        else:
+            at_once = True
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         usual = getattr(sys, name)
         raw = io.FileIO(number, "w" if number else "r", closefd=False)
@@ -314,13 +321,12 @@ def _become(request: Mapping[str, Any]) -> None:
     for name in ("numpy.random", "torch"):
         if name in sys.modules:
             sys.modules[name].seed()
-    options, words = [], list(request["words"])
-    while words[0] == "-W":
-        options.append(words[1])
-        del words[:2]
     _warn_as_usual([*filter(None, os.environ.get("PYTHONWARNINGS", "").split(",")), *options])
     program, *more = words
     sys.path[:] = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *request["path"]]
+    if words[:2] == ["-m", "torch.distributed.run"]:  # what it starts are copies, too
+        of_torchrun: Any = importlib.import_module(f"{_TORCHRUN}.subprocess_handler.subprocess_handler")
+        of_torchrun.Popen = Popen
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     if program == "-c":

@@ -54,7 +54,7 @@ def test_a_copy_is_as_a_process(tmp_path: Path, how: str, server: forked.Server)
         "-c": ["-c", DESCRIBED],
         "-m": ["-m", "described"],
         "file": ["described.py"],
-        "-W": ["-W", "error", "-W", "ignore::UserWarning", "-c", DESCRIBED],
+        "-W": ["-W", "error", "-u", "-W", "ignore::UserWarning", "-c", DESCRIBED],
     }[how]
     env = {**os.environ, "PYTHONPATH": "/no/such:/nor/this", "MINE": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     env.pop("OMP_NUM_THREADS", None)
@@ -124,3 +124,14 @@ def test_several_run_at_once_and_a_copy_starts_another(tmp_path: Path) -> None:
 def test_what_takes_seconds_to_import_is_there() -> None:
     code = "import mmdet.models, mmengine.runner, time; print(time.process_time())"
     assert float(forked.run([sys.executable, "-W", "ignore", "-c", code]).stdout) < 1
+
+
+def test_what_torchrun_starts_are_copies(tmp_path: Path) -> None:
+    code = "import os, sys; rank = os.environ['RANK']; loaded = 'mmdet.models' in sys.modules; "
+    code += "open(rank, 'w').write(f'{loaded} {sys.argv[1]}'); sys.exit(3 * int(rank))"
+    (tmp_path / "rank.py").write_text(code)
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "rank.py", "x"]
+    done = forked.run(words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "exitcode  : 3" in done.stderr
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["True x"] * 2

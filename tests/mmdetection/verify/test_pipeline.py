@@ -282,7 +282,8 @@ def test_a_swapped_checkpoint_stops_before_the_first_step(folder, tmp_path):
     assert events(work) == []
 
 
-def test_a_backbone_that_does_not_load_is_never_trained(folder, tmp_path):
+def test_a_backbone_that_does_not_load_is_never_trained(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the hint's command writes when it is typed
     text = "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
     start = f"dict(type='Pretrained', checkpoint={str(folder / 'raw.pth')!r})"
     text += f"model = dict(backbone=dict(depth=18, init_cfg={start}), neck=dict(in_channels=[64, 128, 256, 512]))\n"
