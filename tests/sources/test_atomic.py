@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -20,7 +20,7 @@ from ckptconv.errors import EnvironmentMissingError, UnreadableError, UsageError
 from tests.support import broken, hollow
 
 SUFFIXES = ("pth", "safetensors")
-KILLS, STOPS = 50, 8
+KILLS, STOPS = 24, 4
 OLD = b"the file that stood here before"
 
 
@@ -57,15 +57,23 @@ def start(*args: object, named: bool = False) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def writes(process: subprocess.Popen[bytes], folder: Path) -> bool:
-    """Whether the process has an unfinished file in the folder."""
-    if list(folder.glob("*.partial")):
-        return True
-    try:
-        opened = [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
-    except OSError:  # a file was closed meanwhile, or the process has ended
-        return False
-    return any(link.startswith(f"{folder}/") for link in opened)
+def written(process: subprocess.Popen[bytes], folder: Path) -> int | None:
+    """How long the file is that the process has not finished in the folder; None if there is none."""
+    files = list(folder.glob("*.partial"))
+    with contextlib.suppress(OSError):  # the process has ended
+        files += Path(f"/proc/{process.pid}/fd").iterdir()
+    for file in files:
+        with contextlib.suppress(OSError):  # it was closed, or renamed, meanwhile
+            if file.parent == folder or os.readlink(file).startswith(f"{folder}/"):
+                return file.stat().st_size
+    return None
+
+
+def reads(process: subprocess.Popen[bytes], source: Path) -> bool:
+    """Whether the process has opened its source."""
+    with contextlib.suppress(OSError):
+        return any(os.readlink(link) == str(source) for link in Path(f"/proc/{process.pid}/fd").iterdir())
+    return False
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -77,13 +85,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_killed_at_any_moment(scheme, large, tmp_path):
-    """kill -9 leaves the old file, the new one, or none where there was none; never a part of one."""
-    started = time.perf_counter()
+    """kill -9 leaves the old file, the new one, or none where there was none; never a part of one.
+
+    It comes when the source is open, when a share of the output is written, from none to all of it, and when the output
+    has its name.
+    """
     assert start(large, tmp_path / "whole.pth").wait() == 0
-    duration = time.perf_counter() - started
     whole = (tmp_path / "whole.pth").read_bytes()
-    rng, unfinished = random.Random(20), 0
-    for i in range(KILLS if scheme == SCHEMES[0] else KILLS // 3):
+    kills = KILLS if scheme == SCHEMES[0] else KILLS // 3
+    unfinished = 0
+    for i in range(kills):
         folder = tmp_path / str(i)
         folder.mkdir()
         target = folder / "out.pth"
@@ -91,18 +102,22 @@ def test_killed_at_any_moment(scheme, large, tmp_path):
         if replaces:
             target.write_bytes(OLD)
         process = start(large, target, *(["--force"] if replaces else []), named=scheme == "named")
-        moment = rng.uniform(0, 1.1 * duration)
-        if i % 4 > 1:  # some moments surely fall into the writing, however busy the machine is
-            moment = rng.uniform(0, 0.05)
-            while process.poll() is None and not writes(process, folder):
-                time.sleep(0.001)
-        time.sleep(moment)
-        writing = writes(process, folder)
+        share = (i - 2) / (kills - 5)  # two kills come before, and two after
+        while process.poll() is None:
+            length = written(process, folder)
+            if share < 0 and reads(process, large):
+                break
+            if 0 <= share <= 1 and length is not None and length >= share * len(whole):
+                break
+            if share > 1 and length is None and target.exists() and target.stat().st_size != len(OLD):
+                break
+            time.sleep(0.0005)
+        writing = written(process, folder) is not None
         process.kill()
         process.wait()
         found = contents(folder)
         left = found.pop("out.pth", None)
-        assert left in (OLD if replaces else None, whole), f"killed after {moment:.3f} s"
+        assert left in (OLD if replaces else None, whole), f"killed at a share of {share:.2f}"
         assert all(name.startswith(".") and name.endswith(".partial") for name in found)
         assert all(part == whole for part in found.values()) or scheme == "named"
         unfinished += left != whole and writing
@@ -121,8 +136,8 @@ def test_stopped_while_it_writes(number, replaces, large, tmp_path, out):
         if replaces:
             target.write_bytes(OLD)
         process = start(large, target, *(["--force"] if replaces else []))
-        while process.poll() is None and not writes(process, out):
-            time.sleep(0.001)
+        while process.poll() is None and written(process, out) is None:
+            time.sleep(0.0005)
         process.send_signal(number)
         try:
             code = process.wait(timeout=20)
