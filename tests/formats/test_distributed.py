@@ -294,10 +294,10 @@ def moved(m: Any) -> None:
 
 
 MALFORMED: Mapping[str, tuple[Callable[[Any], object], str]] = {
-    "offset behind the end": (info(offset=1 << 40), "model.weight lies outside of __0_0.distcp"),
-    "offset below 0": (info(offset=-1), "model.weight lies outside of __0_0.distcp"),
-    "length below 0": (info(length=-5), "model.weight lies outside of __0_0.distcp"),
-    "endless length": (info(length=1 << 70), "model.weight lies outside of __0_0.distcp"),
+    "offset behind the end": (info(offset=1 << 40), "model.weight is outside of __0_0.distcp"),
+    "offset below 0": (info(offset=-1), "model.weight is outside of __0_0.distcp"),
+    "length below 0": (info(length=-5), "model.weight is outside of __0_0.distcp"),
+    "endless length": (info(length=1 << 70), "model.weight is outside of __0_0.distcp"),
     "no number": (info(offset="0"), "a part has no name, no offset or no length"),
     "a bool": (info(length=True), "a part has no name, no offset or no length"),
     "short length": (info(length=90), "a part of model.weight is 96 bytes in a file of 90"),
@@ -309,7 +309,7 @@ MALFORMED: Mapping[str, tuple[Callable[[Any], object], str]] = {
     "itself": (info(relative_path=".metadata"), "it names a file with an invalid name"),
     "a NUL": (info(relative_path="a\0b"), "it names a file with an invalid name"),
     "no name": (info(relative_path=None), "it names a file with an invalid name"),
-    "a place for no record": (lambda m: m.storage_data.update({WEIGHT: 3}), "it has no _StorageInfo where one belongs"),
+    "a place for no record": (lambda m: m.storage_data.update({WEIGHT: 3}), "a _StorageInfo is missing"),
     "no place": (lambda m: m.storage_data.pop(WEIGHT), "it does not say where model.weight is"),
     "no places": (lambda m: setattr(m, "storage_data", None), "it does not list what its files hold"),
     "no tensors": (lambda m: setattr(m, "state_dict_metadata", None), "it lists no tensors by their names"),
@@ -334,9 +334,9 @@ MALFORMED: Mapping[str, tuple[Callable[[Any], object], str]] = {
         lambda m: m.state_dict_metadata.update({"model.weight": BytesStorageMetadata()}),
         "it does not say where model.weight is",
     ),
-    "an unhashable path": (lambda m: m.planner_data.update({"epoch": ([],)}), "the path of epoch is none"),
-    "an endless path": (lambda m: m.planner_data.update({"epoch": ("a",) * 999}), "the path of epoch is none"),
-    "an empty path": (lambda m: m.planner_data.update({"epoch": ()}), "the path of epoch is none"),
+    "an unhashable path": (lambda m: m.planner_data.update({"epoch": ([],)}), "the path of epoch is invalid"),
+    "an endless path": (lambda m: m.planner_data.update({"epoch": ("a",) * 999}), "the path of epoch is invalid"),
+    "an empty path": (lambda m: m.planner_data.update({"epoch": ()}), "the path of epoch is invalid"),
     "a place far behind in a list": (
         lambda m: m.planner_data.update({"model.listed.2": ("model", "listed", 1 << 30)}),
         "a list in it has invalid indexes",
@@ -525,7 +525,7 @@ def test_a_file_that_breaks_off_is_refused(cut: int, alone: Path, tmp_path: Path
     shutil.copytree(alone, folder)
     file = folder / "__0_0.distcp"
     file.write_bytes(file.read_bytes()[:-cut])
-    assert "lies outside of __0_0.distcp" in refused(folder).message
+    assert "is outside of __0_0.distcp" in refused(folder).message
 
 
 def test_every_cut_of_the_metadata_is_refused(alone: Path, tmp_path: Path) -> None:
@@ -538,7 +538,7 @@ def test_every_cut_of_the_metadata_is_refused(alone: Path, tmp_path: Path) -> No
     (folder / ".metadata").write_bytes(whole + b"x")
     assert refused(folder).message.endswith("is malformed: 1 bytes follow its pickle")
     (folder / ".metadata").write_bytes(pickle.dumps({"state_dict_metadata": {}}))
-    assert refused(folder).message.endswith("is malformed: it has no Metadata where one belongs")
+    assert refused(folder).message.endswith("is malformed: a Metadata is missing")
 
 
 def test_bytes_that_are_changed_end_in_a_refusal_or_nowhere(alone: Path, tmp_path: Path) -> None:
@@ -589,7 +589,9 @@ def test_tensors_in_objects_are_shown(tmp_path: Path) -> None:
         "array": ("a tensor that was saved as an object", True),
         "long": ("an object that was not inspected", False),
     }
-    assert {one.advice.partition(":")[0] for one in found.values()} == {"Join it into one file, where torch is"}
+    assert {one.advice.partition(":")[0] for one in found.values()} == {
+        "Join it into one file, on a machine with torch"
+    }
 
 
 # Stretches ----------------------------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ def test_a_text_that_cannot_be_the_array_is_refused_at_once(length: int, tmp_pat
     [
         (
             b"cdill._dill\n_create_namedtuple\n(X\x01\0\0\0aK\x01X\x01\0\0\0btR)\x81",
-            "fields of the named tuple a are no names",
+            "fields of the named tuple a are not names",
         ),
         (b"cdill._dill\n_create_namedtuple\n(X\x01\0\0\0a]X\x01\0\0\0btRK\x01\x85\x81", "of 0 fields holds 1 values"),
     ],

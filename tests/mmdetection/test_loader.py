@@ -593,10 +593,10 @@ def test_a_tensor_outside_its_storage_is_refused_wherever_it_stands(kind: str, a
 
 
 @pytest.mark.parametrize("around", ["in a list", "by number"])
-def test_a_tensor_that_unfolds_into_terabytes_does_not(around: str, tmp_path: Path) -> None:
+def test_a_tensor_that_expands_to_terabytes_does_not(around: str, tmp_path: Path) -> None:
     body = broken.view(broken.storage("0", 4), [1 << 40], [0])
     (tmp_path / "x.pth").write_bytes(zipped(AROUND[around](body)))
-    with pytest.raises(UnreadableError, match="unfolds"):
+    with pytest.raises(UnreadableError, match="expands"):
         loader.load(str(tmp_path / "x.pth"))
 
 

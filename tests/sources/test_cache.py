@@ -423,7 +423,7 @@ def test_a_cache_that_others_can_write_to_is_refused_with_the_command_that_helps
             f"error: the folder {cache} is writable by others, who could change its content",
             f"hint: Remove that permission: chmod go-w '{cache}'",
         ]
-    subprocess.run(["sh", "-c", done.stderr.partition("them: ")[2]], check=True)
+    subprocess.run(["sh", "-c", done.stderr.partition("permission: ")[2]], check=True)
     assert run("cache", "list", "--cache-dir", cache).returncode == 0
 
 
