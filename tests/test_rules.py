@@ -83,7 +83,7 @@ def test_the_other_order_gives_the_other_answer() -> None:
     assert moved(names, *reversed(kept_first)) == {}
 
 
-def test_what_a_rule_puts_out_is_never_matched_again() -> None:
+def test_the_output_of_a_rule_is_never_matched_again() -> None:
     chain = (keep("a.{x}", "b.{x}"), keep("b.{x}", "c.{x}"))
     assert moved(["a.w", "b.w"], *chain) == {("a.w",): "b.w", ("b.w",): "c.w"}
     swap = (keep("left.{x}", "right.{x}"), keep("right.{x}", "left.{x}"))
@@ -164,7 +164,7 @@ def test_under_nests() -> None:
 QKV = fuse(["{b...}.query.{p}", "{b...}.key.{p}", "{b...}.value.{p}"], "{b...}.qkv.{p}", concat(0))
 
 
-def test_the_parts_of_a_fuse_find_each_other_by_their_captures_in_the_order_of_the_rule() -> None:
+def test_the_parts_of_a_fuse_are_joined_by_their_captures_in_the_order_of_the_rule() -> None:
     names = [f"layer.{i}.{part}.{p}" for part in ("value", "query", "key") for i in (1, 0) for p in ("weight", "bias")]
     assert moved(names, QKV) == {
         (f"layer.{i}.query.{p}", f"layer.{i}.key.{p}", f"layer.{i}.value.{p}"): f"layer.{i}.qkv.{p}"
@@ -214,7 +214,7 @@ def test_what_a_rule_reads_must_be_there() -> None:
     ]
 
 
-def test_what_a_rule_reads_lies_under_the_same_prefix() -> None:
+def test_what_a_rule_reads_is_under_the_same_prefix() -> None:
     names = ["net.block.0.proj.w", "net.block.0.gamma"]
     plan = apply(names, *under("net.", FOLDED))
     assert [m.sources for m in plan.moves] == [tuple(names)]
@@ -320,7 +320,7 @@ REFUSED: list[tuple[Callable[[], object], str, str]] = [
 
 
 @pytest.mark.parametrize(("make", "message", "hint"), REFUSED, ids=[r[1] for r in REFUSED])
-def test_what_makes_no_sense_is_refused_in_these_words(make: Callable[[], object], message: str, hint: str) -> None:
+def test_a_wrong_rule_is_refused_in_these_words(make: Callable[[], object], message: str, hint: str) -> None:
     with pytest.raises(RuleError) as caught:
         make()
     assert (caught.value.message, caught.value.hint) == (message, hint)
@@ -328,7 +328,7 @@ def test_what_makes_no_sense_is_refused_in_these_words(make: Callable[[], object
     assert caught.value.exit_code == 2
 
 
-# -- turning a rename round --------------------------------------------------------------------------------------------
+# -- inverting a rename ------------------------------------------------------------------------------------------------
 
 _letters = st.text("abn1_-", min_size=1, max_size=3)
 _values = st.text("abn12_-", min_size=1, max_size=4)
@@ -379,7 +379,7 @@ def test_a_rename_with_the_same_captures_on_both_sides_can_be_undone(pair: tuple
 
 @MANY
 @given(renames(careless=True))
-def test_what_calls_itself_invertible_is(pair: tuple[Keep, str]) -> None:
+def test_an_invertible_rule_can_be_inverted(pair: tuple[Keep, str]) -> None:
     rule, key = pair
     renamed = rule.target_of(key)
     assert renamed is not None
@@ -401,7 +401,7 @@ def test_what_calls_itself_invertible_is(pair: tuple[Keep, str]) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_undone_says_so(rule: Keep) -> None:
+def test_a_rule_that_cannot_be_inverted_says_so(rule: Keep) -> None:
     assert not rule.invertible
     with pytest.raises(RuleError, match="cannot be inverted"):
         rule.inverse()
