@@ -21,7 +21,7 @@ from ckptconv.mmdetection.check.downloads import LocalCheckpoint
 from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence
 from ckptconv.mmdetection.config.training_commands import Training, training
 from ckptconv.mmdetection.hints import loader_line, non_tensors, raw_method
-from ckptconv.mmdetection.loading.inert_load import LoadLog, inert_loading, named, require_readable
+from ckptconv.mmdetection.loading.inert_load import LoadLog, checkpoint_names, inert_loading, require_readable
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
 
@@ -165,7 +165,9 @@ def _evidence(config: Path, settings: Any, fetching: Fetching, stage: Callable[[
         with downloads.served(local.values()):
             initialisation.run_until_first_iteration(start, settings)
     stage(f"comparing {len(start.model.state_dict())} tensors with the checkpoint")
-    opened += [name for name in named(settings.to_dict()) if name not in opened]  # some readers open files unseen
+    opened += [
+        name for name in checkpoint_names(settings.to_dict()) if name not in opened
+    ]  # some readers open files unseen
     loaded = loaded_modules.complete(start.model, by_init_cfg, local, opened, load_from)
     model_input = normalisation.measured(start.model, settings)
     return DetectorEvidence(config, settings, start, local, tuple(loaded), model_input, log)

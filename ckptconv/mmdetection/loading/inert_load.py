@@ -84,7 +84,7 @@ def require_readable(config: Mapping[str, Any], work_dir: Path) -> None:
     """
     config = dict(config.items())  # mmengine's Config is not a Mapping
     meant = {name for name, key in _texts(config) if key in _KEYS} | {*_resumed(config, work_dir)}
-    for name in dict.fromkeys((*named(config), *meant)):
+    for name in dict.fromkeys((*checkpoint_names(config), *meant)):
         path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser fails without a home)
         if not is_file(path):
             continue
@@ -98,7 +98,7 @@ def require_readable(config: Mapping[str, Any], work_dir: Path) -> None:
             require_safe(checkpoint, name)
 
 
-def named(config: object) -> Iterator[str]:
+def checkpoint_names(config: object) -> Iterator[str]:
     """Texts of a config that may name a checkpoint: under the key of one, or with a checkpoint's suffix."""
     return (name for name, key in _texts(config) if key in _KEYS or name.endswith(_SUFFIXES))
 
