@@ -15,6 +15,7 @@ from typing import Any
 from mmengine.runner import CheckpointLoader
 
 import ckptconv
+from ckptconv.cli.spelling import spell
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.check.evidence import Finding
 from ckptconv.mmdetection.check.run import CheckReport, check
@@ -66,7 +67,8 @@ def require_typed(seen: Seen) -> None:
         assert finding.fixes or any(re.fullmatch(one, finding.text, re.S) for one in NOTHING), (
             f"no hint: {finding.text}"
         )
-    lines = [[line for line in f.fixes if not any(re.fullmatch(one, line) for one in BY_HAND)] for f in findings]
+    printed = [[spell(line) for line in finding.fixes] for finding in findings]
+    lines = [[line for line in one if not any(re.fullmatch(hand, line) for hand in BY_HAND)] for one in printed]
     if not all(lines):
         return  # one of them is fixed by hand, and the rest does not pass without it
     before, schemes = sys.path[:], CheckpointLoader._schemes
@@ -154,8 +156,7 @@ def _command(words: list[str], original: Path) -> str:
         assert options in ([], ["--selfsup", method]), words
         ckptconv.convert(source, target, method, force=True)
         return ""
-    assert words[:2] == ["emit-config", "CKPT"], words
-    assert (words[2], words[4], words[5]) == ("--base", "-o", "NEW.py"), words
+    assert words == ["emit-config", "--base", words[2], "--out", "NEW.py", "CKPT"], words
     emit.write(
         str(converted.convert(Path(), "of_the_hint.pth", force=True)), Path("NEW.py"), choose(base=str(original)), True
     )

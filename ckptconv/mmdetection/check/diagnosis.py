@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckptconv.errors import shell_word
+from ckptconv.arguments import call
 from ckptconv.mmdetection.check import input_findings
 from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence, few, tensors
 from ckptconv.mmdetection.check.not_loaded import initialisation_failed, nothing_loaded, wrong_convert_weights
@@ -40,7 +40,7 @@ def _of_weights(e: ModuleEvidence) -> list[Finding]:
     if not findings and c.missing:
         findings.append(_missing(e))
     if not findings and c.size_mismatch:
-        look = f"ckptconv inspect {shell_word(e.checkpoint)}"
+        look = call("inspect", e.checkpoint)
         findings.append(
             Finding(f"{tensors(c.size_mismatch)} with another shape in the file: {few(c.size_mismatch)}", (look,))
         )
@@ -123,7 +123,7 @@ def _plain_resnet(e: ModuleEvidence) -> str:
     lines = [f"{key}=False" for key in ("deep_stem", "avg_down") if e.config_node.get(key)]
     if not lines and e.class_name.startswith("ResNetV"):
         lines = ["type='ResNet'"]
-    return f"{e.config_path}: {', '.join(lines)}" if lines else f"ckptconv inspect {shell_word(e.checkpoint)}"
+    return f"{e.config_path}: {', '.join(lines)}" if lines else call("inspect", e.checkpoint)
 
 
 def _missing(e: ModuleEvidence) -> Finding:
@@ -136,7 +136,7 @@ def _missing(e: ModuleEvidence) -> Finding:
     start = ", initialised with random values" if e.random else ""
     return Finding(
         f"{tensors(missing)} missing in {e.checkpoint}{start}: {few(missing)}",
-        (f"ckptconv inspect {shell_word(e.checkpoint)}",),
+        (call("inspect", e.checkpoint),),
     )
 
 

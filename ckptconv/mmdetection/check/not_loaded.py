@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ckptconv.arguments import call
 from ckptconv.backbones.resnet import STEP_COUNTER
-from ckptconv.errors import shell_word
 from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence
 from ckptconv.text import fold, some
 
@@ -32,7 +32,7 @@ def initialisation_failed(e: ModuleEvidence) -> Finding:
             f"torch does not load {e.checkpoint}, because it holds more than tensors: {some(e.refused, 3)}",
             (e.convert_fix(), *e.loader_fix),
         )
-    return Finding(f"the initialisation fails: {e.init_error}", (f"ckptconv inspect {shell_word(e.checkpoint)}",))
+    return Finding(f"the initialisation fails: {e.init_error}", (call("inspect", e.checkpoint),))
 
 
 def wrong_convert_weights(e: ModuleEvidence) -> Finding:
@@ -56,7 +56,7 @@ def nothing_loaded(e: ModuleEvidence) -> Finding:
     else:
         text = f"nothing was loaded: {e.checkpoint} has none of the module's {len(e.module_specs)} names; {_names(e)}"
     if e.own_loader:
-        fix = e.convert_fix() if e.method else f"ckptconv inspect {shell_word(e.checkpoint)}"
+        fix = e.convert_fix() if e.method else call("inspect", e.checkpoint)
         return Finding(
             f"{e.class_name} loads checkpoints by its own code and holds no values of this one: {text}", (fix,)
         )
@@ -72,7 +72,7 @@ def _fixes(e: ModuleEvidence) -> Iterator[str]:
     if e.method is not None and e.comparison.module_backbone is not None:
         yield e.convert_fix()
     elif not prefixes:
-        yield f"ckptconv inspect {shell_word(e.checkpoint)}, to see what it is"
+        yield f"{call('inspect', e.checkpoint)}, to see what it is"
     for prefix in prefixes[:1]:
         yield e.init_cfg_line(e.checkpoint, prefix)
 

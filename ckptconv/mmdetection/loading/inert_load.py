@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ckptconv.errors import UnreadableError, shell_word
+from ckptconv.arguments import call
+from ckptconv.errors import UnreadableError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.dangerous_calls import is_dangerous
 from ckptconv.formats.interface import Checkpoint
@@ -69,7 +70,7 @@ def require_safe(checkpoint: Checkpoint, shown: str) -> None:
 
 def _unsafe(checkpoint: Checkpoint, shown: str) -> UnreadableError:
     method = raw_method(checkpoint) if checkpoint.sections else None
-    advice = convert_command(shown, method)[0] if method else f"ckptconv inspect {shell_word(shown)}"
+    advice = convert_command(shown, method)[0] if method else call("inspect", shown)
     return UnreadableError(
         f"{shown} is not safe: unpickling it would call {some(checkpoint.dangerous, 3)}. Nothing was run here",
         f"{'Convert its weights into a safe file' if method else 'See what it holds'}: {advice}",

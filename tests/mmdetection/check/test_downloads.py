@@ -150,22 +150,22 @@ ELSEWHERE = "check reads a file or an https:// address"
         (
             "hf://org/repo/model.safetensors",
             "backbone starts from hf://org/repo/model.safetensors, which mmengine cannot download",
-            "Convert it first: ckptconv convert hf://org/repo/model.safetensors model_backbone.pth",
+            "Convert it first: `ckptconv.convert('hf://org/repo/model.safetensors', 'model_backbone.pth')`",
         ),
         (
             "s3://bucket/a/m.pth",
             "backbone starts from s3://bucket/a/m.pth, which mmengine cannot download",
-            "Convert it first: ckptconv convert s3://bucket/a/m.pth m_backbone.pth",
+            "Convert it first: `ckptconv.convert('s3://bucket/a/m.pth', 'm_backbone.pth')`",
         ),
         (
             "gs://bucket/m.pth",
             "backbone starts from gs://bucket/m.pth, which mmengine cannot download",
-            "Convert it first: ckptconv convert gs://bucket/m.pth m_backbone.pth",
+            "Convert it first: `ckptconv.convert('gs://bucket/m.pth', 'm_backbone.pth')`",
         ),
         (
             "moco_v2_800ep",
             "backbone starts from moco_v2_800ep, the name of a release, which mmengine reads as a path",
-            "Convert it first: ckptconv convert moco_v2_800ep moco_v2_800ep_backbone.pth",
+            "Convert it first: `ckptconv.convert('moco_v2_800ep', 'moco_v2_800ep_backbone.pth')`",
         ),
         *(
             (

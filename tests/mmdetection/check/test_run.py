@@ -186,7 +186,7 @@ def test_weights_in_another_place():
             "'student', 'teacher'"
         )
     ]
-    assert fixes == [("ckptconv inspect dino.pth, to see what it is",)]
+    assert fixes == [("`ckptconv.inspect('dino.pth')`, to see what it is",)]
 
 
 def test_a_head_in_a_backbones_file():
@@ -527,7 +527,7 @@ def test_a_backbone_that_loads_by_code_of_its_own():
             "stages.*.blocks.*.attn.w_msa.qkv.weight, stages.*.blocks.*.attn.w_msa.qkv.bias and 7 more"
         )
     ]
-    assert fixes == [("ckptconv inspect swin.pth",)]
+    assert fixes == [("`ckptconv.inspect('swin.pth')`",)]
 
 
 LOADS_WHILE_BUILT = """

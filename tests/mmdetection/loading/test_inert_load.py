@@ -16,6 +16,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
+from ckptconv.cli.spelling import spell
 from ckptconv.errors import UnreadableError
 from ckptconv.mmdetection.check.run import check
 from ckptconv.mmdetection.loading.inert_load import inert_loading
@@ -74,7 +75,7 @@ def test_a_hostile_file_that_the_backbone_starts_from(evil, mode):
 
 
 def test_its_advice_gives_a_file_without_it(evil):
-    assert command(*ADVICE.partition(": ckptconv ")[2].split()).returncode == 0
+    assert command(*spell(ADVICE).partition(": ckptconv ")[2].split()).returncode == 0
     assert check(detector("evil_backbone.pth")).good
     assert not Path("executed").exists()
     torch.load(evil, weights_only=False)  # the control: it would have been
@@ -280,7 +281,9 @@ def test_the_processes_of_a_run_read_by_it(evil, monkeypatch, statement):
     save("r18.pth", state_dict=raw_files.backbone_state(18))
     reads(statement, monkeypatch)
     Path("run").mkdir()
-    Path("detector.py").rename("run/config.py")
+    # Runners that start in the same second have the same name otherwise, and mmengine gives them one visualizer.
+    name = f"experiment_name = {Path.cwd().name!r}\n"
+    Path("run/config.py").write_text(Path("detector.py").read_text() + name)
     Job(False, 0, "none", False, detector="detector.pth").save(Path("run"))
     assert worker.main(Path("run")) == 1
     said = json.loads(Path("run/failure.json").read_text())
