@@ -281,8 +281,7 @@ def test_the_processes_of_a_run_read_by_it(evil, monkeypatch, statement):
     save("r18.pth", state_dict=raw_files.backbone_state(18))
     reads(statement, monkeypatch)
     Path("run").mkdir()
-    # Runners that start in the same second have the same name otherwise, and mmengine gives them one visualizer.
-    name = f"experiment_name = {Path.cwd().name!r}\n"
+    name = f"visualizer = dict(name={Path.cwd().name!r})\n"  # mmengine keeps one of each name, with its folder
     Path("run/config.py").write_text(Path("detector.py").read_text() + name)
     Job(False, 0, "none", False, detector="detector.pth").save(Path("run"))
     assert worker.main(Path("run")) == 1
