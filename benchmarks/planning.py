@@ -23,7 +23,7 @@ from ckptconv.errors import CkptconvError, VerdictError
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods import METHODS
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.spec import Section
 from tests.support import hollow
 from tests.support.cases import Case, cases

@@ -16,10 +16,22 @@ from ckptconv._version import __version__
 
 if TYPE_CHECKING:
     from ckptconv.conversion.pipeline import Receipt, convert, plan
-    from ckptconv.errors import CkptconvError
+    from ckptconv.errors import (
+        CkptconvError,
+        EnvironmentMissingError,
+        IncompletePlanError,
+        PluginWarning,
+        ProofError,
+        TrainingError,
+        UnidentifiedError,
+        UnreadableError,
+        UsageError,
+        VerdictError,
+    )
     from ckptconv.inspection import Explanation, Inspection, explain, inspect
     from ckptconv.methods.interface import Layout, Method, Pixels, Release
     from ckptconv.mmdetection.config.emit import emit_config
+    from ckptconv.planning.options import Options
     from ckptconv.planning.plan import Plan
     from ckptconv.remap import remap_state_dict
     from ckptconv.rules import drop, fuse, keep, under
@@ -27,15 +39,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CkptconvError",
+    "EnvironmentMissingError",
     "Explanation",
     "Fetching",
+    "IncompletePlanError",
     "Inspection",
     "Layout",
     "Method",
+    "Options",
     "Pixels",
     "Plan",
+    "PluginWarning",
+    "ProofError",
     "Receipt",
     "Release",
+    "TrainingError",
+    "UnidentifiedError",
+    "UnreadableError",
+    "UsageError",
+    "VerdictError",
     "__version__",
     "convert",
     "drop",
@@ -50,7 +72,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CkptconvError": "errors",
+    **dict.fromkeys(
+        (
+            "CkptconvError",
+            "EnvironmentMissingError",
+            "IncompletePlanError",
+            "PluginWarning",
+            "ProofError",
+            "TrainingError",
+            "UnidentifiedError",
+            "UnreadableError",
+            "UsageError",
+            "VerdictError",
+        ),
+        "errors",
+    ),
+    "Options": "planning.options",
     **dict.fromkeys(("Layout", "Method", "Pixels", "Release"), "methods.interface"),
     **dict.fromkeys(("Receipt", "convert", "plan"), "conversion.pipeline"),
     **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "inspection"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -17,6 +17,7 @@ from ckptconv.methods.registry import methods, named, releases
 from ckptconv.planning.alternatives import Copy, Way, copies, ways
 from ckptconv.planning.candidates import Planner
 from ckptconv.planning.identify import explaining, nearest
+from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.refusals import known_stranger
 from ckptconv.sections import BELOW, section_at
@@ -84,9 +85,37 @@ class Inspection:
     ways: tuple[Way, ...] = ()
 
 
-def inspect(source: PathLike, *, rules: PathLike | None = None, fetching: Fetching | None = None) -> Inspection:
-    """Look into a checkpoint without loading it. Raises UnreadableError for a file that is none."""
-    options = options_of((), "", None, None, rules)
+def inspect(
+    source: PathLike,
+    *,
+    options: Options | None = None,
+    drop: Iterable[str] | None = None,
+    strip_prefix: str | None = None,
+    section: str | None = None,
+    target: str | None = None,
+    rules: PathLike | None = None,
+    channels: Sequence[int] | None = None,
+    image_size: int | None = None,
+    patch_size: int | None = None,
+    dtype: str | None = None,
+    fetching: Fetching | None = None,
+) -> Inspection:
+    """Look into a checkpoint without loading it; the parameters are those of `convert`, for the methods that are tried.
+
+    Raises UnreadableError for a file that is not a checkpoint.
+    """
+    options = options_of(
+        options,
+        rules,
+        drop=drop,
+        strip_prefix=strip_prefix,
+        section=section,
+        target=target,
+        channels=channels,
+        image_size=image_size,
+        patch_size=patch_size,
+        dtype=dtype,
+    )
     found = locate(source, fetching or Fetching(), options.methods)
     with open_checkpoint(found.path) as checkpoint:
         known = list(methods(options.methods).values())
@@ -140,7 +169,7 @@ def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
 
     Raises UnidentifiedError, with the nearest method and what it leaves, if none does.
     """
-    options = options_of((), "", None, None, rules)
+    options = options_of(None, rules)
     found = locate(source, fetching or Fetching(), options.methods)
     with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
         known = list(methods(options.methods).values())
@@ -171,21 +200,37 @@ def explain(
     key: str,
     method: MethodLike = "auto",
     *,
-    drop: Iterable[str] = (),
-    strip_prefix: str = "",
+    options: Options | None = None,
+    drop: Iterable[str] | None = None,
+    strip_prefix: str | None = None,
     section: str | None = None,
-    rules: PathLike | None = None,
     target: str | None = None,
+    rules: PathLike | None = None,
+    channels: Sequence[int] | None = None,
+    image_size: int | None = None,
+    patch_size: int | None = None,
+    dtype: str | None = None,
     fetching: Fetching | None = None,
 ) -> Explanation:
     """Which rule takes a key and where it goes, in the plan that `convert` would follow, complete or not.
 
     Raises UsageError, with the nearest names, for a key that the section does not hold.
     """
-    options = options_of(drop, strip_prefix, section, target, rules)
+    options = options_of(
+        options,
+        rules,
+        drop=drop,
+        strip_prefix=strip_prefix,
+        section=section,
+        target=target,
+        channels=channels,
+        image_size=image_size,
+        patch_size=patch_size,
+        dtype=dtype,
+    )
     found = locate(source, fetching or Fetching(), options.methods)
     with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
-        match = nearest(checkpoint.sections, wanted_method(method, strip_prefix, found), options)
+        match = nearest(checkpoint.sections, wanted_method(method, options, found), options)
         where = section_at(checkpoint.sections, match.plan.section)
     assert where is not None
     about = {
@@ -223,7 +268,7 @@ def explain(
 
 def known_methods(rules: PathLike | None = None) -> list[Method]:
     """Every method: of a rule file, if one is given, built in, and of other packages."""
-    return list(methods(options_of((), "", None, None, rules).methods).values())
+    return list(methods(options_of(None, rules).methods).values())
 
 
 def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tuple[Method, Release]]:
@@ -231,7 +276,7 @@ def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tup
 
     Raises VerdictError, with the nearest names, if there is none.
     """
-    own = options_of((), "", None, None, rules).methods
+    own = options_of(None, rules).methods
     glob = bool(set(pattern) & set("*?["))
     wanted = pattern.lower() if glob else f"*{folded(pattern)}*"
     every = list(releases(own).values())
@@ -253,7 +298,7 @@ def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tup
 
 def known_method(name: str, rules: PathLike | None = None) -> tuple[Method, ...]:
     """The method of this name, or those of an alias. Raises UsageError with the nearest names if there is none."""
-    return named(name, options_of((), "", None, None, rules).methods)
+    return named(name, options_of(None, rules).methods)
 
 
 def dropped_by_reason(settled: Plan) -> dict[str, list[str]]:

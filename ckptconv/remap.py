@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ckptconv import fields
+from ckptconv.conversion.pipeline import PathLike, options_of
 from ckptconv.methods.interface import Method
+from ckptconv.planning.adjust import adjust_plan
 from ckptconv.planning.identify import choose
 from ckptconv.planning.matching import Move
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.rules import Rule
 from ckptconv.sections import find_sections, section_at
 from ckptconv.spec import DTYPES, TensorSpec, Unreadable
@@ -72,18 +74,23 @@ def remap_state_dict(
     state_dict: Mapping[str, Any],
     method: str | Method | Iterable[Rule] = "auto",
     *,
-    drop: Iterable[str] = (),
-    strip_prefix: str = "",
+    options: Options | None = None,
+    drop: Iterable[str] | None = None,
+    strip_prefix: str | None = None,
     section: str | None = None,
     target: str | None = None,
-    channels: Sequence[int] = (),
+    rules: PathLike | None = None,
+    channels: Sequence[int] | None = None,
+    image_size: int | None = None,
+    patch_size: int | None = None,
+    dtype: str | None = None,
 ) -> tuple[dict[str, Any], Plan]:
     """Rename (and where rules say so, reshape) the tensors of a checkpoint that is already in memory.
 
     Args:
         state_dict: names to torch tensors or numpy arrays, bare or nested in a checkpoint as ``torch.load`` gives it.
         method: 'auto', a method's name, a `Method`, or rules made with `keep`, `drop`, `fuse` and `under`.
-        drop, strip_prefix, section, target, channels: as the options of ``ckptconv convert``.
+        options, drop, strip_prefix, section, target, rules, channels, image_size, patch_size, dtype: as for `convert`.
 
     Returns:
         The new dict, and the plan it follows. A tensor whose name alone changes is the very object that came in.
@@ -94,11 +101,21 @@ def remap_state_dict(
         UsageError: an unknown method, section or target.
     """
     sections = find_sections(state_dict, _look)
-    bands = fields.as_tuple("channels", channels, "whole numbers")
-    options = Options(fields.as_tuple("drop", drop), strip_prefix, section, target, channels=bands)
-    plan = choose(sections, method, options).plan
-    found = section_at(sections, plan.section)
-    values = found.node if found else {}
+    options = options_of(
+        options,
+        rules,
+        drop=drop,
+        strip_prefix=strip_prefix,
+        section=section,
+        target=target,
+        channels=channels,
+        image_size=image_size,
+        patch_size=patch_size,
+        dtype=dtype,
+    )
+    plan = adjust_plan(choose(sections, method, options).plan, options)
+    chosen = section_at(sections, plan.section)
+    values = chosen.node if chosen else {}
     return {m.target: _moved([values[s] for s in m.sources], m) for m in plan.moves}, plan
 
 
@@ -111,7 +128,7 @@ def _moved(values: list[Any], move: Move) -> Any:
 
     arrays = [_array(v.detach().cpu().contiguous()) for v in values]
     result = torch.from_numpy(move.op.apply(arrays).copy())
-    return result.view(values[0].dtype).reshape(move.spec.shape).to(values[0].device)
+    return result.view(getattr(torch, move.spec.dtype.name)).reshape(move.spec.shape).to(values[0].device)
 
 
 def _array(tensor: Any) -> Any:

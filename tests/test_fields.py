@@ -19,7 +19,7 @@ from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.methods import METHODS, toml
 from ckptconv.ops import concat, permute, regroup, reshape, resize_grid, resize_patch
 from ckptconv.patterns import Pattern, Template
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.remap import remap_state_dict
 from ckptconv.rules import Drop, Fuse, Keep, drop, fuse, keep, under
 
@@ -220,9 +220,9 @@ REFUSED: list[Refused] = [
     (lambda: resize_grid(1, 0), "'side' must be a whole number, 1 or more, not 0", ""),
     (lambda: resize_patch(0), "'side' must be a whole number, 1 or more, not 0", ""),
     # what a user asks for
-    (lambda: Options(drops="fc"), "'drops' must be a list of texts, not 'fc'", ""),  # type: ignore[arg-type]
-    (lambda: Options(drops=("fc.{x",)), "the pattern 'fc.{x' has a stray brace", "Captures are written {x} or {x...}."),
-    (lambda: Options(prefix=None), "'prefix' must be a text, not None", ""),  # type: ignore[arg-type]
+    (lambda: Options(drop="fc"), "'drop' must be a list of texts, not 'fc'", ""),  # type: ignore[arg-type]
+    (lambda: Options(drop=("fc.{x",)), "the pattern 'fc.{x' has a stray brace", "Captures are written {x} or {x...}."),
+    (lambda: Options(strip_prefix=None), "'strip_prefix' must be a text, not None", ""),  # type: ignore[arg-type]
     (lambda: Options(section=3), "'section' must be a text, not 3", ""),  # type: ignore[arg-type]
     (lambda: Options(target=("mmdet",)), "'target' must be a text, not ('mmdet',)", ""),  # type: ignore[arg-type]
     (lambda: Options(methods=("mine",)), "'methods' must be a list of Method, not ['mine']", ""),  # type: ignore[arg-type]
@@ -281,7 +281,7 @@ def test_lists_become_tuples_and_everything_stays_hashable() -> None:
         layouts=[layout(rules=[RULE], sections=["state_dict", ""], families=["ResNet"])], releases=[release()]
     )
     assert made == method(layouts=(layout(sections=("state_dict", ""), families=("ResNet",)),), releases=(release(),))
-    assert {made: 1, pixels(mean=[1, 2, 3]): 2, Options(drops=["a"], methods=[made]): 3}  # type: ignore[arg-type]
+    assert {made: 1, pixels(mean=[1, 2, 3]): 2, Options(drop=["a"], methods=[made]): 3}  # type: ignore[arg-type]
     assert hash(Fuse([Pattern("a"), Pattern("b")], Template("c"), concat(0)))  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from ckptconv.methods.interface import Method
 from ckptconv.planning.candidates import Planner
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.matching import Move, spoken
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 

@@ -28,20 +28,20 @@ def fingerprint(pieces: Iterable[Piece], stopped: Callable[[], bool] = lambda: F
     return whole.hexdigest()
 
 
-class Witness:
+class BackgroundFingerprint:
     """Reads every piece once while the block it heads runs. Errors of the source are raised by `fingerprint`."""
 
     def __init__(self, pieces: Sequence[Piece]) -> None:
         self._pieces = pieces
-        self._found = ""
+        self._fingerprint = ""
         self._error: BaseException | None = None
         self._stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
         try:
-            self._found = fingerprint(self._pieces, lambda: self._stopped)
-        except BaseException as error:  # whatever it is, it must not be lost in the thread
+            self._fingerprint = fingerprint(self._pieces, lambda: self._stopped)
+        except BaseException as error:  # of any kind: it is raised again by `fingerprint`
             self._error = error
 
     def fingerprint(self) -> str:
@@ -49,9 +49,9 @@ class Witness:
         self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._found
+        return self._fingerprint
 
-    def __enter__(self) -> Witness:
+    def __enter__(self) -> BackgroundFingerprint:
         self._thread.start()
         return self
 

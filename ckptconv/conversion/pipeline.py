@@ -9,35 +9,34 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ckptconv import fields
 from ckptconv.arguments import argument
-from ckptconv.backbones.image_size import Size
 from ckptconv.backbones.interface import CANONICAL
-from ckptconv.conversion.fingerprint import Witness
+from ckptconv.conversion.fingerprint import BackgroundFingerprint
 from ckptconv.conversion.prove import prove
 from ckptconv.conversion.provenance import KEY, describe
 from ckptconv.conversion.transform import transform
 from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
+from ckptconv.formats.writers import WRITERS, Writer, format_for
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
-from ckptconv.ops import cast
-from ckptconv.planning.adjust import cast_plan, resize_plan
+from ckptconv.planning.adjust import adjust_plan
 from ckptconv.planning.alternatives import Copy, copies
 from ckptconv.planning.candidates import Planner
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.rules import Rule
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
 from ckptconv.sources.locate import Located, locate
-from ckptconv.spec import DTYPES
 
-FORMATS = ("torch", "safetensors")
 _NOT_WRITTEN = {
     ".onnx": "an ONNX model",
     ".h5": "an HDF5 file",
@@ -103,27 +102,30 @@ class Receipt:
     copies: tuple[Copy, ...] = ()
     dangerous: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return (
+            f"Receipt(source={self.source!r}, destination={self.destination!r}, format={self.destination_format!r}, "
+            f"method={self.method.name!r}, written={self.written}, proved={self.proved}, "
+            f"fingerprint='{self.fingerprint[:16]}…')"
+        )
 
-def options_of(
-    drop: Iterable[str],
-    strip_prefix: str,
-    section: str | None,
-    target: str | None,
-    rules: PathLike | None,
-    channels: Sequence[int] = (),
-) -> Options:
-    own: tuple[Method, ...] = ()
+
+def options_of(options: Options | None, rules: PathLike | None = None, **given: Any) -> Options:
+    """The options of a call: those given as one object, with what is given by itself, where it is not None."""
+    options = options or Options()
     if rules is not None:
         from ckptconv.methods import toml  # most runs need no TOML parser
 
-        own = (toml.load(Path(rules)),)
-    bands = fields.as_tuple("channels", channels, "whole numbers")
-    return Options(fields.as_tuple("drop", drop), strip_prefix, section, target, own, bands)
+        options = replace(options, methods=(toml.load(Path(rules)), *options.methods))
+    for name, what in (("drop", "texts"), ("channels", "whole numbers")):
+        if given.get(name) is not None:
+            given[name] = fields.as_tuple(name, given[name], what)
+    return replace(options, **{name: value for name, value in given.items() if value is not None})
 
 
-def wanted_method(method: MethodLike, strip_prefix: str, found: Located) -> MethodLike:
+def wanted_method(method: MethodLike, options: Options, found: Located) -> MethodLike:
     """A release is its own method's, unless a method or a prefix is asked for."""
-    return found.method or method if registry.is_auto(method) and not strip_prefix else method
+    return found.method or method if registry.is_auto(method) and not options.strip_prefix else method
 
 
 @contextmanager
@@ -146,26 +148,40 @@ def plan(
     source: PathLike,
     method: MethodLike = "auto",
     *,
-    drop: Iterable[str] = (),
-    strip_prefix: str = "",
+    options: Options | None = None,
+    drop: Iterable[str] | None = None,
+    strip_prefix: str | None = None,
     section: str | None = None,
-    rules: PathLike | None = None,
     target: str | None = None,
-    channels: Sequence[int] = (),
+    rules: PathLike | None = None,
+    channels: Sequence[int] | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    dtype: str | None = None,
     fetching: Fetching | None = None,
 ) -> Plan:
     """Where each tensor of a checkpoint would go, as `convert` would have it. Reads names and shapes only.
 
-    Raises UnidentifiedError, IncompletePlanError, UnreadableError or UsageError as `convert` would.
+    The parameters are those of `convert`. Raises UnidentifiedError, IncompletePlanError, UnreadableError or UsageError
+    as it would.
     """
-    options, size = options_of(drop, strip_prefix, section, target, rules, channels), Size(image_size, patch_size)
+    options = options_of(
+        options,
+        rules,
+        drop=drop,
+        strip_prefix=strip_prefix,
+        section=section,
+        target=target,
+        channels=channels,
+        image_size=image_size,
+        patch_size=patch_size,
+        dtype=dtype,
+    )
     _require_known(method, options)
     found = locate(source, fetching or Fetching(), options.methods)
     with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
-        chosen = choose(checkpoint.sections, wanted_method(method, strip_prefix, found), options).plan
-    return resize_plan(chosen, size) if size.asked else chosen
+        match = choose(checkpoint.sections, wanted_method(method, options, found), options)
+        return adjust_plan(match.plan, options)
 
 
 def convert(
@@ -173,16 +189,17 @@ def convert(
     destination: PathLike,
     method: MethodLike = "auto",
     *,
-    drop: Iterable[str] = (),
-    strip_prefix: str = "",
+    options: Options | None = None,
+    drop: Iterable[str] | None = None,
+    strip_prefix: str | None = None,
     section: str | None = None,
-    rules: PathLike | None = None,
     target: str | None = None,
-    format: str | None = None,
-    dtype: str | None = None,
-    channels: Sequence[int] = (),
+    rules: PathLike | None = None,
+    channels: Sequence[int] | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    dtype: str | None = None,
+    format: str | None = None,
     dry_run: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -195,17 +212,19 @@ def convert(
             always a path. The format is told by the content.
         destination: the file to write. It appears complete or not at all.
         method: 'auto', a method's name, a `Method`, or rules.
-        drop: patterns of tensors whose loss is accepted.
-        strip_prefix: the prefix the method's rules apply under; everything outside it is dropped.
+        options: the parameters of an `Options`, all at once; each may be given by its own name, too, and replaces that
+            of ``options``. None leaves it as it is.
+        drop: patterns of names that are not part of the network: these tensors are dropped.
+        strip_prefix: the prefix that the method's rules apply under; every tensor outside it is dropped.
         section: dotted path to the mapping with the weights; the method knows where to look if None.
-        rules: a TOML file with a method of your own, known beside the built-in ones.
         target: whose names are written, such as 'mmdet' or 'torchvision'; None is the network's usual one.
-        format: 'torch' or 'safetensors'; None goes by the suffix of the destination.
+        rules: a TOML file with a method of your own, known beside the built-in ones.
+        channels: the channels of an image that the network keeps, numbered from 1, in this order; () keeps all of them.
+            A channel that is named n times gets an n-th of its weights each time.
+        image_size: pixels per side of the images that a transformer's positions are resized for; None keeps them.
+        patch_size: pixels per side of its patches, to which their kernel is resized; None keeps it.
         dtype: floating tensors are rounded to this type; None keeps them bit for bit.
-        channels: those of an image that the network is to see, by their numbers from 1, in this order; () is all of
-            them. The stem keeps their weights; a channel that is named n times gets an n-th of them each time.
-        image_size: pixels a side of the images that a transformer's positions are resized for; None keeps them.
-        patch_size: pixels a side of its patches, to which their kernel is resized; None keeps it.
+        format: 'torch' or 'safetensors'; None goes by the suffix of the destination.
         dry_run: plan, and write nothing.
         force: replace the destination if it exists.
         progress: called with bytes done and bytes in all.
@@ -221,45 +240,54 @@ def convert(
     from ckptconv.sources.atomic import check_destination
 
     started = time.perf_counter()
-    options, asked = options_of(drop, strip_prefix, section, target, rules, channels), Size(image_size, patch_size)
-    kind = format or ("safetensors" if Path(destination).suffix == ".safetensors" else "torch")
+    options = options_of(
+        options,
+        rules,
+        drop=drop,
+        strip_prefix=strip_prefix,
+        section=section,
+        target=target,
+        channels=channels,
+        image_size=image_size,
+        patch_size=patch_size,
+        dtype=dtype,
+    )
     if format is None:
         _require_fitting_name(Path(destination))
-    if kind not in FORMATS:
-        raise UsageError(f"there is no format '{kind}'", f"Formats: {', '.join(FORMATS)}.")
-    if dtype:
-        cast(DTYPES["float32"], dtype)  # what nobody can do is refused before anything is fetched
+    written_format = format_for(Path(destination), format)
+    writer = WRITERS[written_format]
     _require_known(method, options)
     found = locate(source, fetching or Fetching(), options.methods)
     with naming_files(found, destination, rules), open_checkpoint(found.path) as checkpoint:
-        match = choose(checkpoint.sections, wanted_method(method, strip_prefix, found), options)
-        settled = resize_plan(match.plan, asked) if asked.asked else match.plan
-        settled = cast_plan(settled, dtype) if dtype else settled
-        _require_sections(kind, settled)
-        places = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
-        real = check_destination(Path(destination), force or dry_run, places)
+        match = choose(checkpoint.sections, wanted_method(method, options, found), options)
+        adjusted = adjust_plan(match.plan, options)
+        _require_section(writer, written_format, adjusted)
+        inputs = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
+        path = check_destination(Path(destination), force or dry_run, inputs)
         if dry_run:
-            fingerprint, size, proved, checksums = "", sum(move.spec.nbytes for move in settled.moves), 0, 0
+            fingerprint, size, proved, checksums = "", sum(move.spec.nbytes for move in adjusted.moves), 0, 0
         else:
-            stored = checkpoint.tensors(settled.section)
-            kept = [stored[name] for move in settled.moves for name in move.sources]
+            stored = checkpoint.tensors(adjusted.section)
+            kept = [stored[name] for move in adjusted.moves for name in move.sources]
             checkpoint.fetch(kept)
             checksums = checkpoint.checksums(kept)
-            said = describe(checkpoint, match, settled, dtype, checksums)
-            pieces = transform(settled, checkpoint)
-            fingerprint, size, proved = _write(real, force, kind, settled, pieces, said, checkpoint, progress)
+            description = describe(checkpoint, match, adjusted, options.dtype, checksums)
+            pieces = transform(adjusted, checkpoint)
+            fingerprint, size, proved = _write(
+                path, force, writer, adjusted.dialect.section, pieces, description, checkpoint, progress
+            )
         return Receipt(
             source=found.label,
             source_format=checkpoint.format,
             source_size=checkpoint.size,
-            plan=settled,
+            plan=adjusted,
             method=match.method,
             method_named=match.named,
             also=match.also,
             destination=str(destination),
-            destination_format=kind,
+            destination_format=written_format,
             destination_size=size,
-            dtype=dtype,
+            dtype=options.dtype,
             fingerprint=fingerprint,
             proved=proved,
             written=not dry_run,
@@ -285,29 +313,28 @@ def _require_fitting_name(destination: Path) -> None:
         )
 
 
-def _require_sections(kind: str, settled: Plan) -> None:
-    """Raises UsageError where the target's loader looks under a key that the format has not."""
-    section = settled.dialect.section
-    if kind == "safetensors" and section != CANONICAL.section:
+def _require_section(writer: Writer, format: str, adjusted: Plan) -> None:
+    """Raises UsageError where the target's loader looks under a key that the format does not have."""
+    section = adjusted.dialect.section
+    if not writer.has_sections and section != CANONICAL.section:
         raise UsageError(
-            f"{settled.target} reads its weights from '{section}' of a torch file, and safetensors has no such thing",
+            f"{adjusted.target} reads its weights from '{section}' of a torch file, and {format} has no such thing",
             f"Write a torch file: a name that ends in .pth, or {argument('format', 'torch')}.",
             "format",
         )
 
 
 def _write(
-    target: Path,
+    path: Path,
     force: bool,
-    kind: str,
-    settled: Plan,
+    writer: Writer,
+    section: str,
     pieces: Sequence[Piece],
-    said: Mapping[str, object],
+    description: Mapping[str, object],
     checkpoint: Checkpoint,
     progress: Progress | None,
 ) -> tuple[str, int, int]:
     """Write, sync, read back, publish. Returns the fingerprint, the file's size and how many tensors were proved."""
-    from ckptconv.formats import safetensors_writer, torch_writer
     from ckptconv.sources.atomic import write_atomically
 
     total, done = sum(p.spec.nbytes for p in pieces), 0
@@ -318,16 +345,13 @@ def _write(
         if progress is not None:
             progress(done, total)
 
-    with Witness(pieces) as witness, write_atomically(target, force) as draft:
-        text = json.dumps(said, separators=(",", ":"))
-        if kind == "safetensors":
-            texts = {"format": "pt", KEY: text}
-            safetensors_writer.write(draft.file, safetensors_writer.in_order(pieces), texts, seen)
-        else:
-            torch_writer.write(draft.file, pieces, {KEY: text}, seen, settled.dialect.section)
+    with BackgroundFingerprint(pieces) as background, write_atomically(path, force) as draft:
+        metadata = {KEY: json.dumps(description, separators=(",", ":"))}
+        section = section if writer.has_sections else ""
+        writer.write(draft.file, pieces, metadata, seen, section)
         with draft.syncing():
-            proved = prove(draft.path, pieces, "" if kind == "safetensors" else settled.dialect.section)
-        fingerprint = witness.fingerprint()
+            proved = prove(draft.path, pieces, section)
+        fingerprint = background.fingerprint()
         checkpoint.require_unchanged()
         size = draft.path.stat().st_size
         draft.commit()

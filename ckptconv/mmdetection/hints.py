@@ -9,7 +9,7 @@ from ckptconv.errors import VerdictError
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.interface import Method
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 
 
 def raw_method(checkpoint: Checkpoint) -> Method | None:

@@ -12,6 +12,7 @@ from ckptconv.backbones.interface import Dialect
 from ckptconv.errors import UsageError
 from ckptconv.ops import cast, compose, select_channels
 from ckptconv.planning.matching import Move, match
+from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Picked, Plan, Resized
 from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, TensorSpec
@@ -62,6 +63,12 @@ def resize_plan(plan: Plan, size: Size) -> Plan:
         moves[move.target] = replace(move, op=op, spec=change.op.spec([move.spec]))
         resized.append(Resized(move.target, change.old, change.new))
     return replace(plan, backbone=backbone, moves=tuple(moves.values()), resized=tuple(resized))
+
+
+def adjust_plan(plan: Plan, options: Options) -> Plan:
+    """The plan for the image size, the patch size and the element type that are asked for."""
+    plan = resize_plan(plan, options.size) if options.size.asked else plan
+    return plan if options.dtype is None else cast_plan(plan, options.dtype)
 
 
 def cast_plan(plan: Plan, dtype: str) -> Plan:

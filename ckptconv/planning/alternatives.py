@@ -89,7 +89,7 @@ def ways(planner: Planner, methods: Sequence[Method]) -> tuple[Way, ...]:
                 way = way_to(planner, path, prefix, methods, names)
                 if way is not None:
                     done.append(prefix)
-                    if way.section is not None or way.prefix or options.prefix:  # else it is what was asked for
+                    if way.section is not None or way.prefix or options.strip_prefix:  # else it is what was asked for
                         found.append(way)
     return tuple(found)
 
@@ -116,7 +116,7 @@ def way_to(
     ``names`` are those of the tensors that have the prefix, where they are known.
     """
     sections, options = planner.sections, planner.options
-    drops = [Pattern(pattern) for pattern in options.drops]  # of whole names
+    drops = [Pattern(pattern) for pattern in options.drop]  # of whole names
     whole = sections[path]
 
     def inside(entries: Mapping[str, _T], names: Iterable[str]) -> dict[str, _T]:
@@ -144,7 +144,7 @@ def way_to(
     usual = usual or [one for one in found if one[0].guess]
     method, layout, plan = (usual or found)[0]
     target, obstacle = (None, "") if plan.complete else _place(plan)
-    if options.drops and Planner(sections, replace(options, prefix=prefix, section=path)).complete(method) is None:
+    if options.drop and Planner(sections, replace(options, strip_prefix=prefix, section=path)).complete(method) is None:
         return None  # what is dropped is a part of it
     needed = None if usual and all(plan.same_as(other) for _, _, other in usual) else method.name
     looked = [at for at in layout.sections if at in sections]

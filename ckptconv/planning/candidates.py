@@ -13,7 +13,8 @@ from functools import cached_property
 from ckptconv.backbones import FAMILIES
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning.make import behind, make_plan, taken_off, unexplained
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.sections import section_at
 from ckptconv.spec import Section, StateSpec
 from ckptconv.wrappers import COUNTERS, wrapped, wrapper_of
@@ -94,7 +95,9 @@ class Planner:
     def _behind(self, path: str) -> bool:
         """Whether the section at a path exists and has names behind the prefix that the user gave."""
         section = self._section(path)
-        return section is not None and behind(section.tensors or section.unreadable, self.options.prefix) is not None
+        return (
+            section is not None and behind(section.tensors or section.unreadable, self.options.strip_prefix) is not None
+        )
 
     def places(self, method: Method) -> Iterator[tuple[Layout, str, Section]]:
         """The method's layouts with the sections of the file that they are for, in order.
@@ -104,7 +107,7 @@ class Planner:
         for layout in method.layouts:
             wanted: Iterable[str] = layout.sections if self.options.section is None else (self.options.section,)
             paths = [path for path in wanted if self._behind(path)]
-            if self.options.prefix and self.options.section is None:
+            if self.options.strip_prefix and self.options.section is None:
                 paths = paths or [path for path in self.sections if self._behind(path)]
             for path in paths:
                 section = self._section(path)
@@ -120,10 +123,10 @@ class Planner:
 
     def _glance(self, path: str, section: Section) -> Glance | None:
         """A quick look at what the rules will see of a section; None where the user drops some of it."""
-        if self.options.drops:
+        if self.options.drop:
             return None
         if path not in self._glances:
-            start = behind(section.tensors, self.options.prefix) or ""
+            start = behind(section.tensors, self.options.strip_prefix) or ""
             names = {n[len(start) :]: s for n, s in section.tensors.items() if n.startswith(start)}
             self._glances[path] = Glance(names)
         return self._glances[path]
@@ -141,7 +144,7 @@ class Planner:
 
         Parts with the same names, shapes and types, such as the blocks of a network, have one plan.
         """
-        inside = replace(self.options, drops=(), prefix="", section=None)
+        inside = replace(self.options, drop=(), strip_prefix="", section=None)
         unwrapped = taken_off(layout.rules, part.section, inside) == part.section.wrapper
         key = layout.number, unwrapped, part.content
         if key not in self._part_plans:

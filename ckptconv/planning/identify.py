@@ -18,7 +18,8 @@ from ckptconv.methods import registry
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
 from ckptconv.planning.candidates import Planner, Sections, badness
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.planning.refusals import (
     LOOK,
     instead,
@@ -106,7 +107,7 @@ def _decide(planner: Planner, method: str | Method | Iterable[Rule]) -> Match:
 
 def _auto(planner: Planner) -> Match:
     known = registry.methods(planner.options.methods)
-    if not planner.options.prefix:
+    if not planner.options.strip_prefix:
         return _agreed(_explaining(planner, [m for m in known.values() if m.guess]), planner.options)
     generic = known[GENERIC.name]
     plan = planner.complete(generic)

@@ -17,7 +17,8 @@ from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import droppable, matching
 from ckptconv.planning.adjust import pick_channels, spoken_name
 from ckptconv.planning.matching import Dropped, Move, Problem, match, match_others, spoken
-from ckptconv.planning.plan import CUT, Options, Picked, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import CUT, Picked, Plan
 from ckptconv.rules import Drop, Rule, drop
 from ckptconv.spec import Section
 from ckptconv.text import some
@@ -38,10 +39,12 @@ def behind(names: Iterable[str], prefix: str) -> str | None:
 def taken_off(rules: Sequence[Rule], section: Section, options: Options) -> str:
     """What to take off every name before the rules are asked: the user's prefix, and what wraps all names behind it."""
     names: Collection[str] = section.tensors or section.unreadable
-    start = behind(names, options.prefix)
+    start = behind(names, options.strip_prefix)
     if start is None:
         heads = dict.fromkeys(".".join(n.split(".")[:2]) + "." for n in names if n.count(".") > 1)
-        raise UsageError(f"no name starts with '{options.prefix}'", f"Prefixes there are: {some(map(repr, heads), 6)}.")
+        raise UsageError(
+            f"no name starts with '{options.strip_prefix}'", f"Prefixes there are: {some(map(repr, heads), 6)}."
+        )
     wrapper = wrapper_of(n[len(start) :] for n in names if n.startswith(start)) if start else section.wrapper
     spelled_out = wrapper and any(s.prefix.startswith(wrapper) for r in rules for s in r.sources)
     return start if spelled_out else start + wrapper
@@ -110,7 +113,7 @@ def unexplained(layout: Layout, section: Section, options: Options, most: int = 
     """
     names = section.tensors
     prefix = taken_off(layout.rules, section, options)
-    drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
+    drops = [drop(pattern, _ACCEPTED) for pattern in options.drop]
     return matching.unexplained(layout.rules, names, prefix, drops, most)
 
 
@@ -119,7 +122,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     options = options or Options()
     names = section.tensors
     prefix = taken_off(layout.rules, section, options)
-    drops = [drop(pattern, _ACCEPTED) for pattern in options.drops]
+    drops = [drop(pattern, _ACCEPTED) for pattern in options.drop]
     draft = match(layout.rules, names, prefix, drops)
     problems = [*droppable.forbidden(layout, names, prefix, drops, draft), *draft.problems]
     absent, losable, moves, dialect = list[str](), tuple[str, ...](), draft.moves, CANONICAL
@@ -145,7 +148,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
             if picked is not None:
                 picked = replace(picked, target=spoken_name(dialect, picked.target))
     network = (*(backbone.entries() if backbone else ()), *(move.target for move in draft.moves))
-    others = match_others(layout.rules, section, prefix, drops, bool(options.prefix), network)
+    others = match_others(layout.rules, section, prefix, drops, bool(options.strip_prefix), network)
     dropped, problems = dropped + others.dropped, others.problems + problems
     return Plan(
         method=method.name,

@@ -1,4 +1,4 @@
-"""What a plan is: where each tensor of a file goes, before any byte is read, and what a user may ask of it.
+"""What a plan is: where each tensor of a file goes, before any byte is read.
 
 Pure: it sees names, shapes and element types.
 """
@@ -8,56 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ckptconv import fields
-from ckptconv.arguments import argument, call
-from ckptconv.backbones import TARGETS, Backbone
+from ckptconv.arguments import call
+from ckptconv.backbones import Backbone
 from ckptconv.backbones.interface import Dialect
 from ckptconv.backbones.unsupported import stranger
-from ckptconv.errors import IncompletePlanError, UsageError, printable
-from ckptconv.methods.interface import Method
-from ckptconv.patterns import Pattern
+from ckptconv.errors import IncompletePlanError, printable
 from ckptconv.planning.matching import Dropped, Move, Problem
 from ckptconv.text import place, some
 
-_MOST_CHANNELS = 512
 CUT = "unlike in other files of this layout: this one may be cut short"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may add: losses accepted by name, a prefix, a section, a target, and methods of their own.
-
-    ``channels`` are those of an image that the network is to see, by their numbers from 1; () is all of them.
-    """
-
-    drops: tuple[str, ...] = ()
-    prefix: str = ""
-    section: str | None = None
-    target: str | None = None
-    methods: tuple[Method, ...] = ()
-    channels: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        drops = fields.items("drops", self.drops, str, "texts")
-        for pattern in drops:
-            Pattern(pattern)
-        methods = fields.items("methods", self.methods, Method, "Method")
-        fields.unique("methods", [method.name for method in methods])
-        fields.set_fields(self, drops=drops, methods=methods)
-        for field, value in (("prefix", self.prefix), ("section", self.section or ""), ("target", self.target or "")):
-            if not isinstance(value, str):
-                raise fields.invalid(field, "a text", value)
-        if self.target is not None and self.target not in TARGETS:
-            raise UsageError(f"there is no target '{self.target}'", f"Targets: {', '.join(TARGETS)}.")
-        if self.prefix and not self.prefix.endswith("."):
-            raise UsageError(f"the prefix '{self.prefix}' has no dot at its end", f"Write '{self.prefix}.' instead.")
-        if len(self.channels) > _MOST_CHANNELS or any(type(n) is not int or n < 1 for n in self.channels):
-            raise UsageError(
-                f"{argument('channels', self.channels)} makes no sense",
-                f"Channels are numbered from 1, as bands are: {argument('channels', (4, 3, 2))} takes the fourth, the "
-                "third, the second.",
-                "channels",
-            )
 
 
 @dataclass(frozen=True)
@@ -117,6 +76,13 @@ class Plan:
     resized: tuple[Resized, ...] = ()
     losable: tuple[str, ...] = ()
     picked: Picked | None = None
+
+    def __repr__(self) -> str:
+        counts = f"moves={len(self.moves)}, dropped={len(self.dropped)}, problems={len(self.problems)}"
+        return (
+            f"Plan(method={self.method!r}, layout={self.layout!r}, section={self.section!r}, target={self.target!r}, "
+            f"backbone={self.backbone.name if self.backbone else None!r}, {counts})"
+        )
 
     @property
     def unusual(self) -> str:

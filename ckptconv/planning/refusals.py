@@ -17,7 +17,8 @@ from ckptconv.methods.interface import Method
 from ckptconv.planning.alternatives import Way, ways
 from ckptconv.planning.candidates import Planner, Sections
 from ckptconv.planning.make import behind
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.sections import section_at
 from ckptconv.spec import Section
 from ckptconv.text import fold, place, some
@@ -56,12 +57,12 @@ def known_stranger(sections: Sections) -> str:
 
 def convert_call(options: Options, method: str | None = None, way: Way | None = None, drops: Iterable[str] = ()) -> str:
     """The call that converts, with all that was asked for already and what is given here."""
-    way = way or Way("", "", "", None, options.section, options.prefix)
+    way = way or Way("", "", "", None, options.section, options.strip_prefix)
     method = method if method in registry.methods(options.methods) else None  # a caller's own has no name to type
     section = options.section if way.section is None else way.section  # '' is the top level
     asked = replace(way, method=method, section=section).arguments
     target = asked.pop("target") or options.target
-    dropped = [*options.drops, *drops] or None
+    dropped = [*options.drop, *drops] or None
     return call("convert", "SRC", "DST", **asked, drop=dropped, channels=options.channels, target=target)
 
 
@@ -93,11 +94,11 @@ def _drops(planner: Planner, method: Method, plan: Plan) -> str:
     options = planner.options
     others = {s for m in plan.moves for s in m.sources} | {d.source for d in plan.dropped}
     patterns = _patterns(plan.losable, others - set(plan.losable))
-    options = replace(options, drops=tuple(d for d in options.drops if d not in plan.idle_drops))
+    options = replace(options, drop=tuple(d for d in options.drop if d not in plan.idle_drops))
     if not 0 < len(patterns) <= _MOST_DROPS:
         return ""
     try:
-        done = Planner(planner.sections, replace(options, drops=(*options.drops, *patterns))).complete(method)
+        done = Planner(planner.sections, replace(options, drop=(*options.drop, *patterns))).complete(method)
     except UsageError:  # a name has a brace, or may not be dropped
         return ""
     if done is None:
@@ -170,14 +171,14 @@ def require_known(planner: Planner) -> None:
     looked = [s for p, s in sections.items() if options.section in (None, p)]
     if options.section is not None and not looked:  # all that lies below a path
         looked = [s for s in (section_at(sections, options.section),) if s]
-    if any(behind(section.tensors or section.unreadable, options.prefix) is not None for section in looked):
+    if any(behind(section.tensors or section.unreadable, options.strip_prefix) is not None for section in looked):
         return
     found = ways(planner, list(registry.methods(options.methods).values()))
     heads = dict.fromkeys(
         ".".join(name.split(".")[:2]) + "." for one in looked for name in one.tensors if name.count(".") > 1
     )
     hints = _alternative_lines(found, options) or [f"Prefixes there are: {some(map(repr, heads), 6)}."]
-    raise UsageError(f"no name starts with '{options.prefix}'", "\n".join(hints))
+    raise UsageError(f"no name starts with '{options.strip_prefix}'", "\n".join(hints))
 
 
 def instead(planner: Planner, wanted: Method, plan: Plan | None) -> str:

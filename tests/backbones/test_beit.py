@@ -20,7 +20,8 @@ from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.methods.beit import BEIT_NAMES
 from ckptconv.planning.make import make_plan
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.spec import Section, TensorSpec
 from tests.backbones.test_vit import BASE
 from tests.backbones.test_vit import forward as plain_forward

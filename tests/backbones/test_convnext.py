@@ -19,7 +19,8 @@ from ckptconv.backbones.interface import described
 from ckptconv.methods.naming_schemes import CONVNEXT
 from ckptconv.patterns import Pattern
 from ckptconv.planning.make import make_plan
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import pretrain
 from tests.support.specs import state

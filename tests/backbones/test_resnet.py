@@ -15,7 +15,8 @@ from ckptconv.backbones.interface import described
 from ckptconv.backbones.resnet import ResNet, read
 from ckptconv.methods.naming_schemes import TORCHVISION
 from ckptconv.planning.make import make_plan
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.specs import state
 

@@ -23,7 +23,8 @@ from ckptconv.methods.swin import SWIN
 from ckptconv.patterns import Pattern
 from ckptconv.planning.identify import choose
 from ckptconv.planning.make import make_plan
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.cases import case

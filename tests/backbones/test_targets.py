@@ -25,7 +25,8 @@ from ckptconv.errors import IncompletePlanError
 from ckptconv.patterns import Pattern
 from ckptconv.planning.adjust import spoken_name
 from ckptconv.planning.identify import choose, nearest
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from tests.backbones import test_beit, test_convnext, test_swin, test_vit
 from tests.support import pretrain
 from tests.support.cases import cases
@@ -114,7 +115,7 @@ def planned() -> dict[str, Plan]:
             if target in NOT_HERE or label in plans or usual.obstacle(target):
                 continue
             try:
-                plans[label] = choose(case.sections, case.method, Options(prefix=case.prefix, target=target)).plan
+                plans[label] = choose(case.sections, case.method, Options(strip_prefix=case.prefix, target=target)).plan
             except IncompletePlanError:  # of another layout's place there, which the families' own tests show
                 continue
     return {

@@ -14,7 +14,7 @@ from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedErro
 from ckptconv.inspection import inspect
 from ckptconv.methods import METHODS
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.spec import Section
 from tests.support.cases import UNSUPPORTED, Stranger, cases, strangers
 

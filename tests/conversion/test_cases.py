@@ -18,7 +18,8 @@ from ckptconv.backbones.interface import CANONICAL
 from ckptconv.errors import UnidentifiedError, VerdictError
 from ckptconv.methods import METHODS
 from ckptconv.planning.identify import Match, choose, nearest, rank
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.rules import Rule
 from tests.formats.test_torch_files import records
 from tests.formats.test_writers import TORCH_1_13

@@ -15,7 +15,7 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.dangerous_calls import is_dangerous
 from ckptconv.methods import registry
 from ckptconv.planning.identify import identify
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 

@@ -15,7 +15,7 @@ import ckptconv
 from ckptconv.errors import IncompletePlanError, UnreadableError
 from ckptconv.formats import open_checkpoint
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.sections import section_at
 from tests.support import haiku_files
 

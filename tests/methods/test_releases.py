@@ -16,7 +16,7 @@ from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Method, Published, Release
 from ckptconv.methods.releases import FILE, built_in
 from ckptconv.planning.identify import nearest
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from tests.support import released
 
 # -- the file ---------------------------------------------------------------------------------------------------------

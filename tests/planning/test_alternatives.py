@@ -16,7 +16,7 @@ from ckptconv.planning.alternatives import Copy, Way, copies, ways
 from ckptconv.planning.candidates import Glance, Planner
 from ckptconv.planning.identify import choose
 from ckptconv.planning.make import make_plan
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.backbones.test_resnet import resnet
 from tests.support import hints
@@ -63,7 +63,7 @@ def test_a_network_behind_a_prefix_that_no_method_knows_is_offered_with_the_comm
     outer = "encoder." if prefix == "encoder.module." else prefix  # what wraps the names behind it goes by itself
     assert error.message.startswith("no method explains this file: 'state_dict' holds ")
     assert error.hint == f"A ResNet-18 stands behind '{outer}': {call('convert', 'SRC', 'DST', strip_prefix=outer)}"
-    plan = choose(sections, "auto", Options(prefix=prefix)).plan
+    plan = choose(sections, "auto", Options(strip_prefix=prefix)).plan
     assert len(plan.moves) == 120
     assert {d.source for d in plan.dropped} >= set(OTHER)
 
@@ -87,7 +87,7 @@ def test_a_prefix_leads_to_the_section_that_has_it() -> None:
     assert refused(sections).hint == (
         "A ResNet-18 stands behind 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
     )
-    assert choose(sections, "auto", Options(prefix="teacher.")).plan.section == "net"
+    assert choose(sections, "auto", Options(strip_prefix="teacher.")).plan.section == "net"
 
 
 def test_of_two_sections_that_have_the_prefix_the_later_one_is_named() -> None:
@@ -103,21 +103,21 @@ def test_of_two_sections_that_have_the_prefix_the_later_one_is_named() -> None:
 def test_a_prefix_that_exists_is_never_denied() -> None:
     broken = dict(behind("teacher.", bare(case("torchvision_r18"))).tensors)
     del broken["teacher.layer1.0.conv1.weight"]
-    error = refused({"net": Section(broken, {})}, Options(prefix="teacher."))
+    error = refused({"net": Section(broken, {})}, Options(strip_prefix="teacher."))
     assert "no name starts with" not in error.message
     assert "layer1.0.conv1.weight of ResNet-18 ([64, 64, 3, 3]): nothing in the file becomes it" in error.message
 
 
 def test_a_prefix_that_does_not_exist_is_refused_with_those_that_help() -> None:
     sections = {"net": behind("teacher.", bare(case("torchvision_r18")))}
-    error = refused(sections, Options(prefix="net.teacher."))
+    error = refused(sections, Options(strip_prefix="net.teacher."))
     assert isinstance(error, UsageError)
     assert error.message == "no name starts with 'net.teacher.'"
     assert (
         error.hint == "A ResNet-18 stands behind 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
     )
     nothing = {"net": Section({f"a.b.{i}": TensorSpec((1,), FLOAT) for i in range(3)}, {})}
-    assert refused(nothing, Options(prefix="x.")).hint == "Prefixes there are: 'a.b.'."
+    assert refused(nothing, Options(strip_prefix="x.")).hint == "Prefixes there are: 'a.b.'."
 
 
 def test_a_method_that_looks_elsewhere_is_told_where() -> None:
@@ -129,7 +129,7 @@ def test_a_method_that_looks_elsewhere_is_told_where() -> None:
 def test_what_was_asked_for_stays_in_the_command() -> None:
     extra = {"teacher.extra": TensorSpec((1,), FLOAT), **OTHER}
     sections = {"net": behind("teacher.", bare(case("torchvision_r18")), extra)}
-    error = refused(sections, Options(drops=("teacher.extra",), target="torchvision"))
+    error = refused(sections, Options(drop=("teacher.extra",), target="torchvision"))
     assert error.hint == (
         "A ResNet-18 stands behind 'teacher.': "
         "`ckptconv.convert('SRC', 'DST', strip_prefix='teacher.', drop=['teacher.extra'], target='torchvision')`"
@@ -185,7 +185,7 @@ def test_hints_work_whatever_is_wrong_with_a_file(of: Case) -> None:
         ({of.section: extra}, AUTO, of.method),
         ({of.section: section}, AUTO, "moco" if of.method != "moco" else "swav"),
         ({"elsewhere": section}, AUTO, of.method),
-        ({of.section: section}, Options(prefix="nothing."), "auto"),
+        ({of.section: section}, Options(strip_prefix="nothing."), "auto"),
         ({of.section: section}, Options(section="nothing"), "auto"),
         ({of.section: section}, Options(target="torchvision"), of.method),
     ):
@@ -236,7 +236,7 @@ def test_a_key_encoder_is_a_copy() -> None:
     (copy,) = found(case("moco_v2_r50").sections)
     assert copy.where == "in 'state_dict', behind 'module.encoder_k.'"
     assert copy.way is not None
-    options = Options(prefix=copy.way.prefix, section=copy.way.section)
+    options = Options(strip_prefix=copy.way.prefix, section=copy.way.section)
     assert {m.sources[0] for m in choose(case("moco_v2_r50").sections, "auto", options).plan.moves} == {
         name for name in case("moco_v2_r50").tensors if name.startswith("module.encoder_k.") and ".fc." not in name
     }
@@ -253,7 +253,7 @@ def test_a_larger_network_is_no_copy_of_a_smaller_one(others: dict[str, TensorSp
     """A ResNet-34 has all names of a ResNet-18, with the same shapes."""
     small, large = ({n: TensorSpec(s, FLOAT) for n, s in resnet(depth).entries().items()} for depth in (18, 34))
     beside = {f"student.{n}": s for n, s in small.items()} | {f"teacher.{n}": s for n, s in large.items()} | others
-    options = Options(prefix="student.")
+    options = Options(strip_prefix="student.")
     for sections in ({"": Section(beside, {})}, {"": Section(beside, {}), "ema": Section(large | others, {})}):
         assert copies(Planner(sections, options), choose(sections, "auto", options).plan, METHODS) == ()
     twice = {"model": Section(small, {}), "ema": Section(small | others, {})}

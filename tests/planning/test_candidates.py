@@ -12,7 +12,7 @@ import pytest
 
 from ckptconv.errors import VerdictError
 from ckptconv.planning import candidates, identify, make
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.wrappers import wrapper_of
 from tests.backbones.test_resnet import resnet

@@ -11,7 +11,7 @@ from ckptconv.backbones.interface import Backbone
 from ckptconv.errors import VerdictError
 from ckptconv.methods import METHODS
 from ckptconv.planning.identify import choose, rank
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.rules import keep
 from ckptconv.spec import Section, TensorSpec
 from tests.backbones.test_convnext import convnext

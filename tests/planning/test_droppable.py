@@ -12,7 +12,8 @@ from ckptconv.planning.droppable import blocks_of
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.matching import match
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.text import fold
 from tests.support.cases import Case, case, cases
@@ -54,7 +55,7 @@ def layout_of(own: Case, plan: Plan) -> Layout:
 
 def planned(own: Case, tensors: Mapping[str, TensorSpec], plan: Plan, drops: tuple[str, ...] = ()) -> Plan:
     """What the layout that explains a case makes of other tensors."""
-    options = Options(drops=drops, prefix=own.prefix, target=own.target)
+    options = Options(drop=drops, strip_prefix=own.prefix, target=own.target)
     return make_plan(BY_NAME[own.method], layout_of(own, plan), own.section, Section(tensors, {}), options)
 
 

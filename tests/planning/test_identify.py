@@ -20,7 +20,8 @@ from ckptconv.methods import METHODS, toml
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning.identify import Match, Sections, choose, identify, nearest, rank
 from ckptconv.planning.make import make_plan, unexplained
-from ckptconv.planning.plan import Options, Plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.rules import drop, keep
 from ckptconv.sections import find_sections
 from ckptconv.spec import DTYPES, Section, TensorSpec
@@ -133,12 +134,14 @@ def test_with_c4_the_last_stage_comes_from_the_head_over_regions() -> None:
 @pytest.mark.parametrize(("prefix", "takes"), [("encoder1.", "1 channel"), ("encoder2.", "2 channels")])
 def test_a_target_that_cannot_take_so_many_channels_refuses_them(prefix: str, takes: str) -> None:
     where = case("cmc_r50_half").sections
-    error = refusal(lambda: choose(where, "generic", Options(prefix=prefix, target="torchvision")), IncompletePlanError)
+    error = refusal(
+        lambda: choose(where, "generic", Options(strip_prefix=prefix, target="torchvision")), IncompletePlanError
+    )
     assert error.message == (
         f"ResNet-50, width x0.5, images of {takes} has no place in torchvision: its stem takes {takes}, and "
         "torchvision's ResNet always takes 3 (`target='mmdet'` or `target='official'` writes it all the same)"
     )
-    assert choose(where, "generic", Options(prefix=prefix)).plan.target == "mmdet"
+    assert choose(where, "generic", Options(strip_prefix=prefix)).plan.target == "mmdet"
 
 
 # -- two methods that both fit ----------------------------------------------------------------------------------------
@@ -246,7 +249,7 @@ def test_the_nearest_method_is_named_with_what_it_leaves_unexplained() -> None:
         "If these are not part of the backbone, drop them: "
         "`ckptconv.convert('SRC', 'DST', method='moco', drop=['module.predictor.{p...}'])`"
     )
-    accepted = Options(drops=("module.predictor.{p...}",))
+    accepted = Options(drop=("module.predictor.{p...}",))
     assert found(broken_moco(), "auto", accepted) == ("moco", "state_dict")
 
 

@@ -17,7 +17,7 @@ import ckptconv
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.methods import METHODS
 from ckptconv.planning.identify import choose, rank
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.remap import remap_state_dict
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.cases import Case, case
@@ -45,7 +45,7 @@ def refusal(sections: dict[str, Section], method: str = "auto", options: Options
 )
 def test_a_prefix_takes_no_tensor_of_the_twin_that_starts_alike(name: str, prefix: str, twin: str) -> None:
     own = case(name)
-    plan = choose(own.sections, "generic", Options(prefix=prefix)).plan
+    plan = choose(own.sections, "generic", Options(strip_prefix=prefix)).plan
     sources = {source for move in plan.moves for source in move.sources}
     assert len(sources) == len(own.kept)
     assert any(twin in source for source in own.tensors)
@@ -78,7 +78,7 @@ def test_a_bare_prefix_is_explained_by_those_alone_whose_networks_it_can_be(
 
 def test_a_prefix_without_its_dot_is_refused() -> None:
     with pytest.raises(UsageError, match=r"the prefix 'encoder' has no dot at its end"):
-        Options(prefix="encoder")
+        Options(strip_prefix="encoder")
 
 
 # -- a backbone that is saved twice -----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 FOLDER = Path(__file__).parents[1] / "cases"
@@ -61,7 +61,7 @@ class Case:
     @property
     def options(self) -> Options:
         """What to ask for with the method's name."""
-        return Options(prefix=self.prefix, target=self.target)
+        return Options(strip_prefix=self.prefix, target=self.target)
 
     @property
     def unasked(self) -> Options:

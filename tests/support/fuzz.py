@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["ckptconv", "tomllib"]):
     from ckptconv.formats import open_checkpoint
     from ckptconv.methods import toml
     from ckptconv.planning.identify import choose
-    from ckptconv.planning.plan import Options
+    from ckptconv.planning.options import Options
     from ckptconv.sources.address import Address
     from ckptconv.sources.interface import Fetching
 

@@ -13,7 +13,7 @@ from ckptconv.cli.spelling import spell
 from ckptconv.errors import CkptconvError, VerdictError
 from ckptconv.methods.interface import Method
 from ckptconv.planning.identify import choose
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 
 MOST = 12
 """Refusals of one test whose hints are typed."""

@@ -22,7 +22,7 @@ from ckptconv.methods.interface import Method
 from ckptconv.ops import OpError
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.matching import Move
-from ckptconv.planning.plan import Options
+from ckptconv.planning.options import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.cases import cases
 
@@ -171,7 +171,7 @@ def written(method: Method, family: str) -> list[Written]:
         targets = next((f.targets for f in FAMILIES.values() if f.name == _family(case.backbone)), ())
         if _family(case.backbone) != family:
             continue
-        asked = Options(prefix=case.prefix, target=targets[-1])
+        asked = Options(strip_prefix=case.prefix, target=targets[-1])
         plan = (choose if case.held else nearest)(case.sections, method, asked).plan
         layout = found.setdefault(plan.layout, Written(case.section, plan.backbone, values=case.others))
         for move in plan.moves:
