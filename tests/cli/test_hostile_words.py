@@ -40,7 +40,7 @@ def in_a_terminal(*words: object) -> str:
     leader, follower = pty.openpty()
     env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm", "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "ckptconv", *map(str, words)]
-    process = subprocess.Popen(command, stdout=follower, stderr=follower, env=env)
+    process = forked.Popen(command, stdout=follower, stderr=follower, env=env, server=forked.COMMANDS)
     os.close(follower)
     seen = b""
     while True:
