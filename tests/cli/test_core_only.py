@@ -61,7 +61,7 @@ COMMANDS: dict[str, list[tuple[str, int, str]]] = {
         ("mmdet::a/b.py", 4, NO_MMDET.format("a/b.py")),
         ("nothere.py", 2, NO_CONFIG),
         ("moko", 2, "there is no recipe 'moko'"),
-        (RECIPE, 2, f"{RECIPE} starts from a checkpoint"),
+        (RECIPE, 2, f"{RECIPE} needs a converted checkpoint"),
     ],
     "recipes": [("", 0, ""), ("--json", 0, "")],
     "doctor": [("", 4, ""), ("--json", 4, "")],
