@@ -14,18 +14,18 @@ from ckptconv.fields import folded
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Method, Release
 from ckptconv.methods.registry import methods, named, releases
-from ckptconv.planning.alternatives import Copy, Way, copies, ways
+from ckptconv.planning.alternatives import Alternative, Copy, copies, find_alternatives
 from ckptconv.planning.candidates import Planner
 from ckptconv.planning.identify import explaining, nearest
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
-from ckptconv.planning.refusals import known_stranger
+from ckptconv.planning.refusals import known_unsupported
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
 from ckptconv.sources.locate import locate
 from ckptconv.spec import Section, TensorSpec
-from ckptconv.text import fold, place
+from ckptconv.text import fold, section_label
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def _fit(found: Method, plan: Plan) -> Fit:
 class Inspection:
     """What a file holds: sections with tensors and other values, what its pickle names; methods, the best fit first.
 
-    ``unreadable`` says what those of ``others`` are that stand for tensors and cannot be read. ``stranger`` says which
-    network it is, if no target has a place for it. ``copies`` are other places with the network of the best fit;
-    ``ways`` lead to networks in other sections and behind prefixes, where nothing fits.
+    ``unreadable`` says what those of ``others`` are that stand for tensors and cannot be read. ``unsupported`` says
+    which network it is if no target supports it. ``copies`` are other places with the network of the best fit;
+    ``alternatives`` lead to networks in other sections and behind prefixes, where nothing fits.
     """
 
     path: str
@@ -79,10 +79,10 @@ class Inspection:
     named: tuple[str, ...]
     metadata: Mapping[str, str]
     fits: tuple[Fit, ...]
-    stranger: str
+    unsupported: str
     transfers: tuple[Transfer, ...] = ()
     copies: tuple[Copy, ...] = ()
-    ways: tuple[Way, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
 
 
 def inspect(
@@ -136,10 +136,10 @@ def inspect(
             named=checkpoint.named,
             metadata=checkpoint.metadata,
             fits=tuple(fits),
-            stranger=known_stranger(checkpoint.sections),
+            unsupported=known_unsupported(checkpoint.sections),
             transfers=checkpoint.transfers,
             copies=copies(planner, best, known) if best else (),
-            ways=() if best else ways(planner, known),
+            alternatives=() if best else find_alternatives(planner, known),
         )
 
 
@@ -259,7 +259,7 @@ def explain(
         return Explanation(**about, spec=where.tensors.get(key), fate="unexplained", target="", rule="", why=problem)
     near = get_close_matches(key, [*where.tensors, *where.others], 3)
     error = UsageError(
-        f"{place(match.plan.section)} holds no {key}",
+        f"{section_label(match.plan.section)} holds no {key}",
         f"Did you mean {' or '.join(map(printable, near))}?" if near else f"See the names: {call('inspect', 'SRC')}",
     )
     with naming_files(found):

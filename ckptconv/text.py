@@ -43,6 +43,6 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def place(section: str) -> str:
+def section_label(section: str) -> str:
     """A section's path as people say it: ``'state_dict'``, or ``the top level``."""
     return f"'{printable(section)}'" if section else "the top level"

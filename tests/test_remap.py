@@ -163,7 +163,7 @@ def test_a_section_that_is_not_there_is_refused_with_those_that_are() -> None:
 @pytest.mark.parametrize("nothing", [{}, {"epoch": 3}, {"a": [1, 2]}, {3: torch.ones(1)}])
 def test_no_tensors_by_name(nothing: Any) -> None:
     error = refusal(lambda: remap_state_dict(nothing), UnreadableError)
-    assert str(error) == "the file holds no tensors by name\nA state dict maps names to tensors."
+    assert str(error) == "the file holds no named tensors\nA state dict maps names to tensors."
 
 
 def of_no_plain_numbers() -> dict[str, Callable[[], Any]]:
@@ -240,7 +240,10 @@ def test_drop_goes_before_the_rules_and_by_the_whole_name() -> None:
 
 def test_drop_of_a_tensor_that_the_backbone_needs_is_no_way_round_it() -> None:
     error = refusal(lambda: remap_state_dict(network("net."), STRIP, drop=["net.conv1.weight"]), IncompletePlanError)
-    assert "conv1.weight of ResNet-18, width x0.0625 ([4, 3, 7, 7]): nothing in the file becomes it" in error.message
+    assert (
+        "conv1.weight of ResNet-18, width x0.0625 ([4, 3, 7, 7]): missing, no tensor of the file becomes it"
+        in error.message
+    )
 
 
 def test_an_unused_drop_is_an_error() -> None:
@@ -291,7 +294,7 @@ def test_targets() -> None:
     small_stem = ResNet((2, 2, 2, 2), False, 64, 64, 64, 1, 3, 3)
     state = {name: torch.ones(shape) for name, shape in small_stem.entries().items()}
     error = refusal(lambda: remap_state_dict(state), UnidentifiedError)
-    assert "its stem is 3x3, made for small images" in error.message
+    assert "its stem is 3x3, for small images" in error.message
     assert set(remap_state_dict(state, target="torchvision")[0]) == set(state)
     error = refusal(lambda: remap_state_dict(state, target="detectron"), UsageError)
     assert str(error) == f"there is no target 'detectron'\nTargets: {', '.join(TARGETS)}."
@@ -300,7 +303,7 @@ def test_targets() -> None:
 @pytest.mark.parametrize("method", [[], ["torchvision"], [keep("a", "a"), "b"], 42, None])
 def test_what_is_no_method_is_refused(method: Any) -> None:
     error = refusal(lambda: remap_state_dict(network(), method), UsageError)
-    assert error.message == "the method is no name, no Method and no list of rules"
+    assert error.message == "the method must be a name, a Method or a list of rules"
     assert error.hint == "Make rules with keep, drop, fuse."
 
 
@@ -311,14 +314,14 @@ def test_two_sources_for_one_target_collide() -> None:
     state = {**network("a."), "b.conv1.weight": torch.ones(4, 3, 7, 7)}
     both = (keep("a.{k...}", "{k...}"), keep("b.{k...}", "{k...}"))
     error = refusal(lambda: remap_state_dict(state, both), IncompletePlanError)
-    assert "  b.conv1.weight: conv1.weight is already taken from a.conv1.weight" in error.message
+    assert "  b.conv1.weight: conv1.weight is already made from a.conv1.weight" in error.message
 
 
 def test_weights_in_whole_numbers_are_no_weights() -> None:
     state = {**network("net."), "net.conv1.weight": torch.ones(4, 3, 7, 7, dtype=torch.int8)}
     error = refusal(lambda: remap_state_dict(state, STRIP), IncompletePlanError)
     assert error.message.splitlines()[1:] == [
-        "  net.conv1.weight: int8 numbers, but conv1.weight of ResNet-18, width x0.0625 takes floating ones"
+        "  net.conv1.weight: dtype int8, but conv1.weight of ResNet-18, width x0.0625 is floating point"
     ]
 
 
@@ -339,7 +342,7 @@ def test_a_refusal_names_three_keys_a_kind_counts_the_others_and_says_what_to_ty
         "  net.neck.0.weight (float32 [2]): ResNet-18, width x0.0625 has no neck.0.weight",
         "  net.neck.0.bias (float32 [2]): ResNet-18, width x0.0625 has no neck.0.bias",
         "  … and 4 more like these (unexplained): net.neck.1.weight, net.neck.1.bias, net.neck.2.weight and 1 more",
-        "  bn1.bias of ResNet-18, width x0.0625 ([4]): nothing in the file becomes it",
+        "  bn1.bias of ResNet-18, width x0.0625 ([4]): missing, no tensor of the file becomes it",
     ]
     assert "drop" not in error.hint  # bn1.bias would still be missing
     state["net.bn1.bias"] = torch.ones(4)
@@ -486,14 +489,14 @@ def test_what_a_file_of_such_a_network_becomes(
     with open_checkpoint(tmp_path / "state.pth") as checkpoint:
         plan = make_plan(Method("test", "test", (layout,)), layout, "", checkpoint.sections[""])
         assert [p.kind for p in plan.problems] == ["backbone"]
-        assert plan.problems[0].text.startswith("what is kept is no backbone known here: ")
+        assert plan.problems[0].text.startswith("the kept tensors are not a known backbone: ")
         pieces = {piece.name: piece for piece in transform(plan, checkpoint)}
         assert set(pieces) == set(wanted)
         for name, tensor in wanted.items():
             assert pieces[name].spec == spec_of(tensor)
             assert b"".join(pieces[name].read(True)) == tensor.view(torch.uint8).numpy().tobytes()
     error = refusal(lambda: remap_state_dict(state, rules), IncompletePlanError)
-    assert "what is kept is no backbone known here" in error.message
+    assert "the kept tensors are not a known backbone" in error.message
 
 
 # -- the plan accounts for everything ---------------------------------------------------------------------------------
@@ -564,7 +567,7 @@ def test_parts_that_cannot_be_joined_are_all_named() -> None:
 def test_what_is_no_tensor_is_dropped_and_said() -> None:
     plan = draft({}, keep("{k...}", "{k...}"))
     assert [(d.source, d.why, d.rule) for d in plan.dropped] == [("epoch", "not a tensor: int", None)]
-    assert [(p.kind, p.text) for p in plan.problems] == [("backbone", "nothing is kept")]
+    assert [(p.kind, p.text) for p in plan.problems] == [("backbone", "no tensor is kept")]
 
 
 def test_two_plans_are_the_same_if_they_keep_the_same_under_the_same_names() -> None:

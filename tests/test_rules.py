@@ -73,7 +73,7 @@ def test_the_first_rule_that_matches_wins() -> None:
     )
     assert [(m.sources, m.target) for m in plan.moves] == [(("encoder.conv1.weight",), "conv1.weight")]
     assert [(d.source, d.why) for d in plan.dropped] == [("encoder.fc.weight", "the head")]
-    assert plan.idle_rules == 1
+    assert plan.unused_rules == 1
 
 
 def test_the_other_order_gives_the_other_answer() -> None:

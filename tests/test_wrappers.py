@@ -106,7 +106,7 @@ def test_what_a_rule_reads_beside_its_tensor_is_found_in_a_wrapped_block() -> No
     names = {name: re.sub(r"(blocks\.\d+\.)", r"\1_checkpoint_wrapped_module.", name) for name in own.tensors}
     sections = {own.section: Section({names[name]: spec for name, spec in own.tensors.items()}, {})}
     plan = nearest(sections, "auto", own.options).plan  # no target holds it
-    assert plan.misplaced
+    assert plan.unsupported_target
     assert {m.target: m.sources for m in plan.moves} == {
         target: tuple(names[name] for name in sources) for target, sources in own.kept.items()
     }

@@ -1,4 +1,4 @@
-"""THE OTHER TABLE: network families, and which of their members speaks from a set of names and shapes."""
+"""THE OTHER TABLE: network families, and which of their members a set of names and shapes is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TARGETS: tuple[str, ...] = tuple(sorted({target for family in FAMILIES.values() 
 
 
 def read(state: StateSpec, among: Collection[str] = ()) -> Backbone | None:
-    """The member whose names cover most of the state; None if it is like none. ``among`` names families; () is all."""
+    """The member whose names cover most of the state; None if there is none. ``among`` names families; () is all."""
     members = [m for f in FAMILIES.values() if not among or f.name in among if (m := f.read(state)) is not None]
     return max(members, key=lambda m: sum(name in state for name in m.entries()), default=None)
 

@@ -1,9 +1,9 @@
-"""The BEiT family in its authors' names: a ViT whose attention has biases of relative positions, and none for keys.
+"""The BEiT family in its authors' names: a ViT with relative position biases in its attention, and no bias for keys.
 
 Source of names and shapes: microsoft/unilm, `beit/modeling_pretrain.py` and `beit/modeling_finetune.py`; CAE's encoder
-(`models/modeling_cae_helper.py`) is one with absolute positions. The table of relative positions is shared by all
-blocks in pre-training, and each block's own in fine-tuning. MMPretrain's `BEiTViT` (1.2.0) holds either. One that has
-no such table is a plain ViT whose keys' bias is zero: MMDetection's ViTDet holds it (see vit.py for its names).
+(`models/modeling_cae_helper.py`) is one with absolute positions. The relative position bias table is shared by all
+blocks in pre-training, and each block has its own in fine-tuning. MMPretrain's `BEiTViT` (1.2.0) holds either. One
+without such a table is a plain ViT whose keys' bias is zero: MMDetection's ViTDet holds it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
-from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, Places, Size
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import BEIT, partial, unusual
-from ckptconv.backbones.vit import VITDET_FRESH, folded
+from ckptconv.backbones.vitdet import vitdet
 from ckptconv.ops import concat_with_zeros
-from ckptconv.rules import Rule, drop, fuse, keep
+from ckptconv.rules import Rule, fuse, keep
 from ckptconv.spec import StateSpec
 
 _SIZES = {(192, 12): "Ti", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1408, 40): "g"}
@@ -61,18 +61,18 @@ class Beit:
     @property
     def name(self) -> str:
         size = _SIZES.get((self.embed_dim, self.depth), f"{self.embed_dim}x{self.depth}")
-        return f"BEiT-{size}/{self.patch_size}{channels_said(self.in_channels)}"
+        return f"BEiT-{size}/{self.patch_size}{channels_suffix(self.in_channels)}"
 
     @property
-    def lacks(self) -> tuple[Lack, ...]:
-        placed = self.absolute_positions or self.shared_relative_positions or self.own_relative_positions
-        lacks = (
-            (placed, Lack("positions", "pos_embed", "it has positions neither of patches nor between them")),
-            (self.layer_scale, Lack("layer_scale", "blocks.0.gamma_1", "it has no layer scale")),
-            (self.qv_bias, Lack("qkv_bias", "blocks.0.attn.q_bias", NO_BIAS)),
-            (self.final_norm, Lack("norm", "norm.weight", NO_NORM)),
+    def missing_parts(self) -> tuple[MissingPart, ...]:
+        positioned = self.absolute_positions or self.shared_relative_positions or self.own_relative_positions
+        parts = (
+            (positioned, MissingPart("positions", "pos_embed", "it has neither absolute nor relative positions")),
+            (self.layer_scale, MissingPart("layer_scale", "blocks.0.gamma_1", "it has no layer scale")),
+            (self.qv_bias, MissingPart("qkv_bias", "blocks.0.attn.q_bias", NO_BIAS)),
+            (self.final_norm, MissingPart("norm", "norm.weight", NO_NORM)),
         )
-        return tuple(lack for there, lack in lacks if not there)
+        return tuple(part for present, part in parts if not present)
 
     @property
     def unusual(self) -> str:
@@ -117,7 +117,7 @@ class Beit:
         return entries
 
     def optional(self, name: str) -> bool:
-        """An index follows from the grid, and every network makes its own."""
+        """The relative position index: a network recomputes it from its grid."""
         return name.endswith(_INDEX)
 
     def obstacle(self, target: str) -> str:
@@ -126,30 +126,21 @@ class Beit:
         if target == "vitdet":
             if self.shared_relative_positions or self.own_relative_positions:
                 return "its attention has relative position biases, which MMDetection's ViTDet does not have"
-            return "" if self.absolute_positions else "nothing tells the places of its patches"
+            return "" if self.absolute_positions else "it has no positions"
         if self.shared_relative_positions and self.own_relative_positions:
-            return "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other"
+            return "it has both shared and own relative positions, and MMPretrain's BEiTViT has one or the other"
         return ""
 
     def dialect(self, target: str) -> Dialect:
         if target == "vitdet":
-            return Dialect(self._vitdet(), section="model", fresh=VITDET_FRESH)
+            scales = (("attn.proj", "gamma_1"), ("mlp.fc2", "gamma_2"))
+            return vitdet(scales if self.layer_scale else (), _QKV_BIAS if self.qv_bias else ())
         return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
 
-    def _vitdet(self) -> tuple[Rule, ...]:
-        parts = (("attn.proj", "gamma_1"), ("mlp.fc2", "gamma_2")) if self.layer_scale else ()
-        biases = (
-            fuse(("blocks.{i}.attn.q_bias", "blocks.{i}.attn.v_bias"), "blocks.{i}.attn.qkv.bias", concat_with_zeros()),
-        )
-        return (
-            drop("cls_token", "ViTDet has no class token; its place in pos_embed stays"),
-            drop("norm.{p}", "the norm after the last block, where ViTDet has none"),
-            *(biases if self.qv_bias else ()),
-            *folded(parts),
-            keep("{key...}", "{key...}"),
-        )
 
-
+_QKV_BIAS = (
+    fuse(("blocks.{i}.attn.q_bias", "blocks.{i}.attn.v_bias"), "blocks.{i}.attn.qkv.bias", concat_with_zeros()),
+)
 _MMPRETRAIN: tuple[Rule, ...] = (
     keep("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}"),
     keep("blocks.{i}.norm1.{p}", "backbone.layers.{i}.ln1.{p}"),
@@ -169,20 +160,20 @@ def _side(squared: int) -> int:
 
 
 def _grid(state: StateSpec, patch: int) -> int:
-    """Patches a side, as most tensors of positions have it; that of a usual image if none tells."""
-    votes = []
+    """Patches a side, as in most tensors of positions; that of a usual image if there are none."""
+    sides = []
     for name, spec in state.items():
         if name.endswith(_TABLE) and spec.shape:
-            votes.append((_side(spec.shape[0] - 3) + 1) // 2)
+            sides.append((_side(spec.shape[0] - 3) + 1) // 2)
         elif name.endswith(_INDEX) and spec.shape:
-            votes.append(_side(spec.shape[-1] - 1))
+            sides.append(_side(spec.shape[-1] - 1))
         elif name == "pos_embed" and len(spec.shape) > 1:
-            votes.append(_side(spec.shape[1] - 1))
-    return most_common(votes) or _IMAGE // patch
+            sides.append(_side(spec.shape[1] - 1))
+    return most_common(sides) or _IMAGE // patch
 
 
 def read(state: StateSpec) -> Beit | None:
-    """The BEiT that most of these shapes speak for, or None if the names are not a BEiT's."""
+    """The BEiT of which most of these shapes are, or None if the names are not a BEiT's."""
     depth, parts = blocks_of(state)
     dim = width_of(parts)
     shared = any(name.startswith("rel_pos_bias.") for name in state)
@@ -210,13 +201,13 @@ def read(state: StateSpec) -> Beit | None:
 
 
 def resize(network: Beit, size: Size) -> tuple[Beit, tuple[Change, ...]]:
-    """The BEiT for images or patches of another size, and what changes of it: tables of relative positions do not."""
+    """The BEiT for images or patches of another size, and what changes of it; relative position bias tables do not."""
     fixed = ""
     if network.shared_relative_positions or network.own_relative_positions:
-        fixed = "has tables of relative positions, which ckptconv does not resize"
+        fixed = "has relative position bias tables, which ckptconv does not resize"
     elif not network.absolute_positions:
         fixed = "has no positions"
-    changes = Places(network.name, network.patch_size, network.grid_size, 1, fixed).resized(size)
+    changes = PatchGrid(network.name, network.patch_size, network.grid_size, 1, fixed).resized(size)
     grids = [change.new for change in changes if change.name == POSITIONS]
     grid = grids[0] if grids else network.grid_size
     return replace(network, patch_size=size.patch or network.patch_size, grid_size=grid), changes

@@ -1,4 +1,4 @@
-"""What most tensors of numbered transformer blocks say of their network: votes, so that one wrong tensor stays one."""
+"""Depth, width and patch size of a network of numbered blocks, by majority: one wrong tensor does not change them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ckptconv.backbones.majority import most_common
 from ckptconv.spec import StateSpec
 
 NO_BIAS = "its queries, keys and values have no bias"
-NO_NORM = "no norm follows its last block"
+NO_NORM = "it has no norm after the last block"
 
 
 def depth_of(seen: Mapping[str, int]) -> int:
-    """How many blocks a network has whose blocks have so many tensors, by their numbers: those in a gap count, too.
+    """How many blocks a network has, from the count of tensors for each block number. Missing numbers count, too.
 
-    A single tensor is no block, and a number far from all others is not believed.
+    A block has more than one tensor. A number far above all others is ignored.
     """
     numbers = [int(n) for n, count in seen.items() if count > 1 and n.isascii() and n.isdigit() and len(n) < 5]
     most = max(numbers, default=-1) + 1
@@ -41,13 +41,13 @@ def lengths(parts: Mapping[str, list[tuple[int, ...]]], part: str, axis: int) ->
 
 
 def width_of(parts: Mapping[str, list[tuple[int, ...]]]) -> int:
-    """The width of tokens that most tensors speak for; 0 if none does."""
+    """The width of the tokens in most tensors; 0 if there are none."""
     named = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "attn.proj.weight", "attn.proj.bias")
     return most_common([n for part in named for n in lengths(parts, part, 0)] + lengths(parts, "attn.qkv.weight", 1))
 
 
 def patch_of(state: StateSpec) -> tuple[int, int]:
-    """A patch's side and channels: 16 and 3 where nothing tells."""
+    """A patch's side and channels; 16 and 3 if they are unknown."""
     kernel = state.get("patch_embed.proj.weight")
     shape = kernel.shape if kernel is not None and len(kernel.shape) >= 3 else (0, 3, 16)
     return shape[2] or 16, shape[1] or 3

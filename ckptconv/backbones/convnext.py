@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_NORM, depth_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import CONVNEXT, partial, unusual
 from ckptconv.ops import reshape
@@ -71,16 +71,16 @@ class ConvNeXt:
         size = "XL" if arch == "xlarge" else arch[0].upper() if arch else "-".join(map(str, self.depths))
         widths = "" if arch else f", {'-'.join(map(str, self.embed_dims))} channels"
         scaled = "" if self.layer_scale != self.grn else f", with{'out' * (not self.grn)} layer scale"  # V2 has none
-        return f"ConvNeXt{' V2' * self.grn}-{size}{widths}{scaled}{channels_said(self.in_channels)}"
+        return f"ConvNeXt{' V2' * self.grn}-{size}{widths}{scaled}{channels_suffix(self.in_channels)}"
 
     @property
-    def lacks(self) -> tuple[Lack, ...]:
+    def missing_parts(self) -> tuple[MissingPart, ...]:
         scaled = self.layer_scale or self.grn  # V2 has the one and not the other
-        lacks = (
-            (scaled, Lack("layer_scale", "stages.0.0.gamma", "it has no layer scale")),
-            (self.final_norm, Lack("norm", "norm.weight", NO_NORM)),
+        parts = (
+            (scaled, MissingPart("layer_scale", "stages.0.0.gamma", "it has no layer scale")),
+            (self.final_norm, MissingPart("norm", "norm.weight", NO_NORM)),
         )
-        return tuple(lack for there, lack in lacks if not there)
+        return tuple(part for present, part in parts if not present)
 
     @property
     def unusual(self) -> str:
@@ -158,29 +158,29 @@ def _whole(depths: Four, dims: Four) -> tuple[Four, Four]:
 
 
 def read(state: StateSpec) -> ConvNeXt | None:
-    """The ConvNeXt that most of these shapes speak for, or None if the names are not a ConvNeXt's."""
+    """The ConvNeXt of which most of these shapes are, or None if the names are not a ConvNeXt's."""
     seen: list[Counter[str]] = [Counter() for _ in range(4)]
     parts: Counter[str] = Counter()
-    votes: list[list[int]] = [[] for _ in range(4)]
+    channels: list[list[int]] = [[] for _ in range(4)]
     for name, spec in state.items():
         stages, _, rest = name.partition(".")
         stage, _, rest = rest.partition(".")
         if stage not in ("0", "1", "2", "3") or not spec.shape:
             continue
         if stages == "downsample_layers" and f"{stage}.{rest}" in _STEM:
-            votes[0].append(spec.shape[0])
+            channels[0].append(spec.shape[0])
         elif stages == "downsample_layers" and rest in ("1.weight", "1.bias"):
-            votes[int(stage)].append(spec.shape[0])
+            channels[int(stage)].append(spec.shape[0])
         elif stages == "stages":
             block, _, part = rest.partition(".")
             seen[int(stage)][block] += 1
             parts[part] += 1
             if part in _BLOCK:
-                votes[int(stage)].append(spec.shape[0])
+                channels[int(stage)].append(spec.shape[0])
     if not parts["dwconv.weight"] or not parts["pwconv1.weight"]:
         return None
     one, two, three, four = map(depth_of, seen)
-    widths = [most_common(found) for found in votes]
+    widths = [most_common(some) for some in channels]
     depths, dims = _whole((one, two, three, four), (widths[0], widths[1], widths[2], widths[3]))
     blocks = one + two + three + four
     stem = state.get("downsample_layers.0.0.weight")

@@ -54,7 +54,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Places:
+class PatchGrid:
     """What a network says of its places: patches of ``patch`` pixels, ``grid`` of them a side, after ``slots`` rows.
 
     ``fixed`` is why its positions cannot be brought to another grid; '' if they can.
@@ -63,7 +63,7 @@ class Places:
     name: str
     patch: int
     grid: int
-    slots: int
+    prefix_positions: int
     fixed: str = ""
 
     def resized(self, size: Size) -> tuple[Change, ...]:
@@ -89,7 +89,7 @@ class Places:
                 )
         changes = []
         if grid != self.grid:
-            changes.append(Change(POSITIONS, self.grid, grid, resize_grid(self.slots, grid)))
+            changes.append(Change(POSITIONS, self.grid, grid, resize_grid(self.prefix_positions, grid)))
         if patch != self.patch:
             changes.append(Change(KERNEL, self.patch, patch, resize_patch(patch)))
         if not changes:

@@ -1,4 +1,4 @@
-"""What the table of backbones is made of: networks known by the names and shapes of their tensors."""
+"""The types of the table of backbones: networks that are recognised by the names and shapes of their tensors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ckptconv.spec import StateSpec
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a target names a network: rules from the canonical names, none where it takes those as they are.
+    """How a target names a network: rules from the canonical names; none if it uses those.
 
-    ``section`` is the key of a torch file under which the target's loader looks. ``fresh`` are the target's own names
-    that no self-supervised file fills: patterns, for whoever compares the target's network with the file.
+    ``section`` is the key of a torch file where the target's loader looks. ``fresh`` are patterns of names that the
+    target's network has and no self-supervised file fills.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -27,14 +27,14 @@ class Dialect:
 CANONICAL = Dialect()
 
 
-def channels_said(count: int) -> str:
-    """What a network's name says of images with other than three channels; '' for three."""
+def channels_suffix(count: int) -> str:
+    """The end of a network's name for images with other than three channels; '' for three."""
     return "" if count == 3 else f", images of {count} channel{'s' * (count != 1)}"
 
 
 @dataclass(frozen=True)
-class Lack:
-    """A part that the networks of a family usually have and this one lacks: its entry, and a sentence about it."""
+class MissingPart:
+    """A part that networks of a family usually have and this one does not: its entry, and a sentence about it."""
 
     part: str
     entry: str
@@ -42,7 +42,7 @@ class Lack:
 
 
 PARTS = ("class_token", "layer_scale", "norm", "patch_norm", "positions", "qkv_bias", "stages")
-"""What a network may lack, and a layout may say so: without it, a file that lacks one is a part of a file."""
+"""Parts that a network may lack if its layout says so. Otherwise a file without one counts as truncated."""
 
 
 class Backbone(Protocol):
@@ -71,28 +71,28 @@ class Backbone(Protocol):
 
     @property
     def name(self) -> str:
-        """What a person calls it: 'ResNet-50'."""
+        """Its name for people: 'ResNet-50'."""
 
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         """Every canonical name with its shape, in the network's own order."""
 
     @property
-    def lacks(self) -> tuple[Lack, ...]:
-        """The parts that its family usually has and it lacks."""
+    def missing_parts(self) -> tuple[MissingPart, ...]:
+        """The parts that its family usually has and it does not."""
 
     @property
     def unusual(self) -> str:
-        """That no published network of its family and width is so deep; '' if one is."""
+        """A sentence if no published network of its family and width has its depth; '' if one has."""
 
     @property
     def partial(self) -> bool:
         """Whether networks of its family and width are published, and none of its depth."""
 
     def optional(self, name: str) -> bool:
-        """Whether the network starts well without this entry."""
+        """Whether a network works without this entry."""
 
     def obstacle(self, target: str) -> str:
-        """Why ``target`` cannot hold this network, with the nearest thing that works; '' if it can."""
+        """Why ``target`` cannot hold this network, and what works instead; '' if it can."""
 
     def dialect(self, target: str) -> Dialect:
         """How ``target``, one of its family's, names it."""

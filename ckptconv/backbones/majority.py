@@ -1,4 +1,4 @@
-"""How a network is read back from shapes: by what most tensors say, so that one wrong shape stays one wrong shape."""
+"""A network is read back from shapes by majority, so that one wrong shape does not change the network."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 
 def most_common(values: Iterable[int], others: Iterable[int] = ()) -> int:
-    """The positive number that most say; 0 if there is nothing to ask.
+    """The commonest positive number; 0 if there is none.
 
-    ``others`` decide where as many say one thing as another, and where none of ``values`` says anything.
+    ``others`` decide a tie, and are used if ``values`` has no positive number.
     """
     second = Counter(v for v in others if v > 0)
     counts = Counter(v for v in values if v > 0) or second

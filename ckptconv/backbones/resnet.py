@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ckptconv.backbones.blocks import depth_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import partial, resnets, unusual
 from ckptconv.spec import StateSpec
@@ -66,10 +66,10 @@ class ResNet:
             name += f", inner width x{self.inner_channels / self.planes:g}"
         elif self.planes != 64:
             name += f", width x{self.planes / 64:g}"
-        return name + channels_said(self.in_channels)
+        return name + channels_suffix(self.in_channels)
 
     @property
-    def lacks(self) -> tuple[Lack, ...]:
+    def missing_parts(self) -> tuple[MissingPart, ...]:
         return ()
 
     @property
@@ -124,8 +124,8 @@ class ResNet:
             return ""
         if self.stem_kernel != 7:
             return (
-                f"its stem is {self.stem_kernel}x{self.stem_kernel}, made for small images; MMDetection's ResNet has a "
-                "7x7 stem, which would start from random weights"
+                f"its stem is {self.stem_kernel}x{self.stem_kernel}, for small images; MMDetection's ResNet has a 7x7 "
+                "stem, which would start from random weights"
             )
         if self.layers not in _MMDET_DEPTHS:
             return f"MMDetection's ResNet has the depths {', '.join(map(str, _MMDET_DEPTHS))} only"
@@ -136,7 +136,7 @@ class ResNet:
         return ""
 
     def _unlike_torchvision(self) -> str:
-        """Why torchvision's class cannot be it. A stem of 3x3 can: users put it in the place of ``conv1``."""
+        """Why torchvision's class cannot hold it. A 3x3 stem can be: users replace ``conv1``."""
         if self.in_channels != 3:
             return (
                 f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}, and torchvision's ResNet "
@@ -168,7 +168,7 @@ def _whole(bottleneck: bool, found: tuple[int, ...]) -> tuple[int, int, int, int
 
 
 def read(state: StateSpec) -> ResNet | None:
-    """The ResNet that most of these shapes speak for, or None if the names are not a ResNet's."""
+    """The ResNet of which most of these shapes are, or None if the names are not a ResNet's."""
     stages: list[dict[str, tuple[int, ...]]] = [{} for _ in range(4)]
     blocks_seen: list[Counter[str]] = [Counter() for _ in range(4)]
     for name, spec in state.items():
@@ -181,7 +181,7 @@ def read(state: StateSpec) -> ResNet | None:
     if not any(rest.endswith(".conv2.weight") for entries in stages for rest in entries):
         return None
 
-    def votes(conv: str, axis: int) -> list[int]:
+    def channels(conv: str, axis: int) -> list[int]:
         return [
             shape[axis] >> stage
             for stage, entries in enumerate(stages)
@@ -189,10 +189,10 @@ def read(state: StateSpec) -> ResNet | None:
             if rest.endswith(f".{conv}.weight") and len(shape) == 4
         ]
 
-    bottleneck = bool(votes("conv3", 0))
-    planes = most_common(n // 4 for n in votes("conv3", 0)) if bottleneck else most_common(votes("conv2", 0))
-    inner = most_common(votes("conv1", 0)) if bottleneck else planes
-    per_group = most_common(votes("conv2", 1))
+    bottleneck = bool(channels("conv3", 0))
+    planes = most_common(n // 4 for n in channels("conv3", 0)) if bottleneck else most_common(channels("conv2", 0))
+    inner = most_common(channels("conv1", 0)) if bottleneck else planes
+    per_group = most_common(channels("conv2", 1))
     stem_shape = stem.shape if stem is not None and len(stem.shape) == 4 else (0, 0, 0, 0)
     stem_channels = most_common(
         spec.shape[0] for name, spec in state.items() if name.startswith(("conv1.", "bn1.")) and spec.shape

@@ -1,6 +1,6 @@
-"""How deep the networks are that people publish, by their width: what tells a part of a network from a small one.
+"""The depths of published networks, by their width: they tell a truncated network from a small one.
 
-A file that lost its last blocks holds a network all the same, of a depth that nobody trains. Sources: the tables of
+A file that lost its last blocks still holds a network, of a depth that nobody trains. Sources: the tables of
 timm 1.0.31 (`timm/models/vision_transformer.py`, `swin_transformer.py`, `swin_transformer_v2.py`, `convnext.py`,
 `resnet.py`), and where one is named.
 """
@@ -77,15 +77,15 @@ def resnets(bottleneck: bool) -> Sequence[Depth]:
 
 
 def unusual(name: str, kind: str, depth: Depth, known: Sequence[Depth]) -> str:
-    """That nobody publishes a network of this kind and depth; '' where somebody does."""
+    """A sentence if no network of this kind and depth is published; '' if one is."""
     if depth in known:
         return ""
-    blocks = f"{_said(depth)} block{'s' * (depth != 1)}"
+    blocks = f"{_depth_text(depth)} block{'s' * (depth != 1)}"
     if not known:
-        said = f"no published {kind} is known here, so nothing tells whether {blocks} are all it has"
+        fact = f"ckptconv knows no published {kind}, so it cannot tell whether {blocks} are all of them"
     else:
-        said = f"no published {kind} has {blocks} (known: {', '.join(map(_said, known))})"
-    return f"{name}: {said}; if the file was cut, this is a part of it"
+        fact = f"no published {kind} has {blocks} (known: {', '.join(map(_depth_text, known))})"
+    return f"{name}: {fact}; if the file is truncated, this is a part of a network"
 
 
 def partial(depth: Depth, known: Sequence[Depth]) -> bool:
@@ -93,5 +93,5 @@ def partial(depth: Depth, known: Sequence[Depth]) -> bool:
     return bool(known) and depth not in known
 
 
-def _said(depth: Depth) -> str:
+def _depth_text(depth: Depth) -> str:
     return str(depth) if isinstance(depth, int) else "-".join(map(str, depth))

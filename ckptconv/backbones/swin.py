@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
 from ckptconv.backbones.image_size import KERNEL
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import SWIN, partial, unusual
 from ckptconv.ops import regroup
@@ -78,18 +78,21 @@ class Swin:
             name += f", windows {'-'.join(map(str, self.window_sizes))}"
         elif sizes:
             name += f", window {self.window_sizes[0]}"
-        return name + channels_said(self.in_channels)
+        return name + channels_suffix(self.in_channels)
 
     @property
-    def lacks(self) -> tuple[Lack, ...]:
+    def missing_parts(self) -> tuple[MissingPart, ...]:
         stages, biased = len(self.depths), "qkv.bias" if self.version == 1 else "q_bias"
-        lacks = (
-            (stages >= _STAGES, Lack("stages", f"layers.{stages}", f"it has {stages} of {_STAGES} stages")),
-            (self.patch_norm, Lack("patch_norm", "patch_embed.norm.weight", "no norm follows its patches")),
-            (self.qkv_bias, Lack("qkv_bias", f"layers.0.blocks.0.attn.{biased}", NO_BIAS)),
-            (self.final_norm, Lack("norm", "norm.weight", NO_NORM)),
+        parts = (
+            (stages >= _STAGES, MissingPart("stages", f"layers.{stages}", f"it has {stages} of {_STAGES} stages")),
+            (
+                self.patch_norm,
+                MissingPart("patch_norm", "patch_embed.norm.weight", "it has no norm after the patch embedding"),
+            ),
+            (self.qkv_bias, MissingPart("qkv_bias", f"layers.0.blocks.0.attn.{biased}", NO_BIAS)),
+            (self.final_norm, MissingPart("norm", "norm.weight", NO_NORM)),
         )
-        return tuple(lack for there, lack in lacks if not there)
+        return tuple(part for present, part in parts if not present)
 
     @property
     def unusual(self) -> str:
@@ -149,21 +152,16 @@ class Swin:
         if not self.shifted:
             return (
                 "its windows are never shifted and it adds positions to its patches, so MMDetection's SwinTransformer "
-                "would compute something else; mmpretrain's MixMIMTransformer is this network"
+                "would compute something else; mmpretrain has this network as MixMIMTransformer"
             )
         if self.version == 2:
-            return "MMDetection has no Swin Transformer V2; mmpretrain's SwinTransformerV2 is this network"
+            return "MMDetection has no Swin Transformer V2; mmpretrain has it as SwinTransformerV2"
         if self.positions:
-            return (
-                "it adds an absolute position embedding, on which the loading code of MMDetection's SwinTransformer "
-                "breaks"
-            )
+            return "it has an absolute position embedding, on which the loading code of MMDetection's Swin fails"
         if not self.patch_norm:
-            return "it norms merged patches and not the first ones; MMDetection's SwinTransformer norms both or neither"
+            return "it normalises merged patches but not the first ones; MMDetection's Swin does both or neither"
         if self.hidden_dim % self.embed_dim:
-            return (
-                "its MLPs are no whole number of times as wide as its stages, as MMDetection's SwinTransformer has them"
-            )
+            return "the width of its MLPs is not a multiple of its stages' width, which MMDetection's Swin needs"
         return ""
 
     def dialect(self, target: str) -> Dialect:
@@ -186,7 +184,7 @@ MMDET = Dialect(
         keep("layers.{s}.downsample.norm.{p}", "backbone.stages.{s}.downsample.norm.{p}", regroup(0, ROWS_FIRST)),
         drop(
             "norm.{p}",
-            "the norm before a classifier: MMDetection norms each stage's output, with norms that start anew",
+            "the norm before a classifier: MMDetection has new norms, one for each stage's output",
         ),
     ),
     fresh=(
@@ -196,7 +194,9 @@ MMDET = Dialect(
 )
 """Its `init_weights` keeps what starts with `backbone.`, and renames nothing while `convert_weights` is False."""
 
-_PLACE = re.compile(r"layers\.([0-7])\.(?:blocks\.(\d+)|downsample)\.(.+)")  # seven doublings are more than anyone has
+_BLOCK_NAME = re.compile(
+    r"layers\.([0-7])\.(?:blocks\.(\d+)|downsample)\.(.+)"
+)  # seven doublings are more than anyone has
 
 
 def _whole(width: int, found: tuple[int, ...]) -> tuple[int, ...]:
@@ -210,12 +210,12 @@ def _whole(width: int, found: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def read(state: StateSpec) -> Swin | None:
-    """The Swin that most of these shapes speak for, or None if the names are not a Swin's."""
+    """The Swin of which most of these shapes are, or None if the names are not a Swin's."""
     parts: list[tuple[int, str, tuple[int, ...]]] = []
     blocks: list[Counter[str]] = [Counter() for _ in range(8)]
     merges: Counter[int] = Counter()
     for name, spec in state.items():
-        found = _PLACE.fullmatch(name)
+        found = _BLOCK_NAME.fullmatch(name)
         if found is None:
             continue
         stage, block, rest = int(found[1]), found[2], found[3]
@@ -225,7 +225,7 @@ def read(state: StateSpec) -> Swin | None:
             blocks[stage][block] += 1
             parts.append((stage, rest, spec.shape))
 
-    def said(names: tuple[str, ...], axis: int, axes: int) -> list[tuple[int, int]]:
+    def lengths(names: tuple[str, ...], axis: int, axes: int) -> list[tuple[int, int]]:
         """(stage, length) for each part of such a name and so many axes; 0 axes are any."""
         return [
             (stage, shape[axis])
@@ -234,15 +234,15 @@ def read(state: StateSpec) -> Swin | None:
         ]
 
     layers = ("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "attn.proj.bias", "mlp.fc2.bias")
-    width = most_common(n >> s for s, n in said(layers, 0, 1))
-    if not width or not said(("attn.qkv.weight",), 0, 0):
+    width = most_common(n >> s for s, n in lengths(layers, 0, 1))
+    if not width or not lengths(("attn.qkv.weight",), 0, 0):
         return None
-    inner = [*said(("mlp.fc1.weight", "mlp.fc1.bias"), 0, 0), *said(("mlp.fc2.weight",), 1, 2)]
+    inner = [*lengths(("mlp.fc1.weight", "mlp.fc1.bias"), 0, 0), *lengths(("mlp.fc2.weight",), 1, 2)]
     depths = [depth_of(seen) for seen in blocks]
     stages = max([s + 1 for s, n in enumerate(depths) if n] + [s + 2 for s, n in merges.items() if n > 1], default=1)
-    tables = said(("attn.relative_position_bias_table",), 1, 0)
-    scales = said(("attn.logit_scale",), 0, 3)
-    rows = said(("attn.relative_position_bias_table",), 0, 0)
+    tables = lengths(("attn.relative_position_bias_table",), 1, 0)
+    scales = lengths(("attn.logit_scale",), 0, 3)
+    rows = lengths(("attn.relative_position_bias_table",), 0, 0)
     windows = [(s, (isqrt(n) + 1) // 2) for s, n in rows if isqrt(n) ** 2 == n and isqrt(n) % 2]
     version = 2 if len(scales) > len(tables) else 1
     heads = scales if version == 2 else tables
@@ -251,10 +251,10 @@ def read(state: StateSpec) -> Swin | None:
     stem_shape = stem.shape if stem is not None and len(stem.shape) == 4 else (0, 0, 0, 0)
     positions = state.get("absolute_pos_embed")
 
-    def of(stage: int, votes: list[tuple[int, int]], doubling: bool) -> int:
-        """What the stage's own tensors say; where they do not agree, what those of the others say."""
-        others = ((n << stage >> s) if doubling else n for s, n in votes if s != stage)
-        return most_common((n for s, n in votes if s == stage), others)
+    def of(stage: int, values: list[tuple[int, int]], doubling: bool) -> int:
+        """The commonest value of the stage's own tensors; the other stages decide a tie."""
+        others = ((n << stage >> s) if doubling else n for s, n in values if s != stage)
+        return most_common((n for s, n in values if s == stage), others)
 
     return Swin(
         embed_dim=width,

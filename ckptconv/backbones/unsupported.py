@@ -1,7 +1,7 @@
-"""Networks that are known by a part of their names, and that no target can hold. For messages only.
+"""Network architectures that no target supports, recognised by a part of their names. For messages only.
 
-A mark says all that it needs to be sure: names that must be there, names that must not be, and shapes where names alone
-do not tell. A network that a family can describe is refused by its family, with its obstacle.
+A mark is specific: names that must be present, names that must be absent, and shapes where names are not enough. A
+network that a family describes is refused by its family, with its obstacle.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from dataclasses import dataclass
 from ckptconv.arguments import argument
 
 Shapes = Mapping[str, tuple[int, ...] | None]
-"""The names of a file with the shapes of their tensors; None where an entry is no tensor or its shape is not known."""
+"""The names of a file with the shapes of their tensors; None if an entry is not a tensor or its shape is unknown."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How a network is recognised.
+    """How an architecture is recognised.
 
-    ``has`` are expressions that each must be found in some name, the first of them in the name that is shown.
-    ``lacks`` are expressions that no name may have. ``axes`` is how many axes the tensor of the first name has, if that
-    tells. ``gated`` asks for MLPs whose first layer is twice as wide as the second one's input.
-    ``what`` the network is, why no target holds it, and what can be used in its place.
+    ``present`` are expressions each of which matches some name; the error shows the name that matches the first.
+    ``absent`` are expressions that match no name. ``axes`` is the number of axes of the tensor that is shown, None for
+    any. ``gated`` asks for MLPs whose first layer is twice as wide as the input of the second.
+    ``what`` says what the network is, why no target supports it, and what to use instead.
     """
 
     what: str
-    has: tuple[str, ...]
-    lacks: tuple[str, ...] = ()
+    present: tuple[str, ...]
+    absent: tuple[str, ...] = ()
     axes: int | None = None
     gated: bool = False
 
 
-_ROTATIONS = "whose positions are rotations inside of the attention (RoPE), which no target has"
-_DINOV3 = f"{_ROTATIONS}: of DINOv3 the ConvNeXts can be used, of DINOv2 the ViTs without registers"
-_EVA02 = f"EVA-02, {_ROTATIONS}: the first EVA can be used ({argument('method', 'eva')})"
-_HIERA = "a Hiera, which MMDetection and MMPretrain do not have: MAE's ViTs can be used"
+_ROPE = "with rotary position embeddings (RoPE), which no target supports"
+_DINOV3 = f"{_ROPE}. Use the ConvNeXts of DINOv3, or the ViTs of DINOv2 without registers"
+_EVA02 = f"EVA-02, {_ROPE}. Use the first EVA ({argument('method', 'eva')})"
+_HIERA = "a Hiera, which MMDetection and MMPretrain do not support. Use MAE's ViTs"
 _STEM = r"(^|\.)patch_embed\.proj\.\d+\.weight$"
 _MOST_NAMES = 6_000  # of a section that is planned
 _FC1 = r"(^|\.)blocks\.\d+\.mlp\.fc1\.weight$"
@@ -45,62 +45,62 @@ _FC2 = r"(^|\.)blocks\.\d+\.mlp\.fc2\.weight$"
 MARKS = (
     # torch/distributed/fsdp/_flat_param.py; older versions write no underscore
     Mark(
-        "one rank's shard of a network that FSDP cut up: gather it where it was trained, with "
+        "one rank's shard of an FSDP network. Gather the shards where it was trained, with "
         "StateDictType.FULL_STATE_DICT",
         (r"(^|\.)_?flat_param(_\d+)?$",),
     ),
     # Separius/SimCLRv2-Pytorch resnet.py, vissl/models/trunks/resnext_selective_kernels.py
     Mark(
-        "a ResNet with selective kernels (SimCLRv2's sk1), which MMDetection does not have",
+        "a ResNet with selective kernels (SimCLRv2's sk1), which MMDetection does not support",
         (r"\.mixing_conv\.",),
     ),
     # classy_vision/models/regnet.py, in vissl/models/trunks/regnet.py
     Mark(
-        "a RegNetY (SEER's), which MMDetection does not have: its RegNet is without squeeze and excitation",
+        "a RegNetY (SEER's), which MMDetection does not support: its RegNet has no squeeze and excitation",
         (r"\.se\.excitation\.", r"(^|\.)block\d+-\d+\."),
     ),
     # timm/layers/squeeze_excite.py in timm/models/resnet.py; moskomule/senet.pytorch senet/se_resnet.py
     Mark(
-        "a ResNet with squeeze and excitation (SE-ResNet), which MMDetection does not have: plain ResNets can be used",
+        "a ResNet with squeeze and excitation (SE-ResNet), which MMDetection does not support. Use a plain ResNet",
         (r"(^|\.)layer[1-4]\.\d+\.(se|se_module)\.",),
     ),
     # timm/models/resnet.py, stem_type 'deep'; ResNeSt's and SE-ResNets' stems are such, too
     Mark(
-        "a ResNet with a stem of three convolutions (ResNet-C or -D, timm's resnet50d), which no target here has: "
-        "plain ResNets can be used",
+        "a ResNet with a stem of three convolutions (ResNet-C or -D, timm's resnet50d), which no target supports. Use "
+        "a plain ResNet",
         (r"(^|\.)conv1\.[03]\.weight$", r"(^|\.)layer1\.0\.conv1\.weight$"),
-        lacks=(r"(^|\.)layer[1-4]\.\d+\.(se|se_module)\.", r"(^|\.)layer[1-4]\.\d+\.conv2\.\w+\."),
+        absent=(r"(^|\.)layer[1-4]\.\d+\.(se|se_module)\.", r"(^|\.)layer[1-4]\.\d+\.conv2\.\w+\."),
     ),
     # vissl/models/trunks/alexnet_*.py
     Mark(
-        "an AlexNet (of VISSL's zoo), which MMDetection does not have: its ResNets can be used",
+        "an AlexNet (of VISSL's zoo), which MMDetection does not support. Use VISSL's ResNets",
         (r"(^|\.)_feature_blocks\.\d\.0\.weight$",),
-        lacks=(r"(^|\.)_feature_blocks\.(layer|res)\d\.",),
+        absent=(r"(^|\.)_feature_blocks\.(layer|res)\d\.",),
     ),
     # MCG-NJU/VideoMAE modeling_pretrain.py, NASA-IMPACT/Prithvi, transformers/models/videomae and vjepa2: nn.Conv3d
     Mark(
-        "a ViT of videos or series of images (VideoMAE, V-JEPA, Prithvi), whose patches have a third axis, time, which "
-        "no target has: MAE's and DINOv2's ViTs can be used",
+        "a ViT for videos or image series (VideoMAE, V-JEPA, Prithvi): its patches have a time axis, which no target "
+        "supports. Use the ViTs of MAE or DINOv2",
         (r"(^|\.)patch_embed\w*(\.\w+)*\.weight$",),
         axes=5,
     ),
     # sustainlab-group/SatMAE models_mae_group_channels.py
     Mark(
-        "a ViT with a patch embedding for each group of bands and an embedding of channels (SatMAE), which no target "
-        "has: MAE's ViTs can be used",
+        "a ViT with a patch embedding for each group of bands and a channel embedding (SatMAE), which no target "
+        "supports. Use MAE's ViTs",
         (r"(^|\.)patch_embed\.\d+\.proj\.weight$", r"(^|\.)channel_embed$"),
     ),
     # transformers/models/dinov3_vit/modeling_dinov3_vit.py; DINOv2's have positions, and these names in version 5
     Mark(
         f"a DINOv3 ViT (in transformers' names), {_DINOV3}",
         (r"(^|\.)layer\.\d+\.attention\.o_proj\.", r"(^|\.)register_tokens$"),
-        lacks=(r"(^|\.)position_embeddings$",),
+        absent=(r"(^|\.)position_embeddings$",),
     ),
     # timm/models/eva.py vit_*_dinov3: no positions, no periods
     Mark(
         f"a DINOv3 ViT (in timm's names), {_DINOV3}",
         (r"(^|\.)blocks\.\d+\.gamma_1$", r"(^|\.)reg_token$", r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$"),
-        lacks=(r"(^|\.)pos_embed$",),
+        absent=(r"(^|\.)pos_embed$",),
     ),
     # baaivision/EVA EVA-02/asuka/rope.py
     Mark(_EVA02, (r"(^|\.)rope\.freqs_cos$",)),
@@ -109,33 +109,33 @@ MARKS = (
     Mark(
         _EVA02,
         (_FC1, _FC2, r"(^|\.)blocks\.\d+\.attn\.q_bias$"),
-        lacks=(r"relative_position_bias", r"(^|\.)reg_token$"),
+        absent=(r"relative_position_bias", r"(^|\.)reg_token$"),
         gated=True,
     ),
     # timm/layers/mlp.py SwiGLUPacked, in DINOv2's giant and in ViTs of pathology (UNI 2, H-optimus, Virchow)
     Mark(
         "a ViT with gated MLPs (SwiGLU) in timm's names (DINOv2's giant, UNI 2, H-optimus, Virchow), which no method "
-        "here reads yet: of DINOv2's own files those without registers can be used",
+        "reads yet. Use DINOv2's own files without registers",
         (_FC1, _FC2, r"(^|\.)blocks\.\d+\.attn\.qkv\."),
-        lacks=(r"(^|\.)blocks\.\d+\.attn\.q_bias$",),
+        absent=(r"(^|\.)blocks\.\d+\.attn\.q_bias$",),
         gated=True,
     ),
     # facebookresearch/capi model.py
     Mark(
-        f"CAPI's ViT, {_ROTATIONS}: of DINOv2 the ViTs without registers can be used",
+        f"CAPI's ViT, {_ROPE}. Use the ViTs of DINOv2 without registers",
         (r"\.fn\.rope\.freqs$",),
     ),
     # facebookresearch/fairseq examples/data2vec/models/modalities/modules.py, AltBlock
     Mark(
-        "data2vec 2.0, whose blocks norm what they put out, where every target's norm what they take in: the first "
-        f"data2vec can be used ({argument('method', 'data2vec')})",
+        "data2vec 2.0, whose blocks normalise their outputs, while every target normalises the inputs. Use the first "
+        f"data2vec ({argument('method', 'data2vec')})",
         (r"(^|\.)modality_encoders\.IMAGE\.",),
     ),
     # facebookresearch/hiera hiera/hiera.py, HieraBlock, and timm/models/hiera.py; MViT's have pools in the attention
     Mark(
         _HIERA,
         (r"(^|\.)blocks\.\d+\.proj\.weight$", r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$"),
-        lacks=(r"\.pool_q\.",),
+        absent=(r"\.pool_q\.",),
     ),
     # transformers/models/hiera/modeling_hiera.py
     Mark(
@@ -144,28 +144,28 @@ MARKS = (
     ),
     # Meituan-AutoML/Twins gvt.py, timm/models/twins.py
     Mark(
-        "a Twins, which MMDetection does not have: Swins can be used",
+        "a Twins, which MMDetection does not support. Use a Swin",
         (r"(^|\.)pos_block\.\d+\.proj\.", r"(^|\.)patch_embeds\.\d+\.proj\.weight$"),
     ),
     # Alpha-VL/ConvMAE models_convmae.py; of a PVT patch_embed4 has a proj
     Mark(
-        "ConvMAE's encoder, two stages of convolutions before a ViT, which MMDetection does not have: MAE's ViTs can "
-        "be used",
+        "ConvMAE's encoder, two stages of convolutions before a ViT, which MMDetection does not support. Use "
+        "MAE's ViTs",
         (r"(^|\.)patch_embed4\.weight$", r"(^|\.)blocks3\.\d+\.attn\.qkv\.weight$"),
     ),
     # sunsmarterjie/iTPN itpn_pixel/models/models_itpn.py, mmpretrain/models/backbones/hivit.py
     Mark(
-        "a HiViT (iTPN's), which MMDetection does not have: MAE's ViTs can be used",
+        "a HiViT (iTPN's), which MMDetection does not support. Use MAE's ViTs",
         (r"(^|\.)blocks\.\d+\.reduction\.weight$",),
     ),
     # torchvision/models/swin_transformer.py, swin_v2_*
     Mark(
-        "a Swin V2 in torchvision's names, which MMDetection does not have: plain Swins can be used",
+        "a Swin V2 in torchvision's names, which MMDetection does not support. Use a plain Swin",
         (r"(^|\.)features\.\d+\.\d+\.attn\.logit_scale$", r"(^|\.)features\.\d+\.\d+\.attn\.cpb_mlp\.0\."),
     ),
     # Xiyue-Wang/TransPath ctran.py, ConvStem
     Mark(
-        "a Swin with a stem of convolutions (CTransPath's), which no target has: plain Swins can be used",
+        "a Swin with a stem of convolutions (CTransPath's), which no target supports. Use a plain Swin",
         (
             _STEM,
             r"(^|\.)layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table$",
@@ -173,47 +173,46 @@ MARKS = (
     ),
     # facebookresearch/moco-v3 vits.py, ConvStem
     Mark(
-        "a ViT with a stem of convolutions (MoCo v3's vit_conv), which no target has: its plain ViTs can be used",
+        "a ViT with a stem of convolutions (MoCo v3's vit_conv), which no target supports. Use MoCo v3's plain ViTs",
         (_STEM, r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$"),
-        lacks=(r"(^|\.)layers\.\d+\.blocks\.", r"(^|\.)local_mp\."),
+        absent=(r"(^|\.)layers\.\d+\.blocks\.", r"(^|\.)local_mp\."),
     ),
     # facebookresearch/xcit xcit.py, vissl/models/trunks/xcit.py
     Mark(
-        "an XCiT (DINO's and VISSL's), whose attention is between channels, which no target has: DINO's ViTs can be "
-        "used",
+        "an XCiT (DINO's and VISSL's): its attention is between channels, which no target supports. Use DINO's ViTs",
         (r"(^|\.)local_mp\.", r"(^|\.)attn\.temperature$"),
     ),
     # microsoft/esvit models/cvt_v4_transformer.py
     Mark(
-        "a CvT (EsViT's), whose attention has convolutions, which MMDetection does not have: EsViT's Swins can be used",
+        "a CvT (EsViT's): its attention has convolutions, which MMDetection does not support. Use EsViT's Swins",
         (r"\.fn\.qkv\.dw\.weight$",),
     ),
     # microsoft/esvit models/vision_longformer.py
     Mark(
-        "a Vision Longformer (EsViT's), which MMDetection does not have: EsViT's Swins can be used",
+        "a Vision Longformer (EsViT's), which MMDetection does not support. Use EsViT's Swins",
         (r"(^|\.)layer\d\.0\.norm_embed\.",),
     ),
 )
 
 
-def shown_by(mark: Mark, shapes: Shapes) -> str:
-    """The name by which a file shows that it holds such a network; '' if it does not."""
-    return _shown_by(mark, shapes, "\n".join(shapes))
+def name_shown(mark: Mark, shapes: Shapes) -> str:
+    """The name by which a file is recognised; '' if it does not match the mark."""
+    return _name_shown(mark, shapes, "\n".join(shapes))
 
 
-def _shown_by(mark: Mark, shapes: Shapes, together: str) -> str:
-    if not all(re.search(has, together, re.M) for has in mark.has):
+def _name_shown(mark: Mark, shapes: Shapes, together: str) -> str:
+    if not all(re.search(pattern, together, re.M) for pattern in mark.present):
         return ""
-    if any(re.search(lacks, together, re.M) for lacks in mark.lacks) or (mark.gated and not _gated(shapes)):
+    if any(re.search(pattern, together, re.M) for pattern in mark.absent) or (mark.gated and not _gated(shapes)):
         return ""
-    first = (name for name in shapes if re.search(mark.has[0], name))
+    first = (name for name in shapes if re.search(mark.present[0], name))
     if mark.axes is not None:
         first = (name for name in first if len(shapes[name] or ()) == mark.axes)
     return next(first, "")
 
 
 def _gated(shapes: Shapes) -> bool:
-    """Whether the first layer of an MLP puts out twice as much as the second one takes in."""
+    """Whether the first layer of an MLP has twice as many outputs as the second has inputs."""
     for name, shape in shapes.items():
         if shape and re.search(_FC1, name):
             second = shapes.get(name.replace(".mlp.fc1.", ".mlp.fc2."))
@@ -221,13 +220,13 @@ def _gated(shapes: Shapes) -> bool:
     return False
 
 
-def stranger(shapes: Shapes) -> tuple[str, str]:
-    """The first name that tells such a network, and what the network is; two empty texts if none does."""
+def unsupported_network(shapes: Shapes) -> tuple[str, str]:
+    """The name by which an unsupported network is recognised, and what it is; two empty texts for any other."""
     if len(shapes) > _MOST_NAMES:
         return "", ""
     together = "\n".join(shapes)
     for mark in MARKS:
-        name = _shown_by(mark, shapes, together)
+        name = _name_shown(mark, shapes, together)
         if name:
             return name, mark.what
     return "", ""

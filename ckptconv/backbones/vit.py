@@ -1,28 +1,30 @@
 """The plain vision transformer in timm's names, as one function of width, depth and the parts it may have.
 
 Source of names and shapes: `timm/models/vision_transformer.py` (`VisionTransformer`, `reg_token`, `LayerScale`);
-`mlp.w12` and `mlp.w3` of gated MLPs are DINOv2's (`dinov2/layers/swiglu_ffn.py`); `rope.periods` stands for DINOv3's
-rotations (`dinov3/layers/rope_position_encoding.py`). Heads are in no tensor: the usual number for a width is given.
+`mlp.w12` and `mlp.w3` of gated MLPs are DINOv2's (`dinov2/layers/swiglu_ffn.py`), `rope.periods` is of DINOv3's rotary
+embeddings (`dinov3/layers/rope_position_encoding.py`). No tensor tells the number of heads: it is the usual one for the
+width.
 
-MMDetection's ViTDet (`projects/ViTDet/vitdet/vit.py`) reads a file's section ``model``, uses a class token's place in
-`pos_embed` but no class token, and ends before the last norm. A LayerScale multiplies what the layer before it puts
-out, so its rows and biases hold it exactly. MMPretrain's `VisionTransformer` (1.2.0) holds all but registers and RoPE.
+MMDetection's ViTDet (`projects/ViTDet/vitdet/vit.py`) reads a file's section ``model``, uses the row of a class token
+in `pos_embed` but no class token, and ends before the last norm. A LayerScale multiplies the output of the layer before
+it, so the rows and biases of that layer hold it exactly. MMPretrain's `VisionTransformer` (1.2.0) holds everything but
+registers and RoPE.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
-from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, Places, Size
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, Lack, channels_said
+from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import VIT, partial, unusual
-from ckptconv.ops import scale
-from ckptconv.rules import Rule, drop, keep
+from ckptconv.backbones.vitdet import vitdet
+from ckptconv.rules import Rule, keep
 from ckptconv.spec import StateSpec
 
 _SIZES = {
@@ -37,20 +39,6 @@ _SIZES = {
 }
 _HEADS = {1280: 16, 1408: 16, 4096: 32}  # MAE's, I-JEPA's and DINOv3's; elsewhere a head has 64 channels
 _IMAGE = 224  # of nearly every pre-training, where no positions tell
-
-VITDET_FRESH = ("blocks.{i}.attn.rel_pos_h", "blocks.{i}.attn.rel_pos_w")
-
-
-def folded(parts: Iterable[tuple[str, str]]) -> tuple[Rule, ...]:
-    """Rules that multiply the rows of a layer by the scales after it: pairs of names in a block, layer and scales."""
-    return tuple(
-        rule
-        for layer, scales in parts
-        for rule in (
-            keep(f"blocks.{{i}}.{layer}.{{p}}", f"blocks.{{i}}.{layer}.{{p}}", scale(), by=[f"blocks.{{i}}.{scales}"]),
-            drop(f"blocks.{{i}}.{scales}", f"folded into {layer}, which ViTDet has"),
-        )
-    )
 
 
 @dataclass(frozen=True)
@@ -109,16 +97,16 @@ class VisionTransformer:
             parts.append("SwiGLU")
         if self.rope_periods:
             parts.append("RoPE")
-        return ", ".join(parts) + channels_said(self.in_channels)
+        return ", ".join(parts) + channels_suffix(self.in_channels)
 
     @property
-    def lacks(self) -> tuple[Lack, ...]:
-        lacks = (
-            (self.class_token, Lack("class_token", "cls_token", "it has no class token")),
-            (self.qkv_bias or bool(self.rope_periods), Lack("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
-            (self.final_norm, Lack("norm", "norm.weight", NO_NORM)),
+    def missing_parts(self) -> tuple[MissingPart, ...]:
+        parts = (
+            (self.class_token, MissingPart("class_token", "cls_token", "it has no class token")),
+            (self.qkv_bias or bool(self.rope_periods), MissingPart("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
+            (self.final_norm, MissingPart("norm", "norm.weight", NO_NORM)),
         )
-        return tuple(lack for there, lack in lacks if not there)
+        return tuple(part for present, part in parts if not present)
 
     @property
     def unusual(self) -> str:
@@ -175,16 +163,16 @@ class VisionTransformer:
         theirs = _CLASSES[target]
         if self.rope_periods:
             return (
-                f"its positions are rotations inside of the attention (RoPE), and {theirs} adds positions to patches: "
-                "of DINOv3 the ConvNeXts can be used, of DINOv2 the ViTs without registers"
+                f"it has rotary position embeddings (RoPE), and {theirs} adds positions to patches. "
+                "Use the ConvNeXts of DINOv3, or the ViTs of DINOv2 without registers"
             )
         if self.num_registers:
             return (
-                f"{theirs} has no place for its {self.num_registers} registers, and without them it computes something "
-                "else: take the release without registers, if there is one"
+                f"{theirs} has no registers, and without its {self.num_registers} it computes something else: "
+                "use the release without registers, if there is one"
             )
         if self.grid_size is None:
-            return f"its {self.positions} positions are no square grid, as {theirs} wants them"
+            return f"its {self.positions} positions are not a square grid, which {theirs} needs"
         if target == "vitdet":
             if self.swiglu:
                 return f"its MLPs are gated (SwiGLU), and {theirs}'s are not"
@@ -194,7 +182,7 @@ class VisionTransformer:
         if self.prefix_positions != self.class_token:
             return f"its pos_embed has {self._rows} before the patches; {theirs} needs one for each class token"
         if self.swiglu and self.hidden_dim % 8:
-            return f"its gated MLPs are {self.hidden_dim} wide, and {theirs}'s only come in multiples of 8"
+            return f"its gated MLPs are {self.hidden_dim} wide, and the width in {theirs} is a multiple of 8"
         return ""
 
     @property
@@ -205,7 +193,7 @@ class VisionTransformer:
     def _unlike_timm(self) -> str:
         """Why timm 1.0.31 loads no such network from the names of its VisionTransformer; '' if it does."""
         if self.rope_periods:
-            return f"timm's class for rotations of positions (RoPE), Eva, {_OTHER_NAMES}"
+            return f"timm's class for rotary position embeddings (RoPE), Eva, {_OTHER_NAMES}"
         if self.swiglu:
             return f"timm's class for gated MLPs (SwiGLUPacked) {_OTHER_NAMES}"
         if self.prefix_positions not in (0, self.class_token + self.num_registers):
@@ -218,20 +206,11 @@ class VisionTransformer:
 
     def dialect(self, target: str) -> Dialect:
         if target == "vitdet":
-            return Dialect(self._vitdet(), section="model", fresh=VITDET_FRESH)
+            return vitdet((("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma")) if self.layer_scale else ())
         return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
 
-    def _vitdet(self) -> tuple[Rule, ...]:
-        parts = (("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma")) if self.layer_scale else ()
-        return (
-            drop("cls_token", "ViTDet has no class token; its place in pos_embed stays"),
-            drop("norm.{p}", "the norm after the last block, where ViTDet has none"),
-            *folded(parts),
-            keep("{key...}", "{key...}"),
-        )
 
-
-_OTHER_NAMES = "loads this network under other names, which are not written yet"
+_OTHER_NAMES = "loads this network under other names, which ckptconv does not write yet"
 _CLASSES = {"vitdet": "MMDetection's ViTDet", "mmpretrain": "MMPretrain's VisionTransformer"}
 
 _MMPRETRAIN: tuple[Rule, ...] = (
@@ -250,7 +229,7 @@ _MMPRETRAIN: tuple[Rule, ...] = (
 
 
 def positions_of(state: StateSpec, patch: int, cls: bool, registers: int) -> tuple[int, int]:
-    """How many patches have positions, and how many places there are before them."""
+    """How many rows of `pos_embed` are for patches, and how many come before them."""
     table = state.get("pos_embed")
     if table is None or len(table.shape) < 2:
         return (_IMAGE // patch) ** 2, int(cls)
@@ -263,7 +242,7 @@ def positions_of(state: StateSpec, patch: int, cls: bool, registers: int) -> tup
 
 
 def read(state: StateSpec) -> VisionTransformer | None:
-    """The ViT that most of these shapes speak for, or None if the names are not a ViT's."""
+    """The ViT of which most of these shapes are, or None if the names are not a ViT's."""
     depth, parts = blocks_of(state)
     dim = width_of(parts)
     if not depth or not dim or not any(part.startswith("attn.qkv.") for part in parts):
@@ -301,12 +280,12 @@ def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, t
     """The ViT for images or patches of another size, and what changes of it."""
     fixed = ""
     if network.rope_periods:
-        fixed = "has rotations for positions (RoPE), which suit images of any size"
+        fixed = "has rotary position embeddings (RoPE), which suit images of any size"
     elif network.grid_size is None:
-        fixed = f"has {network.positions} positions, which are no square grid"
-    changes = Places(network.name, network.patch_size, network.grid_size or 0, network.prefix_positions, fixed).resized(
-        size
-    )
+        fixed = f"has {network.positions} positions, which are not a square grid"
+    changes = PatchGrid(
+        network.name, network.patch_size, network.grid_size or 0, network.prefix_positions, fixed
+    ).resized(size)
     grids = [change.new for change in changes if change.name == POSITIONS]
     positions = grids[0] ** 2 if grids else network.positions
     return replace(network, patch_size=size.patch or network.patch_size, positions=positions), changes

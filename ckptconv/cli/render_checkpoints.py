@@ -12,7 +12,7 @@ from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, Inspection, dropped_by_reason
 from ckptconv.mmdetection.config.backbone_args import network
 from ckptconv.planning.alternatives import Copy
-from ckptconv.text import fold, place, size
+from ckptconv.text import fold, section_label, size
 
 _MOST_LINES = 40
 
@@ -29,7 +29,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     plan = done.plan
     backbone = plan.backbone
     assert backbone is not None
-    render.row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {place(plan.section)}")
+    render.row("read", f"{done.source} ({done.source_format}, {size(done.source_size)}), {section_label(plan.section)}")
     render_sources.fetched(done.transfers, done.checksums)
     own = bool(done.release) and done.release in [release.name for release in done.method.releases]
     how = "found by its names" if not done.method_named else "the release's own" if own else "as asked"
@@ -41,7 +41,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
         if done.also:
             render.row("", f"the same names and the same result: {', '.join(done.also)}")
     filled = len(plan.moves)
-    wanted = filled + len(plan.absent)
+    wanted = filled + len(plan.optional_missing)
     beside = plan.entries - plan.tensors
     others = f" and {render.count(beside, 'other value')}" if beside else ""
     render.row(
@@ -50,16 +50,19 @@ def receipt(done: Receipt, as_json: bool) -> None:
     )
     if plan.unusual:
         render.row("unusual", plan.unusual)
-    if plan.absent:
-        render.row("", f"not in the file and not needed: {_folded(plan.absent)}")
+    if plan.optional_missing:
+        render.row("", f"not in the file and not needed: {_folded(plan.optional_missing)}")
     for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
         count = sum(d.why == why for d in plan.dropped)
         shown = ", ".join(names[:2]) + (", …" if len(names) > 2 else "")
         render.row("" if i else "dropped", f"{count:>4}  {why}: {shown}")
     channels = backbone.in_channels
-    if plan.picked is not None:
-        render.row("channels", f"{plan.picked}{_divided(plan.picked.channels)}: no longer the numbers of the source")
-    if plan.picked is not None or channels != 3:
+    if plan.selected_channels is not None:
+        render.row(
+            "channels",
+            f"{plan.selected_channels}{_divided(plan.selected_channels.channels)}: no longer the numbers of the source",
+        )
+    if plan.selected_channels is not None or channels != 3:
         render.row("pixels", "no mean and std are known of these channels: emit-config takes yours (--mean, --std)")
     _copies(done.copies)
     for i, one in enumerate(plan.resized):
@@ -75,7 +78,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
     detected = network(backbone, target=plan.target)
     if detected is not None:
         base, out = (f" --base {detected.base}", "detector.py") if detected.base else ("", "mask_rcnn.py")
-        asked = " --mean 0 --std 1" if plan.picked is not None or channels != 3 else ""
+        asked = " --mean 0 --std 1" if plan.selected_channels is not None or channels != 3 else ""
         render.row("next", f"ckptconv emit-config {shell_word(done.destination)}{base}{asked} -o {out}")
 
 
@@ -89,7 +92,7 @@ def _divided(channels: Sequence[int]) -> str:
 def _copies(copies: Iterable[Copy]) -> None:
     """Where else the file holds the same network: which of them is wanted, only a person can say."""
     for i, one in enumerate(copies):
-        asked = one.way.arguments.items() if one.way else ()
+        asked = one.alternative.arguments.items() if one.alternative else ()
         how = " ".join(argument(name, value) for name, value in asked if value)
         render.row("" if i else "copies", f"the same network is also {one.where}" + (f": {how}" if how else ""))
 
@@ -127,8 +130,10 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             "entries": plan.entries,
             "kept": {m.target: list(m.sources) for m in plan.moves},
             "dropped": {d.source: d.why for d in plan.dropped},
-            "absent": list(plan.absent),
-            "picked": {p.target: {"channels": list(p.channels), "of": p.of}} if (p := plan.picked) else {},
+            "optional_missing": list(plan.optional_missing),
+            "selected_channels": {p.target: {"channels": list(p.channels), "of": p.of}}
+            if (p := plan.selected_channels)
+            else {},
             "resized": {r.target: {"from": [r.old, r.old], "to": [r.new, r.new]} for r in plan.resized},
         },
         "copies": [_copy_data(one) for one in done.copies],
@@ -146,7 +151,11 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
 
 
 def _copy_data(copy: Copy) -> dict[str, object]:
-    return {"section": copy.path, "behind": copy.behind, "options": copy.way.arguments if copy.way else None}
+    return {
+        "section": copy.section,
+        "prefix": copy.prefix,
+        "options": copy.alternative.arguments if copy.alternative else None,
+    }
 
 
 def inspection(found: Inspection, full: bool, as_json: bool) -> None:
@@ -160,7 +169,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
     for path, names in fold(found.sections).items():
         specs = [spec for name in names for spec in found.sections[name].values()]
         dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs)) or "nothing that can be read"
-        head = f"{place(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
+        head = f"{section_label(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
         render.row(
             "section",
             f"{head}: {render.count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}",
@@ -168,19 +177,21 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         if len(names) == 1:
             _tensors(found, path, full)
     complete = [fit for fit in found.fits if fit.complete]
-    known = dict.fromkeys([*(fit.backbone for fit in complete), *(way.network for way in found.ways)])
-    networks = known or [found.stranger] * bool(found.stranger)
+    known = dict.fromkeys([*(fit.backbone for fit in complete), *(one.network for one in found.alternatives)])
+    networks = known or [found.unsupported] * bool(found.unsupported)
     for i, what in enumerate(networks):
         render.row("" if i else "network", what)
     for i, fit in enumerate(complete):
-        render.row("" if i else "fits", f"{fit.method} ({fit.layout}, {place(fit.section)}) explains every tensor")
+        render.row(
+            "" if i else "fits", f"{fit.method} ({fit.layout}, {section_label(fit.section)}) explains every tensor"
+        )
     for unusual in dict.fromkeys(fit.unusual for fit in complete if fit.unusual):
         render.row("unusual", unusual)
     _copies(found.copies)
-    for i, way in enumerate(found.ways):
-        command = way.obstacle or call("convert", found.path, "DST", **way.arguments)
-        render.row("" if i else "fits", f"a {way.network} stands {way.where}: {command}")
-    if not complete and not found.ways and not found.stranger:
+    for i, one in enumerate(found.alternatives):
+        command = one.obstacle or call("convert", found.path, "DST", **one.arguments)
+        render.row("" if i else "fits", f"a {one.network} is {one.where}: {command}")
+    if not complete and not found.alternatives and not found.unsupported:
         render.row("fits", "no method, whatever the section and the prefix; --rules FILE.toml takes rules of your own")
     rest = [fit for fit in found.fits if not fit.complete]
     if rest:
@@ -227,11 +238,11 @@ def _inspection_data(found: Inspection) -> dict[str, object]:
         },
         "fits": [vars(fit) for fit in found.fits],
         "copies": [_copy_data(one) for one in found.copies],
-        "ways": [
-            {"network": way.network, "section": way.path, "behind": way.behind, "options": way.arguments}
-            for way in found.ways
+        "alternatives": [
+            {"network": one.network, "section": one.section, "prefix": one.prefix, "options": one.arguments}
+            for one in found.alternatives
         ],
-        "network_without_a_place": found.stranger,
+        "unsupported": found.unsupported,
     }
 
 
@@ -240,7 +251,7 @@ def explanation(found: Explanation, as_json: bool) -> None:
         render.dump("explain", {**vars(found), "spec": str(found.spec) if found.spec else None})
         return
     render.row("key", f"{found.key} ({found.spec})" if found.spec else found.key)
-    render.row("method", f"{found.method}, {place(found.section)}")
+    render.row("method", f"{found.method}, {section_label(found.section)}")
     render.row(
         found.fate,
         f"as {found.target}: {found.why}" if found.target else found.why,

@@ -15,7 +15,7 @@ from ckptconv.inspection import Fitting
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import Drop, Keep, Rule
 from ckptconv.sections import BELOW
-from ckptconv.text import fold, place, size
+from ckptconv.text import fold, section_label, size
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.recipes import Recipe
@@ -120,7 +120,7 @@ def fitting(fitted: Fitting, as_json: bool) -> None:
     render_sources.fetched(fitted.transfers)
     for i, fit in enumerate(fitted.fits):
         name = fit.method if fit.guess else f"{fit.method}*"
-        render.row("" if i else "fits", f"{name}: {fit.backbone}, from {place(fit.section)} ({fit.layout})")
+        render.row("" if i else "fits", f"{name}: {fit.backbone}, from {section_label(fit.section)} ({fit.layout})")
     for unusual in dict.fromkeys(fit.unusual for fit in fitted.fits if fit.unusual):
         render.row("unusual", unusual)
     if not all(fit.guess for fit in fitted.fits):
@@ -158,9 +158,9 @@ def _few(names: Sequence[str]) -> str:
 def _sections(layout: Layout) -> str:
     def shown(path: str) -> str:
         if not path.endswith(BELOW):
-            return place(path)
+            return section_label(path)
         root = path.removesuffix(BELOW)
-        return f"everything below {place(root)}" if root else "the whole file"
+        return f"everything below {section_label(root)}" if root else "the whole file"
 
     return " or ".join(map(shown, layout.sections))
 

@@ -18,7 +18,7 @@ from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
 from ckptconv.planning.candidates import Planner
 from ckptconv.planning.identify import choose, nearest
-from ckptconv.planning.matching import Move, spoken
+from ckptconv.planning.matching import Move, translate
 from ckptconv.planning.options import Options
 from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
@@ -104,5 +104,5 @@ def _has_names_of(target: str, state: StateSpec, backbone: Backbone | None) -> b
         Move((name,), name, None, TensorSpec(shape, DTYPES["float32"]), unchanged)
         for name, shape in backbone.entries().items()
     ]
-    expected = {move.target: move.spec.shape for move in spoken(moves, backbone.dialect(target).rules).moves}
+    expected = {move.target: move.spec.shape for move in translate(moves, backbone.dialect(target).rules).moves}
     return {name: spec.shape for name, spec in state.items()} == expected

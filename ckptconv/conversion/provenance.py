@@ -32,7 +32,7 @@ def describe(
     """What the output of a plan says of itself: plain values only, and nothing that differs from run to run."""
     assert settled.backbone is not None
     network = described(settled.backbone)
-    rgb = settled.backbone.in_channels == 3 and settled.picked is None
+    rgb = settled.backbone.in_channels == 3 and settled.selected_channels is None
     pixels = match.method.pixels if rgb else None
     if match.method.num_heads is not None and settled.backbone.token_dim is not None:
         network["num_heads"] = match.method.num_heads
@@ -59,7 +59,7 @@ def describe(
         "tensors": len(settled.moves),
         "dropped": len(settled.dropped),
         "dtype": dtype,
-        **({"channels": list(settled.picked.channels)} if settled.picked else {}),
+        **({"channels": list(settled.selected_channels.channels)} if settled.selected_channels else {}),
         **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
     }
 
@@ -80,15 +80,14 @@ def trust(transfer: Transfer) -> dict[str, object]:
 class Origin:
     """What is read back: the method's name, whose names the tensors have, the pixels.
 
-    ``picked`` says that the network sees channels that a user chose, so that even three of them need be no red, green
-    and blue.
+    ``selected_channels`` says that a user chose the channels: even three of them need not be red, green and blue.
     """
 
     method: str
     target: str
     pixels: Pixels | None
     hyperparameters: Hyperparameters
-    picked: bool = False
+    selected_channels: bool = False
 
 
 def origin(checkpoint: Checkpoint) -> Origin | None:

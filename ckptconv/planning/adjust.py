@@ -11,16 +11,16 @@ from ckptconv.backbones.image_size import Size
 from ckptconv.backbones.interface import Dialect
 from ckptconv.errors import UsageError
 from ckptconv.ops import cast, compose, select_channels
-from ckptconv.planning.matching import Move, match
+from ckptconv.planning.matching import Move, apply_rules
 from ckptconv.planning.options import Options
-from ckptconv.planning.plan import Picked, Plan, Resized
+from ckptconv.planning.plan import Plan, Resized, SelectedChannels
 from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, TensorSpec
 
 
-def pick_channels(
+def keep_channels(
     backbone: Backbone, moves: Sequence[Move], channels: tuple[int, ...]
-) -> tuple[Backbone, list[Move], Picked | None]:
+) -> tuple[Backbone, list[Move], SelectedChannels | None]:
     """The network for these channels of its images, and its moves. Raises UsageError for channels it does not have."""
     stem, had = FAMILIES[backbone.family].stem, backbone.in_channels
     if stem not in {move.target for move in moves}:
@@ -36,13 +36,13 @@ def pick_channels(
             whole = compose(op, [(move.op, len(move.sources))])
             move = replace(move, op=whole, spec=op.spec([move.spec]))
         changed.append(move)
-    return replace(backbone, in_channels=len(channels)), changed, Picked(stem, channels, had)
+    return replace(backbone, in_channels=len(channels)), changed, SelectedChannels(stem, channels, had)
 
 
-def spoken_name(dialect: Dialect, name: str) -> str:
+def translated_name(dialect: Dialect, name: str) -> str:
     """What a dialect calls one tensor of the network, one that it keeps."""
     rules = dialect.rules or [keep("{key...}", "{key...}")]
-    (named,) = match(rules, {name: TensorSpec((), DTYPES["float32"])}).moves
+    (named,) = apply_rules(rules, {name: TensorSpec((), DTYPES["float32"])}).moves
     return named.target
 
 
@@ -58,7 +58,7 @@ def resize_plan(plan: Plan, size: Size) -> Plan:
     backbone, changes = resize(plan.backbone, size)
     moves, resized = {move.target: move for move in plan.moves}, []
     for change in changes:
-        move = moves[spoken_name(plan.dialect, change.name)]
+        move = moves[translated_name(plan.dialect, change.name)]
         op = compose(change.op, [(move.op, len(move.sources))])
         moves[move.target] = replace(move, op=op, spec=change.op.spec([move.spec]))
         resized.append(Resized(move.target, change.old, change.new))

@@ -1,6 +1,6 @@
-"""Where in a file a network is that no method finds by itself, and where it is once more: each with what to ask for.
+"""Networks that a file holds in another section or under another prefix than the methods expect, and copies of one.
 
-Pure: it sees names and shapes, and no file. `identify` looks here before it refuses.
+Pure: it sees names and shapes, and no file. Before `identify` refuses a file it looks here.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
 from ckptconv.patterns import Pattern
-from ckptconv.planning.candidates import MOST_PLANNED, Glance, Part, Planner
+from ckptconv.planning.candidates import MOST_PLANNED, Part, Planner, Prefilter
 from ckptconv.planning.make import behind
 from ckptconv.planning.plan import Plan
 from ckptconv.sections import BELOW, section_at
 from ckptconv.spec import Section
-from ckptconv.text import place
+from ckptconv.text import section_label
 from ckptconv.wrappers import wrapper_of
 
 _T = TypeVar("_T")
 
-_LEAST = 12  # tensors of the smallest network that is looked for behind a prefix
+_LEAST = 12  # tensors of the smallest network that is searched under a prefix
 _DEEPEST = 8  # segments of a prefix
-_MOST_NAMES = 100_000  # that are looked at on the way: names of real files times their depth
-_MOST_WAYS = 4
+_MOST_NAMES = 100_000  # that are searched: names of real files times their depth
+_MOST_ALTERNATIVES = 4
 _NUMBER = re.compile("[0-9]+")
 
 
 @dataclass(frozen=True)
-class Way:
-    """A network in a file, and what to ask for to get it: a method, a section, a prefix; None or '' where not needed.
+class Alternative:
+    """A network in a file, and the arguments with which `convert` takes it.
 
-    ``path`` and ``behind`` say where it is: the section, and what stands before its names there. ``target`` is named
-    where the usual one cannot hold the network; ``obstacle`` says why where none can.
+    ``section`` and ``prefix`` say where its names are; ``section_needed``: whether `convert` must be told the section.
+    ``method`` is None where `convert` finds it. ``target`` is set if the usual target cannot hold the network;
+    ``obstacle`` says why if no target can.
     """
 
     network: str
-    path: str
-    behind: str
-    method: str | None
-    section: str | None
+    section: str
     prefix: str
+    method: str | None
+    section_needed: bool
     target: str | None = None
     obstacle: str = ""
 
@@ -55,47 +55,47 @@ class Way:
         return {
             "method": self.method,
             "strip_prefix": self.prefix or None,
-            "section": self.section,
+            "section": self.section if self.section_needed else None,
             "target": self.target,
         }
 
     @property
     def where(self) -> str:
-        """The section and the prefix, for a sentence: "in 'model', behind 'teacher.'"."""
-        if self.behind and self.section is None:
-            return f"behind '{printable(self.behind)}'"
-        inside = f"in {place(self.path)}" if self.path else "at the top level"
-        return inside + (f", behind '{printable(self.behind)}'" if self.behind else "")
+        """The section and the prefix, for a sentence: "in 'model' under 'teacher.'"."""
+        under = f"under '{printable(self.prefix)}'" if self.prefix else ""
+        if under and not self.section_needed:
+            return under
+        inside = f"in {section_label(self.section)}" if self.section else "at the top level"
+        return f"{inside} {under}".rstrip()
 
 
-def ways(planner: Planner, methods: Sequence[Method]) -> tuple[Way, ...]:
-    """The networks that stand in some section behind some prefix, and that a method explains there, outermost first.
+def find_alternatives(planner: Planner, methods: Sequence[Method]) -> tuple[Alternative, ...]:
+    """The networks that some method explains in some section under some prefix, outermost first.
 
-    ``methods`` are asked for what a person may want, in the order of the table. Nothing that the options name is
-    looked for elsewhere, but for the prefix: a wrong one is the question.
+    ``methods`` are tried in their order. If the options name a section, only that is searched.
     """
     options = planner.options
-    found: list[Way] = []
-    seen = 0
+    found: list[Alternative] = []
+    searched = 0
     for path, section in planner.sections.items():
         if options.section not in (None, path) or not _LEAST <= section.entries <= MOST_PLANNED:
             continue
         done: list[str] = []
         for prefix, names in _prefixes(section):
-            seen += len(names)
-            if seen > _MOST_NAMES or len(found) == _MOST_WAYS:
+            searched += len(names)
+            if searched > _MOST_NAMES or len(found) == _MOST_ALTERNATIVES:
                 return tuple(found)
             if not any(prefix.startswith(other) for other in done):
-                way = way_to(planner, path, prefix, methods, names)
-                if way is not None:
+                alternative = alternative_at(planner, path, prefix, methods, names)
+                if alternative is not None:
                     done.append(prefix)
-                    if way.section is not None or way.prefix or options.strip_prefix:  # else it is what was asked for
-                        found.append(way)
+                    if alternative.section_needed or prefix or options.strip_prefix:  # else it is what was asked for
+                        found.append(alternative)
     return tuple(found)
 
 
 def _prefixes(section: Section) -> Iterator[tuple[str, Sequence[str]]]:
-    """'' and every dotted prefix that enough names have, short ones first, with these names."""
+    """'' and every dotted prefix of enough names, short prefixes first, with these names."""
     having: dict[str, list[str]] = {}
     for name in section.tensors:
         segments = name.split(".", _DEEPEST + 1)[:-1][:_DEEPEST]
@@ -108,12 +108,12 @@ def _prefixes(section: Section) -> Iterator[tuple[str, Sequence[str]]]:
     yield from sorted(enough, key=lambda one: one[0].count("."))
 
 
-def way_to(
+def alternative_at(
     planner: Planner, path: str, prefix: str, methods: Iterable[Method], names: Sequence[str] | None = None
-) -> Way | None:
-    """How to get what stands in a section behind a prefix; None if no method explains it.
+) -> Alternative | None:
+    """How to convert what a section holds under a prefix; None if no method explains it.
 
-    ``names`` are those of the tensors that have the prefix, where they are known.
+    ``names`` are the tensors with the prefix, where they are known.
     """
     sections, options = planner.sections, planner.options
     drops = [Pattern(pattern) for pattern in options.drop]  # of whole names
@@ -136,28 +136,28 @@ def way_to(
     for one in _explaining(planner, part, sorted(methods, key=lambda m: m.name != GENERIC.name)):
         found.append(one)
         if prefix and one[0].name == GENERIC.name and one[2].complete:
-            break  # what a prefix alone asks for
+            break  # the prefix alone is enough
     found = [one for one in found if one[2].complete] or found
     if not found:
         return None
     usual = [one for one in found if prefix and one[0].name == GENERIC.name]
     usual = usual or [one for one in found if one[0].guess]
     method, layout, plan = (usual or found)[0]
-    target, obstacle = (None, "") if plan.complete else _place(plan)
+    target, obstacle = (None, "") if plan.complete else _first_target(plan)
     if options.drop and Planner(sections, replace(options, strip_prefix=prefix, section=path)).complete(method) is None:
-        return None  # what is dropped is a part of it
+        return None  # the drops take a part of it
     needed = None if usual and all(plan.same_as(other) for _, _, other in usual) else method.name
-    looked = [at for at in layout.sections if at in sections]
+    searched = [at for at in layout.sections if at in sections]
     if prefix:
-        looked = [at for at in looked if behind(sections[at].tensors, prefix) is not None] or [
+        searched = [at for at in searched if behind(sections[at].tensors, prefix) is not None] or [
             at for at, section in sections.items() if behind(section.tensors, prefix) is not None
         ]
     network = plan.backbone.name if plan.backbone else ""
-    return Way(network, path, prefix, needed, None if looked[:1] == [path] else path, prefix, target, obstacle)
+    return Alternative(network, path, prefix, needed, searched[:1] != [path], target, obstacle)
 
 
-def _place(plan: Plan) -> tuple[str | None, str]:
-    """The first target that holds the network of a plan, or why the one that was asked for does not."""
+def _first_target(plan: Plan) -> tuple[str | None, str]:
+    """The first target that can hold the network of a plan, or why the requested target cannot."""
     assert plan.backbone is not None
     targets = [t for t in FAMILIES[plan.backbone.family].targets if not plan.backbone.obstacle(t)]
     return (targets[0], "") if targets else (None, plan.problems[0].text)
@@ -168,39 +168,39 @@ def _explaining(planner: Planner, part: Part, methods: Iterable[Method]) -> Iter
 
     That is a complete one, or one for a network that only the target cannot hold.
     """
-    glance = Glance(part.section.tensors)
+    glance = Prefilter(part.section.tensors)
     for method in methods:
         for layout in method.layouts:
             if glance.rules_out(layout) or _only_section_tells(layout):
                 continue
             plan = planner.part_plan(method, layout, part)
-            if plan is not None and (plan.complete or plan.misplaced):
+            if plan is not None and (plan.complete or plan.unsupported_target):
                 yield method, layout, plan
                 break
 
 
 def _only_section_tells(layout: Layout) -> bool:
-    """Whether half a network of another method would look like one of the layout, but for its section."""
+    """Whether only the section tells this layout from half of another method's network."""
     takes_all = layout.first_segments is None and layout.keeps_names
     return takes_all and "norm" in layout.without and "" not in layout.sections
 
 
 @dataclass(frozen=True)
 class Copy:
-    """The same network once more: its section, what stands before its names there, and how to get it, if known."""
+    """The same network once more: its section, the prefix of its names, and how to convert it, if that is known."""
 
-    path: str
-    behind: str
-    way: Way | None
+    section: str
+    prefix: str
+    alternative: Alternative | None
 
     @property
     def where(self) -> str:
-        """For a sentence: "at the top level, behind 'module.encoder_k.'"."""
-        return Way("", self.path, self.behind, None, self.path, "").where
+        """For a sentence: "at the top level under 'module.encoder_k.'"."""
+        return Alternative("", self.section, self.prefix, None, True).where
 
 
 def _goes_on(section: Section, start: str, names: Iterable[str]) -> bool:
-    """Whether more names behind a prefix differ in their numbers alone from these: blocks of a larger network."""
+    """Whether other names under a prefix differ from these in numbers only: then the network there is larger."""
     kinds = {_NUMBER.sub("*", start + name) for name in names}
     more = section.tensors.keys() - {start + name for name in names}
     return any(name.startswith(start) and _NUMBER.sub("*", name) in kinds for name in more)
@@ -214,7 +214,7 @@ def copies(planner: Planner, plan: Plan, methods: Iterable[Method]) -> tuple[Cop
     taken = section_at(planner.sections, plan.section)
     if taken is None or not sources or plan.section.endswith(BELOW):
         return ()
-    low, high = min(sources), max(sources)  # what these two share, all names share
+    low, high = min(sources), max(sources)  # all names share the prefix that these two share
     shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
     common = low[: low.rfind(".", 0, shared) + 1]
     shapes = {name[len(common) :]: taken.tensors[name].shape for name in sources}
@@ -229,8 +229,8 @@ def copies(planner: Planner, plan: Plan, methods: Iterable[Method]) -> tuple[Cop
             same = all(o is not None and o.shape == shape for o, shape in zip(others, shapes.values(), strict=True))
             if same and (path, start) != (plan.section, common):
                 start = "" if start == wrapper_of(section.tensors) else start
-                way = way_to(planner, path, start, methods)
-                larger = _goes_on(section, start, shapes) if way is None else way.network != plan.backbone.name
+                other = alternative_at(planner, path, start, methods)
+                larger = _goes_on(section, start, shapes) if other is None else other.network != plan.backbone.name
                 if not larger:
-                    found.append(Copy(path, start, way))
+                    found.append(Copy(path, start, other))
     return tuple(found)

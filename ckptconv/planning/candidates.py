@@ -25,7 +25,7 @@ _MOST_NEAR = 10  # incomplete plans made in full
 MOST_PLANNED = 6_000  # names of a section; student, teacher and heads of the largest ViTs have 2,000
 
 
-class Glance:
+class Prefilter:
     """What a quick look at names says of a layout: all that it rules out makes no complete plan."""
 
     def __init__(self, names: StateSpec) -> None:
@@ -83,7 +83,7 @@ class Planner:
         self._part_plans: dict[tuple[object, ...], Plan | None] = {}
         self._ranks: dict[tuple[int, ...], tuple[Sequence[Method], list[tuple[Method, Plan]]]] = {}
         self._left: dict[tuple[int, str], int] = {}
-        self._glances: dict[str, Glance] = {}
+        self._glances: dict[str, Prefilter] = {}
         self._found: dict[str, Section | None] = {}
 
     def _section(self, path: str) -> Section | None:
@@ -121,14 +121,14 @@ class Planner:
             self._left[key] = unexplained(layout, section, self.options, most)
         return self._left[key]
 
-    def _glance(self, path: str, section: Section) -> Glance | None:
+    def _glance(self, path: str, section: Section) -> Prefilter | None:
         """A quick look at what the rules will see of a section; None where the user drops some of it."""
         if self.options.drop:
             return None
         if path not in self._glances:
             start = behind(section.tensors, self.options.strip_prefix) or ""
             names = {n[len(start) :]: s for n, s in section.tensors.items() if n.startswith(start)}
-            self._glances[path] = Glance(names)
+            self._glances[path] = Prefilter(names)
         return self._glances[path]
 
     def plan(self, method: Method, layout: Layout, path: str, section: Section) -> Plan:
@@ -172,7 +172,7 @@ class Planner:
     def explaining(self, methods: Iterable[Method]) -> list[tuple[Method, Plan]]:
         """Every method with a complete plan, those that may be guessed first."""
         complete = [(m, p) for m in methods if (p := self.complete(m)) is not None]
-        return sorted(complete, key=lambda pair: (not pair[0].guess, badness(pair[1])))
+        return sorted(complete, key=lambda pair: (not pair[0].guess, rank_key(pair[1])))
 
     def best(self, method: Method) -> Plan | None:
         """The plan of the layout and section that leaves fewest problems; None if the file has no such section."""
@@ -181,7 +181,7 @@ class Planner:
             plans.append(self.plan(method, layout, path, section))
             if plans[-1].complete:
                 return plans[-1]
-        return min(plans, key=badness, default=None)
+        return min(plans, key=rank_key, default=None)
 
     def rank(self, methods: Iterable[Method]) -> list[tuple[Method, Plan]]:
         """The best plan of each method that is near, best first: complete plans, then those with fewest problems.
@@ -219,11 +219,11 @@ class Planner:
             known = best.get(method.name)
             if known is None or not known[1].complete:
                 plan = self.plan(method, layout, path, section)
-                if known is None or badness(plan) < badness(known[1]):
+                if known is None or rank_key(plan) < rank_key(known[1]):
                     best[method.name] = method, plan
-        return sorted(best.values(), key=lambda pair: badness(pair[1]))
+        return sorted(best.values(), key=lambda pair: rank_key(pair[1]))
 
 
-def badness(plan: Plan) -> tuple[bool, int, int]:
+def rank_key(plan: Plan) -> tuple[bool, int, int]:
     """How far a plan is from what a person wants: no network is worst, then problems, then rules without a use."""
-    return plan.backbone is None, len(plan.problems), plan.idle_rules
+    return plan.backbone is None, len(plan.problems), plan.unused_rules

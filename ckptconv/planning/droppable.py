@@ -14,7 +14,7 @@ from ckptconv.arguments import argument
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout
-from ckptconv.planning.matching import Draft, Move, Problem, match
+from ckptconv.planning.matching import Move, Outcome, Problem, apply_rules
 from ckptconv.rules import Drop
 from ckptconv.spec import StateSpec
 
@@ -22,7 +22,7 @@ _OTHERWISE = "without it the network computes something else"
 
 
 def blocks_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
-    """What starts the names of one block or stage of the network, and of nothing else, as the file calls them."""
+    """The prefixes that only one block or stage of the network has, as the file names them."""
     found: dict[str, None] = {}
     for level in FAMILIES[backbone.family].blocks:
         blocks: dict[str, set[str]] = {}  # that names with such a start belong to
@@ -37,7 +37,7 @@ def blocks_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
 
 
 def parts_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
-    """What starts the names of one block or stage, or of one layer outside of them: nothing else has such names."""
+    """The prefixes of each block or stage, and of each layer outside of them."""
     blocks = blocks_of(backbone, moves)
     names = (source.rpartition(".") for move in moves for source in move.sources)
     layers = {f"{layer}.": None for layer, _, last in names if layer and last in ("weight", "bias")}
@@ -45,9 +45,9 @@ def parts_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
 
 
 def _joins_tokens(key: str, names: StateSpec, backbone: Backbone, moves: Sequence[Move]) -> bool:
-    """Whether a tensor is as wide as the tokens and stands beside theirs: registers, prompts, positions, or a norm.
+    """Whether a tensor is as wide as the tokens and beside theirs: register tokens, prompts, positions, or a norm.
 
-    What stands for hidden patches is used in pre-training alone.
+    The mask token is only used in pre-training.
     """
     width, shape = backbone.token_dim, names[key].shape
     own = {source.rpartition(".")[0] for m in moves if len(m.spec.shape) == 3 for source in m.sources}
@@ -66,25 +66,27 @@ def _starts(name: str) -> Iterator[str]:
 
 
 def inside(key: str, blocks: Iterable[str]) -> str:
-    """The block or stage that a name lies in; '' if it lies in none."""
+    """The block or stage that a name belongs to; '' if none."""
     return max((block for block in blocks if key.startswith(block)), key=len, default="")
 
 
-def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[Drop], draft: Draft) -> list[Problem]:
-    """A problem for each name that the user's drops take from the network. ``draft`` is what they leave.
+def forbidden(
+    layout: Layout, names: StateSpec, prefix: str, drops: Collection[Drop], outcome: Outcome
+) -> list[Problem]:
+    """A problem for each name that the user drops from the network itself. ``outcome`` is what the rules made.
 
-    A second name of what is kept may go.
+    A second name of a kept tensor may be dropped.
     """
-    gone = [dropped.source for dropped in draft.dropped if any(dropped.rule is drop for drop in drops)]
-    network = backbones.read({m.target: m.spec for m in draft.moves}, layout.families) if gone else None
+    gone = [dropped.source for dropped in outcome.dropped if any(dropped.rule is drop for drop in drops)]
+    network = backbones.read({m.target: m.spec for m in outcome.moves}, layout.families) if gone else None
     if network is None:
         return []
-    blocks, filled = parts_of(network, draft.moves), {m.target for m in draft.moves}
-    undropped = match(layout.rules, names, prefix).moves
+    blocks, filled = parts_of(network, outcome.moves), {m.target for m in outcome.moves}
+    undropped = apply_rules(layout.rules, names, prefix).moves
     whole = backbones.read({m.target: m.spec for m in undropped}, layout.families) or network
     entries = {name for name in whole.entries() if name not in filled and not whole.optional(name)}
     own = {source: m.target for m in undropped if m.target in entries for source in m.sources}
-    alone = match(layout.rules, {key: names[key] for key in gone}, prefix).moves
+    alone = apply_rules(layout.rules, {key: names[key] for key in gone}, prefix).moves
     again = {m.sources[0] for m in (*undropped, *alone) if m.target in filled}
     problems = []
     for key in gone:
@@ -92,17 +94,17 @@ def forbidden(layout: Layout, names: StateSpec, prefix: str, drops: Collection[D
         if key in own:
             text = f"this is {own[key]} of {whole.name}: {_OTHERWISE}"
         elif block and key not in again:
-            text = f"it lies in {printable(block[:-1])}, of which other tensors are kept: {_OTHERWISE}"
+            text = f"it is part of {printable(block[:-1])}, and other tensors of it are kept: {_OTHERWISE}"
         else:
             continue
-        problems.append(Problem("drop", key, f"{argument('drop')} cannot take {printable(key)}: {text}"))
+        problems.append(Problem("drop", key, f"{argument('drop')} cannot remove {printable(key)}: {text}"))
     return problems
 
 
-def losable(
+def droppable_names(
     backbone: Backbone, layout: Layout, names: StateSpec, moves: Sequence[Move], problems: Sequence[Problem]
 ) -> tuple[str, ...]:
-    """The names whose loss makes a plan complete; () where no drop does, or where one would take a part of the network.
+    """The names whose drop makes a plan complete; () if no drop does, or if one is part of the network.
 
     ``names`` are the section's, ``moves`` those of the canonical names, ``problems`` all that the plan has.
     """

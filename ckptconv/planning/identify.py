@@ -17,13 +17,13 @@ from ckptconv.errors import UnidentifiedError, UsageError, VerdictError
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
-from ckptconv.planning.candidates import Planner, Sections, badness
+from ckptconv.planning.candidates import Planner, Sections, rank_key
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.refusals import (
     LOOK,
     instead,
-    known_stranger,
+    known_unsupported,
     nothing_fits,
     other_target,
     require_known,
@@ -31,7 +31,7 @@ from ckptconv.planning.refusals import (
     several,
 )
 from ckptconv.rules import Drop, Fuse, Keep, Rule
-from ckptconv.text import fold, place, some
+from ckptconv.text import fold, section_label, some
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def _decide(planner: Planner, method: str | Method | Iterable[Rule]) -> Match:
         match = _auto(planner)
     else:
         match = _named(planner, methods_of(method, planner.sections, planner.options))
-    for pattern in match.plan.idle_drops:
+    for pattern in match.plan.unused_drops:
         raise UsageError(
-            f"{argument('drop', [pattern])} matches no name of {place(match.plan.section)}",
+            f"{argument('drop', [pattern])} matches no name of {section_label(match.plan.section)}",
             f"See the names: {call('inspect', 'SRC')}",
             "drop",
         )
@@ -125,22 +125,22 @@ def _named(planner: Planner, methods: Sequence[Method]) -> Match:
     if len(methods) > 1 and (complete := planner.explaining(methods)):
         return _agreed(complete, options)
     plans = [(m, p) for m in methods if (p := planner.best(m)) is not None]
-    wanted, plan = min(plans, key=lambda pair: badness(pair[1]), default=(methods[0], None))
+    wanted, plan = min(plans, key=lambda pair: rank_key(pair[1]), default=(methods[0], None))
     if plan is not None and plan.complete:
         return Match(wanted, plan, named=True)
     for method, layout in ((m, layout) for m in methods for layout in m.converted):
         converted = planner.complete(replace(method, layouts=(layout,)))
         if converted is not None:
             return Match(method, converted, named=True)
-    if plan is not None and plan.misplaced:
+    if plan is not None and plan.unsupported_target:
         plan.require_complete(other_target(plan, options, wanted.name))
     hint = "" if plan is not None and plan.advice else instead(planner, wanted, plan)
     if plan is not None:
         plan.require_complete(hint)
     known = dict.fromkeys(s or "the top level" for layout in wanted.layouts for s in layout.sections)
-    what = known_stranger(sections)
+    what = known_unsupported(sections)
     raise UnidentifiedError(
-        f"{wanted.name} keeps its weights in {' or '.join(known)}; this file has none there"
+        f"{wanted.name} expects the weights in {' or '.join(known)}; this file has none there"
         + (f". It is {what}" if what else ""),
         hint or f"The file has {some(map(repr, fold(sections)), 6)}. {LOOK}",
     )
@@ -158,7 +158,7 @@ def nearest(sections: Sections, method: str | Method | Iterable[Rule], options: 
         near = planner.rank(wanted) if auto else [(m, p) for m in wanted if (p := planner.best(m)) is not None]
         if not near:
             raise
-        method, plan = min(near, key=lambda pair: badness(pair[1]))
+        method, plan = min(near, key=lambda pair: rank_key(pair[1]))
         return Match(method, plan, named=not auto)
 
 
@@ -170,6 +170,6 @@ def methods_of(method: str | Method | Iterable[Rule], sections: Sections, option
         return registry.named(method, options.methods)
     rules = tuple(method) if isinstance(method, Iterable) else ()
     if not rules or not all(isinstance(r, Keep | Drop | Fuse) for r in rules):
-        raise UsageError("the method is no name, no Method and no list of rules", "Make rules with keep, drop, fuse.")
+        raise UsageError("the method must be a name, a Method or a list of rules", "Make rules with keep, drop, fuse.")
     paths = tuple(path for path in sections if fields.is_section(path)) or ("",)
     return (Method("rules", "rules given by the caller", (Layout(rules, paths, "as given", without=PARTS),)),)

@@ -1,7 +1,7 @@
-"""Rules applied to names: what moves, what is dropped, what nothing explains.
+"""Applies rules to names: which tensors move, which are dropped, which no rule explains.
 
-It knows the language, and no method, network or file. A plan uses it twice: on the names of a file, and on what became
-of them, to speak the target's dialect.
+It knows the rule language, and no method, network or file. A plan uses it twice: on the names of a file, and on the
+canonical names, to translate them into the target's dialect.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError, printable
@@ -38,7 +38,7 @@ class Move:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A source entry that is left out; ``rule`` is None for what is no tensor, or outside the user's prefix."""
+    """A source entry that is left out; ``rule`` is None for an entry that is not a tensor, or outside the prefix."""
 
     source: str
     why: str
@@ -56,8 +56,8 @@ class Problem:
 
 
 @dataclass
-class Draft:
-    """What rules make of names, before any backbone is asked."""
+class Outcome:
+    """What rules make of names, before the backbone is known; ``used`` are the indexes of the rules that matched."""
 
     moves: list[Move] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
@@ -65,133 +65,145 @@ class Draft:
     used: set[int] = field(default_factory=set)
 
 
-_NO_SPEC = TensorSpec((), DTYPES["float32"])  # of what only its name is asked for
-_Way = tuple[Pattern, Rule, int, int]
+_NO_SPEC = TensorSpec((), DTYPES["float32"])  # of an entry of which only the name matters
 
 
-class _Ways:
-    """Patterns with their rules, in order; those that a name may match are found by its first and last segment."""
+class _Source(NamedTuple):
+    """One source pattern of a rule: the rule, its number, and the position of the pattern among the rule's sources."""
 
-    def __init__(self, ways: Sequence[_Way]) -> None:
-        self._ways = [(*way[0].ends, way) for way in ways]
-        self._some: dict[tuple[str, str], list[_Way]] = {}
+    pattern: Pattern
+    rule: Rule
+    number: int
+    position: int
 
-    def of(self, name: str) -> list[_Way]:
-        """The ways that come into question for a name, in order."""
+
+class _SourceIndex:
+    """The source patterns of rules, in order. The first and last segment of a name tell which of them may match."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        sources = (_Source(s, rule, i, p) for i, rule in enumerate(rules) for p, s in enumerate(rule.sources))
+        self._sources = [(*source.pattern.ends, source) for source in sources]
+        self._by_ends: dict[tuple[str, str], list[_Source]] = {}
+
+    def candidates(self, name: str) -> list[_Source]:
+        """The patterns that may match a name, in order."""
         ends = name.partition(".")[0], name.rpartition(".")[2]
-        some = self._some.get(ends)
-        if some is None:
+        candidates = self._by_ends.get(ends)
+        if candidates is None:
             head, tail = ends
-            some = [way for first, last, way in self._ways if first in (None, head) and last in (None, tail)]
-            self._some[ends] = some
-        return some
+            candidates = [s for first, last, s in self._sources if first in (None, head) and last in (None, tail)]
+            self._by_ends[ends] = candidates
+        return candidates
 
 
-def match(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> Draft:
+def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> Outcome:
     """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix.
 
-    What wrapped single blocks is taken off before the rules are asked.
+    Segments of wrappers around single blocks are removed before the rules see a name.
     """
-    draft = Draft()
+    outcome = Outcome()
     parts: dict[tuple[int, str, tuple[str, ...]], dict[int, str]] = {}
-    asked = _Asked(rules, names, prefix, drops)
-    for key, answer in asked.answers():
+    matcher = _Matcher(rules, names, prefix, drops)
+    for key, answer in matcher.answers():
         if isinstance(answer, Dropped):
-            draft.dropped.append(answer)
+            outcome.dropped.append(answer)
             continue
         if answer is None:
-            draft.problems.append(Problem("unexplained", key, f"{printable(key)} ({names[key]}): no rule explains it"))
+            outcome.problems.append(
+                Problem("unexplained", key, f"{printable(key)} ({names[key]}): no rule explains it")
+            )
             continue
         (_, rule, index, position), captures = answer
-        draft.used.add(index)
+        outcome.used.add(index)
         if isinstance(rule, Drop):
-            draft.dropped.append(Dropped(key, rule.why, rule))
+            outcome.dropped.append(Dropped(key, rule.why, rule))
         elif isinstance(rule, Keep):
-            by = [asked.whole(other.fill(captures)) for other in rule.by]
-            _move(draft, (key, *by), rule.target.fill(captures), rule, names)
+            by = [matcher.full_name(other.fill(captures)) for other in rule.by]
+            _move(outcome, (key, *by), rule.target.fill(captures), rule, names)
         else:
             target = rule.target.fill(captures)
             group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})
             group[position] = key
             if len(group) == len(rule.sources):
-                _move(draft, tuple(group[i] for i in range(len(group))), target, rule, names)
+                _move(outcome, tuple(group[i] for i in range(len(group))), target, rule, names)
     for (index, target, _), group in parts.items():
         missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
         if missing:
             text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
-            draft.problems.append(Problem("parts", next(iter(group.values())), text))
-    return draft
+            outcome.problems.append(Problem("parts", next(iter(group.values())), text))
+    return outcome
 
 
-def match_others(
+def apply_to_others(
     rules: Sequence[Rule],
     section: Section,
     prefix: str,
     drops: Sequence[Drop],
     only_inside: bool,
     network: Iterable[str],
-) -> Draft:
-    """What becomes of the entries that are no plain tensors: dropped, or problems where they stand for tensors.
+) -> Outcome:
+    """Apply rules to the entries that are not plain tensors: drop them, or report those that stand for tensors.
 
-    ``only_inside`` says that what lies outside the prefix was given up by the user. ``network`` are names of the
-    backbone: what would become a part of its modules is not offered to be dropped.
+    ``only_inside``: the user chose a prefix, so entries outside it are dropped. ``network`` are names of the backbone:
+    a hint does not offer to drop an entry that would become part of its modules.
     """
-    draft = Draft()
-    answers = dict(_Asked(rules, dict.fromkeys(section.unreadable, _NO_SPEC), prefix, ()).answers())
+    outcome = Outcome()
+    answers = dict(_Matcher(rules, dict.fromkeys(section.unreadable, _NO_SPEC), prefix, ()).answers())
     modules = {name.partition(".")[0] for name in network}
     for name, kind in section.others.items():
         what, answer, shown = section.unreadable.get(name), answers.get(name), printable(name)
-        way = answer if isinstance(answer, tuple) else None
-        module = _filled(*way).partition(".")[0] if way else ""
+        matched = answer if isinstance(answer, tuple) else None
+        module = _target(*matched).partition(".")[0] if matched else ""
         accepted = next((d for d in drops if d.source.match(name) is not None), None)
         if accepted is not None and module in modules:
-            text = f"{argument('drop')} cannot take {shown}: it belongs to {module}, of which other tensors are kept"
-            draft.problems.append(Problem("drop", name, text, what.advice if what else ""))
+            kept = f"it is part of {module}, and other tensors of {module} are kept"
+            text = f"{argument('drop')} cannot remove {shown}: {kept}"
+            outcome.problems.append(Problem("drop", name, text, what.advice if what else ""))
         elif accepted is not None:
-            draft.dropped.append(Dropped(name, accepted.why, accepted))
+            outcome.dropped.append(Dropped(name, accepted.why, accepted))
         elif isinstance(answer, Dropped) and only_inside:
-            draft.dropped.append(answer)
-        elif way is not None and isinstance(way[0][1], Drop):
-            draft.dropped.append(Dropped(name, way[0][1].why, way[0][1]))
-        elif what is None or not (way or what.certain):
-            draft.dropped.append(Dropped(name, f"not a tensor: {kind}"))
+            outcome.dropped.append(answer)
+        elif matched is not None and isinstance(matched[0].rule, Drop):
+            outcome.dropped.append(Dropped(name, matched[0].rule.why, matched[0].rule))
+        elif what is None or not (matched or what.certain):
+            outcome.dropped.append(Dropped(name, f"not a tensor: {kind}"))
         else:
             text = f"{shown} is {what.what}, which cannot be read as a plain tensor"
-            way_out = "" if module in modules else _acceptance(name)
-            draft.problems.append(Problem("unreadable", name, text, what.advice + way_out))
-    return draft
+            advice = what.advice if module in modules else what.advice + _drop_advice(name)
+            outcome.problems.append(Problem("unreadable", name, text, advice))
+    return outcome
 
 
-def _acceptance(name: str) -> str:
-    """How to give up an entry that cannot be read; '' for a name that no pattern matches."""
+def _drop_advice(name: str) -> str:
+    """How to drop an entry that cannot be read; '' for a name that no pattern matches."""
     try:
         matched = Pattern(name).match(name) is not None
     except UsageError:
         matched = False
-    return f" If it is no part of the backbone, accept the loss: {argument('drop', [name])}" if matched else ""
+    return f" If it is not part of the backbone, drop it: {argument('drop', [name])}" if matched else ""
 
 
-def _filled(way: _Way, captures: Mapping[str, str]) -> str:
-    return "" if isinstance(way[1], Drop) else way[1].target.fill(captures)
+def _target(source: _Source, captures: Mapping[str, str]) -> str:
+    return "" if isinstance(source.rule, Drop) else source.rule.target.fill(captures)
 
 
-def unexplained(
+def count_unexplained(
     rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = (), most: int = 0
 ) -> int:
-    """How many names `match` would find unexplained. Stops above ``most``: the rules of most methods fail at once."""
+    """How many names `apply_rules` leaves unexplained. Stops above ``most``: most methods fail at the first name."""
     left = 0
-    for _, answer in _Asked(rules, names, prefix, drops).answers():
+    for _, answer in _Matcher(rules, names, prefix, drops).answers():
         left += answer is None
         if left > most:
             break
     return left
 
 
-class _Asked:
-    """Which rule takes each name, in the order of the names, one after another."""
+class _Matcher:
+    """Finds the rule for each name, in the order of the names."""
 
     def __init__(self, rules: Sequence[Rule], names: StateSpec, prefix: str, drops: Sequence[Drop]) -> None:
-        self._ways = _Ways([(s, r, i, p) for i, r in enumerate(rules) for p, s in enumerate(r.sources)])
+        self._sources = _SourceIndex(rules)
         self._rules, self._names, self._prefix, self._drops = rules, names, prefix, drops
 
     @cached_property
@@ -206,12 +218,12 @@ class _Asked:
     def _wrapped(self) -> dict[str, str]:
         return {short: name for name, short in self._bare.items()}
 
-    def whole(self, name: str) -> str:
-        """A name as rules have it, as the file has it."""
+    def full_name(self, name: str) -> str:
+        """The name in the file of a name that rules see."""
         return self._prefix + self._wrapped.get(name, name)
 
-    def answers(self) -> Iterator[tuple[str, Dropped | tuple[_Way, Mapping[str, str]] | None]]:
-        """Each name with the way that takes it and what it captures; None where no rule does."""
+    def answers(self) -> Iterator[tuple[str, Dropped | tuple[_Source, Mapping[str, str]] | None]]:
+        """Each name with the pattern that matches it and its captures; None where no rule matches."""
         for key in self._names:
             accepted = self._accepted(key) if self._drops else None
             if accepted is not None:
@@ -220,48 +232,48 @@ class _Asked:
                 yield key, Dropped(key, COUNTERS.get(key.rpartition(".")[2], f"outside the prefix '{self._prefix}'"))
             else:
                 name = key[len(self._prefix) :]
-                yield key, self._way(self._bare.get(name, name))
+                yield key, self._first_match(self._bare.get(name, name))
 
     def _accepted(self, key: str) -> Drop | None:
         return next((d for d in self._drops if d.source.match(key) is not None), None)
 
-    def _way(self, name: str) -> tuple[_Way, Mapping[str, str]] | None:
-        for way in self._ways.of(name):
-            captures = way[0].match(name)
+    def _first_match(self, name: str) -> tuple[_Source, Mapping[str, str]] | None:
+        for source in self._sources.candidates(name):
+            captures = source.pattern.match(name)
             if captures is not None:
-                return way, captures
+                return source, captures
         return None
 
 
-def _move(draft: Draft, sources: tuple[str, ...], target: str, rule: Keep | Fuse, names: StateSpec) -> None:
+def _move(outcome: Outcome, sources: tuple[str, ...], target: str, rule: Keep | Fuse, names: StateSpec) -> None:
     missing = [s for s in sources if s not in names]
     if missing:
         text = f"{printable(sources[0])}: cannot become {target} without {some(missing)}"
-        draft.problems.append(Problem("parts", sources[0], text))
+        outcome.problems.append(Problem("parts", sources[0], text))
         return
     specs = [names[s] for s in sources]
     try:
         spec = rule.op.spec(specs) if rule.op else specs[0]
     except OpError as error:
-        draft.problems.append(Problem("shape", sources[0], f"{some(sources)}: {error.message}"))
+        outcome.problems.append(Problem("shape", sources[0], f"{some(sources)}: {error.message}"))
         return
-    draft.moves.append(Move(sources, target, rule.op, spec, rule))
+    outcome.moves.append(Move(sources, target, rule.op, spec, rule))
 
 
-def spoken(moves: Sequence[Move], rules: Sequence[Rule]) -> Draft:
-    """The same moves in a dialect: ``rules`` speak of their targets. A move keeps the rule of the file's own names."""
+def translate(moves: Sequence[Move], rules: Sequence[Rule]) -> Outcome:
+    """The same moves in a dialect, whose ``rules`` are about their targets. A move keeps the rule of the file."""
     if not rules:
-        return Draft(moves=list(moves))
+        return Outcome(moves=list(moves))
     by_target = {move.target: move for move in moves}
-    said = match(rules, {move.target: move.spec for move in moves})
-    draft = Draft(used=said.used)
-    for move in said.moves:
+    translated = apply_rules(rules, {move.target: move.spec for move in moves})
+    outcome = Outcome(used=translated.used)
+    for move in translated.moves:
         parts = [by_target[name] for name in move.sources]
         sources = tuple(source for part in parts for source in part.sources)
         op = compose(move.op, [(part.op, len(part.sources)) for part in parts])
-        draft.moves.append(replace(move, sources=sources, op=op, rule=parts[0].rule))
-    for gone in said.dropped:
-        draft.dropped += [replace(gone, source=source) for source in by_target[gone.source].sources]
-    for problem in said.problems:
-        draft.problems.append(replace(problem, key=by_target[problem.key].sources[0]))
-    return draft
+        outcome.moves.append(replace(move, sources=sources, op=op, rule=parts[0].rule))
+    for dropped in translated.dropped:
+        outcome.dropped += [replace(dropped, source=source) for source in by_target[dropped.source].sources]
+    for problem in translated.problems:
+        outcome.problems.append(replace(problem, key=by_target[problem.key].sources[0]))
+    return outcome

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from ckptconv.arguments import call
 from ckptconv.backbones import Backbone
 from ckptconv.backbones.interface import Dialect
-from ckptconv.backbones.unsupported import stranger
+from ckptconv.backbones.unsupported import unsupported_network
 from ckptconv.errors import IncompletePlanError, printable
 from ckptconv.planning.matching import Dropped, Move, Problem
-from ckptconv.text import place, some
+from ckptconv.text import section_label, some
 
-CUT = "unlike in other files of this layout: this one may be cut short"
+CUT = "unlike other files of this layout: this file may be truncated"
 
 
 @dataclass(frozen=True)
 class Resized:
-    """A tensor of the target whose square of ``old`` x ``old`` patches or pixels became one of ``new`` x ``new``."""
+    """A tensor of the target that is resized from ``old`` x ``old`` patches or pixels to ``new`` x ``new``."""
 
     target: str
     old: int
@@ -32,8 +32,8 @@ class Resized:
 
 
 @dataclass(frozen=True)
-class Picked:
-    """The channels that the kernel ``target`` keeps of its ``of``, by their numbers from 1, in this order."""
+class SelectedChannels:
+    """The input channels that the kernel ``target`` keeps, of ``of``, numbered from 1, in this order."""
 
     target: str
     channels: tuple[int, ...]
@@ -51,11 +51,11 @@ def _listed(numbers: Iterable[object]) -> str:
 class Plan:
     """Where every tensor of one section goes. Nothing is written unless `complete`.
 
-    ``dialect`` is how the target names the network, ``prefix`` what was taken off the names before any rule was asked;
-    ``tensors`` counts those of the section, ``entries`` all its names; ``absent`` are optional entries that nothing
-    fills; ``idle_rules`` counts the rules and ``idle_drops`` lists the user's drops that matched nothing; ``resized``
-    are the tensors whose places were asked to be others; ``losable`` are the names without which the plan would be
-    complete and the network the same; ``picked`` is None where it keeps its channels.
+    ``dialect`` is how the target names the network, ``prefix`` is removed from the names before any rule is applied.
+    ``tensors`` counts those of the section, ``entries`` all its names. ``optional_missing`` are optional entries of the
+    network that the file does not fill. ``unused_rules`` counts the rules, ``unused_drops`` lists the user's drops that
+    match nothing. ``resized`` are the tensors that are resized on request. ``droppable_names`` are the names without
+    which the plan is complete and the network the same. ``selected_channels`` is None if all channels are kept.
     """
 
     method: str
@@ -67,15 +67,15 @@ class Plan:
     dropped: tuple[Dropped, ...]
     problems: tuple[Problem, ...]
     backbone: Backbone | None
-    absent: tuple[str, ...]
-    idle_rules: int
+    optional_missing: tuple[str, ...]
+    unused_rules: int
     tensors: int
     entries: int
     prefix: str
-    idle_drops: tuple[str, ...]
+    unused_drops: tuple[str, ...]
     resized: tuple[Resized, ...] = ()
-    losable: tuple[str, ...] = ()
-    picked: Picked | None = None
+    droppable_names: tuple[str, ...] = ()
+    selected_channels: SelectedChannels | None = None
 
     def __repr__(self) -> str:
         counts = f"moves={len(self.moves)}, dropped={len(self.dropped)}, problems={len(self.problems)}"
@@ -86,7 +86,7 @@ class Plan:
 
     @property
     def unusual(self) -> str:
-        """That no published network is as deep as this one; '' if one is, or where there is no network."""
+        """A sentence if no published network has this depth; '' if one has, or without a network."""
         return self.backbone.unusual if self.backbone else ""
 
     @property
@@ -101,8 +101,8 @@ class Plan:
         return mine == others
 
     @property
-    def misplaced(self) -> bool:
-        """Whether every name is accounted for, and only the target cannot hold the network."""
+    def unsupported_target(self) -> bool:
+        """Whether every name is accounted for and the target is the only problem: it cannot hold the network."""
         return bool(self.problems) and all(p.kind == "target" for p in self.problems)
 
     def require_complete(self, hint: str = "") -> Plan:
@@ -115,20 +115,19 @@ class Plan:
     @property
     def refusal(self) -> str:
         """The problems as lines for people: the first few of each kind."""
-        if self.misplaced:
+        if self.unsupported_target:
             return "\n".join(p.text for p in self.problems)
         kinds = {
             kind: [p for p in self.problems if p.kind == kind] for kind in dict.fromkeys(p.kind for p in self.problems)
         }
         count = len(self.problems)
-        lines = [
-            f"the rules of {self.method} do not account for {place(self.section)}: {count} problem{'s' * (count != 1)}"
-        ]
+        problems = f"{count} problem{'s' * (count != 1)}"
+        lines = [f"the rules of {self.method} do not account for {section_label(self.section)}: {problems}"]
         named = [p.key for p in self.problems if p.kind not in ("missing", "target")]
         shapes: dict[str, tuple[int, ...] | None] = dict.fromkeys((*named, *(gone.source for gone in self.dropped)))
         for move in self.moves:
             shapes |= dict.fromkeys(move.sources) if move.op else {move.sources[0]: move.spec.shape}
-        key, what = stranger(shapes)
+        key, what = unsupported_network(shapes)
         lines += [f"  {printable(key)}: this is {what}"] if key else []
         for kind, found in kinds.items():
             lines.extend(f"  {p.text}" for p in found[:3] if not (key and p.text.endswith(CUT)))
@@ -140,5 +139,5 @@ class Plan:
 
     @property
     def advice(self) -> str:
-        """What its problems say of themselves to do, a line each."""
+        """What to do about its problems, a line each."""
         return "\n".join(dict.fromkeys(p.advice for p in self.problems if p.advice))

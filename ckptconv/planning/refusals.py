@@ -10,18 +10,18 @@ from dataclasses import replace
 
 from ckptconv.arguments import argument, call
 from ckptconv.backbones import FAMILIES
-from ckptconv.backbones.unsupported import stranger
+from ckptconv.backbones.unsupported import unsupported_network
 from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
-from ckptconv.planning.alternatives import Way, ways
+from ckptconv.planning.alternatives import Alternative, find_alternatives
 from ckptconv.planning.candidates import Planner, Sections
 from ckptconv.planning.make import behind
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.sections import section_at
 from ckptconv.spec import Section
-from ckptconv.text import fold, place, some
+from ckptconv.text import fold, section_label, some
 
 _MOST_DROPS = 8  # patterns that a person types
 
@@ -35,10 +35,10 @@ def several(complete: Sequence[tuple[Method, Plan]], options: Options) -> Uniden
     if not others:
         return None
     differing = [complete[0], *others]
-    kept = [f"{m.name} keeps {len(p.moves)} tensors of {place(p.section)}" for m, p in differing]
+    kept = [f"{m.name} keeps {len(p.moves)} tensors of {section_label(p.section)}" for m, p in differing]
     return UnidentifiedError(
         f"more than one method explains the file, and they keep different tensors: {'; '.join(kept)}",
-        "Say which you want:\n" + "\n".join(convert_call(options, m.name) for m, _ in differing),
+        "Choose one:\n" + "\n".join(convert_call(options, m.name) for m, _ in differing),
     )
 
 
@@ -46,32 +46,37 @@ def _largest(sections: Sections) -> tuple[str, Section]:
     return max(sections.items(), key=lambda item: len(item[1].tensors) + len(item[1].unreadable))
 
 
-def known_stranger(sections: Sections) -> str:
-    """What network a file holds, if it is one that no target has a place for; '' else."""
+def known_unsupported(sections: Sections) -> str:
+    """The network of a file that no target supports; '' for any other file."""
     if not sections:
         return ""
     section = _largest(sections)[1]
     shapes = {name: spec.shape for name, spec in section.tensors.items()}
-    return stranger({**shapes, **dict.fromkeys(section.others)})[1]
+    return unsupported_network({**shapes, **dict.fromkeys(section.others)})[1]
 
 
-def convert_call(options: Options, method: str | None = None, way: Way | None = None, drops: Iterable[str] = ()) -> str:
+def convert_call(
+    options: Options, method: str | None = None, alternative: Alternative | None = None, drops: Iterable[str] = ()
+) -> str:
     """The call that converts, with all that was asked for already and what is given here."""
-    way = way or Way("", "", "", None, options.section, options.strip_prefix)
-    method = method if method in registry.methods(options.methods) else None  # a caller's own has no name to type
-    section = options.section if way.section is None else way.section  # '' is the top level
-    asked = replace(way, method=method, section=section).arguments
-    target = asked.pop("target") or options.target
+    asked: dict[str, str | None] = {"method": None, "strip_prefix": options.strip_prefix or None, "section": None}
+    if alternative is not None:
+        asked |= alternative.arguments
+    known = method in registry.methods(options.methods)  # a caller's own has no name to type
+    asked["method"] = method if known else None
+    if asked["section"] is None:  # '' is the top level
+        asked["section"] = options.section
+    target = asked.pop("target", None) or options.target
     dropped = [*options.drop, *drops] or None
     return call("convert", "SRC", "DST", **asked, drop=dropped, channels=options.channels, target=target)
 
 
-def _alternative_lines(found: Iterable[Way], options: Options, method: str | None = None) -> list[str]:
-    """A line for each network that stands somewhere else in the file, with its command."""
+def _alternative_lines(found: Iterable[Alternative], options: Options, method: str | None = None) -> list[str]:
+    """A line for each network that is elsewhere in the file, with the call that converts it."""
     lines = []
-    for way in found:
-        command = way.obstacle or convert_call(options, way.method or method, way)
-        lines.append(f"{_article(way.network)} stands {way.where}: {command}")
+    for one in found:
+        command = one.obstacle or convert_call(options, one.method or method, one)
+        lines.append(f"{_article(one.network)} is {one.where}: {command}")
     return lines
 
 
@@ -93,8 +98,8 @@ def _drops(planner: Planner, method: Method, plan: Plan) -> str:
     """The command that converts without the names that no rule explains; '' where that would not be all."""
     options = planner.options
     others = {s for m in plan.moves for s in m.sources} | {d.source for d in plan.dropped}
-    patterns = _patterns(plan.losable, others - set(plan.losable))
-    options = replace(options, drop=tuple(d for d in options.drop if d not in plan.idle_drops))
+    patterns = _patterns(plan.droppable_names, others - set(plan.droppable_names))
+    options = replace(options, drop=tuple(d for d in options.drop if d not in plan.unused_drops))
     if not 0 < len(patterns) <= _MOST_DROPS:
         return ""
     try:
@@ -126,13 +131,15 @@ def nothing_fits(planner: Planner, methods: Sequence[Method]) -> VerdictError:
     near, hint = None, ""
     if ranked and ranked[0][1].backbone is not None:
         near, plan = ranked[0]
-        hint = other_target(plan, options, near.name) if plan.misplaced else plan.advice
-    elsewhere = () if hint else ways(planner, methods)
+        hint = other_target(plan, options, near.name) if plan.unsupported_target else plan.advice
+    elsewhere = () if hint else find_alternatives(planner, methods)
     if near is not None and not hint:
         hint = _drops(planner, near, plan)
-        elsewhere = tuple(way for way in elsewhere if not way.behind) if hint else elsewhere  # all of it is better
+        elsewhere = (
+            tuple(one for one in elsewhere if not one.prefix) if hint else elsewhere
+        )  # a whole section is better
     found = _alternative_lines(elsewhere, options)
-    what = known_stranger(sections)
+    what = known_unsupported(sections)
     if not found and not hint and what:
         return UnidentifiedError(f"no method explains this file. It is {what}", LOOK)
     if near is None or found:
@@ -140,27 +147,27 @@ def nothing_fits(planner: Planner, methods: Sequence[Method]) -> VerdictError:
         if section.unreadable and not found:
             return _unreadable(path, section)
         return UnidentifiedError(
-            f"no method explains this file: {place(path)} holds {len(section.tensors)} tensors, "
+            f"no method explains this file: {section_label(path)} holds {len(section.tensors)} tensors, "
             f"{some(section.tensors, 3)}",
             "\n".join(found) or f"{LOOK}\n{_OWN_RULES}",
         )
-    nearest = "" if plan.misplaced else f"no method explains this file; the nearest is {near.name}:\n"
+    nearest = "" if plan.unsupported_target else f"no method explains this file; the nearest is {near.name}:\n"
     return UnidentifiedError(f"{nearest}{plan.refusal}", hint or LOOK)
 
 
 def _unreadable(path: str, section: Section) -> UnidentifiedError:
-    """The error for a section of which no network can be made, for its tensors are none that can be read."""
+    """The error for a section whose tensors cannot be read."""
     whats = dict.fromkeys(f"{printable(name)} is {one.what}" for name, one in section.unreadable.items())
     return UnidentifiedError(
-        f"{place(path)} holds {len(section.tensors)} tensors and {len(section.unreadable)} entries that cannot be read "
-        f"as plain tensors: {some(whats, 2)}",
+        f"{section_label(path)} holds {len(section.tensors)} tensors and {len(section.unreadable)} entries that cannot "
+        f"be read as plain tensors: {some(whats, 2)}",
         "\n".join(dict.fromkeys(one.advice for one in section.unreadable.values())),
     )
 
 
 def require_tensors(sections: Sections) -> None:
     if not sections:
-        raise UnreadableError("the file holds no tensors by name", "A state dict maps names to tensors.")
+        raise UnreadableError("the file holds no named tensors", "A state dict maps names to tensors.")
 
 
 def require_known(planner: Planner) -> None:
@@ -173,11 +180,11 @@ def require_known(planner: Planner) -> None:
         looked = [s for s in (section_at(sections, options.section),) if s]
     if any(behind(section.tensors or section.unreadable, options.strip_prefix) is not None for section in looked):
         return
-    found = ways(planner, list(registry.methods(options.methods).values()))
+    found = find_alternatives(planner, list(registry.methods(options.methods).values()))
     heads = dict.fromkeys(
         ".".join(name.split(".")[:2]) + "." for one in looked for name in one.tensors if name.count(".") > 1
     )
-    hints = _alternative_lines(found, options) or [f"Prefixes there are: {some(map(repr, heads), 6)}."]
+    hints = _alternative_lines(found, options) or [f"Prefixes in the file: {some(map(repr, heads), 6)}."]
     raise UsageError(f"no name starts with '{options.strip_prefix}'", "\n".join(hints))
 
 
@@ -193,10 +200,10 @@ def instead(planner: Planner, wanted: Method, plan: Plan | None) -> str:
         hints.append(error.hint if error else f"The file is explained by {name}: {convert_call(options, name)}")
     hints.append(_drops(planner, wanted, plan) if plan is not None else "")
     hints = [hint for hint in hints if hint]
-    hints = hints or _alternative_lines(ways(planner, [wanted]), options, wanted.name)
+    hints = hints or _alternative_lines(find_alternatives(planner, [wanted]), options, wanted.name)
     if hints:
         return "\n".join(hints)
-    near = next((m for m, p in planner.rank(known) if p.losable and m.guess and m.name != wanted.name), None)
-    if near is not None and not known_stranger(sections):  # its refusal will say what to drop
+    near = next((m for m, p in planner.rank(known) if p.droppable_names and m.guess and m.name != wanted.name), None)
+    if near is not None and not known_unsupported(sections):  # its refusal will say what to drop
         return f"The nearest method is {near.name}: {convert_call(options, near.name)}"
-    return "\n".join(_alternative_lines(ways(planner, known), options))
+    return "\n".join(_alternative_lines(find_alternatives(planner, known), options))

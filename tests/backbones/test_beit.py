@@ -90,9 +90,7 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
 def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "mmpretrain").problems
     assert (problem.kind, plan_of(state(member.entries())).problems) == ("target", ())
-    assert (
-        problem.text == f"{member.name} has no place in mmpretrain: {why} (`target='official'` writes it all the same)"
-    )
+    assert problem.text == f"mmpretrain cannot hold {member.name}: {why} (`target='official'` can)"
 
 
 @pytest.mark.parametrize(
@@ -103,24 +101,21 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
                 member,
                 (
                     "its attention has relative position biases, which MMDetection's ViTDet does not have "
-                    "(`target='mmpretrain'` or `target='official'` writes it all the same)"
+                    "(`target='mmpretrain'` or `target='official'` can)"
                 ),
             )
             for member in (PRETRAINED, FINETUNED)
         ),
         (
             replace(ABSOLUTE, absolute_positions=False),
-            (
-                "nothing tells the places of its patches (`target='mmpretrain'` or `target='official'` writes it all "
-                "the same)"
-            ),
+            ("it has no positions (`target='mmpretrain'` or `target='official'` writes it all the same)"),
         ),
     ],
     ids=["shared table", "own tables", "no positions"],
 )
 def test_what_vitdet_has_no_place_for(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "vitdet").problems
-    assert problem.text == f"{member.name} has no place in vitdet: {why}"
+    assert problem.text == f"vitdet cannot hold {member.name}: {why}"
 
 
 def test_a_vit_is_read_as_a_vit_and_a_beit_as_a_beit() -> None:
@@ -182,7 +177,7 @@ def test_an_index_may_be_absent_and_is_named() -> None:
     names = {key: spec for key, spec in NEAR["own tables"].items() if not key.endswith("_index")}
     plan = plan_of(names)
     assert plan.complete
-    assert plan.absent == tuple(f"blocks.{i}.attn.relative_position_index" for i in range(3))
+    assert plan.optional_missing == tuple(f"blocks.{i}.attn.relative_position_index" for i in range(3))
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------

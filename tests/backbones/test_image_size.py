@@ -268,19 +268,19 @@ REFUSED = {
     "RoPE": (
         VisionTransformer(64, 2, 128, 16, 0, prefix_positions=0, rope_periods=4),
         {"image_size": 512},
-        "`image_size=512`: ViT-64x2/16, RoPE has rotations for positions (RoPE), which suit images of any size",
+        "`image_size=512`: ViT-64x2/16, RoPE has rotary position embeddings (RoPE), which suit images of any size",
         "Leave out `image_size`.",
     ),
     "no square": (
         replace(VIT, positions=200),
         {"image_size": 512},
-        "`image_size=512`: ViT-64x2/16 has 200 positions, which are no square grid",
+        "`image_size=512`: ViT-64x2/16 has 200 positions, which are not a square grid",
         "Leave out `image_size`.",
     ),
     "relative positions": (
         replace(CAE, own_relative_positions=True),
         {"image_size": 512},
-        "`image_size=512`: BEiT-64x2/16 has tables of relative positions, which ckptconv does not resize",
+        "`image_size=512`: BEiT-64x2/16 has relative position bias tables, which ckptconv does not resize",
         "Leave out `image_size`.",
     ),
     "no positions": (

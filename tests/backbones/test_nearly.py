@@ -148,7 +148,7 @@ def test_one_missing_key_is_one_problem_that_names_it(family: Family, data: st.D
     (problem,) = family.problems({k: v for k, v in names.items() if k != key})
     assert (problem.kind, problem.key) == ("missing", key)
     if key not in family.unnamed:
-        assert problem.text == f"{key} of {name} ({list(names[key].shape)}): nothing in the file becomes it"
+        assert problem.text == f"{key} of {name} ({list(names[key].shape)}): missing, no tensor of the file becomes it"
 
 
 @each_family
@@ -183,4 +183,4 @@ def test_one_tensor_of_whole_numbers_is_one_problem_that_names_it(
     names, key, name = family.draw(data)
     (problem,) = family.problems({**names, key: TensorSpec(names[key].shape, DTYPES[dtype])})
     assert (problem.kind, problem.key) == ("dtype", key)
-    assert problem.text == f"{key}: {dtype} numbers, but {key} of {name} takes floating ones"
+    assert problem.text == f"{key}: dtype {dtype}, but {key} of {name} is floating point"

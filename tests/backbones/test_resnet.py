@@ -192,8 +192,8 @@ def test_counters_may_be_absent_and_are_named() -> None:
     names = {k: v for k, v in NEAR["ResNet-50"].items() if not k.endswith(".num_batches_tracked")}
     plan = plan_of(names)
     assert plan.complete
-    assert len(plan.absent) == 53
-    assert set(names) | set(plan.absent) == set(NEAR["ResNet-50"])
+    assert len(plan.optional_missing) == 53
+    assert set(names) | set(plan.optional_missing) == set(NEAR["ResNet-50"])
 
 
 def test_a_stage_that_was_cut_off_is_missing() -> None:
@@ -220,7 +220,7 @@ NO_PLACE = {
     "3x3 stem": (
         replace(resnet(18), stem_kernel=3),
         (
-            "its stem is 3x3, made for small images; MMDetection's ResNet has a 7x7 stem, which would start from "
+            "its stem is 3x3, for small images; MMDetection's ResNet has a 7x7 stem, which would start from "
             "random weights"
         ),
     ),
@@ -238,12 +238,8 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
     assert member.obstacle("torchvision") == ""
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    way_out = (
-        f". {member.unusual}"
-        if member.partial
-        else " (`target='torchvision'` or `target='official'` writes it all the same)"
-    )
-    assert problem.text == f"{member.name} has no place in mmdet: {why}{way_out}"
+    way_out = f". {member.unusual}" if member.partial else " (`target='torchvision'` or `target='official'` can)"
+    assert problem.text == f"mmdet cannot hold {member.name}: {why}{way_out}"
     assert plan_of(state(member.entries()), "torchvision").complete
 
 

@@ -362,15 +362,15 @@ def test_a_swin_without_its_last_norm_is_another_member_that_a_layout_must_know(
     assert plan.backbone == replace(read(NEAR[TINY.name]), final_norm=False)
     (problem,) = make_plan(SWIN, SWIN.layouts[0], "", Section(names, {})).problems
     assert problem.text == (
-        f"norm.weight of {TINY.name}: no norm follows its last block, unlike in other files of this layout: this one "
-        "may be cut short"
+        f"norm.weight of {TINY.name}: it has no norm after the last block, unlike other files of this layout: this "
+        "file may be truncated"
     )
 
 
 # -- networks that MMDetection has no place for ------------------------------------------------------------------------
 
 NO_PLACE = {
-    "version 2": (V2, "MMDetection has no Swin Transformer V2; mmpretrain's SwinTransformerV2 is this network"),
+    "version 2": (V2, "MMDetection has no Swin Transformer V2; mmpretrain has it as SwinTransformerV2"),
     "positions": (
         replace(TINY, positions=3136),
         "it adds an absolute position embedding, on which the loading code of MMDetection's SwinTransformer breaks",
@@ -393,7 +393,7 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_the_official_nam
     assert member.obstacle("official") == ""
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    assert problem.text == f"{member.name} has no place in mmdet: {why} (`target='official'` writes it all the same)"
+    assert problem.text == f"mmdet cannot hold {member.name}: {why} (`target='official'` can)"
     assert plan_of(state(member.entries()), "official").complete
 
 
@@ -429,9 +429,9 @@ def test_mixmim_is_refused_with_the_reason_and_written_in_its_own_names() -> Non
         choose(mixmim.sections, "mixmim", Options())
     said = caught.value.message
     assert said == (
-        "MixMIM-B, windows 14-14-14-7 has no place in mmdet: its windows are never shifted and it adds positions to "
+        "mmdet cannot hold MixMIM-B, windows 14-14-14-7: its windows are never shifted and it adds positions to "
         "its patches, so MMDetection's SwinTransformer would compute something else; mmpretrain's MixMIMTransformer is "
-        "this network (`target='official'` writes it all the same)"
+        "this network (`target='official'` can)"
     )
     for name in ("mixmim_base", "mmselfsup_mixmim_base"):
         with pytest.raises(UnidentifiedError) as unguessed:

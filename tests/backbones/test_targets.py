@@ -23,7 +23,7 @@ from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.errors import IncompletePlanError
 from ckptconv.patterns import Pattern
-from ckptconv.planning.adjust import spoken_name
+from ckptconv.planning.adjust import translated_name
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
@@ -149,7 +149,7 @@ def test_the_real_network_loads_what_is_written_and_lacks_nothing_more(which: st
     assert all(move.target.startswith(prefix) for move in plan.moves)
     written = {move.target[len(prefix) :]: torch.empty(move.spec.shape, device="meta") for move in plan.moves}
     fresh = [Pattern(text) for text in plan.dialect.fresh]
-    absent = {spoken_name(plan.dialect, name) for name in plan.absent}
+    absent = {translated_name(plan.dialect, name) for name in plan.optional_missing}
     own = {
         name: tensor
         for name, tensor in network.state_dict().items()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ckptconv.backbones.unsupported import MARKS, Shapes, shown_by, stranger
+from ckptconv.backbones.unsupported import MARKS, Shapes, name_shown, unsupported_network
 from ckptconv.cli import render_checkpoints
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError
 from ckptconv.inspection import inspect
@@ -16,7 +16,7 @@ from ckptconv.methods import METHODS
 from ckptconv.planning.identify import choose
 from ckptconv.planning.options import Options
 from ckptconv.spec import Section
-from tests.support.cases import UNSUPPORTED, Stranger, cases, strangers
+from tests.support.cases import UNSUPPORTED, Unsupported, cases, unsupported_files
 
 ELSEWHERE = "a ResNet with selective kernels"  # in test_traps: made from a case
 
@@ -25,15 +25,15 @@ def shapes(section: Section) -> Shapes:
     return {**{name: spec.shape for name, spec in section.tensors.items()}, **dict.fromkeys(section.others)}
 
 
-def refusal(of: Stranger, method: str) -> CkptconvError:
+def refusal(of: Unsupported, method: str) -> CkptconvError:
     with pytest.raises((UnidentifiedError, IncompletePlanError)) as caught:
         choose(of.sections, method, Options())
     return caught.value
 
 
-@pytest.mark.parametrize("of", strangers(), ids=str)
-def test_a_stranger_is_refused_by_what_it_is(of: Stranger) -> None:
-    (found,) = [[mark.what for mark in MARKS if shown_by(mark, shapes(section))] for section in of.sections.values()]
+@pytest.mark.parametrize("of", unsupported_files(), ids=str)
+def test_an_unsupported_network_is_refused_by_what_it_is(of: Unsupported) -> None:
+    (found,) = [[mark.what for mark in MARKS if name_shown(mark, shapes(section))] for section in of.sections.values()]
     (what,) = found  # one mark, and no other network's
     assert what.startswith(of.what)
     for method in filter(None, ("auto", of.method)):
@@ -42,8 +42,8 @@ def test_a_stranger_is_refused_by_what_it_is(of: Stranger) -> None:
         assert "drop" not in error.hint  # what is left would be another network
 
 
-@pytest.mark.parametrize("of", strangers(), ids=str)
-def test_a_stranger_behind_a_wrapper_is_the_same_and_said_in_one_sentence(of: Stranger) -> None:
+@pytest.mark.parametrize("of", unsupported_files(), ids=str)
+def test_an_unsupported_network_behind_a_wrapper_is_the_same_and_said_in_one_sentence(of: Unsupported) -> None:
     wrapped = {
         path: Section({f"module.{name}": spec for name, spec in section.tensors.items()}, section.others)
         for path, section in of.sections.items()
@@ -54,10 +54,10 @@ def test_a_stranger_behind_a_wrapper_is_the_same_and_said_in_one_sentence(of: St
     assert "\n" not in caught.value.message
 
 
-def test_inspect_calls_a_stranger_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_calls_an_unsupported_network_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"model": {"modality_encoders.IMAGE.extra_tokens": torch.zeros(1, 1, 8)}}, tmp_path / "d2v2.pt")
     found = inspect(tmp_path / "d2v2.pt")
-    assert found.stranger.startswith("data2vec 2.0, whose blocks norm")
+    assert found.unsupported.startswith("data2vec 2.0, whose blocks norm")
     render_checkpoints.inspection(found, full=False, as_json=False)
     shown = capsys.readouterr().out
     assert "\nnetwork   data2vec 2.0, whose blocks norm" in shown
@@ -67,22 +67,24 @@ def test_inspect_calls_a_stranger_by_its_name(tmp_path: Path, capsys: pytest.Cap
 def test_every_mark_is_met() -> None:
     met = {
         mark
-        for of in strangers()
+        for of in unsupported_files()
         for section in of.sections.values()
         for mark in MARKS
-        if shown_by(mark, shapes(section))
+        if name_shown(mark, shapes(section))
     }
     assert [mark.what for mark in MARKS if mark not in met and not mark.what.startswith(ELSEWHERE)] == []
 
 
 def test_no_network_with_a_place_has_a_mark() -> None:
-    own = ((case.name, stranger(shapes(section))[0]) for case in cases() for section in case.sections.values())
+    own = (
+        (case.name, unsupported_network(shapes(section))[0]) for case in cases() for section in case.sections.values()
+    )
     assert {name: shown for name, shown in own if shown} == {}
 
 
-def test_a_stranger_is_called_by_a_method_that_exists() -> None:
-    assert {of.method for of in strangers()} <= {"", *(m.name for m in METHODS)}
-    assert {path.name for path in UNSUPPORTED.iterdir()} == {f"{of.name}.txt" for of in strangers()}
+def test_an_unsupported_network_is_called_by_a_method_that_exists() -> None:
+    assert {of.method for of in unsupported_files()} <= {"", *(m.name for m in METHODS)}
+    assert {path.name for path in UNSUPPORTED.iterdir()} == {f"{of.name}.txt" for of in unsupported_files()}
 
 
 def test_a_mark_that_comes_with_a_reason_names_what_is_nearest() -> None:

@@ -154,8 +154,8 @@ def test_vitdet_takes_every_tensor_and_lacks_none_but_the_fresh(which: str) -> N
 def test_what_vitdet_has_no_place_for_is_dropped_with_a_reason() -> None:
     plan = plan_of(state(DINOV2.entries()), "vitdet")
     why = {gone.source: gone.why for gone in plan.dropped}
-    assert why.pop("cls_token") == "ViTDet has no class token; its place in pos_embed stays"
-    assert why.pop("norm.weight") == why.pop("norm.bias") == "the norm after the last block, where ViTDet has none"
+    assert why.pop("cls_token") == "ViTDet has no class token; its row in pos_embed stays"
+    assert why.pop("norm.weight") == why.pop("norm.bias") == "the norm after the last block: ViTDet has none"
     assert why.pop("blocks.3.ls1.gamma") == "folded into attn.proj, which ViTDet has"
     assert why.pop("blocks.3.ls2.gamma") == "folded into mlp.fc2, which ViTDet has"
     assert len(why) == 22
@@ -203,12 +203,12 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
             continue
         (problem,) = plan.problems
         assert problem.kind == "target"
-        assert problem.text.startswith(f"{member.name} has no place in {target}: ")
+        assert problem.text.startswith(f"{target} cannot hold {member.name}: ")
         assert (why if target != "timm" else "timm's class ") in problem.text
-        ways = [t for t in ("vitdet", "mmpretrain", "timm") if t not in without]
-        named = " or ".join(f"`target='{way}'`" for way in ways)
-        assert problem.text.endswith(f"({named} writes it all the same)") == bool(ways)
-        assert ("`target=" in problem.text) == bool(ways)
+        others = [t for t in ("vitdet", "mmpretrain", "timm") if t not in without]
+        named = " or ".join(f"`target='{other}'`" for other in others)
+        assert problem.text.endswith(f"({named} can)") == bool(others)
+        assert ("`target=" in problem.text) == bool(others)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
         (
             DINOV3,
             (
-                "timm's class for rotations of positions (RoPE), Eva, loads this network under other names, which are "
-                "not written yet"
+                "timm's class for rotary position embeddings (RoPE), Eva, loads this network under other names, which "
+                "ckptconv does not write yet"
             ),
         ),
         (
@@ -556,8 +556,8 @@ def test_dinov3_is_refused_where_positions_are_added(target: str, tmp_path: Path
     torch.save(dinov3(torch.ones(192)), tmp_path / "vit.pth")
     with pytest.raises(IncompletePlanError) as caught:
         ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", "dinov3", target=target)
-    assert "of DINOv3 the ConvNeXts can be used, of DINOv2 the ViTs without registers" in caught.value.message
-    with pytest.raises(UnidentifiedError, match=f"RoPE has no place in {target}: "):
+    assert "Use the ConvNeXts of DINOv3, or the ViTs of DINOv2 without registers" in caught.value.message
+    with pytest.raises(UnidentifiedError, match=f"{target} cannot hold [^:]*RoPE: "):
         ckptconv.plan(tmp_path / "vit.pth", target=target)
 
 

@@ -158,7 +158,7 @@ def test_dtype_rounds_floating_tensors_as_torch_does(lightly, tmp_path, name):
             ["--strip-prefix", "encoder."],
             2,
             "no name starts with 'encoder.'",
-            "A ResNet-18 stands in 'state_dict': ckpt",
+            "A ResNet-18 is in 'state_dict': ckpt",
         ),
         (["--rules", "absent.toml"], 2, "the rule file absent.toml cannot be read", "TOML"),
     ],

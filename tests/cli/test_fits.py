@@ -70,7 +70,7 @@ def test_where_none_fits_the_nearest_is_named_with_what_it_leaves_unexplained(tm
 
 def test_a_file_without_names_and_a_rule_file(tmp_path):
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
-    with pytest.raises(UnreadableError, match="the file holds no tensors by name"):
+    with pytest.raises(UnreadableError, match="the file holds no named tensors"):
         inspection.fitting(tmp_path / "list.pth")
     (tmp_path / "mine.toml").write_text(
         'name = "mine"\nsections = ["state_dict"]\nrules = [{keep = "backbone.0.{p}", to = "conv1.{p}"}, '

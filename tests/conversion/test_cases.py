@@ -47,7 +47,7 @@ def chosen(case: Case, method: str, options: Options) -> Match:
 
 
 def accounts(plan: Plan) -> bool:
-    return plan.complete or plan.misplaced
+    return plan.complete or plan.unsupported_target
 
 
 def assert_as_written(plan: Plan, case: Case) -> None:
@@ -68,7 +68,9 @@ def assert_as_written(plan: Plan, case: Case) -> None:
     assert plan.tensors == len(case.tensors)
     assert plan.backbone is not None
     if plan.dialect == CANONICAL:
-        assert set(plan.absent) == set(plan.backbone.entries()) - set(case.kept)  # all optional: there is no problem
+        assert set(plan.optional_missing) == set(plan.backbone.entries()) - set(
+            case.kept
+        )  # all optional: there is no problem
     assert plan.backbone.name == case.backbone
 
 

@@ -148,7 +148,7 @@ def test_channels_are_picked_and_nothing_else_changes(which: str, tmp_path: Path
     member = replace(MEMBERS[which], in_channels=13)
     before, _, plain = converted(member, tmp_path)
     after, said, receipt = converted(member, tmp_path, channels=(4, 3, 2))
-    picked = receipt.plan.picked
+    picked = receipt.plan.selected_channels
     assert picked is not None
     assert (picked.channels, picked.of) == ((4, 3, 2), 13)
     assert torch.equal(after[picked.target], before[picked.target][:, [3, 2, 1]])
@@ -176,7 +176,7 @@ def test_picking_goes_with_other_sizes_and_types(dtype: str | None, tmp_path: Pa
     assert tuple(after[name].shape) == (64, 3, 8, 8)
     assert (after[name].sum(1, keepdim=True).float() - grey[name].float()).abs().max() < (2e-3 if dtype else 1e-6)
     assert facts["resized"] == ["backbone.pos_embed from 14x14 to 28x28", f"{name} from 16x16 to 8x8"]
-    assert str(receipt.plan.picked) == f"{name} to 1,1,1 of 1"
+    assert str(receipt.plan.selected_channels) == f"{name} to 1,1,1 of 1"
     assert receipt.proved == len(after)
 
 
@@ -186,7 +186,7 @@ def test_a_dict_in_memory_gets_the_same_stem(tmp_path: Path) -> None:
         remapped, plan = ckptconv.remap_state_dict(values, RULES, channels=[2, 2])
         assert np.array_equal(np.asarray(remapped["conv1.weight"]), (tensors["conv1.weight"][:, [1, 1]] / 2).numpy())
         assert plan.backbone == replace(MEMBERS["ResNet"], in_channels=2)
-    assert ckptconv.plan(tmp_path / "raw.pth", RULES, channels=[2, 2]).picked is not None
+    assert ckptconv.plan(tmp_path / "raw.pth", RULES, channels=[2, 2]).selected_channels is not None
 
 
 def test_a_method_that_was_fed_colours_says_nothing_of_other_channels(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_the_receipt_says_so(bands: Path) -> None:
     assert unknown in text
     code, text, _ = run("convert", bands, out, "--force", "--channels", "1,1,2", "--json")
     data = json.loads(text)
-    assert data["tensors"]["picked"] == {"conv1.weight": {"channels": [1, 1, 2], "of": 13}}
+    assert data["tensors"]["selected_channels"] == {"conv1.weight": {"channels": [1, 1, 2], "of": 13}}
     assert data["backbone"]["in_channels"] == 3
     _, text, _ = run("convert", bands, out, "--force", "--channels", "1,1,2")
     assert "channels  conv1.weight to 1,1,2 of 13 (channel 1 2 times, divided by 2): no longer" in text

@@ -92,9 +92,7 @@ def test_a_resnet_200_is_read_and_has_no_place_in_mmdetection(tmp_path: Path) ->
     path = haiku_files.write(tmp_path / "pretrain_res200x2.pkl", "dill 0.3.8", 200)
     with pytest.raises(IncompletePlanError) as caught:
         ckptconv.plan(path, "byol")
-    assert "ResNet-200, width x0.0625 has no place in mmdet: MMDetection's ResNet has the depths 18" in str(
-        caught.value
-    )
+    assert "mmdet cannot hold ResNet-200, width x0.0625: MMDetection's ResNet has the depths 18" in str(caught.value)
     plan = ckptconv.plan(path, target="official")
     assert "layer3.35.conv3.weight" in {move.target for move in plan.moves}
     assert plan.backbone is not None
@@ -128,7 +126,7 @@ def test_two_networks_in_one_detcon_file_are_no_guess(tmp_path: Path) -> None:
         name: dict(zip(("params", "state"), haiku_files.network(seed=i), strict=True)) for i, name in enumerate("ab")
     }
     np.save(tmp_path / "two.npy", np.array(nets, dtype=object), allow_pickle=True)
-    with pytest.raises(IncompletePlanError, match=r"conv1\.weight is already taken from a\.params"):
+    with pytest.raises(IncompletePlanError, match=r"conv1\.weight is already made from a\.params"):
         ckptconv.plan(tmp_path / "two.npy", "detcon")
     assert ckptconv.plan(tmp_path / "two.npy", "detcon", section="b...").complete
 

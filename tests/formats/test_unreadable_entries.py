@@ -128,7 +128,10 @@ def test_an_entry_that_a_rule_would_keep_is_a_problem(sort: str, tmp_path: Path)
     assert not (tmp_path / "out.pth").exists()
     with pytest.raises(UnidentifiedError) as caught:
         convert(path, tmp_path / "out.pth", drop=[LOST])
-    assert f"`drop` cannot take {LOST}: it belongs to layer1, of which other tensors are kept" in caught.value.message
+    assert (
+        f"`drop` cannot remove {LOST}: it is part of layer1, and other tensors of layer1 are kept"
+        in caught.value.message
+    )
     found = inspect(path)
     assert found.unreadable[""][LOST].startswith(what)
     assert LOST in found.others[""]
@@ -143,7 +146,7 @@ def test_one_that_no_rule_explains_is_dropped_by_name_only(sort: str, name: obje
     with pytest.raises(UnidentifiedError) as caught:
         convert(path, tmp_path / "out.pth")
     assert f"  {name} is {what}" in caught.value.message
-    assert f"accept the loss: {argument('drop', [str(name)])}" in caught.value.hint
+    assert f"drop it: {argument('drop', [str(name)])}" in caught.value.hint
     receipt = convert(path, tmp_path / "out.pth", drop=[str(name)])
     assert {d.source: d.why for d in receipt.plan.dropped}[str(name)] == "dropped on request"
     assert receipt.plan.entries == receipt.plan.tensors + 1

@@ -311,13 +311,13 @@ def test_a_release_s_network_is_what_its_method_finds(method: Method, release: R
     for layout, wanted in known:
         plan = nearest(layout.file(wanted), method, Options(target=FAMILIES[kind].targets[-1])).plan
         assert plan.backbone is not None
-        assert plan.complete or plan.misplaced  # by its names it is known, whatever the target holds
+        assert plan.complete or plan.unsupported_target  # by its names it is known, whatever the target holds
         assert plan.backbone.name == release.backbone
         entries = wanted.entries()
         assert {m.target: m.spec.shape for m in plan.moves} == {
-            n: s for n, s in entries.items() if n not in plan.absent
+            n: s for n, s in entries.items() if n not in plan.optional_missing
         }
-        assert all(wanted.optional(name) for name in plan.absent)
+        assert all(wanted.optional(name) for name in plan.optional_missing)
 
 
 def expanded(pattern: str) -> list[str]:

@@ -12,8 +12,8 @@ import pytest
 from ckptconv.arguments import call
 from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError
 from ckptconv.methods import METHODS
-from ckptconv.planning.alternatives import Copy, Way, copies, ways
-from ckptconv.planning.candidates import Glance, Planner
+from ckptconv.planning.alternatives import Alternative, Copy, copies, find_alternatives
+from ckptconv.planning.candidates import Planner, Prefilter
 from ckptconv.planning.identify import choose
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.options import Options
@@ -62,8 +62,8 @@ def test_a_network_behind_a_prefix_that_no_method_knows_is_offered_with_the_comm
     error = refused(sections)
     outer = "encoder." if prefix == "encoder.module." else prefix  # what wraps the names behind it goes by itself
     assert error.message.startswith("no method explains this file: 'state_dict' holds ")
-    assert error.hint == f"A ResNet-18 stands behind '{outer}': {call('convert', 'SRC', 'DST', strip_prefix=outer)}"
-    plan = choose(sections, "auto", Options(strip_prefix=prefix)).plan
+    assert error.hint == f"A ResNet-18 is under '{outer}': {call('convert', 'SRC', 'DST', strip_prefix=outer)}"
+    plan = choose(sections, "auto", Options(prefix=prefix)).plan
     assert len(plan.moves) == 120
     assert {d.source for d in plan.dropped} >= set(OTHER)
 
@@ -71,21 +71,19 @@ def test_a_network_behind_a_prefix_that_no_method_knows_is_offered_with_the_comm
 @pytest.mark.parametrize("path", ["net", "model_state_dict", "module", "0", "run.weights"])
 def test_a_network_in_a_section_that_no_method_knows_is_offered_with_the_command(path: str) -> None:
     sections = {path: bare(case("torchvision_r18"))}
-    assert refused(sections).hint == (
-        f"A ResNet-18 stands in '{path}': `ckptconv.convert('SRC', 'DST', section='{path}')`"
-    )
+    assert refused(sections).hint == (f"A ResNet-18 is in '{path}': `ckptconv.convert('SRC', 'DST', section='{path}')`")
     assert choose(sections, "auto", Options(section=path)).plan.section == path
 
 
 def test_a_method_that_explains_all_of_another_section_goes_before_drops() -> None:
     error = refused({"": bare(case("fcmae_atto_dense"))})
-    assert error.hint == "A ConvNeXt V2-A stands at the top level: `ckptconv.convert('SRC', 'DST', section='')`"
+    assert error.hint == "A ConvNeXt V2-A is at the top level: `ckptconv.convert('SRC', 'DST', section='')`"
 
 
 def test_a_prefix_leads_to_the_section_that_has_it() -> None:
     sections = {"net": behind("teacher.", bare(case("torchvision_r18")))}
     assert refused(sections).hint == (
-        "A ResNet-18 stands behind 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
+        "A ResNet-18 is under 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
     )
     assert choose(sections, "auto", Options(strip_prefix="teacher.")).plan.section == "net"
 
@@ -95,8 +93,7 @@ def test_of_two_sections_that_have_the_prefix_the_later_one_is_named() -> None:
     first = {"teacher.conv1.weight": TensorSpec((1,), FLOAT)}
     sections = {"a": Section(first, {}), "b": network}
     assert refused(sections).hint == (
-        "A ResNet-18 stands in 'b', behind 'teacher.': "
-        "`ckptconv.convert('SRC', 'DST', strip_prefix='teacher.', section='b')`"
+        "A ResNet-18 is in 'b' under 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.', section='b')`"
     )
 
 
@@ -105,7 +102,10 @@ def test_a_prefix_that_exists_is_never_denied() -> None:
     del broken["teacher.layer1.0.conv1.weight"]
     error = refused({"net": Section(broken, {})}, Options(strip_prefix="teacher."))
     assert "no name starts with" not in error.message
-    assert "layer1.0.conv1.weight of ResNet-18 ([64, 64, 3, 3]): nothing in the file becomes it" in error.message
+    assert (
+        "layer1.0.conv1.weight of ResNet-18 ([64, 64, 3, 3]): missing, no tensor of the file becomes it"
+        in error.message
+    )
 
 
 def test_a_prefix_that_does_not_exist_is_refused_with_those_that_help() -> None:
@@ -113,17 +113,15 @@ def test_a_prefix_that_does_not_exist_is_refused_with_those_that_help() -> None:
     error = refused(sections, Options(strip_prefix="net.teacher."))
     assert isinstance(error, UsageError)
     assert error.message == "no name starts with 'net.teacher.'"
-    assert (
-        error.hint == "A ResNet-18 stands behind 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
-    )
+    assert error.hint == "A ResNet-18 is under 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
     nothing = {"net": Section({f"a.b.{i}": TensorSpec((1,), FLOAT) for i in range(3)}, {})}
-    assert refused(nothing, Options(strip_prefix="x.")).hint == "Prefixes there are: 'a.b.'."
+    assert refused(nothing, Options(prefix="x.")).hint == "Prefixes in the file: 'a.b.'."
 
 
 def test_a_method_that_looks_elsewhere_is_told_where() -> None:
     dino = bare(case("dino_vits16_full"))
     error = refused({"run": dino}, method="dino")
-    assert error.hint == "A ViT-S/16 stands in 'run': `ckptconv.convert('SRC', 'DST', method='dino', section='run')`"
+    assert error.hint == "A ViT-S/16 is in 'run': `ckptconv.convert('SRC', 'DST', method='dino', section='run')`"
 
 
 def test_what_was_asked_for_stays_in_the_command() -> None:
@@ -131,14 +129,14 @@ def test_what_was_asked_for_stays_in_the_command() -> None:
     sections = {"net": behind("teacher.", bare(case("torchvision_r18")), extra)}
     error = refused(sections, Options(drop=("teacher.extra",), target="torchvision"))
     assert error.hint == (
-        "A ResNet-18 stands behind 'teacher.': "
+        "A ResNet-18 is under 'teacher.': "
         "`ckptconv.convert('SRC', 'DST', strip_prefix='teacher.', drop=['teacher.extra'], target='torchvision')`"
     )
 
 
 def test_a_network_that_no_target_holds_is_named_behind_a_prefix_too() -> None:
     error = refused({"run": behind("model.net.", bare(case("dinov2_vits14_reg")))})
-    assert re.match(r"A ViT-S/14, 4 registers stands behind 'model\.net\.': .* registers", error.hint)
+    assert re.match(r"A ViT-S/14, 4 registers is under 'model\.net\.': .* registers", error.hint)
     assert "ckptconv.convert" not in error.hint
 
 
@@ -146,7 +144,7 @@ def test_a_network_that_another_target_holds_is_offered_for_that() -> None:
     small = Section({**bare(case("torchvision_r18")).tensors, "conv1.weight": TensorSpec((64, 3, 3, 3), FLOAT)}, {})
     error = refused({"run": behind("model.net.", small)})
     assert error.hint == (
-        "A ResNet-18 stands behind 'model.net.': "
+        "A ResNet-18 is under 'model.net.': "
         "`ckptconv.convert('SRC', 'DST', strip_prefix='model.net.', target='torchvision')`"
     )
 
@@ -164,8 +162,8 @@ WITHOUT_NORM = [
 def test_every_network_is_found_behind_any_prefix(of: Case) -> None:
     """The commands are typed as for every test; that there is one for each case is what this says."""
     sections = {"run": behind("model.net_1.", bare(of))}
-    found = ways(Planner(sections, AUTO), METHODS)
-    assert [(way.path, way.behind) for way in found][:1] == [("run", "model.")] or found[0].behind == "model.net_1."
+    found = find_alternatives(Planner(sections, AUTO), METHODS)
+    assert [(one.section, one.prefix) for one in found][:1] == [("run", "model.")] or found[0].prefix == "model.net_1."
     error, usual = refused(sections), replace(of.options, target=None)
     (words, *_) = hints.commands(error.hint)
     method, options = hints.asked(words, ())
@@ -206,12 +204,12 @@ def test_a_circle_in_hints_is_seen() -> None:
 @pytest.mark.parametrize("of", cases()[::20], ids=str)
 def test_a_quick_look_rules_out_no_layout_that_explains_a_file(of: Case) -> None:
     (section,) = of.sections.values()
-    glance, ruled_out = Glance(section.tensors), 0
+    glance, ruled_out = Prefilter(section.tensors), 0
     for method in METHODS:
         for layout in method.layouts:
             if glance.rules_out(layout):
                 plan = make_plan(method, layout, "", section, Options())
-                explains = plan.complete or plan.misplaced
+                explains = plan.complete or plan.unsupported_target
                 assert not explains, (method.name, layout.title)
                 ruled_out += 1
     assert ruled_out
@@ -229,14 +227,14 @@ def test_an_ema_beside_the_network_is_a_copy() -> None:
     wrapped = Section({f"_orig_mod.module.{n}": s for n, s in network.tensors.items()}, {})
     (copy,) = found({"state_dict": network, "state_dict_ema": wrapped})
     assert (copy.path, copy.behind, copy.where) == ("state_dict_ema", "", "in 'state_dict_ema'")
-    assert copy.way == Way("ResNet-18", "state_dict_ema", "", None, "state_dict_ema", "")
+    assert copy.alternative == Alternative("ResNet-18", "state_dict_ema", "", None, "state_dict_ema", "")
 
 
 def test_a_key_encoder_is_a_copy() -> None:
     (copy,) = found(case("moco_v2_r50").sections)
-    assert copy.where == "in 'state_dict', behind 'module.encoder_k.'"
-    assert copy.way is not None
-    options = Options(strip_prefix=copy.way.prefix, section=copy.way.section)
+    assert copy.where == "in 'state_dict' under 'module.encoder_k.'"
+    assert copy.alternative is not None
+    options = Options(prefix=copy.alternative.prefix, section=copy.alternative.section)
     assert {m.sources[0] for m in choose(case("moco_v2_r50").sections, "auto", options).plan.moves} == {
         name for name in case("moco_v2_r50").tensors if name.startswith("module.encoder_k.") and ".fc." not in name
     }
@@ -307,6 +305,6 @@ def test_a_refusal_makes_few_plans(monkeypatch: pytest.MonkeyPatch) -> None:
         for k in range(20)
         for p in ("weight", "bias")
     }
-    assert ways(Planner({"x": Section(names, {})}, AUTO), METHODS) == ()
+    assert find_alternatives(Planner({"x": Section(names, {})}, AUTO), METHODS) == ()
     refused({"x": Section(names, {})})
     assert plans < 60

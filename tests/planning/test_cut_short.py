@@ -41,8 +41,8 @@ CUT: Mapping[str, tuple[Backbone, Keep, str]] = {
         VIT,
         lambda n: not n.startswith("norm") and block(n, 1) < 6,
         (
-            "norm.weight of ViT-384x6/16: no norm follows its last block, unlike in other files of this layout: this "
-            "one may be cut short"
+            "norm.weight of ViT-384x6/16: it has no norm after the last block, unlike other files of this layout: this "
+            "file may be truncated"
         ),
     ),
     "a ViT's third block": (VIT, lambda n: block(n, 1) != 2, "blocks.2.norm1.weight of ViT-S/16 ([384]): nothing in "),
@@ -60,12 +60,12 @@ CUT: Mapping[str, tuple[Backbone, Keep, str]] = {
     "a Swin's last stage": (
         SWIN,
         lambda n: not n.startswith(("layers.3", "layers.2.downsample", "norm")),
-        "layers.3 of Swin-2-2-6, 96 channels, window 7: it has 3 of 4 stages, unlike in other files of this layout",
+        "layers.3 of Swin-2-2-6, 96 channels, window 7: it has 3 of 4 stages, unlike other files of this layout",
     ),
     "a Swin's last blocks": (
         SWIN,
         lambda n: not n.startswith(("layers.3", "norm")),
-        "no norm follows its last block, unlike in other files of this layout: this one may be cut short",
+        "it has no norm after the last block, unlike other files of this layout: this file may be truncated",
     ),
     "a Swin's second block": (
         SWIN,
@@ -75,7 +75,7 @@ CUT: Mapping[str, tuple[Backbone, Keep, str]] = {
     "a ConvNeXt's last stage": (
         convnext(),
         lambda n: not n.startswith(("stages.3", "norm")),
-        "stages.3.0.gamma of ConvNeXt-T ([768]): nothing in the file becomes it",
+        "stages.3.0.gamma of ConvNeXt-T ([768]): missing, no tensor of the file becomes it",
     ),
     "a ConvNeXt's second block": (
         convnext(),
@@ -85,15 +85,15 @@ CUT: Mapping[str, tuple[Backbone, Keep, str]] = {
     "a ConvNeXt's end": (
         convnext(),
         lambda n: not n.startswith(("stages.3.2", "norm")),
-        "norm.weight of ConvNeXt-3-3-9-2, 96-192-384-768 channels: no norm follows its last block, ",
+        "norm.weight of ConvNeXt-3-3-9-2, 96-192-384-768 channels: it has no norm after the last block, ",
     ),
     "a ResNet's last block": (
         resnet(50),
         lambda n: not n.startswith("layer4.2"),
         (
-            "ResNet-3-4-6-2 has no place in mmdet: MMDetection's ResNet has the depths 18, 34, 50, 101, 152 only. "
+            "mmdet cannot hold ResNet-3-4-6-2: MMDetection's ResNet has the depths 18, 34, 50, 101, 152 only. "
             "ResNet-3-4-6-2: no published ResNet of bottleneck blocks has 3-4-6-2 blocks (known: 1-1-1-1, 2-2-2-2, "
-            "3-4-6-3, 3-4-23-3, 3-8-36-3, 3-24-36-3, 3-30-48-8); if the file was cut, this is a part of it"
+            "3-4-6-3, 3-4-23-3, 3-8-36-3, 3-24-36-3, 3-30-48-8); if the file is truncated, this is a part of a network"
         ),
     ),
     "a ResNet's third block": (
@@ -139,7 +139,7 @@ def test_a_depth_that_nobody_publishes_is_said(which: str) -> None:
     network, said = PARTS[which]
     plan = choose(left(network, lambda _: True), "auto", Options()).plan
     assert plan.complete
-    assert plan.unusual == f"{network.name}: {said}; if the file was cut, this is a part of it"
+    assert plan.unusual == f"{network.name}: {said}; if the file is truncated, this is a part of a network"
 
 
 @pytest.mark.parametrize("network", [VIT, SWIN, convnext(), resnet(18), resnet(152)], ids=lambda one: one.name)
@@ -159,8 +159,8 @@ def test_a_layout_without_a_norm_takes_whole_networks_alone() -> None:
     with pytest.raises(VerdictError) as caught:
         choose({own.section: Section(cut(6), {})}, "maskfeat", Options())
     assert (
-        "norm.weight of ViT-768x6/16: no norm follows its last block, and it is no whole network. ViT-768x6/16: no "
-        "published ViT of width 768 has 6 blocks (known: 12); if the file was cut, this is a part of it"
+        "norm.weight of ViT-768x6/16: it has no norm after the last block, so the network is not complete. "
+        "ViT-768x6/16: no published ViT of width 768 has 6 blocks (known: 12); if the file is truncated, this is a part of a network"
     ) in caught.value.message
 
 
@@ -171,20 +171,20 @@ def test_a_norm_of_what_is_pooled_is_there_in_place_of_the_last_norm(name: str) 
     own = case(name)
     cut = {n: s for n, s in own.tensors.items() if "fc_norm." not in n and not n.startswith(("backbone.ln2.", "ln2."))}
     assert choose(own.sections, own.method, Options()).plan.complete
-    with pytest.raises(VerdictError, match="no norm follows its last block"):
+    with pytest.raises(VerdictError, match="it has no norm after the last block"):
         choose({own.section: Section(cut, {})}, own.method, Options())
 
 
 def test_rules_of_a_callers_own_say_nothing_of_parts() -> None:
     rules = [keep("{key...}", "{key...}")]
     assert choose(left(replace(VIT, final_norm=False), lambda _: True), rules, Options()).plan.complete
-    with pytest.raises(VerdictError, match="and it is no whole network"):
+    with pytest.raises(VerdictError, match="so the network is not complete"):
         choose(left(replace(VIT, final_norm=False, depth=6), lambda _: True), rules, Options())
 
 
 def test_rotary_networks_may_have_no_biases_and_have_a_class_token() -> None:
-    assert replace(DINOV3, qkv_bias=False).lacks == ()  # as the one of seven billion parameters
-    assert [lack.part for lack in replace(DINOV3, class_token=False).lacks] == ["class_token"]
+    assert replace(DINOV3, qkv_bias=False).missing_parts == ()  # as the one of seven billion parameters
+    assert [part.part for part in replace(DINOV3, class_token=False).missing_parts] == ["class_token"]
 
 
 def test_what_a_layout_is_without_is_a_part_that_there_is() -> None:

@@ -11,7 +11,7 @@ from ckptconv.methods.interface import Layout
 from ckptconv.planning.droppable import blocks_of
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.make import make_plan
-from ckptconv.planning.matching import match
+from ckptconv.planning.matching import apply_rules
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
@@ -63,16 +63,16 @@ def planned(own: Case, tensors: Mapping[str, TensorSpec], plan: Plan, drops: tup
 def test_a_name_inside_a_block_or_stage_is_neither_offered_nor_dropped(own: Case) -> None:
     plan = whole(own)
     assert plan.backbone is not None
-    blocks = blocks_of(plan.backbone, match(layout_of(own, plan).rules, own.tensors, plan.prefix).moves)
+    blocks = blocks_of(plan.backbone, apply_rules(layout_of(own, plan).rules, own.tensors, plan.prefix).moves)
     assert len(blocks) > 3
     for block in (blocks[0], blocks[-1]):
         foreign = f"{block}inner_attn_ln.weight"
         tensors = {**own.tensors, foreign: FOREIGN}
-        assert planned(own, tensors, plan).losable == ()
+        assert planned(own, tensors, plan).droppable_names == ()
         dropped = planned(own, tensors, plan, (foreign,))
         (problem,) = [p for p in dropped.problems if p.kind == "drop"]
         assert problem.key == foreign
-        text = f"`drop` cannot take {foreign}: it lies in {block[:-1]}, of which other tensors are kept: "
+        text = f"`drop` cannot remove {foreign}: it is part of {block[:-1]}, and other tensors of it are kept: "
         assert problem.text == f"{text}without it the network computes something else"
 
 
@@ -86,10 +86,10 @@ def test_no_part_of_the_network_is_dropped_but_what_every_network_makes_itself(o
         if optional.isdisjoint(names):
             refused = planned(own, own.tensors, plan, tuple(names))
             assert {p.kind for p in refused.problems} & {"drop", "missing", "parts", "backbone"}, line
-            assert refused.losable == ()
+            assert refused.droppable_names == ()
             without = {name: spec for name, spec in own.tensors.items() if name not in names}
             cut = planned(own, without, plan)
-            assert cut.losable == ()
+            assert cut.droppable_names == ()
             if not any(own.name.startswith(case) and line.endswith(end) for case, end in UNTOLD):
                 assert {p.kind for p in cut.problems} - {"target"}, line
 
@@ -107,9 +107,11 @@ def test_a_name_inside_a_layer_is_neither_offered_nor_dropped(which: str) -> Non
     own, (layer, rest) = case(which), LAYERS[which]
     foreign = f"{layer}.{rest}"
     plan, tensors = whole(own), {**own.tensors, foreign: FOREIGN}
-    assert planned(own, tensors, plan).losable == ()
+    assert planned(own, tensors, plan).droppable_names == ()
     (problem,) = [p for p in planned(own, tensors, plan, (foreign,)).problems if p.kind == "drop"]
-    assert problem.text.startswith(f"`drop` cannot take {foreign}: it lies in {layer}, of which other tensors are kept")
+    assert problem.text.startswith(
+        f"`drop` cannot remove {foreign}: it is part of {layer}, and other tensors of it are kept"
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,5 +133,5 @@ def test_what_joins_the_tokens_is_not_offered_to_be_dropped(name: str, shape: tu
     """A ViT without its registers or its second positions is another network; who knows better may drop them."""
     own = case("timm_vit_tiny")
     plan, tensors = whole(own), {**own.tensors, name: TensorSpec(shape, DTYPES["float32"])}
-    assert planned(own, tensors, plan).losable == ((name,) if offered else ())
+    assert planned(own, tensors, plan).droppable_names == ((name,) if offered else ())
     assert planned(own, tensors, plan, (name,)).complete

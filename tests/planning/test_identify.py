@@ -138,8 +138,8 @@ def test_a_target_that_cannot_take_so_many_channels_refuses_them(prefix: str, ta
         lambda: choose(where, "generic", Options(strip_prefix=prefix, target="torchvision")), IncompletePlanError
     )
     assert error.message == (
-        f"ResNet-50, width x0.5, images of {takes} has no place in torchvision: its stem takes {takes}, and "
-        "torchvision's ResNet always takes 3 (`target='mmdet'` or `target='official'` writes it all the same)"
+        f"torchvision cannot hold ResNet-50, width x0.5, images of {takes}: its stem takes {takes}, and "
+        "torchvision's ResNet always takes 3 (`target='mmdet'` or `target='official'` can)"
     )
     assert choose(where, "generic", Options(strip_prefix=prefix)).plan.target == "mmdet"
 
@@ -180,7 +180,7 @@ def test_two_methods_that_keep_different_tensors_are_not_chosen_between(tmp_path
         "one keeps 120 tensors of 'model'; other keeps 120 tensors of 'model'"
     )
     assert (
-        error.hint == "Say which you want:\n`ckptconv.convert('SRC', 'DST', method='one')`\n"
+        error.hint == "Choose one:\n`ckptconv.convert('SRC', 'DST', method='one')`\n"
         "`ckptconv.convert('SRC', 'DST', method='other')`"
     )
     assert error.exit_code == 1
@@ -220,7 +220,7 @@ def test_a_wrong_method_is_refused_with_the_right_one() -> None:
 
 def test_a_method_that_looks_elsewhere_is_refused_with_the_right_one() -> None:
     error = refusal(lambda: choose(case("moco_v2_r50").sections, "pixpro", AUTO), UnidentifiedError)
-    assert error.message == "pixpro keeps its weights in model; this file has none there"
+    assert error.message == "pixpro expects the weights in model; this file has none there"
     assert error.hint == "The file is explained by moco: `ckptconv.convert('SRC', 'DST', method='moco')`"
 
 
@@ -313,7 +313,7 @@ def test_a_name_like_no_method_is_refused_with_all_there_are() -> None:
 
 def test_no_section_and_a_wrong_section() -> None:
     error = refusal(lambda: choose({}, "auto", AUTO), UnreadableError)
-    assert (error.message, error.exit_code) == ("the file holds no tensors by name", 3)
+    assert (error.message, error.exit_code) == ("the file holds no named tensors", 3)
     several = {f"optimizer.state.{i}": Section({"exp_avg": TensorSpec((1,), DTYPES["float32"])}, {}) for i in range(90)}
     error = refusal(lambda: choose({**several, "model": Section({}, {})}, "auto", Options(section="x")), UsageError)
     assert error.message == "there is no section 'x'"
@@ -398,7 +398,7 @@ def test_the_right_method_for_a_network_that_is_not_known_says_so(method: str, s
     alexnet = ("features.0.weight", "features.0.bias", "classifier.1.weight")
     tensors = {f"backbone.{name}": TensorSpec((64,), DTYPES["float32"]) for name in alexnet}
     error = refusal(lambda: choose({section: Section(tensors, {})}, method, AUTO), IncompletePlanError)
-    assert "what is kept is no backbone known here: backbone.features.0.weight, " in error.message
+    assert "the kept tensors are not a known backbone: backbone.features.0.weight, " in error.message
 
 
 def test_names_from_a_pickle_are_those_of_the_case() -> None:

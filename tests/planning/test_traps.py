@@ -56,7 +56,7 @@ def test_the_twin_alone_is_not_taken_for_the_encoder() -> None:
     """A file that lost its query encoder: what is left has the same shapes."""
     own = case("pixpro_r50")
     left = {name: spec for name, spec in own.tensors.items() if not name.startswith("module.encoder.")}
-    assert "nothing is kept" in refusal({own.section: Section(left, own.others)}, "pixpro")
+    assert "no tensor is kept" in refusal({own.section: Section(left, own.others)}, "pixpro")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_children_numbered_from_another_start_are_not_misread() -> None:
 
 def test_a_worker_of_lightly_has_no_place_in_mmdetection_and_the_reason_is_its_stem() -> None:
     message = refusal(case("lightly_worker_r50").sections, "lightly")
-    assert "ResNet-50 has no place in mmdet: its stem is 3x3, made for small images" in message
+    assert "mmdet cannot hold ResNet-50: its stem is 3x3, for small images" in message
 
 
 def test_a_worker_of_lightly_is_not_taken_for_an_example() -> None:

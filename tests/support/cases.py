@@ -178,7 +178,7 @@ def case(name: str) -> Case:
 
 
 @dataclass(frozen=True)
-class Stranger:
+class Unsupported:
     """A file in `tests/unsupported/`, of a network that no target can hold: names without what becomes of them.
 
     Its head has ``source`` and ``section`` as a case's, ``what`` the network is, and the ``method`` that a person would
@@ -195,8 +195,8 @@ class Stranger:
 
 
 @cache
-def strangers() -> tuple[Stranger, ...]:
-    """Every stranger, in order of name."""
+def unsupported_files() -> tuple[Unsupported, ...]:
+    """Every file of an unsupported network, in order of name."""
     found = []
     for path in sorted(UNSUPPORTED.glob("*.txt")):
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -207,5 +207,5 @@ def strangers() -> tuple[Stranger, ...]:
         others = {name: rest[0].removeprefix("!") for name, *rest in words if len(rest) == 1}
         assert len(tensors) + len(others) == len(words), f"{path.name}: a name twice"
         section = head["section"].replace(_TOP, "")
-        found.append(Stranger(path.stem, head["what"], head.get("method", ""), {section: Section(tensors, others)}))
+        found.append(Unsupported(path.stem, head["what"], head.get("method", ""), {section: Section(tensors, others)}))
     return tuple(found)

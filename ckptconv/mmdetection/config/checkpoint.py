@@ -24,7 +24,7 @@ from ckptconv.sources.locate import locate
 class Pretrained:
     """A converted checkpoint; ``path`` is where it is, as the user said it.
 
-    ``picked`` says that its channels were chosen, and are perhaps no red, green and blue.
+    ``selected_channels`` says that its channels were chosen, and are perhaps no red, green and blue.
     """
 
     path: str
@@ -34,7 +34,7 @@ class Pretrained:
     network: Network
     pixels: Pixels | None
     fingerprint: str
-    picked: bool = False
+    selected_channels: bool = False
 
     @property
     def in_channels(self) -> int:
@@ -44,7 +44,7 @@ class Pretrained:
     @property
     def colour(self) -> bool:
         """Whether these are red, green and blue."""
-        return self.in_channels == 3 and not self.picked
+        return self.in_channels == 3 and not self.selected_channels
 
 
 def pretrained(path: str | Path) -> Pretrained:
@@ -78,7 +78,9 @@ def pretrained(path: str | Path) -> Pretrained:
                 "Take a ViT with absolute positions, such as MAE's or DINO's.",
             )
         mark = fingerprint(as_they_are(converted.section, checkpoint))
-        return Pretrained(path, checkpoint.format, origin.method, backbone, built, origin.pixels, mark, origin.picked)
+        return Pretrained(
+            path, checkpoint.format, origin.method, backbone, built, origin.pixels, mark, origin.selected_channels
+        )
 
 
 def _not_converted(path: str, checkpoint: Checkpoint) -> UsageError:
