@@ -45,17 +45,17 @@ CUT: Mapping[str, tuple[Backbone, Keep, str]] = {
             "file may be truncated"
         ),
     ),
-    "a ViT's third block": (VIT, lambda n: block(n, 1) != 2, "blocks.2.norm1.weight of ViT-S/16 ([384]): nothing in "),
+    "a ViT's third block": (VIT, lambda n: block(n, 1) != 2, "blocks.2.norm1.weight of ViT-S/16 ([384]): missing, "),
     "a ViT's last norm": (
         VIT,
         lambda n: not n.startswith("norm"),
-        "norm.weight of ViT-S/16: no norm follows its last ",
+        "norm.weight of ViT-S/16: it has no norm after the last ",
     ),
     "a ViT's patches": (VIT, lambda n: not n.startswith("patch"), "patch_embed.proj.weight of ViT-S/16 ([384, 3, 16, "),
     "a ViT's biases": (
         VIT,
         lambda n: not n.endswith("qkv.bias"),
-        "blocks.0.attn.qkv.bias of ViT-S/16: its queries, keys and values have no bias, unlike in other files",
+        "blocks.0.attn.qkv.bias of ViT-S/16: its queries, keys and values have no bias, unlike other files",
     ),
     "a Swin's last stage": (
         SWIN,
@@ -129,7 +129,7 @@ PARTS = {
     "one block": (replace(VIT, depth=1), "no published ViT of width 384 has 1 block (known: 12, 36)"),
     "another width": (
         replace(VIT, embed_dim=64, depth=2),
-        "no published ViT of width 64 is known here, so nothing tells whether 2 blocks are all it has",
+        "ckptconv knows no published ViT of width 64, so it cannot tell whether 2 blocks are all of them",
     ),
 }
 
