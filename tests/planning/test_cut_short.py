@@ -160,7 +160,8 @@ def test_a_layout_without_a_norm_takes_whole_networks_alone() -> None:
         choose({own.section: Section(cut(6), {})}, "maskfeat", Options())
     assert (
         "norm.weight of ViT-768x6/16: it has no norm after the last block, so the network is not complete. "
-        "ViT-768x6/16: no published ViT of width 768 has 6 blocks (known: 12); if the file is truncated, this is a part of a network"
+        "ViT-768x6/16: no published ViT of width 768 has 6 blocks (known: 12); if the file is truncated, this is "
+        "a part of a network"
     ) in caught.value.message
 
 
