@@ -63,7 +63,7 @@ def test_a_network_behind_a_prefix_that_no_method_knows_is_offered_with_the_comm
     outer = "encoder." if prefix == "encoder.module." else prefix  # what wraps the names behind it goes by itself
     assert error.message.startswith("no method explains this file: 'state_dict' holds ")
     assert error.hint == f"A ResNet-18 is under '{outer}': {call('convert', 'SRC', 'DST', strip_prefix=outer)}"
-    plan = choose(sections, "auto", Options(prefix=prefix)).plan
+    plan = choose(sections, "auto", Options(strip_prefix=prefix)).plan
     assert len(plan.moves) == 120
     assert {d.source for d in plan.dropped} >= set(OTHER)
 
@@ -115,7 +115,7 @@ def test_a_prefix_that_does_not_exist_is_refused_with_those_that_help() -> None:
     assert error.message == "no name starts with 'net.teacher.'"
     assert error.hint == "A ResNet-18 is under 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
     nothing = {"net": Section({f"a.b.{i}": TensorSpec((1,), FLOAT) for i in range(3)}, {})}
-    assert refused(nothing, Options(prefix="x.")).hint == "Prefixes in the file: 'a.b.'."
+    assert refused(nothing, Options(strip_prefix="x.")).hint == "Prefixes in the file: 'a.b.'."
 
 
 def test_a_method_that_looks_elsewhere_is_told_where() -> None:
@@ -234,7 +234,7 @@ def test_a_key_encoder_is_a_copy() -> None:
     (copy,) = found(case("moco_v2_r50").sections)
     assert copy.where == "in 'state_dict' under 'module.encoder_k.'"
     assert copy.alternative is not None
-    options = Options(prefix=copy.alternative.prefix, section=copy.alternative.section)
+    options = Options(strip_prefix=copy.alternative.prefix, section=copy.alternative.arguments["section"])
     assert {m.sources[0] for m in choose(case("moco_v2_r50").sections, "auto", options).plan.moves} == {
         name for name in case("moco_v2_r50").tensors if name.startswith("module.encoder_k.") and ".fc." not in name
     }
