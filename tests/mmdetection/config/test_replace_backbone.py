@@ -252,7 +252,7 @@ def test_check_proves_a_swin() -> None:
     assert found.good
     assert report.equal == report.total == len(SMALL.entries()) - 2  # the last norm
     (note,) = report.notes
-    assert note.text.startswith("13 tensors of the module's own, in no checkpoint of the network: stages.*.blocks.*")
+    assert note.text.startswith("13 tensors of the module that no checkpoint of the network has: stages.*.blocks.*")
     assert "norm0.weight" in note.text
 
 
@@ -270,8 +270,9 @@ def test_check_sees_another_file_under_a_swin() -> None:
     (report,) = check(str(path)).modules
     (problem,) = report.problems
     assert problem.text == (
-        "SwinTransformer takes names that start with 'backbone.' and no others (with convert_weights=True its "
-        f"authors', too): {Path.cwd()}/backbone.pth has none, and the initialisation fails: IndexError: list index out "
+        "SwinTransformer loads only names that start with 'backbone.' (with convert_weights=True also its authors' "
+        f"names); {Path.cwd()}/backbone.pth has none of them, and the initialisation fails: IndexError: list index out "
         "of range"
     )
-    assert f" {Path.cwd()}/backbone.pth backbone_backbone.pth, then model.backbone.init_cfg=" in problem.fixes[0]
+    assert f"{Path.cwd()}/backbone.pth', 'backbone_backbone.pth'" in problem.fixes[0]
+    assert "`, then model.backbone.init_cfg=" in problem.fixes[0]

@@ -278,7 +278,7 @@ def test_a_swapped_checkpoint_stops_before_the_first_step(folder, tmp_path):
     request = Request(str(tmp_path / "emitted.py"), "smoke", work_dir=str(tmp_path / "work"), gpus=0)
     found, work = verify(request)
     assert found.verdict.status == "fail"
-    assert "the guard will stop the training: it is for the file with the fingerprint" in found.verdict.reasons[0]
+    assert "the guard will stop the training: it expects the fingerprint" in found.verdict.reasons[0]
     assert events(work) == []
 
 
