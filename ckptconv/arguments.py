@@ -70,12 +70,13 @@ def call(function: str, *positional: object, **keywords: object) -> str:
     return f"`{Call(function, positional, given)}`"
 
 
-def rewrite(text: str, spell: Callable[[Argument | Call], str]) -> str:
-    """The text, with every parameter and call in it spelled in another way."""
+def rewrite(text: str, spell: Callable[[Argument | Call], str | None]) -> str:
+    """The text, with every parameter and call in it spelled in another way; None leaves one as it is."""
 
     def spelled(match: re.Match[str]) -> str:
         found = _parsed(match[1])
-        return match[0] if found is None else spell(found)
+        other = None if found is None else spell(found)
+        return match[0] if other is None else other
 
     return _CODE.sub(spelled, text)
 
@@ -105,9 +106,9 @@ def name_files(text: str, source: str, destination: str | None = None, rules: st
     ``rules`` belongs to every call, for with it the source was read.
     """
 
-    def named(found: Argument | Call) -> str:
+    def named(found: Argument | Call) -> str | None:
         if not isinstance(found, Call) or found.positional[:1] != (SOURCE,):
-            return f"`{found}`"
+            return None
         rest = found.positional[1:]
         positional = (source, *((destination,) if rest == (DESTINATION,) and destination is not None else rest))
         keywords = found.keywords if rules is None else {**found.keywords, "rules": rules}

@@ -214,7 +214,7 @@ def verify_ap(
         pretrained=pretrained,
         data_root=data_root,
         images=images,
-        detector=checkpoint,
+        checkpoint=checkpoint,
         gpus=gpus,
         nodes=nodes,
         launcher=launcher,
@@ -222,7 +222,7 @@ def verify_ap(
         seeds=seeds,
         seed=seed,
         amp=amp,
-        expected=expectations(expect) if expect is not None else None,
+        expect=expectations(expect) if expect is not None else None,
         tolerance=tolerance,
     )
     with waiting.stage(f"planning {target}, tier {tier}", as_json):

@@ -16,16 +16,18 @@ def spell(text: str) -> str:
     return rewrite(text, _spelled) if "`" in text else text
 
 
-def _spelled(found: Argument | Call) -> str:
+def _spelled(found: Argument | Call) -> str | None:
     if isinstance(found, Argument):
-        return " ".join(_option(found))
+        return " ".join(_option(found)) if found.name in _names() else None  # else it is code of another program
+    if not found.keywords.keys() <= _names().keys():
+        return None
     options = (word for name, value in found.keywords.items() for word in _option(Argument(name, value)))
     return " ".join(("ckptconv", found.function.replace("_", "-"), *options, *map(_word, found.positional)))
 
 
 def _option(given: Argument) -> Iterator[str]:
     """The words of an option: it is repeated for a list, and a flag has no value."""
-    name = _names().get(given.name, given.name)
+    name = _names()[given.name]
     if not given.has_value or isinstance(given.value, bool):
         yield name
     elif isinstance(given.value, list):

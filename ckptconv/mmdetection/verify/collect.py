@@ -43,7 +43,7 @@ def collect(
         notes: of the data check.
     """
     first = next(iter(measured.values()), None)
-    detector = plan.request.detector
+    detector = plan.request.checkpoint
     return VerificationReport(
         target=plan.request.target,
         title=plan.title,

@@ -91,7 +91,7 @@ def with_batch_size(config: Config, images: int) -> Config:
 
 
 def with_mixed_precision(config: Config) -> Config:
-    """The same config with automatic mixed precision, as mmdet's ``tools/train.py --amp`` sets it."""
+    """The same config with automatic mixed precision, as mmdet's ``tools/train.py`` sets it."""
     changed = deepcopy(config)
     changed["optim_wrapper"] |= {"type": "AmpOptimWrapper", "loss_scale": "dynamic"}
     return changed
@@ -106,7 +106,7 @@ def with_data_root(config: Config, root: str) -> Config:
     said = str(config.get("data_root"))
     if said not in roots and len(roots) != 1:
         where = f"they are in {', '.join(sorted(roots))}" if roots else "the config has no data_root"
-        raise UsageError(f"--data-root is ambiguous: {where}", "Set data_root in the config.")
+        raise UsageError(f"`data_root` is ambiguous: {where}", "Set data_root in the config.")
     before = f"{(said if said in roots else roots.pop()).rstrip('/')}/"
     for part in parts:
         for _, node in dicts(part):

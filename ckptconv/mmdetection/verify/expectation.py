@@ -30,22 +30,23 @@ def expectation(request: Request, recipe: Recipe | None, digest: str) -> Expecte
     """
     tier, tolerance = request.tier, request.tolerance
     usual = _TESTED if tier == "eval" else _TRAINED
-    reason = usual[1] if tolerance is None else "--tolerance"
+    reason = usual[1] if tolerance is None else "as asked"
     above = FAIL if tier == "eval" else "remark"
-    if request.expected is not None:
-        return Expected(request.expected, usual[0] if tolerance is None else tolerance, reason, EXPECT, above)
+    if request.expect is not None:
+        return Expected(request.expect, usual[0] if tolerance is None else tolerance, reason, EXPECT, above)
     if tier == "smoke":
         return Expected({"box": _LEAST}, tolerance or 0, "an untrained detector has 0", "this tier's minimum", PASS)
     if tier not in ("full", "eval") or recipe is None:
         return None
     if recipe.digest != digest:
-        cause = "--amp changes the recipe" if request.amp else "this is another recipe"
+        cause = "`amp` changes the recipe" if request.amp else "this is another recipe"
         raise UsageError(
-            f"the AP of {recipe.name} does not apply: {cause}", "Give the AP that you expect: --expect box=…,mask=…"
+            f"the AP of {recipe.name} does not apply: {cause}",
+            "Give the AP that you expect: `expect={'box': 'AP', 'mask': 'AP'}`",
         )
     points, why = usual if tier == "eval" else (recipe.tolerance, recipe.reason)
     if tolerance is not None:
-        points, why = tolerance, "--tolerance"
+        points, why = tolerance, "as asked"
     return Expected({"box": recipe.box, "mask": recipe.mask}, points, why, recipe.source, above)
 
 
@@ -66,9 +67,10 @@ def how_to_compare(rows: Iterable[Recipe], method: str | None) -> str:
     names = some([f"{r.name} (box AP {r.box:g}, mask AP {r.mask:g})" for r in rows], 6)
     recipe = f"this is the recipe of {names}"
     if method is None:
-        return f"{recipe}: to compare with it, give the converted checkpoint of its weights, --pretrained CKPT"
+        return f"{recipe}: to compare with it, give the converted checkpoint of its weights, `pretrained='CKPT'`"
     if any(row.method == method for row in rows):
-        return f"{recipe}: give the name of the one with your weights as TARGET, and --pretrained CKPT"
+        return f"{recipe}: give the name of the one with your weights as TARGET, and `pretrained='CKPT'`"
     return (
-        f"{recipe}, with other weights than those of {method}: give the AP that you expect, --expect box=...,mask=..."
+        f"{recipe}, with other weights than those of {method}: give the AP that you expect, "
+        "`expect={'box': 'AP', 'mask': 'AP'}`"
     )

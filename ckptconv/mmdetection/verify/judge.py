@@ -81,7 +81,7 @@ def _of_tier(plan: VerificationPlan, measured: Mapping[str, Measured]) -> Verdic
     if plan.expected is None:
         aps = ", ".join(f"{metric} AP {several[0]:.2f}" for metric, several in values.items())
         reasons = (
-            f"{aps}; there is nothing to compare it with: no published row, and no --expect",
+            f"{aps}; there is nothing to compare it with: no published row, and no `expect`",
             plan.how_to_compare,
         )
         return Verdict(MEASURED, tuple(filter(None, reasons)), "none")

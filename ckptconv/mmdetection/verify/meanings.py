@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from ckptconv.mmdetection.verify.request import TIERS
 from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
 
-EXPECT = "--expect"
+EXPECT = "given by the user"
 """The source of an AP that the user expects."""
 NO_START = "it is not proved that the detector starts from its checkpoint"
 NO_EVIDENCE = "the run is unsound, so its AP proves nothing"
@@ -24,7 +24,7 @@ _OF_AN_AP = {
 _MEANINGS: Mapping[str, Mapping[str, str]] = {
     "load": {PASS: "the detector starts from its checkpoint"},
     "smoke": {
-        PASS: "the chain works; this does not judge the weights, --tier lift does",
+        PASS: "the chain works; this does not judge the weights, the tier lift does",
         FAIL: "the chain does not work, or the detector learns too little; this does not judge the weights",
         INCONCLUSIVE: "it is not clear yet whether the chain works; this does not judge the weights",
     },
@@ -45,7 +45,7 @@ def purpose(tier: str, expected: Expected | None) -> str:
     if expected is None:
         return "measures the AP; there is nothing to compare it with"
     if expected.source == EXPECT:
-        return f"the {'detector has' if tier == 'eval' else 'training reaches'} the AP given with {EXPECT}"
+        return f"the {'detector has' if tier == 'eval' else 'training reaches'} the AP that is expected"
     return TIERS[tier]
 
 

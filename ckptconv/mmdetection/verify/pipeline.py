@@ -53,7 +53,7 @@ def _ignore(*_: Any) -> None:
 def planned(request: Request) -> VerificationPlan:
     """What `verify` would do, and nothing done. Raises UnreadableError for a checkpoint that is broken or not safe."""
     plan = make_plan(request, gpus_here())
-    require_readable({**plan.config, "checkpoint": request.detector}, plan.folder)
+    require_readable({**plan.config, "checkpoint": request.checkpoint}, plan.folder)
     return plan
 
 
@@ -134,7 +134,7 @@ def _require_same_request(plan: VerificationPlan) -> None:
     asked |= {
         "config": hashlib.sha256(python_source.assignments(plan.config).encode()).hexdigest(),
         "fingerprint": plan.pretrained.fingerprint if plan.pretrained else None,
-        "detector_sha256": sha256(Path(plan.request.detector)) if plan.request.detector else None,
+        "detector_sha256": sha256(Path(plan.request.checkpoint)) if plan.request.checkpoint else None,
         "annotations_sha256": None if plan.synthetic else sha256(plan.annotations),
     }
     for free in ("expected", "tolerance", "work_dir", "seeds"):  # the same runs, judged again, or more of them
@@ -147,7 +147,7 @@ def _require_same_request(plan: VerificationPlan) -> None:
         if other:
             raise UsageError(
                 f"{plan.folder} holds another run: its {', '.join(other)} differ{'s' if len(other) == 1 else ''}",
-                "Give another --work-dir, or remove that one.",
+                "Give another `work_dir`, or remove that one.",
             )
     path.write_text(json.dumps(asked, indent=1), encoding="utf-8")
 

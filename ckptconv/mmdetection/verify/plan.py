@@ -174,7 +174,7 @@ def _require_shares(images: int, processes: int, counts: int) -> None:
         batches = f", each with {counts} batches" if counts > 1 else ""
         raise UsageError(
             f"{images} images per step cannot be divided among {processes} processes{batches}",
-            f"Choose --gpus and --nodes whose product divides {images // counts}.",
+            f"Choose `gpus` and `nodes` whose product divides {images // counts}.",
         )
 
 
@@ -182,8 +182,8 @@ def _require_one_data_set(request: Request, config: Mapping[str, Any]) -> None:
     for part in ("train", "val"):
         if len(list(config_edits.datasets(config, part))) > 1:
             raise UsageError(
-                f"{request.target} has several data sets in {part}_dataloader, and --images takes from one",
-                "Leave out --images, or leave one data set in the config.",
+                f"{request.target} has several data sets in {part}_dataloader, and `images` takes from one",
+                "Leave out `images`, or leave one data set in the config.",
             )
 
 

@@ -22,10 +22,10 @@ def require_machine(plan: VerificationPlan, gpus_here: int) -> None:
     missing = f"{', '.join(files)} {'are' if len(files) > 1 else 'is'} missing in {root}" if files else ""
     if request.tier == "full" and not launch.gpus:
         raise EnvironmentMissingError(
-            f"--tier full needs a GPU, and this machine has none: it trains {length(plan.config)} with "
+            f"`tier='full'` needs a GPU, and this machine has none: it trains {length(plan.config)} with "
             f"{plan.images_per_step} images per step{_intended(plan)}",
             "\n".join(
-                filter(None, ("On the CPU: --tier smoke, --tier lift.", missing and f"Also: {missing}. {_COCO}"))
+                filter(None, ("On the CPU: `tier='smoke'`, `tier='lift'`.", missing and f"Also: {missing}. {_COCO}"))
             ),
         )
     if launch.other_nodes and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
@@ -34,7 +34,7 @@ def require_machine(plan: VerificationPlan, gpus_here: int) -> None:
             "Set MASTER_ADDR to this machine's name and MASTER_PORT to a free port, here and on the other nodes.",
         )
     if request.amp and not launch.gpus:
-        raise EnvironmentMissingError("--amp needs a GPU", "Leave it out.")
+        raise EnvironmentMissingError("`amp` needs a GPU", "Leave it out.")
     if not launch.gpus and any("Amp" in type_name(run.config["optim_wrapper"]) for run in plan.runs if run.job.train):
         raise EnvironmentMissingError(
             f"{request.target}: optim_wrapper.type is {type_name(plan.config['optim_wrapper'])}, which needs a GPU",
@@ -42,12 +42,14 @@ def require_machine(plan: VerificationPlan, gpus_here: int) -> None:
         )
     if launch.gpus > gpus_here and launch.launcher != "slurm":
         raise EnvironmentMissingError(
-            f"the run needs {launch.gpus} GPUs, and this machine has {gpus_here}", "Give --gpus N, or --nodes N."
+            f"the run needs {launch.gpus} GPUs, and this machine has {gpus_here}", "Give fewer `gpus`, or more `nodes`."
         )
     if missing:
-        raise UsageError(f"the data set is incomplete: {missing}", f"{_COCO}\nData in another folder: --data-root DIR")
-    if request.detector is not None and not is_file(request.detector):
-        raise UsageError(f"{request.detector} does not exist", "Give a checkpoint that mmengine saved.")
+        raise UsageError(
+            f"the data set is incomplete: {missing}", f"{_COCO}\nData in another folder: `data_root='DIR'`"
+        )
+    if request.checkpoint is not None and not is_file(request.checkpoint):
+        raise UsageError(f"{request.checkpoint} does not exist", "Give a checkpoint that mmengine saved.")
 
 
 def _intended(plan: VerificationPlan) -> str:

@@ -44,7 +44,7 @@ def runs(
     if fingerprint is not None:
         config = config_edits.with_guard(config, fingerprint)
     if request.tier == "eval":
-        job = Job(False, request.seed, launch.launcher, cuda, detector=request.detector)
+        job = Job(False, request.seed, launch.launcher, cuda, detector=request.checkpoint)
         yield Run(TESTED, folder / TESTED, config, job, TESTED, launch.local)
         return
     seeds = request.seeds or (3 if request.tier == "lift" else 1)

@@ -54,7 +54,7 @@ def _row(name: str) -> Recipe:
     if not recipe.digest:
         raise UsageError(
             f"{name} was trained with another framework ({recipe.source}): MMDetection cannot train its recipe",
-            "To use its weights in MMDetection, give a config as TARGET, and the AP that you expect with --expect.",
+            "To use its weights in MMDetection, give a config as TARGET, and the AP that you expect with `expect`.",
         )
     return recipe
 
@@ -73,12 +73,12 @@ def _resolved(request: Request, recipe: Recipe | None) -> tuple[str, dict[str, A
             raise UsageError(
                 f"{request.pretrained} holds weights of {start.method}, and {recipe.name} was published for "
                 f"{recipe.method}",
-                "A published AP is of its own weights only. For others, give the config as TARGET, and --expect.",
+                "A published AP is of its own weights only. For others, give the config as TARGET, and `expect`.",
             )
         return emitted.title, runtime.resolve(emitted.text), start
     assert recipe is not None
     if request.tier != "eval":
-        raise UsageError(f"{recipe.name} needs a converted checkpoint", "Give it: --pretrained CKPT.")
+        raise UsageError(f"{recipe.name} needs a converted checkpoint", "Give it: `pretrained='CKPT'`.")
     text = emit.without_checkpoint(RESNET50, recipe.method, choices)
     return recipe.title, runtime.resolve(text), None  # a test initialises nothing
 
@@ -101,7 +101,7 @@ def require_colour(request: Request, config: Mapping[str, Any]) -> None:
     if channels != 3:
         raise UsageError(
             f"{request.target} takes images of {channels} channels, and the generated images have 3",
-            "Use a data set of such images: --tier lift --data-root DIR.",
+            "Use a data set of such images: `tier='lift'` `data_root='DIR'`.",
         )
 
 
@@ -111,5 +111,5 @@ def require_coco_ap(request: Request, config: Mapping[str, Any], own_data: bool)
     evaluators.require_box_ap(evaluator, request.target)
     if own_data:
         evaluators.require_measurable(evaluator, request.target)
-    if "mask" in (request.expected or ()) and "segm" not in evaluator.get("metric", "bbox"):
-        raise UsageError(f"{request.target} does not measure mask AP", "Leave mask out of --expect.")
+    if "mask" in (request.expect or ()) and "segm" not in evaluator.get("metric", "bbox"):
+        raise UsageError(f"{request.target} does not measure mask AP", "Leave mask out of `expect`.")

@@ -68,7 +68,7 @@ def test_a_run_tells_how_it_goes_on_stderr_and_what_came_out_on_stdout(trained, 
     assert trained.returncode == 0
     assert labels(trained.stdout) == ["target", "purpose", "proof", "run", "because", "rule", "report", "verdict"]
     assert trained.stdout.splitlines()[-1] == (
-        "verdict   pass: the chain works; this does not judge the weights, --tier lift does"
+        "verdict   pass: the chain works; this does not judge the weights, the tier lift does"
     )
     assert f"120/120 tensors equal {folder / 'r18.pth'}" in trained.stdout
     plain = trained.stderr.splitlines()

@@ -25,14 +25,20 @@ def test_rows_that_differ_in_their_weights_only_are_none():
     assert row_of(rows, "mmselfsup") is None
     text = how_to_compare(rows, "mmselfsup")
     assert all(row.name in text for row in rows)
-    assert text.endswith("): give the name of the one with your weights as TARGET, and --pretrained CKPT")
+    assert text.endswith("): give the name of the one with your weights as TARGET, and `pretrained='CKPT'`")
 
 
 @pytest.mark.parametrize(
     ("method", "advice"),
     [
-        (None, ": to compare with it, give the converted checkpoint of its weights, --pretrained CKPT"),
-        ("dino", ", with other weights than those of dino: give the AP that you expect, --expect box=...,mask=..."),
+        (None, ": to compare with it, give the converted checkpoint of its weights, `pretrained='CKPT'`"),
+        (
+            "dino",
+            (
+                ", with other weights than those of dino: give the AP that you expect, "
+                "`expect={'box': 'AP', 'mask': 'AP'}`"
+            ),
+        ),
     ],
 )
 def test_whose_recipe_it_is_is_said_with_what_to_type(method, advice):

@@ -64,7 +64,7 @@ def trained(own) -> tuple[VerificationReport, Path]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patch.setattr(pipeline, "require_machine", lambda *_: None)  # which wants a GPU for it
-        request = Request(str(own / "own.py"), "full", expected={"box": 0.0}, gpus=0, work_dir=str(own / "full"))
+        request = Request(str(own / "own.py"), "full", expect={"box": 0.0}, gpus=0, work_dir=str(own / "full"))
         report, work = verify(request)
     return report, work / "seed0"
 
@@ -109,7 +109,7 @@ def test_the_average_is_judged_and_the_raw_weights_are_measured_too(own, trained
         ("raw", own / "raw_detector.pth", run / "raw"),
     ):
         tested, work = verify(
-            Request(str(own / "own.py"), "eval", detector=str(detector), gpus=0, work_dir=str(own / name))
+            Request(str(own / "own.py"), "eval", checkpoint=str(detector), gpus=0, work_dir=str(own / name))
         )
         assert detections(work / "test") == detections(folder)
         (alone,) = tested.runs
@@ -119,7 +119,7 @@ def test_the_average_is_judged_and_the_raw_weights_are_measured_too(own, trained
     said = json.loads(noted.read_text())
     said["mmdet"]["bbox_mAP"] += 0.25
     noted.write_text(json.dumps(said))
-    tested, _ = verify(Request(str(own / "own.py"), "eval", detector=str(detector), gpus=0, work_dir=str(work)))
+    tested, _ = verify(Request(str(own / "own.py"), "eval", checkpoint=str(detector), gpus=0, work_dir=str(work)))
     assert tested.verdict.status == "inconclusive"
     (reason,) = tested.verdict.reasons
     assert re.fullmatch(r"test: box AP is \d+\.\d\d, CocoMetric reports 0\.\d+ for the same detections", reason)

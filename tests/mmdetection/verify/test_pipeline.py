@@ -121,7 +121,7 @@ def test_asked_again_nothing_runs(first, folder):
 def test_the_same_finished_run_is_judged_by_another_expectation(first, folder):
     report, _, _ = first
     measured = report.runs[0].ap["box"]
-    failed, _ = verify(smoke(folder, "first", expected={"box": measured + 5}))
+    failed, _ = verify(smoke(folder, "first", expect={"box": measured + 5}))
     assert failed.verdict.status == "fail"
     assert "5.00 points below the tolerance of 0.3" not in failed.verdict.reasons[0]
     assert "4.70 points below the tolerance of 0.3" in failed.verdict.reasons[0]
@@ -194,7 +194,7 @@ def test_a_test_of_the_trained_detector_gives_the_same_ap(first, folder):
     report, work, _ = first
     detector = str(work / "seed0" / f"epoch_{SHORT.epochs}.pth")
     target = str(work / "seed0" / "config.py")
-    request = Request(target, "eval", detector=detector, work_dir=str(folder / "eval"), gpus=0)
+    request = Request(target, "eval", checkpoint=detector, work_dir=str(folder / "eval"), gpus=0)
     tested, _ = verify(request)
     assert tested.verdict.status == "measured"
     for metric, ap in report.runs[0].ap.items():
@@ -204,7 +204,7 @@ def test_a_test_of_the_trained_detector_gives_the_same_ap(first, folder):
 def test_a_detector_with_other_tensors_is_not_tested(first, folder):
     _, work, _ = first
     target = str(work / "seed0" / "config.py")
-    request = Request(target, "eval", detector=str(folder / "r18.pth"), work_dir=str(folder / "eval2"), gpus=0)
+    request = Request(target, "eval", checkpoint=str(folder / "r18.pth"), work_dir=str(folder / "eval2"), gpus=0)
     found, _ = verify(request)
     assert found.verdict.status == "fail"
     assert "tensors of the detector are missing in" in found.verdict.reasons[0]

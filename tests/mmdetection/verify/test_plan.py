@@ -92,7 +92,7 @@ def test_a_recipe_is_itself_wherever_the_data_are(r50, root):
 
 
 def test_a_recipe_is_tested_without_its_pretrained_weights_within_another_tolerance():
-    made = planned(ROW, "eval", detector="detector.pth", gpus=1)
+    made = planned(ROW, "eval", checkpoint="detector.pth", gpus=1)
     assert made.digest == RECIPES[ROW].digest
     assert made.pretrained is None
     assert made.expected is not None
@@ -107,7 +107,7 @@ def test_what_is_expected_can_be_said(r50):
     made = planned(ROW, "full", pretrained=r50, **said)
     assert made.expected is not None
     assert (made.expected.ap, made.expected.tolerance) == ({"box": 39.0}, 0.5)
-    assert (made.expected.reason, made.expected.source) == ("--tolerance", "--expect")
+    assert (made.expected.reason, made.expected.source) == ("as asked", "given by the user")
     row = planned(ROW, "full", pretrained=r50, gpus=8, tolerance=0.0)
     assert row.expected is not None
     assert row.expected.ap == {"box": RECIPES[ROW].box, "mask": RECIPES[ROW].mask}
@@ -116,17 +116,17 @@ def test_what_is_expected_can_be_said(r50):
 
 def test_mixed_precision_is_another_recipe(r50):
     assert refused(ROW, "full", pretrained=r50, gpus=8, amp=True) == (
-        f"the AP of {ROW} does not apply: --amp changes the recipe",
-        "Give the AP that you expect: --expect box=…,mask=…",
+        f"the AP of {ROW} does not apply: `amp` changes the recipe",
+        "Give the AP that you expect: `expect={'box': 'AP', 'mask': 'AP'}`",
     )
-    made = planned(ROW, "full", pretrained=r50, gpus=8, amp=True, expected={"box": 38.0})
+    made = planned(ROW, "full", pretrained=r50, gpus=8, amp=True, expect={"box": 38.0})
     assert made.runs[0].config["optim_wrapper"]["type"] == "AmpOptimWrapper"
 
 
 def test_a_row_speaks_of_its_own_weights_only(r50):
     assert refused(SWAV, "full", pretrained=r50, gpus=8) == (
         f"{r50} holds weights of moco, and {SWAV} was published for swav",
-        "A published AP is of its own weights only. For others, give the config as TARGET, and --expect.",
+        "A published AP is of its own weights only. For others, give the config as TARGET, and `expect`.",
     )
 
 
@@ -147,12 +147,12 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(r50):
 def test_a_row_of_another_framework_is_refused(name, r50):
     message, hint = refused(name, "full", pretrained=r50, gpus=8)
     assert message.startswith(f"{name} was trained with another framework ({RECIPES[name].source})")
-    assert "--expect" in hint
+    assert "`expect`" in hint
 
 
 @pytest.mark.parametrize("tier", ["load", "smoke", "lift", "full"])
 def test_a_recipe_without_its_checkpoint_is_refused(tier):
-    assert refused(ROW, tier) == (f"{ROW} needs a converted checkpoint", "Give it: --pretrained CKPT.")
+    assert refused(ROW, tier) == (f"{ROW} needs a converted checkpoint", "Give it: `pretrained='CKPT'`.")
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_a_recipe_without_its_checkpoint_is_refused(tier):
 def test_images_that_cannot_be_shared_are_refused(r50, tier, said, images, processes):
     assert refused(ROW, tier, pretrained=r50, **said) == (
         f"{images} images per step cannot be divided among {processes} processes",
-        f"Choose --gpus and --nodes whose product divides {images}.",
+        f"Choose `gpus` and `nodes` whose product divides {images}.",
     )
 
 
 def test_one_process_cannot_be_several(r50):
-    with pytest.raises(UsageError, match="--launcher none starts one process"):
+    with pytest.raises(UsageError, match="`launcher='none'` starts one process"):
         planned(ROW, "full", pretrained=r50, launcher="none", gpus=2)
 
 
@@ -198,7 +198,7 @@ def test_one_process_cannot_be_several(r50):
     ],
 )
 def test_what_is_not_judged_by_cocos_ap_of_boxes_is_refused(target, message, hint):
-    assert refused(target, "eval", detector="detector.pth", gpus=0) == (f"{target}: {message}", hint)
+    assert refused(target, "eval", checkpoint="detector.pth", gpus=0) == (f"{target}: {message}", hint)
     assert planned(target, "load", 0).runs == ()  # nothing is evaluated there
 
 
@@ -225,7 +225,7 @@ ACCUMULATED = "optim_wrapper = dict(accumulative_counts={})\ntrain_dataloader = 
 )
 def test_images_a_step_are_those_of_all_batches_that_are_accumulated(tmp_path, counts, batch, said, gpus, images, each):
     target = written(tmp_path, ACCUMULATED.format(counts, batch) + said)
-    made = planned(target, "full", expected={"box": 30.0}, gpus=gpus)
+    made = planned(target, "full", expect={"box": 30.0}, gpus=gpus)
     assert (made.images_per_step, made.accumulative_counts, made.batch_size) == (images, counts, each)
     (run,) = made.runs
     assert run.config["train_dataloader"]["batch_size"] == each
@@ -235,12 +235,12 @@ def test_images_a_step_are_those_of_all_batches_that_are_accumulated(tmp_path, c
 
 def test_accumulated_batches_that_make_no_step_are_refused(tmp_path):
     target = written(tmp_path, ACCUMULATED.format(8, 2))
-    assert refused(target, "full", expected={"box": 30.0}, gpus=8) == (
+    assert refused(target, "full", expect={"box": 30.0}, gpus=8) == (
         "16 images per step cannot be divided among 8 processes, each with 8 batches",
-        "Choose --gpus and --nodes whose product divides 2.",
+        "Choose `gpus` and `nodes` whose product divides 2.",
     )
     target = written(tmp_path, ACCUMULATED.format(3, 2))
-    assert refused(target, "full", expected={"box": 30.0}, gpus=1) == (
+    assert refused(target, "full", expect={"box": 30.0}, gpus=1) == (
         "16 images per step cannot be divided into optim_wrapper.accumulative_counts=3 batches",
         "Set auto_scale_lr.base_batch_size to the images per step: batch size x GPUs x 3.",
     )
@@ -274,13 +274,13 @@ def test_a_smoke_test_accumulates_nothing_scales_nothing_and_averages_nothing_an
 def test_a_list_of_one_evaluator_is_that_evaluator(tmp_path):
     said = "dict(type='CocoMetric', ann_file='data/coco/annotations/instances_val2017.json', metric='bbox'{})"
     text = f"val_evaluator = [{said.format('')}]\n"
-    made = planned(written(tmp_path, text), "eval", 0, detector="d.pth")
-    plain = planned("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", "eval", 0, detector="d.pth")
+    made = planned(written(tmp_path, text), "eval", 0, checkpoint="d.pth")
+    plain = planned("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", "eval", 0, checkpoint="d.pth")
     assert made.runs[0].config["val_evaluator"] == {
         k: v for k, v in plain.runs[0].config["val_evaluator"].items() if k not in ("backend_args", "format_only")
     } | {"type": "CocoMetric"}
     both = written(tmp_path, f"val_evaluator = [{said.format('')}, {said.format(', prefix=1')}]\n")
-    assert refused(both, "eval", detector="d.pth")[0] == (
+    assert refused(both, "eval", checkpoint="d.pth")[0] == (
         f"{both}: val_evaluator[1] is a second CocoMetric, so it is not clear which AP counts"
     )
     assert planned(both, "load", 0).runs == ()
@@ -288,7 +288,7 @@ def test_a_list_of_one_evaluator_is_that_evaluator(tmp_path):
 
 def test_settings_of_an_evaluator_that_is_not_used_are_not_asked_for(r50, tmp_path):
     target = written(tmp_path, "val_evaluator = dict(iou_thrs=[0.5])\n")
-    assert refused(target, "eval", detector="d.pth")[0] == (
+    assert refused(target, "eval", checkpoint="d.pth")[0] == (
         f"{target}: val_evaluator.iou_thrs=[0.5]: COCO's AP is the mean over 0.50, 0.55, …, 0.95"
     )
     assert planned(target, "smoke", 0, pretrained=r50).runs[0].config["val_evaluator"].get("iou_thrs") is None
@@ -296,7 +296,7 @@ def test_settings_of_an_evaluator_that_is_not_used_are_not_asked_for(r50, tmp_pa
 
 def test_what_is_other_test_parts_is_named(tmp_path):
     target = written(tmp_path, "test_evaluator = dict(ann_file='test.json')\n")
-    made = planned(target, "eval", 0, detector="d.pth")
+    made = planned(target, "eval", 0, checkpoint="d.pth")
     assert made.notes == (
         "the AP is that of val_dataloader and val_evaluator; test_evaluator.ann_file would give another AP",
     )
@@ -313,7 +313,7 @@ def test_a_config_with_the_recipe_and_the_method_of_a_row_is_compared_with_it(fi
     row = RECIPES[name]
     target = emitted(tmp_path, files[row.method], detector=row.detector, schedule=row.schedule)
     own = planned(f"mmdet::selfsup_pretrain/{FILES[name]}", "full", gpus=8, pretrained=files[row.method])
-    for made in (planned(target, "full", gpus=8), planned(target, "eval", detector="detector.pth", gpus=1), own):
+    for made in (planned(target, "full", gpus=8), planned(target, "eval", checkpoint="detector.pth", gpus=1), own):
         assert made.digest == row.digest
         assert made.recipe is row
         assert made.expected is not None
@@ -338,7 +338,7 @@ def test_a_config_of_a_recipe_with_weights_of_nobody_knows_whom_names_the_rows(n
     assert (made.pretrained, made.recipe, made.expected) == (None, None, None)
     assert f"{name} (box AP {RECIPES[name].box:g}" in made.how_to_compare
     assert made.how_to_compare.endswith(
-        "to compare with it, give the converted checkpoint of its weights, --pretrained CKPT"
+        "to compare with it, give the converted checkpoint of its weights, `pretrained='CKPT'`"
     )
     assert made.purpose == "measures the AP; there is nothing to compare it with"
 
@@ -438,7 +438,7 @@ def test_commands_can_be_typed(r50):
 def test_both_metrics_are_measured_where_the_config_has_them(r50):
     assert planned(ROW, "full", pretrained=r50, gpus=8).metrics == ("box", "mask")
     boxes = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
-    assert planned(boxes, "eval", 0, detector="detector.pth").metrics == ("box",)
+    assert planned(boxes, "eval", 0, checkpoint="detector.pth").metrics == ("box",)
 
 
 @pytest.mark.parametrize("tier", ["smoke", "lift", "full"])
@@ -463,7 +463,7 @@ def test_chosen_images_are_found_from_anywhere(r50):
 
 @pytest.mark.parametrize("gpus", [1, 3, 6, 32])
 def test_a_detector_is_tested_on_any_number_of_gpus(gpus):
-    made = planned(ROW, "eval", 32, detector="detector.pth", gpus=gpus)
+    made = planned(ROW, "eval", 32, checkpoint="detector.pth", gpus=gpus)
     assert made.digest == RECIPES[ROW].digest
     assert made.expected is not None
 
@@ -486,7 +486,7 @@ def test_a_lift_is_no_race_against_frozen_random_numbers(r50, tmp_path):
 def test_the_mask_ap_of_a_config_without_masks_cannot_be_expected():
     target = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
     said = {"detector": "detector.pth", "gpus": 0, "expected": {"mask": 30.0}}
-    assert refused(target, "eval", **said) == (f"{target} does not measure mask AP", "Leave mask out of --expect.")
+    assert refused(target, "eval", **said) == (f"{target} does not measure mask AP", "Leave mask out of `expect`.")
 
 
 def test_what_is_no_detector_is_refused():

@@ -14,7 +14,7 @@ ROW = "mocov2-mask-rcnn-r50-fpn-1x"
 
 def asked(**said: object) -> Request:
     if said.get("tier") == "eval":
-        said = {"detector": "detector.pth", **said}
+        said = {"checkpoint": "detector.pth", **said}
     return Request(ROW, **said)
 
 
@@ -37,25 +37,25 @@ def test_nothing_said_is_a_smoke_test_with_one_seed():
         ({"tier": ""}, "there is no tier ''", "Known: load, smoke, lift, eval, full."),
         ({"launcher": "slurn"}, "there is no launcher 'slurn'", "Did you mean slurm?"),
         ({"launcher": "mpi"}, "there is no launcher 'mpi'", "Known: none, pytorch, slurm."),
-        ({"gpus": -1}, "--gpus -1 is too small", "Give 0 or more."),
-        ({"nodes": 0}, "--nodes 0 is too small", "Give 1 or more."),
-        ({"nodes": -2}, "--nodes -2 is too small", "Give 1 or more."),
-        ({"seeds": 0}, "--seeds 0 is too small", "Give 1 or more."),
-        ({"seed": -1}, "--seed -1 is too small", "Give 0 or more."),
-        ({"images": 0}, "--images 0 is too small", "Give 1 or more."),
-        ({"tolerance": -0.1}, "--tolerance -0.1 is not a number of AP points", "Give 0 or more, such as 0.3."),
-        ({"tolerance": float("nan")}, "--tolerance nan is not a number of AP points", "Give 0 or more, such as 0.3."),
-        ({"tolerance": float("inf")}, "--tolerance inf is not a number of AP points", "Give 0 or more, such as 0.3."),
+        ({"gpus": -1}, "`gpus=-1` is too small", "Give 0 or more."),
+        ({"nodes": 0}, "`nodes=0` is too small", "Give 1 or more."),
+        ({"nodes": -2}, "`nodes=-2` is too small", "Give 1 or more."),
+        ({"seeds": 0}, "`seeds=0` is too small", "Give 1 or more."),
+        ({"seed": -1}, "`seed=-1` is too small", "Give 0 or more."),
+        ({"images": 0}, "`images=0` is too small", "Give 1 or more."),
+        ({"tolerance": -0.1}, "`tolerance=-0.1` is not a number of AP points", "Give 0 or more, such as 0.3."),
+        ({"tolerance": float("nan")}, "`tolerance='nan'` is not a number of AP points", "Give 0 or more, such as 0.3."),
+        ({"tolerance": float("inf")}, "`tolerance='inf'` is not a number of AP points", "Give 0 or more, such as 0.3."),
         (
-            {"tier": "eval", "detector": None},
-            "--tier eval needs a trained detector",
-            "Give --checkpoint DETECTOR.pth.",
+            {"tier": "eval", "checkpoint": None},
+            "`tier='eval'` needs a trained detector",
+            "Give `checkpoint='DETECTOR.pth'`.",
         ),
-        ({"tier": "lift", "seeds": 1}, "one seed has no confidence interval", "Give --seeds 3 or more."),
+        ({"tier": "lift", "seeds": 1}, "one seed has no confidence interval", "Give `seeds=3` or more."),
         (
             {"tier": "lift", "images": 100},
-            "--images needs a data set of your own",
-            "Give it, too: --data-root DIR.",
+            "`images` needs a data set of your own",
+            "Give it, too: `data_root='DIR'`.",
         ),
     ],
     ids=str,
@@ -68,13 +68,13 @@ def test_what_makes_no_sense_is_refused_with_what_to_type_next(said, message, hi
 
 
 FITS = {
-    "--checkpoint": ({"detector": "detector.pth"}, ("eval",)),
-    "--images": ({"images": 10, "data_root": "coco"}, ("lift",)),
-    "--data-root": ({"data_root": "coco"}, ("lift", "eval", "full")),
-    "--expect": ({"expected": {"box": 38.0}}, ("smoke", "eval", "full")),
-    "--tolerance": ({"tolerance": 0.0}, ("smoke", "eval", "full")),
-    "--amp": ({"amp": True}, ("smoke", "lift", "full")),
-    "--seeds": ({"seeds": 3}, ("smoke", "lift", "full")),
+    "checkpoint": ({"checkpoint": "detector.pth"}, ("eval",)),
+    "images": ({"images": 10, "data_root": "coco"}, ("lift",)),
+    "data_root": ({"data_root": "coco"}, ("lift", "eval", "full")),
+    "expect": ({"expect": {"box": 38.0}}, ("smoke", "eval", "full")),
+    "tolerance": ({"tolerance": 0.0}, ("smoke", "eval", "full")),
+    "amp": ({"amp": True}, ("smoke", "lift", "full")),
+    "seeds": ({"seeds": 3}, ("smoke", "lift", "full")),
 }
 
 
@@ -87,8 +87,8 @@ def test_an_option_belongs_to_its_tiers_only(tier, option):
         return
     with pytest.raises(UsageError) as error:
         asked(tier=tier, **said)
-    assert error.value.message == f"{option} does not apply to --tier {tier}"
-    assert error.value.hint == f"It applies to --tier {' and '.join(tiers)}."
+    assert error.value.message == f"`{option}` does not apply to `tier='{tier}'`"
+    assert error.value.hint == "It applies to " + " and ".join(f"`tier='{name}'`" for name in tiers) + "."
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_what_names_no_metric_is_refused(text, part):
     with pytest.raises(UsageError) as error:
         expectations(text)
     if part is not None:
-        assert error.value.message == f"--expect {text!r}: {part!r} is neither box=AP nor mask=AP"
+        assert error.value.message == f"`expect={text!r}`: {part!r} is neither box=AP nor mask=AP"
     assert error.value.hint == "Write it as box=38.0,mask=34.3."
 
 
@@ -164,7 +164,7 @@ def test_what_names_no_metric_is_refused(text, part):
 def test_what_is_no_ap_is_refused(value):
     with pytest.raises(UsageError) as error:
         expectations(f"mask=34.3,box={value}")
-    assert error.value.message == f"--expect 'mask=34.3,box={value}': {value!r} is not an AP in percent"
+    assert error.value.message == f"`expect='mask=34.3,box={value}'`: {value!r} is not an AP in percent"
     assert error.value.hint == "Write it as box=38.0,mask=34.3."
 
 
@@ -174,7 +174,7 @@ def test_what_is_no_ap_is_refused(value):
 def test_a_fraction_is_asked_back(text, meant):
     with pytest.raises(UsageError) as error:
         expectations(text)
-    assert error.value.message == f"--expect {text!r}: AP is in percent here"
+    assert error.value.message == f"`expect={text!r}`: AP is in percent here"
     assert error.value.hint == f"Do you mean {meant}?"
 
 

@@ -33,10 +33,10 @@ def test_the_full_tier_needs_a_gpu_and_says_what_for(r50, tmp_path):
     with pytest.raises(EnvironmentMissingError) as error:
         require_machine(made, 0)
     assert error.value.message == (
-        "--tier full needs a GPU, and this machine has none: it trains 12 epochs with 16 images per step, which its "
+        "`tier='full'` needs a GPU, and this machine has none: it trains 12 epochs with 16 images per step, which its "
         "config divides among 8 GPUs with 2 images each"
     )
-    assert error.value.hint.startswith("On the CPU: --tier smoke, --tier lift.\n")
+    assert error.value.hint.startswith("On the CPU: `tier='smoke'`, `tier='lift'`.\n")
     assert "annotations/instances_train2017.json, train2017/" in error.value.hint
 
 
@@ -55,11 +55,11 @@ def test_the_full_tier_needs_a_gpu_and_says_what_for(r50, tmp_path):
 def test_the_machine_that_a_config_means_is_its_own(tmp_path, batch, images, more, meant):
     text = f"train_dataloader = dict(batch_size={batch})\nauto_scale_lr = dict(base_batch_size={images})\n{more}"
     (tmp_path / "own.py").write_text(f"_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n{text}")
-    made = planned(str(tmp_path / "own.py"), "full", 0, gpus=0, expected={"box": 30.0})
+    made = planned(str(tmp_path / "own.py"), "full", 0, gpus=0, expect={"box": 30.0})
     with pytest.raises(EnvironmentMissingError) as error:
         require_machine(made, 0)
     assert (
-        error.value.message == f"--tier full needs a GPU, and this machine has none: it trains 12 epochs with {meant}"
+        error.value.message == f"`tier='full'` needs a GPU, and this machine has none: it trains 12 epochs with {meant}"
     )
 
 
@@ -82,7 +82,7 @@ def test_more_gpus_than_there_are_are_refused(r50):
         require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4), 2)
     assert (error.value.message, error.value.hint) == (
         "the run needs 4 GPUs, and this machine has 2",
-        "Give --gpus N, or --nodes N.",
+        "Give fewer `gpus`, or more `nodes`.",
     )
     require_machine(planned(ROW, "smoke", 2, pretrained=r50, gpus=4, launcher="slurm"), 2)  # they are elsewhere
 
@@ -101,26 +101,26 @@ def test_nodes_that_do_not_know_where_to_meet_are_refused(r50, monkeypatch):
 def test_mixed_precision_needs_a_gpu(r50):
     with pytest.raises(EnvironmentMissingError) as error:
         require_machine(planned(ROW, "smoke", 0, pretrained=r50, amp=True), 0)
-    assert (error.value.message, error.value.hint) == ("--amp needs a GPU", "Leave it out.")
+    assert (error.value.message, error.value.hint) == ("`amp` needs a GPU", "Leave it out.")
 
 
 def test_missing_data_are_named(tmp_path):
-    made = planned(ROW, "eval", 0, detector="detector.pth", data_root=str(tmp_path))
+    made = planned(ROW, "eval", 0, checkpoint="detector.pth", data_root=str(tmp_path))
     with pytest.raises(UsageError) as error:
         require_machine(made, 0)
     files = "annotations/instances_val2017.json, val2017/ are missing"
     assert error.value.message == f"the data set is incomplete: {files} in {tmp_path}/"
     assert re.fullmatch(
-        r"Download COCO 2017 from https://\S+, .*\nData in another folder: --data-root DIR", error.value.hint
+        r"Download COCO 2017 from https://\S+, .*\nData in another folder: `data_root='DIR'`", error.value.hint
     )
 
 
 def test_data_that_are_there_are_not_missing(tmp_path):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "instances_val2017.json").write_text("{}")
-    assert planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path)).missing_files == ("val2017/",)
+    assert planned(ROW, "eval", 0, checkpoint="d.pth", data_root=str(tmp_path)).missing_files == ("val2017/",)
     (tmp_path / "val2017").mkdir()
-    made = planned(ROW, "eval", 0, detector="d.pth", data_root=str(tmp_path))
+    made = planned(ROW, "eval", 0, checkpoint="d.pth", data_root=str(tmp_path))
     assert made.missing_files == ()
     with pytest.raises(UsageError) as error:
         require_machine(made, 0)

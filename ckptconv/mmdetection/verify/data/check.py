@@ -222,7 +222,9 @@ def _fill_in(path: str) -> str:
     return f"Fill them in: {commands.areas(path)}"
 
 
-_WITHOUT_MASKS = "Annotate masks, or use a detector without masks: ckptconv emit-config CKPT --detector faster-rcnn"
+_WITHOUT_MASKS = (
+    "Annotate masks, or use a detector without masks: `ckptconv.emit_config('CKPT', detector='faster-rcnn')`"
+)
 _HINTS: Mapping[str, str | Callable[[str], str]] = {
     coco_dataset.NO_AREA: _fill_in,
     ground_truth.NO_ISCROWD: _fill_in,

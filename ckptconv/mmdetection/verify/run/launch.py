@@ -77,14 +77,14 @@ def launch(launcher: str | None, gpus: int | None, nodes: int, gpus_here: int) -
     Raises UsageError for several processes without a launcher, and for GPUs of a Slurm that nobody counted.
     """
     if launcher == "slurm" and gpus is None and not gpus_here:
-        raise UsageError("the number of GPUs per node is not known on this machine", "Give --gpus N; 0 uses the CPUs.")
+        raise UsageError("the number of GPUs per node is not known on this machine", "Give `gpus`; 0 uses the CPUs.")
     wanted = gpus_here if gpus is None else gpus
     chosen = launcher or ("pytorch" if wanted > 1 or nodes > 1 else "none")
     if chosen == "none" and gpus is None:
         wanted = min(wanted, 1)
     if chosen == "none" and (wanted > 1 or nodes > 1):
         raise UsageError(
-            f"--launcher none starts one process, and the run needs {wanted * nodes}",
-            "Give --launcher pytorch or slurm.",
+            f"`launcher='none'` starts one process, and the run needs {wanted * nodes}",
+            "Give `launcher='pytorch'` or `launcher='slurm'`.",
         )
     return Launch(chosen, wanted, nodes)

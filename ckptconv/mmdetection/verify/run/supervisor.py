@@ -45,7 +45,7 @@ def locked(folder: Path) -> Iterator[int]:
             group = os.pread(descriptor, 20, 0).decode().strip()
             stop = f", or stop it: kill -- -{group}" if group.isdigit() else ""
             raise UsageError(
-                f"another verify-ap is running in {folder}", f"Wait for it{stop}; or give another --work-dir."
+                f"another verify-ap is running in {folder}", f"Wait for it{stop}; or give another `work_dir`."
             ) from None
         os.ftruncate(descriptor, 0)
         yield descriptor
@@ -174,7 +174,7 @@ def _explain(run: Run, status: int, start: int) -> NoReturn:
         if failure.kind == "memory":
             raise EnvironmentMissingError(
                 f"{run.name} ran out of memory: {failure.message}",
-                "Use more GPUs, with fewer images each: --gpus N. --amp halves the memory, but changes the recipe.",
+                "Use more GPUs, with fewer images each: `gpus`. `amp` halves the memory, but changes the recipe.",
             )
         raise TrainingError(
             f"{run.name} failed: {failure.message}", failure.hint or f"See its output: {log}", failure.exit_code

@@ -384,7 +384,10 @@ WRONG = {
         [
             (
                 f"train.json: 1 of the annotations {MASKLESS}: annotations[4]",
-                "Annotate masks, or use a detector without masks: ckptconv emit-config CKPT --detector faster-rcnn",
+                (
+                    "Annotate masks, or use a detector without masks: "
+                    "`ckptconv.emit_config('CKPT', detector='faster-rcnn')`"
+                ),
             )
         ],
     ),

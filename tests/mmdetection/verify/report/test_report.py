@@ -105,7 +105,7 @@ def documented() -> dict[str, set[str] | None]:
 def test_the_keys_are_those_that_are_documented(tmp_path):
     detector = tmp_path / "detector.pth"
     detector.write_bytes(b"weights")
-    request = Request("target.py", "eval", detector=str(detector))
+    request = Request("target.py", "eval", checkpoint=str(detector))
     found = as_json(reported(tmp_path, request=request, notes=("EMAHook is off",)))
     said = documented()
     assert found.keys() == said.keys()
@@ -150,7 +150,7 @@ def test_the_schema_and_the_numbers_of_a_run_are_told(tmp_path):
 
 def test_files_are_named_by_their_sha256(tmp_path):
     (tmp_path / "detector.pth").write_bytes(b"abc")
-    request = Request("target.py", "eval", detector=str(tmp_path / "detector.pth"))
+    request = Request("target.py", "eval", checkpoint=str(tmp_path / "detector.pth"))
     found = reported(tmp_path, request=request, notes=("EMAHook is off",))
     assert found.detector.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
     assert found.data.sha256 == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of {}

@@ -127,5 +127,5 @@ def test_the_gpus_of_a_slurm_are_not_guessed():
 def test_one_process_cannot_be_several(gpus, nodes, processes):
     with pytest.raises(UsageError) as error:
         launch("none", gpus, nodes, 8)
-    assert error.value.message == f"--launcher none starts one process, and the run needs {processes}"
-    assert error.value.hint == "Give --launcher pytorch or slurm."
+    assert error.value.message == f"`launcher='none'` starts one process, and the run needs {processes}"
+    assert error.value.hint == "Give `launcher='pytorch'` or `launcher='slurm'`."

@@ -112,7 +112,7 @@ def test_memory_that_is_not_enough_is_the_machines_fault(folder):
     with pytest.raises(EnvironmentMissingError) as error:
         run(folder, 'leave("failure.json", kind="memory", message="CUDA out of memory", hint=""); sys.exit(1)')
     assert error.value.message == "seed0 ran out of memory: CUDA out of memory"
-    assert error.value.hint.startswith("Use more GPUs, with fewer images each: --gpus N.")
+    assert error.value.hint.startswith("Use more GPUs, with fewer images each: `gpus`.")
 
 
 @pytest.mark.parametrize("kind", ["error", "input"])
@@ -365,7 +365,7 @@ def test_a_folder_is_locked_while_its_run_goes_on_and_free_afterwards(folder):
     run(folder, WAITS, watch)
     ((message, hint, pid),) = refused
     assert message == f"another verify-ap is running in {folder.parent}"
-    assert hint == f"Wait for it, or stop it: kill -- -{pid}; or give another --work-dir."
+    assert hint == f"Wait for it, or stop it: kill -- -{pid}; or give another `work_dir`."
     assert free(folder.parent)
 
 
@@ -423,4 +423,4 @@ def test_a_group_that_has_ended_is_not_named(folder):
     with locked(folder.parent):
         with pytest.raises(UsageError) as error, locked(folder.parent):
             pass
-        assert error.value.hint == "Wait for it; or give another --work-dir."
+        assert error.value.hint == "Wait for it; or give another `work_dir`."
