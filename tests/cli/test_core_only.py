@@ -112,7 +112,7 @@ def test_in_the_core_only(core, folder, command):
 def test_the_core_is_what_pyproject_says(core):
     (packages,) = Path(core.python).parent.parent.glob("lib/python*/site-packages")
     there = {entry.name.lower() for entry in packages.iterdir()}
-    assert {"numpy", "requests", "rich", "safetensors", "typer"} <= there
+    assert {"numpy", "platformdirs", "requests", "rich", "safetensors", "typer", "urllib3"} <= there
     assert not {"torch", "cv2", "mmengine", "mmcv", "mmdet", "pycocotools", "scipy", "packaging"} & there
 
 
