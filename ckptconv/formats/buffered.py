@@ -46,13 +46,13 @@ class BufferedReader:
         return Blob(start, count)
 
     def line(self) -> bytes:
-        found = self.buffer.find(b"\n", self.at)
-        if found < 0:
+        newline = self.buffer.find(b"\n", self.at)
+        if newline < 0:
             start = self.tell()
             self.refill(min(_MAX_LINE, self.end - start))
-            found = self.buffer.find(b"\n")
-            if found < 0:
+            newline = self.buffer.find(b"\n")
+            if newline < 0:
                 raise Malformed("a line has no end")
-        text = self.buffer[self.at : found]
-        self.at = found + 1
+        text = self.buffer[self.at : newline]
+        self.at = newline + 1
         return text

@@ -42,8 +42,8 @@ class ConcatenatedSource(Source):
             source.read_into(buffer[to : to + count], at)
 
     def copy_to(self, target: int, at: int, offset: int, length: int) -> bool:
-        found = self._within(offset, length)
-        return all(source.copy_to(target, at + to, start, count) for source, start, count, to in found)
+        parts = self._within(offset, length)
+        return all(source.copy_to(target, at + to, start, count) for source, start, count, to in parts)
 
     def truncated(self) -> UnreadableError:
         return UnreadableError(

@@ -15,7 +15,7 @@ from ckptconv.errors import UnreadableError, printable, shell_word
 from ckptconv.formats.concatenated import ByteRange, ConcatenatedSource, concatenated_crc
 from ckptconv.formats.distributed_metadata import METADATA, MetadataRecord, fields_of, first_of, load, nested
 from ckptconv.formats.interface import Checkpoint
-from ckptconv.formats.records import Call, Global, Malformed, parse_lengths
+from ckptconv.formats.records import CallRecord, Global, Malformed, parse_lengths
 from ckptconv.formats.storage import Storage, StoredTensor, as_stored_tensor
 from ckptconv.formats.torch_file import read_zip
 from ckptconv.sections import kind_of
@@ -113,7 +113,7 @@ class _Folder:
         data = self._metadata.get("storage_data")
         if not isinstance(data, dict):
             raise Malformed("it does not list what its files hold")
-        found: dict[tuple[str, tuple[int, ...] | None], ByteRange] = {}
+        byte_ranges: dict[tuple[str, tuple[int, ...] | None], ByteRange] = {}
         for index, info in data.items():
             key, at = fields_of(index, "MetadataIndex"), fields_of(info, "_StorageInfo")
             name, offsets = key.get("fqn"), key.get("offset")
@@ -129,10 +129,10 @@ class _Folder:
             if offset < 0 or length < 0 or offset + length > source.size:
                 raise Malformed(f"{printable(name)} is outside of {source.name}")
             part = (name, None if offsets is None else parse_lengths(offsets))
-            if part in found:
+            if part in byte_ranges:
                 raise Malformed(f"{printable(name)} has two locations for one part")
-            found[part] = (source, offset, length)
-        return found
+            byte_ranges[part] = (source, offset, length)
+        return byte_ranges
 
     def _require_disjoint(self) -> None:
         """Refuse parts that share bytes: a few bytes could expand to any number."""
@@ -280,5 +280,5 @@ def _holds_tensors(tree: object) -> bool:
         if as_stored_tensor(one) is not None:
             return True
         queue += one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple) else []
-        queue += [one.args, one.state, one.items, one.pairs] if isinstance(one, Call) else []
+        queue += [one.args, one.state, one.items, one.pairs] if isinstance(one, CallRecord) else []
     return False

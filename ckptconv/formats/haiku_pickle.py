@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptconv.formats.numpy_pickle import PickledArray
-from ckptconv.formats.records import Call, ClassStub, Global, Handler, Malformed, checked_key
+from ckptconv.formats.records import CallRecord, ClassStub, Global, Handler, Malformed, checked_key
 from ckptconv.formats.torch_pickle import PickledTensors
 
 
@@ -23,7 +23,7 @@ def handlers(pickled: PickledTensors) -> Mapping[tuple[str, str], Handler]:
         """An array that is made by a call of ``func`` and then given its state."""
         handler = pickled.handlers.get((func.module, func.name)) if isinstance(func, Global) else None
         if handler is None or not isinstance(args, tuple):
-            return Call(func, (args, state, *rest))
+            return CallRecord(func, (args, state, *rest))
         result = handler(*args)
         if isinstance(result, PickledArray):
             result.build(state)
@@ -68,7 +68,7 @@ def _attribute(owner: object, name: object, *_: object) -> object:
     """A module's attribute: the record of its name."""
     if isinstance(owner, _Module) and isinstance(owner.name, str) and isinstance(name, str):
         return Global(owner.name, name)
-    return Call(Global("dill._dill", "_get_attr"), (owner, name))
+    return CallRecord(Global("dill._dill", "_get_attr"), (owner, name))
 
 
 def _mapping(content: object = (), *_: object) -> object:

@@ -95,11 +95,11 @@ class Checkpoint:
             section = section_at(self.sections, path)
             if section is None:
                 raise KeyError(path)
-            found = {k: t for k in section.tensors if (t := as_stored_tensor(section.node[k])) is not None}
-            for name, tensor in found.items():
+            tensors = {k: t for k in section.tensors if (t := as_stored_tensor(section.node[k])) is not None}
+            for name, tensor in tensors.items():
                 self.require_valid(name, tensor)
-            self._require_bounded(found.values())
-            self._tensors[path] = found
+            self._require_bounded(tensors.values())
+            self._tensors[path] = tensors
         return self._tensors[path]
 
     def fetch(self, tensors: Iterable[StoredTensor]) -> None:

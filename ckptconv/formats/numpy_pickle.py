@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ckptconv.formats.records import Blob, Call, Global, Handler, Malformed, parse_lengths
+from ckptconv.formats.records import Blob, CallRecord, Global, Handler, Malformed, parse_lengths
 from ckptconv.formats.storage import Extent, Storage, StoredTensor
 from ckptconv.sources.file import Source
 from ckptconv.spec import DTYPES, TensorSpec, Unreadable
@@ -46,7 +46,7 @@ class NumpyArrays:
         if isinstance(text, Blob) and text.kind == "str" and codec == "latin1" and not rest:
             return Blob(text.offset, text.length, text=True)
         if not isinstance(text, str) or codec != "latin1" or rest:
-            return Call(Global("_codecs", "encode"), (text, codec, *rest))
+            return CallRecord(Global("_codecs", "encode"), (text, codec, *rest))
         self._encoded += len(text)
         if self._encoded > self._source.size:
             raise Malformed("its arrays hold more bytes than it has")
@@ -144,4 +144,4 @@ def unreadable_array(kind: object) -> Unreadable | None:
 
 def _no_bytes(*args: object) -> object:
     """Empty bytes as protocol 2 writes them."""
-    return Call(Global("builtins", "bytes"), args) if args else b""
+    return CallRecord(Global("builtins", "bytes"), args) if args else b""

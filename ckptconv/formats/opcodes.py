@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptconv.formats.buffered import BufferedReader
 from ckptconv.formats.pickle_machine import MARK, PickleMachine
-from ckptconv.formats.records import Call, Malformed, checked_key, describe_type
+from ckptconv.formats.records import CallRecord, Malformed, checked_key, describe_type
 
 Step = Callable[[PickleMachine, BufferedReader], None]
 
@@ -52,9 +52,9 @@ def _reduce(m: PickleMachine, s: BufferedReader) -> None:
 def _newobj_ex(m: PickleMachine, s: BufferedReader) -> None:
     named, args = m.stack.pop(), m.stack.pop()
     made = m.call(m.stack[-1], args)
-    if named and not isinstance(made, Call):
+    if named and not isinstance(made, CallRecord):
         raise Malformed(f"it makes {describe_type(made)} with named arguments")
-    m.stack[-1] = Call(made.func, (made.args, named)) if named and isinstance(made, Call) else made
+    m.stack[-1] = CallRecord(made.func, (made.args, named)) if named and isinstance(made, CallRecord) else made
 
 
 def _stack_global(m: PickleMachine, s: BufferedReader) -> None:

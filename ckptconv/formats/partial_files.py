@@ -88,10 +88,10 @@ def _index(path: Path | RemotePath, shard: re.Match[str]) -> Path | RemotePath |
 def _indexes_of(path: Path) -> Iterator[Path]:
     """The indexes in a file's folder that name it among others."""
     try:
-        found = sorted(path.parent.glob("*.index.json"))[:_MAX_INDEXES]
+        indexes = sorted(path.parent.glob("*.index.json"))[:_MAX_INDEXES]
     except OSError:
         return
-    for index in found:
+    for index in indexes:
         try:
             small = index.stat().st_size <= _MAX_INDEX_BYTES and index.is_file()
             content = json.loads(index.read_bytes()) if small else None

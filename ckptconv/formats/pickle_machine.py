@@ -12,7 +12,7 @@ from typing import Any
 from ckptconv.formats.buffered import BufferedReader
 from ckptconv.formats.records import (
     Blob,
-    Call,
+    CallRecord,
     ClassStub,
     Global,
     Handler,
@@ -33,7 +33,7 @@ class PickleMachine:
     """The state that opcodes work on. `stack` and `memo` are of one pickle, everything else of all pickles of a file.
 
     ``handlers`` maps (module, name) to a function that is called for a call of that name; ``persistent`` is called
-    for what the pickle refers to by an id. Anything else becomes a `Global`, `Call` or `Blob`.
+    for what the pickle refers to by an id. Anything else becomes a `Global`, `CallRecord` or `Blob`.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class PickleMachine:
         """The record of a name; nothing is imported."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise Malformed("a global's name is not text")
-        found = self._globals.get((module, name))
-        if found is None:
+        record = self._globals.get((module, name))
+        if record is None:
             if len(self._globals) == _MAX_GLOBALS:
                 raise Malformed(f"it names more than {_MAX_GLOBALS:,} things")
-            found = self._globals[module, name] = Global(module, name)
-            self.named[found.kind] = None
-        return found
+            record = self._globals[module, name] = Global(module, name)
+            self.named[record.kind] = None
+        return record
 
     def call(self, func: object, args: object) -> object:
         """The record of a call, or what the handler of that name returns; nothing of the file is called."""
@@ -90,7 +90,7 @@ class PickleMachine:
             self.called[func.kind] = None
         elif isinstance(func, ClassStub) and isinstance(args, tuple):
             return func.instantiate(*args)
-        return Call(func, args)
+        return CallRecord(func, args)
 
     def refer(self, pid: object) -> object:
         if self._persistent is None:
@@ -98,7 +98,7 @@ class PickleMachine:
         return self._persistent(pid)
 
     def set_items(self, holder: Any, items: list[Any]) -> None:
-        if isinstance(holder, Call):
+        if isinstance(holder, CallRecord):
             holder.pairs = holder = {} if holder.pairs is None else holder.pairs
         if not isinstance(holder, dict):
             raise Malformed(f"it sets items in {describe_type(holder)}")
@@ -106,7 +106,7 @@ class PickleMachine:
             holder[checked_key(items[i])] = items[i + 1]
 
     def extend(self, holder: Any, items: list[Any]) -> None:
-        if isinstance(holder, Call):
+        if isinstance(holder, CallRecord):
             holder = holder.items
         if not isinstance(holder, list):
             raise Malformed(f"it appends to {describe_type(holder)}")
@@ -117,7 +117,7 @@ class PickleMachine:
         state = self.stack.pop()
         holder = self.stack[-1]
         build = getattr(holder, "build", None)
-        if isinstance(holder, Call | OrderedItems):
+        if isinstance(holder, CallRecord | OrderedItems):
             holder.state = state if holder.state is None else [holder.state, state]
         elif build is not None:
             build(state)

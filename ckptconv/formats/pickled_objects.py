@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ckptconv.errors import UnreadableError, printable
-from ckptconv.formats.records import Call
+from ckptconv.formats.records import CallRecord
 from ckptconv.spec import TensorSpec, Unreadable
 
 _GATHER = (
@@ -70,24 +70,24 @@ class ObjectInterpreter:
         spec = self._spec_of(value)
         if spec is not None:
             return spec
-        if isinstance(value, Call):
+        if isinstance(value, CallRecord):
             return self._of_call(value)
         if isinstance(value, list | tuple):  # torch.ao keeps (weight, bias) under one name
-            parts = (self._unreadable(part) for part in value[:4] if isinstance(part, Call))
+            parts = (self._unreadable(part) for part in value[:4] if isinstance(part, CallRecord))
             return next((part for part in parts if part is not None and part.certain), None)
         unreadable = getattr(value, "unreadable", None)
         return unreadable if isinstance(unreadable, Unreadable) else None
 
-    def _of_call(self, value: Call) -> Unreadable | Mapping[Any, Any] | None:
+    def _of_call(self, value: CallRecord) -> Unreadable | Mapping[Any, Any] | None:
         module = _module(value)
         if module is not None:
-            found = self._state_dicts.get(id(value))
-            if found is None:
-                found = self._state_dicts[id(value)] = dict(self._state_dict(module, "", 0))
-            return found
+            state_dict = self._state_dicts.get(id(value))
+            if state_dict is None:
+                state_dict = self._state_dicts[id(value)] = dict(self._state_dict(module, "", 0))
+            return state_dict
         return self._unreadable(value) or value.pairs
 
-    def _unreadable(self, value: Call) -> Unreadable | None:
+    def _unreadable(self, value: CallRecord) -> Unreadable | None:
         kind = value.kind
         for start, what, advice in _KINDS:
             if kind.startswith(start) and not (start == "torch.distributed." and not kind.endswith("Tensor")):
@@ -101,7 +101,7 @@ class ObjectInterpreter:
             return Unreadable(f"an object that holds tensors ({printable(kind)})", _PLAIN, certain=False)
         return None
 
-    def _holds_tensors(self, value: Call) -> bool:
+    def _holds_tensors(self, value: CallRecord) -> bool:
         """Whether a tensor is among an object's arguments and attributes, at most a few levels below it."""
         queue: list[object] = [value.args, value.state]
         for _ in range(_MAX_VALUES):
@@ -138,7 +138,7 @@ class ObjectInterpreter:
         for name, child in module["_modules"].items():
             if child is None:
                 continue
-            inside = _module(child) if isinstance(child, Call) else None
+            inside = _module(child) if isinstance(child, CallRecord) else None
             if not isinstance(name, str):
                 raise UnreadableError(
                     "a module in the file has a part whose name is not text", "Download the file again."
@@ -149,7 +149,7 @@ class ObjectInterpreter:
                 yield from self._state_dict(inside, f"{prefix}{name}.", depth + 1)
 
 
-def _module(value: Call) -> Mapping[Any, Any] | None:
+def _module(value: CallRecord) -> Mapping[Any, Any] | None:
     """The attributes of a pickled torch.nn.Module; None for any other object."""
     state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
     if value.kind.endswith(".reduce_graph_module") and isinstance(value.args, tuple) and value.args:
@@ -162,6 +162,6 @@ def _module(value: Call) -> Mapping[Any, Any] | None:
 
 def _set(value: object) -> frozenset[str]:
     """The texts of a set as pickles write it: a list here, or in protocol 2 a call of `set`."""
-    if isinstance(value, Call) and isinstance(value.args, tuple) and value.args:
+    if isinstance(value, CallRecord) and isinstance(value.args, tuple) and value.args:
         value = value.args[0]
     return frozenset(v for v in value if isinstance(v, str)) if isinstance(value, list | tuple) else frozenset()

@@ -27,7 +27,7 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-class Call:
+class CallRecord:
     """A call that the pickle would make. It is not made; what the pickle then puts into the result is kept.
 
     ``items`` would be appended to it, ``pairs`` set in it under keys; ``state`` would be its attributes, and is a list

@@ -87,10 +87,10 @@ def _bad(source: Source, what: str) -> UnreadableError:
 
 def parse_json(source: Source, raw: bytes) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        mapping = dict(pairs)
+        if len(mapping) != len(pairs):
             raise ValueError("a name occurs twice")
-        return found
+        return mapping
 
     if raw.count(b"[") + raw.count(b"{") > _MAX_LISTS:
         raise _bad(source, f"its header holds more than {_MAX_LISTS:,} lists")

@@ -50,7 +50,7 @@ def read_zip(source: Source) -> Checkpoint:
     rest = start + pickle.size - unpickler.tell()
     if rest:
         raise UnreadableError(f"{source.path}: {rest:,} bytes follow its pickle", "Download it again.")
-    found: dict[str, Storage] = {}
+    located: dict[str, Storage] = {}
 
     def record_of(key: str) -> ZipEntry:
         record = records.get(f"{root}data/{key}")
@@ -70,10 +70,10 @@ def read_zip(source: Source) -> Checkpoint:
     def locate(key: str) -> Storage:
         if key in pickled.arrays:
             return pickled.arrays[key]
-        if key not in found:
+        if key not in located:
             record = record_of(key)
-            found[key] = Storage(record.size, source, directory.locate(record), record.crc, big_endian=big_endian)
-        return found[key]
+            located[key] = Storage(record.size, source, directory.locate(record), record.crc, big_endian=big_endian)
+        return located[key]
 
     def nbytes_of(key: str) -> int:
         return pickled.arrays[key].nbytes if key in pickled.arrays else record_of(key).size
@@ -144,23 +144,23 @@ def read_legacy(source: Source) -> Checkpoint:
     uncounted = set() if source.is_local else {*storages}
 
     def locate(key: str) -> Storage:
-        found = storages.get(key) or pickled.arrays.get(key)
-        if found is None:
+        storage = storages.get(key) or pickled.arrays.get(key)
+        if storage is None:
             raise UnreadableError(
                 f"{source.path}: the storage '{key}' is missing", "The file is damaged. Download it again."
             )
         if key in uncounted:
-            _require_count(source, key, pickled.refs[key], found)
+            _require_count(source, key, pickled.refs[key], storage)
             uncounted.discard(key)
-        return found
+        return storage
 
     def nbytes_of(key: str) -> int:
-        found = storages.get(key)
-        return found.nbytes if found else locate(key).nbytes
+        storage = storages.get(key)
+        return storage.nbytes if storage else locate(key).nbytes
 
     def extent(key: str) -> Extent | None:
-        found = storages.get(key)
-        return (source, found.offset - 8, found.offset + found.nbytes) if found else pickled.extent(key)
+        storage = storages.get(key)
+        return (source, storage.offset - 8, storage.offset + storage.nbytes) if storage else pickled.extent(key)
 
     return Checkpoint(
         source.path,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from ckptconv.formats.numpy_pickle import NumpyArrays
 from ckptconv.formats.records import (
     MAX_LENGTH,
-    Call,
+    CallRecord,
     Global,
     Handler,
     Malformed,
@@ -93,12 +93,12 @@ class PickledTensors:
         known = self.refs.setdefault(ref.key, ref)
         if known.nbytes != ref.nbytes:
             raise Malformed(f"storage '{key}' has two sizes")
-        return Call(kind, ()) if opaque else ref
+        return CallRecord(kind, ()) if opaque else ref
 
     def _tensor(self, storage: object, offset: object, size: object, stride: object, *rest: object) -> object:
         # rest: requires_grad, backward_hooks, metadata; the last says that a sign or conjugation is pending
         if len(rest) > 2 and isinstance(rest[2], dict) and any(rest[2].values()):
-            return Call(Global("torch", "Tensor with pending negation or conjugation"), ())
+            return CallRecord(Global("torch", "Tensor with pending negation or conjugation"), ())
         dtype = storage.dtype if isinstance(storage, StorageRef) else None
         return self._view(storage, dtype, offset, size, stride)
 
@@ -114,7 +114,7 @@ class PickledTensors:
         *rest: object,
     ) -> object:
         if rest and isinstance(rest[0], dict) and any(rest[0].values()):
-            return Call(Global("torch", "Tensor with pending negation or conjugation"), ())
+            return CallRecord(Global("torch", "Tensor with pending negation or conjugation"), ())
         known = DTYPES.get(dtype.name) if isinstance(dtype, Global) and dtype.module == "torch" else None
         return self._view(storage, known, offset, size, stride, dtype)
 
@@ -123,7 +123,7 @@ class PickledTensors:
     ) -> object:
         if not isinstance(storage, StorageRef) or dtype is None:
             kind = name.kind if isinstance(name, Global) else ""
-            return Call(Global("torch", "Tensor of a type unknown here"), (kind,))
+            return CallRecord(Global("torch", "Tensor of a type unknown here"), (kind,))
         shape, strides = parse_lengths(size), parse_lengths(stride)
         if len(shape) != len(strides) or not isinstance(offset, int) or not 0 <= offset < MAX_LENGTH:
             raise Malformed("a tensor's shape, strides and offset do not fit together")
@@ -133,7 +133,7 @@ class PickledTensors:
         """A tensor subclass is the tensor it was made from."""
         handler = self.handlers.get((func.module, func.name)) if isinstance(func, Global) else None
         if handler is None or not isinstance(args, tuple):
-            return full_tensor_of(args, state) or Call(kind, args, state)
+            return full_tensor_of(args, state) or CallRecord(kind, args, state)
         return handler(*args)
 
     def _from_device(self, data: object, dtype: object, *_: object) -> object:
@@ -141,7 +141,7 @@ class PickledTensors:
         stored = data if isinstance(data, StoredTensor) else getattr(data, "stored", None)
         if isinstance(stored, StoredTensor) and isinstance(dtype, Global) and dtype.name == stored.spec.dtype.name:
             return stored
-        return Call(Global("torch._utils", "_rebuild_device_tensor"), (data, dtype))
+        return CallRecord(Global("torch._utils", "_rebuild_device_tensor"), (data, dtype))
 
     def charge(self, entries: int) -> None:
         """Count entries of dicts that cost the pickle less than one step each."""
@@ -172,9 +172,9 @@ def full_tensor_of(args: object, state: object) -> StoredTensor | None:
     parts = state if isinstance(state, tuple) else (state,)  # attributes, and those that have slots
     held = {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
     own, spec = held.get("_local_tensor"), held.get("_spec")
-    placed = spec.state.get("placements") if isinstance(spec, Call) and isinstance(spec.state, dict) else None
+    placed = spec.state.get("placements") if isinstance(spec, CallRecord) and isinstance(spec.state, dict) else None
     if not isinstance(own, StoredTensor) or not isinstance(placed, tuple) or not placed:
         return None
-    kinds = [one.kind.rpartition(".")[2] if isinstance(one, Call) else "" for one in placed]
+    kinds = [one.kind.rpartition(".")[2] if isinstance(one, CallRecord) else "" for one in placed]
     same = isinstance(dtype, Global) and dtype.name == own.spec.dtype.name and own.spec.shape == parse_lengths(shape)
     return own if same and set(kinds) <= {"Shard", "Replicate"} else None

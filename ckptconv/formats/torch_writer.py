@@ -106,10 +106,10 @@ class _Zip:
         narrow = _WIDE if wide else size
         fields = (b"PK\3\4", 45 if wide else 20, 0x800, 0, 0, _DATE, crc or 0, narrow, narrow, len(raw), len(extra))
         self._file.write(struct.pack("<4s5H3L2H", *fields) + raw + extra)
-        found = fill()
+        computed = fill()
         if crc is None:
-            self._patches.append((header + 14, found))
-            crc = found
+            self._patches.append((header + 14, computed))
+            crc = computed
         self._at = start + padding + size
         wides = [v for v, is_wide in ((size, wide), (size, wide), (header, header >= _WIDE)) if is_wide]
         extra = struct.pack(f"<2H{len(wides)}Q", 1, 8 * len(wides), *wides) if wides else b""

@@ -89,7 +89,7 @@ class ZipDirectory:
         return start, size, count
 
     def _entries(self, directory: bytes, count: int, end: int) -> dict[str, ZipEntry]:
-        found: list[tuple[int, ZipEntry]] = []
+        entries: list[tuple[int, ZipEntry]] = []
         at = 0
         while at < len(directory):
             if at + _ENTRY.size > len(directory):
@@ -113,10 +113,10 @@ class ZipDirectory:
                 raise self._manipulated(f"the record '{name}' is encrypted")
             size, packed, header = self._widened(extra, size, packed, header)
             plain = method == 0 and packed == size
-            found.append((header, ZipEntry(name, crc, packed, header, 0, plain)))
-        if len(found) != count:
-            raise self._manipulated(f"its directory has {len(found)} entries and announces {count}")
-        return self._by_name(found, end)
+            entries.append((header, ZipEntry(name, crc, packed, header, 0, plain)))
+        if len(entries) != count:
+            raise self._manipulated(f"its directory has {len(entries)} entries and announces {count}")
+        return self._by_name(entries, end)
 
     def _widened(self, extra: bytes, size: int, packed: int, header: int) -> tuple[int, int, int]:
         """The three fields, from the zip64 extra field where the entry is too narrow for them."""
@@ -135,18 +135,18 @@ class ZipDirectory:
             values.append(narrow)
         return values[0], values[1], values[2]
 
-    def _by_name(self, found: list[tuple[int, ZipEntry]], end: int) -> dict[str, ZipEntry]:
+    def _by_name(self, entries: list[tuple[int, ZipEntry]], end: int) -> dict[str, ZipEntry]:
         """The records by name, each with the offset where the next one starts."""
         records: dict[str, ZipEntry] = {}
-        found.sort(key=lambda pair: pair[0])
-        limits = [header for header, _ in found[1:]] + [end]
-        for (header, record), limit in zip(found, limits, strict=False):
+        entries.sort(key=lambda pair: pair[0])
+        limits = [header for header, _ in entries[1:]] + [end]
+        for (header, record), limit in zip(entries, limits, strict=False):
             if record.name in records:
                 raise self._manipulated(f"it holds two records named '{record.name}'")
             if header + _LOCAL.size + len(record.name.encode()) + record.size > limit:
                 raise self._manipulated(f"the record '{record.name}' overlaps another or is outside of the file")
             records[record.name] = replace(record, limit=limit)
-        if found and found[0][0] != 0:
+        if entries and entries[0][0] != 0:
             raise self._manipulated("data precedes its first record")
         return records
 

@@ -13,7 +13,7 @@ from torch import nn
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.pickled_objects import ObjectInterpreter
-from ckptconv.formats.records import Call, Global
+from ckptconv.formats.records import CallRecord, Global
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -65,11 +65,11 @@ def test_a_module_is_its_state_dict(how: str, as_zip: bool, tmp_path: Path) -> N
 
 
 def test_modules_without_end_are_refused() -> None:
-    loop = Call(Global("torch.nn", "Module"), ())
+    loop = CallRecord(Global("torch.nn", "Module"), ())
     loop.state = {"_parameters": {}, "_buffers": {}, "_modules": {"self": loop}}
-    bushy = Call(Global("torch.nn", "Module"), (), {"_parameters": {}, "_buffers": {}, "_modules": {}})
+    bushy = CallRecord(Global("torch.nn", "Module"), (), {"_parameters": {}, "_buffers": {}, "_modules": {}})
     for _ in range(40):
-        bushy = Call(bushy.func, (), {"_parameters": {}, "_buffers": {}, "_modules": {"a": bushy, "b": bushy}})
+        bushy = CallRecord(bushy.func, (), {"_parameters": {}, "_buffers": {}, "_modules": {"a": bushy, "b": bushy}})
     for tree in (loop, bushy):
         with pytest.raises(UnreadableError, match="nests its modules too deeply"):
             ObjectInterpreter(lambda _: None)(tree)

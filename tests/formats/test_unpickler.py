@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from ckptconv.errors import UnreadableError
 from ckptconv.formats import open_checkpoint
-from ckptconv.formats.records import Blob, Call
+from ckptconv.formats.records import Blob, CallRecord
 from ckptconv.formats.unpickler import Unpickler
 from ckptconv.sources.file import Source
 from tests.formats.test_torch_files import records, write_records
@@ -51,7 +51,7 @@ def unpickle(path: Path, data: bytes) -> Any:
 def _with_bytes(value: Any, source: Source) -> Any:
     if isinstance(value, Blob):
         return value.read(source)
-    if isinstance(value, Call):  # how protocols 0 to 2 write bytes
+    if isinstance(value, CallRecord):  # how protocols 0 to 2 write bytes
         assert value.kind in ("_codecs.encode", "__builtin__.bytes")
         return codecs.encode(*_with_bytes(value.args, source)) if value.args else b""
     if isinstance(value, dict):

@@ -33,7 +33,7 @@ from safetensors.torch import load_file
 
 import ckptconv
 from ckptconv.errors import UnreadableError
-from ckptconv.formats.records import Call
+from ckptconv.formats.records import CallRecord
 from tests.formats.test_torch_files import raw, replace_in_pickle, tensors, views, zip_and_legacy
 from tests.formats.test_unpickler import CONTAINERS, Shell
 from tests.support import broken, forked, hollow, raw_files
@@ -536,7 +536,7 @@ def test_a_function_that_a_file_names_is_not_found_for_it(tmp_path: Path) -> Non
         for attribute in ("get", "__init__", "load_state_dict", "__subclasses__", "_annealing_cos.__globals__"):
             body = broken.call("__builtin__", "getattr", broken.name(owner, name), text(attribute))
             (tmp_path / "x.pth").write_bytes(zipped(body))
-            assert type(loader.load(str(tmp_path / "x.pth"))) is Call
+            assert type(loader.load(str(tmp_path / "x.pth"))) is CallRecord
 
 
 # Broken and hostile files -----------------------------------------------------------------------------------------
@@ -632,7 +632,7 @@ SHY = {
 def test_an_object_that_holds_itself_or_has_no_end_stays_inert(kind: str, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(zipped(broken.table({"strange": SHY[kind], "w": broken.FOUR})))
     made = loader.load(str(tmp_path / "x.pth"))
-    assert type(made["strange"]) is Call
+    assert type(made["strange"]) is CallRecord
     assert made["w"].tolist() == [0, 1, 2, 3]
 
 
@@ -678,7 +678,7 @@ FORGED = {
 def test_an_object_that_is_not_as_its_writer_writes_it_stays_inert(kind: str, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(zipped(broken.table({"forged": FORGED[kind], "w": broken.FOUR})))
     made = loader.load(str(tmp_path / "x.pth"))
-    assert type(made["forged"]) is Call
+    assert type(made["forged"]) is CallRecord
     assert made["w"].tolist() == [0, 1, 2, 3]
 
 

@@ -19,7 +19,7 @@ from mmengine.optim import OneCycleParamScheduler
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.numpy_pickle import NumpyType, PickledArray
-from ckptconv.formats.records import Blob, Call, Global, OrderedItems
+from ckptconv.formats.records import Blob, CallRecord, Global, OrderedItems
 from ckptconv.formats.storage import StoredTensor
 from ckptconv.formats.torch_pickle import StorageRef
 from ckptconv.mmdetection.loading.tensors import tensor
@@ -56,7 +56,7 @@ class _ObjectBuilder:
             return self.tensor(value)
         if isinstance(value, StorageRef) and value.dtype is not None:
             return self.storage(value)
-        if not isinstance(value, Mapping | list | tuple | Blob | Call | PickledArray):
+        if not isinstance(value, Mapping | list | tuple | Blob | CallRecord | PickledArray):
             return value
         if id(value) not in self._built:
             self._built[id(value)] = None  # a tree that contains itself was refused when the file was opened
@@ -112,7 +112,7 @@ class _ObjectBuilder:
         self._checkpoint.require_valid("an array", stored)
         return self._checkpoint.array(stored)
 
-    def scalar(self, call: Call) -> Any:
+    def scalar(self, call: CallRecord) -> Any:
         """``numpy.core.multiarray.scalar(dtype, bytes)``."""
         kind, data = call.args if isinstance(call.args, tuple) and len(call.args) == 2 else (None, None)
         data = self.build(data) if isinstance(data, Blob) else data
@@ -125,21 +125,21 @@ class _ObjectBuilder:
         code = np.dtype(kind.dtype.numpy)
         return np.frombuffer(data, code.newbyteorder(">") if kind.big_endian else code)[0]
 
-    def counter(self, call: Call) -> Any:
+    def counter(self, call: CallRecord) -> Any:
         """``collections.Counter(dict)``: the milestones of mmengine's MultiStepLR."""
         counts = call.args[0] if isinstance(call.args, tuple) and len(call.args) == 1 else None
         if not isinstance(counts, dict) or not all(type(n) is int for n in counts.values()):
             return call
         return Counter({self.build(key): n for key, n in counts.items()})
 
-    def curve(self, call: Call) -> Any:
+    def curve(self, call: CallRecord) -> Any:
         """``getattr(OneCycleParamScheduler, name)`` of the two curves it has."""
         args = call.args if isinstance(call.args, tuple) and len(call.args) == 2 else (None, None)
         if isinstance(args[0], Global) and args[0].kind in _ONE_CYCLE and args[1] in _CURVES:
             return getattr(OneCycleParamScheduler, args[1])
         return call
 
-    def history(self, call: Call) -> Any:
+    def history(self, call: CallRecord) -> Any:
         """A HistoryBuffer of mmengine, from the attributes it was saved with."""
         state = call.state if isinstance(call.state, Mapping) else {}
         values, counts, most = (state.get(key) for key in ("_log_history", "_count_history", "max_length"))
@@ -156,7 +156,7 @@ _ONE_CYCLE = (
     "mmengine.optim.scheduler.lr_scheduler.OneCycleLR",
 )
 _CURVES = ("_annealing_cos", "_annealing_linear")
-_CALLS: Mapping[str, Callable[[_ObjectBuilder, Call], Any]] = {
+_CALLS: Mapping[str, Callable[[_ObjectBuilder, CallRecord], Any]] = {
     "numpy.core.multiarray.scalar": _ObjectBuilder.scalar,
     "numpy._core.multiarray.scalar": _ObjectBuilder.scalar,
     "mmengine.logging.history_buffer.HistoryBuffer": _ObjectBuilder.history,
