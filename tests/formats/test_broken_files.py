@@ -320,6 +320,6 @@ def test_nothing_is_run(payload, place, tmp_path, monkeypatch):
 def test_nothing_is_run_where_the_weights_should_be(payload, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("model.pkl").write_bytes(broken.pickled(payload))
-    with pytest.raises(UnreadableError, match="holds no tensors by name"):
+    with pytest.raises(UnreadableError, match="holds no named tensors"):
         convert("model.pkl", "out.pth")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.pkl"]

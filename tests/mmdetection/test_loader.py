@@ -542,7 +542,7 @@ def test_a_function_that_a_file_names_is_not_found_for_it(tmp_path: Path) -> Non
 # Broken and hostile files -----------------------------------------------------------------------------------------
 
 GONE = ("there is no file", "is a directory", "is not a regular file", "cannot be opened")
-READABLE = "holds no tensors by name"
+READABLE = "holds no named tensors"
 """What `convert` says of a file that is sound and no state dict; the loader reads it, as torch would."""
 
 

@@ -514,7 +514,7 @@ def _index(name: str, says: str, weight_map: object, **shards: bytes) -> Row:
 
 
 CUT = "is truncated"
-EMPTY = "holds no tensors by name"
+EMPTY = "holds no named tensors"
 ENDLESS = "nests its contents without end"
 LENGTHS = "a shape or stride is not a list of lengths"
 MISFIT = "a tensor's shape, strides and offset do not fit together"
