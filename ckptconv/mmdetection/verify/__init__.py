@@ -2,22 +2,25 @@
 
 ::
 
-    recipes.py   THE TABLE of published results, and what makes a run one of theirs
-    request.py   what a user may ask for, checked as it comes in
-    shapes.py    a data set in COCO's format that needs no download
-    small.py     what the tiers change of a config
-    evaluators.py  the one CocoMetric that a config is evaluated by
-    adjustments.py  what a tier leaves out of a config, and says so
-    plan.py      request -> the runs, each with its config and its command; what the AP will be compared with
-    launch.py    the command that starts a run's processes: python, torchrun, srun
-    worker.py    what those processes do: mmengine's Runner, and events and results as files
-    events.py    the events of a run, as they come and as a curve
-    conduct.py   starts a run, follows it, and stops all of it; a lock keeps a folder to one
-    measure.py   detections and annotations -> AP, by pycocotools
-    verdict.py   measured x expected -> pass, fail or inconclusive, by a stated rule
-    report.py    report.json and report.md
-    page.py      report.html; curves.py and drawing.py draw for it
-    pipeline.py  all of it in a row
+    request.py        what a user can ask for, validated
+    recipes.py        THE TABLE of published results, and the digest that tells whether a run has a row's recipe
+    target.py         request -> the resolved config, and its checkpoint
+    expectation.py    what the AP is compared with
+    plan.py           request -> all of it: target, launch, runs, expected AP
+    runs.py           a tier -> its runs, each with a config and a job
+    config_edits.py, arms.py, adjustments.py   what tiers change in a config
+    evaluators.py     the one CocoMetric of a config
+    requirements.py, packages.py   whether this machine can run a plan
+    data/             whether the data and the config fit together; generated data; the first images of a file
+    run/              the processes of a run: start, follow, resume, and the files that they write
+    same_network.py   whether the two arms of a lift are one network
+    measure.py        detections and annotations -> AP, by pycocotools
+    verdict.py        measured x expected -> pass, fail or inconclusive, by a stated rule
+    judge.py          the proof, the runs and their AP -> the verdict
+    meanings.py       what a tier shows, and what its verdict means
+    collect.py        a plan and what its runs measured -> the report
+    report/           the report as data, JSON, Markdown and HTML
+    pipeline.py       all of it in a row
 
-A run's processes and its conductor share nothing but files in the run's folder: `worker.py` names them.
+The processes of a run and their supervisor share only the files in the run's folder: `run/files.py` describes them.
 """

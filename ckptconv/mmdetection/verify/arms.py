@@ -1,6 +1,6 @@
 """The two arms of a lift: one network that trains whole, from its checkpoint and from random weights. Pure; no torch.
 
-What freezes a network stands in its config or is the default of its class, so whoever asks tells what a class takes.
+A network is frozen by its config or by the default of its class, so callers say which arguments a class takes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ckptconv.mmdetection.type_names import has_type, loads_checkpoint
 from ckptconv.mmdetection.verify.config_edits import Config, dicts
 
 Takes = Callable[[Mapping[str, Any], str | None], Collection[str]]
-"""The names of the arguments that a dict's class takes, in a scope of mmengine's registries; () if it is not known."""
+"""The arguments that a dict's class takes, by name, in a scope of mmengine's registries; () for an unknown class."""
 _FREE: Mapping[str, Any] = {"frozen_stages": -1, "norm_eval": False}
 
 
 def unfrozen(config: Config, takes: Takes) -> Config:
-    """The same config with networks that train whole: frozen random numbers would be no fair opponent.
+    """The same config with networks that train completely: frozen random weights would not be a fair comparison.
 
-    It is the backbone, and whatever else starts from a checkpoint, with all that is inside.
+    These are the backbone, and everything else that starts from a checkpoint, with all that is inside.
     """
     free = deepcopy(config)
     for node, scope in _networks(free):
@@ -33,17 +33,17 @@ def unfrozen(config: Config, takes: Takes) -> Config:
 
 
 def from_random(config: Config, takes: Takes) -> Config:
-    """The same config without its pretrained weights, and without the guard that would miss them.
+    """The same config without its pretrained weights, and without the guard that checks them.
 
-    Where a config said nothing else of it, a network starts as its class does by itself. Residual branches that start
-    at 0, as those of MMDetection's ResNets do, learn too slowly in a short run to be a fair opponent: here they do not.
+    Where a config has no other ``init_cfg``, a network starts as its class does by default. Residual branches that
+    start at 0, as in MMDetection's ResNets, learn too slowly in a short run for a fair comparison: here they do not.
     """
     random = deepcopy(config)
     for node, scope in list(_networks(random)):
         if "zero_init_residual" in takes(node, scope):
             node["zero_init_residual"] = False
     for _, node in dicts(random["model"]):
-        _forget(node)
+        _remove_checkpoints(node)
     random["load_from"] = None
     random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if not has_type(h, "CheckpointGuard")]
     return random
@@ -69,21 +69,21 @@ def _below(node: Any, name: str, scope: str | None, inside: bool) -> Iterator[tu
 
 
 def _initial(node: Mapping[str, Any]) -> list[Any]:
-    said = node.get("init_cfg")
-    return [said] if isinstance(said, Mapping) else list(said or [])
+    init_cfg = node.get("init_cfg")
+    return [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
 
 
 def _starts(node: Mapping[str, Any]) -> bool:
     return any(map(loads_checkpoint, _initial(node))) or bool(node.get("pretrained"))
 
 
-def _forget(node: Config) -> None:
-    """Take every checkpoint out of one dict."""
+def _remove_checkpoints(node: Config) -> None:
+    """Remove every checkpoint from one dict."""
     starts = _initial(node)
-    kept = [start for start in starts if not loads_checkpoint(start)]
-    if len(kept) < len(starts):
-        node["init_cfg"] = kept
-        if not kept:
+    others = [start for start in starts if not loads_checkpoint(start)]
+    if len(others) < len(starts):
+        node["init_cfg"] = others
+        if not others:
             del node["init_cfg"]
-    if node.get("pretrained"):  # the older way to say it, and timm's
+    if node.get("pretrained"):  # the older form, and timm's
         node["pretrained"] = False if node["pretrained"] is True else None

@@ -1,4 +1,4 @@
-"""Changes to a resolved config: small and quick, on other data, or from random weights. Pure; imports no torch.
+"""Changes to a resolved config: a small and quick detector, other data, another batch size. Pure; imports no torch.
 
 All of them take a config as nested dicts and return a new one.
 """
@@ -46,8 +46,8 @@ class SyntheticTraining:
 def shrink(config: Config, training: SyntheticTraining, data: Path, classes: tuple[str, ...]) -> Config:
     """The same family of detector with narrow heads, few samples and a short schedule, on the generated data.
 
-    The backbone, its checkpoint and the pixels it is fed stay. Where a detector has none of the values below, it keeps
-    its own: it is slower, not other.
+    The backbone, its checkpoint and its normalisation stay. A detector without the values below keeps its own: it is
+    slower, and not another detector.
     """
     small = deepcopy(config)
     _narrow(small["model"])
@@ -62,20 +62,20 @@ def shrink(config: Config, training: SyntheticTraining, data: Path, classes: tup
 
 
 def with_guard(config: Config, fingerprint: str) -> Config:
-    """The same config with `CheckpointGuard` for its backbone, if it has none yet."""
+    """The same config with `CheckpointGuard` for its backbone, unless it already has one."""
     hooks = list(config.get("custom_hooks") or [])
     if any(has_type(hook, "CheckpointGuard") for hook in hooks):
         return config
-    watched = deepcopy(config)
-    watched["custom_hooks"] = [*hooks, {"type": "CheckpointGuard", "fingerprint": fingerprint}]
-    imports = (watched.get("custom_imports") or {}).get("imports") or []
+    changed = deepcopy(config)
+    changed["custom_hooks"] = [*hooks, {"type": "CheckpointGuard", "fingerprint": fingerprint}]
+    imports = (changed.get("custom_imports") or {}).get("imports") or []
     imports = [imports] if isinstance(imports, str) else list(imports)
-    watched["custom_imports"] = {"imports": [*imports, GUARD], "allow_failed_imports": False}
-    return watched
+    changed["custom_imports"] = {"imports": [*imports, GUARD], "allow_failed_imports": False}
+    return changed
 
 
 def without_sync_bn(config: Config) -> Config:
-    """The same config with BN for SyncBN, which has no CPU implementation among several processes."""
+    """The same config with BN for SyncBN, which several processes cannot use on CPUs."""
     local = deepcopy(config)
     for _, node in dicts(local["model"]):
         if has_type(node, *SYNC_BN):
@@ -84,7 +84,7 @@ def without_sync_bn(config: Config) -> Config:
 
 
 def with_batch_size(config: Config, images: int) -> Config:
-    """The same config with this many images a process and step."""
+    """The same config with this many images per process and step."""
     split = deepcopy(config)
     split["train_dataloader"]["batch_size"] = images
     return split
@@ -98,16 +98,16 @@ def with_mixed_precision(config: Config) -> Config:
 
 
 def with_data_root(config: Config, root: str) -> Config:
-    """The same config with what lies below its data root below another one. Raises UsageError for none or several."""
+    """The same config with its files below another data root. Raises UsageError for no data root, or several."""
     after = f"{root.rstrip('/')}/"
     changed = {**deepcopy(config), "data_root": after}
     parts = [changed.get(part) for part in ("train_dataloader", "val_dataloader", "val_evaluator")]
     roots = {node["data_root"] for part in parts for _, node in dicts(part) if node.get("data_root")}
-    said = str(config.get("data_root"))
-    if said not in roots and len(roots) != 1:
-        where = f"they are in {', '.join(sorted(roots))}" if roots else "the config has no data_root"
+    own = str(config.get("data_root"))
+    if own not in roots and len(roots) != 1:
+        where = f"the data sets are in {', '.join(sorted(roots))}" if roots else "the config has no data_root"
         raise UsageError(f"`data_root` is ambiguous: {where}", "Set data_root in the config.")
-    before = f"{(said if said in roots else roots.pop()).rstrip('/')}/"
+    before = f"{(own if own in roots else roots.pop()).rstrip('/')}/"
     for part in parts:
         for _, node in dicts(part):
             for key in ("data_root", "ann_file", "img"):
@@ -118,7 +118,7 @@ def with_data_root(config: Config, root: str) -> Config:
 
 
 def datasets(config: Mapping[str, Any], part: str) -> Iterator[Config]:
-    """The data sets of a part, 'train' or 'val', whatever wraps them."""
+    """The data sets of a part, 'train' or 'val', without their wrappers."""
     return (node for _, node in dicts(config.get(f"{part}_dataloader")) if "ann_file" in node)
 
 
@@ -151,7 +151,7 @@ def dicts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _narrow(model: Config) -> None:
-    """Values of mmdet 3.3.0's configs that cost most, by the end of their path: (value it has, smaller value)."""
+    """Make the values of mmdet 3.3.0's configs smaller that cost most time."""
     neck = model.get("neck")
     if isinstance(neck, dict) and has_type(neck, "FPN") and neck.get("out_channels") == _USUAL:
         for path, node in dicts(model):
@@ -174,9 +174,9 @@ def _narrow(model: Config) -> None:
 
 
 def _recount(model: Config, classes: int) -> None:
-    """The number of classes, wherever it stands: what the box head says, and all that agrees with it."""
-    said = {path: node["num_classes"] for path, node in dicts(model) if isinstance(node.get("num_classes"), int)}
-    wanted = next((count for path, count in said.items() if "bbox_head" in path), None)
+    """Set the number of classes: that of the box head, and every equal one."""
+    counts = {path: node["num_classes"] for path, node in dicts(model) if isinstance(node.get("num_classes"), int)}
+    wanted = next((count for path, count in counts.items() if "bbox_head" in path), None)
     for _, node in dicts(model):
         if wanted is not None and node.get("num_classes") == wanted:
             node["num_classes"] = classes
@@ -194,7 +194,7 @@ def _data(config: Config, training: SyntheticTraining, data: Path, classes: tupl
     val = [*load, size, annotations, {"type": "PackDetInputs", "meta_keys": meta}]
 
     def loader(part: str, images: int, shuffled: bool, pipeline: list[Config]) -> Config:
-        kept = {"filter_cfg": {"filter_empty_gt": True, "min_size": 4}} if shuffled else {"test_mode": True}
+        filters = {"filter_cfg": {"filter_empty_gt": True, "min_size": 4}} if shuffled else {"test_mode": True}
         return {
             "batch_size": images,
             "num_workers": 0,
@@ -209,7 +209,7 @@ def _data(config: Config, training: SyntheticTraining, data: Path, classes: tupl
                 "metainfo": {"classes": classes},
                 "pipeline": pipeline,
                 "backend_args": None,
-                **kept,
+                **filters,
             },
         }
 
@@ -234,9 +234,9 @@ def _data(config: Config, training: SyntheticTraining, data: Path, classes: tupl
 
 
 def _schedule(training: SyntheticTraining) -> Config:
-    """AdamW, which learns within hundreds of steps whatever the backbone is; the rate falls at three quarters."""
-    fall = max(training.epochs * 3 // 4, 1)
-    steps = {"type": "MultiStepLR", "begin": 0, "end": training.epochs, "by_epoch": True, "milestones": [fall]}
+    """AdamW, which learns within hundreds of steps with any backbone; the rate drops after three quarters."""
+    drop = max(training.epochs * 3 // 4, 1)
+    steps = {"type": "MultiStepLR", "begin": 0, "end": training.epochs, "by_epoch": True, "milestones": [drop]}
     slower = {"custom_keys": {"backbone": {"lr_mult": training.backbone_lr_mult}}}
     return {
         "train_cfg": {

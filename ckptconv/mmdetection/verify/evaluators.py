@@ -1,4 +1,4 @@
-"""What a config says of its evaluation: the one CocoMetric whose AP is measured, or why there is none. Pure.
+"""A config's evaluators -> the one CocoMetric whose AP is measured, or why there is none. Pure.
 
 Sources: mmengine 0.10.7, `Runner.build_evaluator`; mmdet 3.3.0, `mmdet/evaluation/metrics/coco_metric.py`.
 """
@@ -18,85 +18,91 @@ _ITEMS = (
     *("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
     *("AR@100", "AR@300", "AR@1000", "AR_s@1000", "AR_m@1000", "AR_l@1000"),
 )
-_THEIRS = ("type", "prefix", "outfile_prefix", "collect_device", "_scope_")  # where results go, not what they are
+_IRRELEVANT = (
+    "type",
+    "prefix",
+    "outfile_prefix",
+    "collect_device",
+    "_scope_",
+)  # where results go, and not what they are
 
 
-def with_single_metric(config: Mapping[str, Any], shown: str) -> dict[str, Any]:
+def with_single_metric(config: Mapping[str, Any], target: str) -> dict[str, Any]:
     """The same config with its CocoMetric as ``val_evaluator``, which mmengine takes as a list, or inside an Evaluator.
 
     Raises UsageError, with the config's line, where there is none, or more than one metric.
     """
-    at, said = "val_evaluator", config.get("val_evaluator")
-    if isinstance(said, Mapping) and "metrics" in said:
-        if type_name(said) not in ("", "Evaluator"):
-            raise UsageError(f"{shown}: val_evaluator.type is {type_name(said)}, which is not one CocoMetric", _ONE)
-        at, said = f"{at}.metrics", said["metrics"]
-    metrics = list(said) if isinstance(said, list) else [said]
-    places = [f"{at}[{i}]" for i in range(len(metrics))] if isinstance(said, list) else [at]
-    if said is None or not metrics:
-        empty = "is an empty list" if said is not None else "is not set"
+    path, value = "val_evaluator", config.get("val_evaluator")
+    if isinstance(value, Mapping) and "metrics" in value:
+        if type_name(value) not in ("", "Evaluator"):
+            raise UsageError(f"{target}: val_evaluator.type is {type_name(value)}, which is not one CocoMetric", _ONE)
+        path, value = f"{path}.metrics", value["metrics"]
+    metrics = list(value) if isinstance(value, list) else [value]
+    paths = [f"{path}[{i}]" for i in range(len(metrics))] if isinstance(value, list) else [path]
+    if value is None or not metrics:
+        empty = "is an empty list" if value is not None else "is not set"
         raise UsageError(
-            f"{shown}: {at} {empty}", "Set val_evaluator = dict(type='CocoMetric', ann_file=FILE, metric='bbox')."
+            f"{target}: {path} {empty}", "Set val_evaluator = dict(type='CocoMetric', ann_file=FILE, metric='bbox')."
         )
-    for place, metric in zip(places, metrics, strict=True):
+    for where, metric in zip(paths, metrics, strict=True):
         if not has_type(metric, "CocoMetric"):
             wrong = f"type is {type_name(metric)}, which is not CocoMetric" if type_name(metric) else "type is missing"
-            raise UsageError(f"{shown}: {place}.{wrong}", _ONE)
+            raise UsageError(f"{target}: {where}.{wrong}", _ONE)
     if len(metrics) > 1:
-        raise UsageError(f"{shown}: {places[1]} is a second CocoMetric, so it is not clear which AP counts", _ONE)
+        raise UsageError(f"{target}: {paths[1]} is a second CocoMetric, so it is not clear which AP counts", _ONE)
     (metric,) = metrics
     assert isinstance(metric, Mapping)  # for it has a name
     return {**config, "val_evaluator": dict(metric)}
 
 
-def require_box_ap(evaluator: Mapping[str, Any], shown: str) -> None:
+def require_box_ap(evaluator: Mapping[str, Any], target: str) -> None:
     """Raises UsageError for a CocoMetric that does not measure box AP."""
     metric = evaluator.get("metric", "bbox")
     unknown = [m for m in (metric if isinstance(metric, list) else [metric]) if m not in _METRICS]
     if unknown:
         raise UsageError(
-            f"{shown}: val_evaluator.metric={metric!r}: CocoMetric does not take {unknown[0]!r}",
+            f"{target}: val_evaluator.metric={metric!r}: CocoMetric does not take {unknown[0]!r}",
             "Set it to 'bbox', or to ['bbox', 'segm'].",
         )
     if "bbox" not in metric:
         raise UsageError(
-            f"{shown}: val_evaluator.metric={metric!r} does not measure box AP",
+            f"{target}: val_evaluator.metric={metric!r} does not measure box AP",
             "Set it to 'bbox', or to ['bbox', 'segm'].",
         )
 
 
-def require_measurable(evaluator: Mapping[str, Any], shown: str) -> None:
-    """Raises UsageError, with the line, for settings with which CocoMetric has no AP, or another one than COCO's."""
+def require_measurable(evaluator: Mapping[str, Any], target: str) -> None:
+    """Raises UsageError, with the line, for settings with which CocoMetric has no AP, or not COCO's."""
     for setting, wrong, hint in _unmeasurable(evaluator):
-        raise UsageError(f"{shown}: val_evaluator.{setting}={evaluator.get(setting)!r}: {wrong}", hint)
+        raise UsageError(f"{target}: val_evaluator.{setting}={evaluator.get(setting)!r}: {wrong}", hint)
 
 
 def _unmeasurable(evaluator: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Settings, what is wrong with each, and what to do."""
-    said = evaluator.get
-    if not isinstance(said("ann_file"), str):
+    get = evaluator.get
+    if not isinstance(get("ann_file"), str):
         yield (
             "ann_file",
             "it must name a file in COCO's format",
             "Set it to the annotation file of val_dataloader.",
         )
-    backend = said("backend_args") or {}
+    backend = get("backend_args") or {}
     if not isinstance(backend, Mapping) or backend.get("backend", "local") not in ("local", "disk", "LocalBackend"):
         yield "backend_args", "verify-ap reads annotations from the disk of this machine", "Set it to None."
-    if said("format_only"):
+    if get("format_only"):
         yield "format_only", "with it, CocoMetric evaluates nothing", "Set it to False."
-    if said("iou_thrs") is not None:
+    if get("iou_thrs") is not None:
         yield "iou_thrs", "COCO's AP is the mean over 0.50, 0.55, …, 0.95", "Leave it out."
-    if said("file_client_args") is not None:
+    if get("file_client_args") is not None:
         yield "file_client_args", "CocoMetric refuses it", "Leave it out."
-    items = said("metric_items") or ()
+    items = get("metric_items") or ()
     if any(item not in _ITEMS for item in items):
         yield "metric_items", "CocoMetric does not know all of them", "Leave it out."
-    limits = said("proposal_nums", (DEFAULT_LIMIT, 300, 1000))
+    limits = get("proposal_nums", (DEFAULT_LIMIT, 300, 1000))
     numbers = isinstance(limits, Sequence) and all(isinstance(n, int) and n > 0 for n in limits)
     if not numbers or not limits:
         yield "proposal_nums", "it must be numbers of detections", "Leave it out."
-    elif not said("use_mp_eval") and (DEFAULT_LIMIT not in limits or len(limits) < 3):
+    elif not get("use_mp_eval") and (DEFAULT_LIMIT not in limits or len(limits) < 3):
         yield (
             "proposal_nums",
             f"CocoMetric needs three limits for an AP, and one must be {DEFAULT_LIMIT}",
@@ -110,8 +116,8 @@ def other_test_parts(config: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(loader := config.get("test_dataloader"), Mapping):
         val = config.get("val_dataloader") or {}
         parts.append(("test_dataloader.dataset", loader.get("dataset"), val.get("dataset")))
-    if said := config.get("test_evaluator"):
-        one = said[0] if isinstance(said, list) and len(said) == 1 else said
+    if test := config.get("test_evaluator"):
+        one = test[0] if isinstance(test, list) and len(test) == 1 else test
         parts.append(("test_evaluator", one, config.get("val_evaluator")))
     for path, test, val in parts:
         yield from _different(path, test, val)
@@ -119,7 +125,7 @@ def other_test_parts(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _different(path: str, one: Any, other: Any) -> Iterator[str]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for key in sorted({*one, *other} - set(_THEIRS if path == "test_evaluator" else ("_scope_",))):
+        for key in sorted({*one, *other} - set(_IRRELEVANT if path == "test_evaluator" else ("_scope_",))):
             yield from _different(f"{path}.{key}", one.get(key), other.get(key))
         if path == "test_evaluator" and type_name(one) != type_name(other):
             yield f"{path}.type"

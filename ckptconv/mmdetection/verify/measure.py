@@ -21,7 +21,7 @@ _ITEMS = dict(zip(NAMES, ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"),
 _AREAS = {"APs": 1, "APm": 2, "APl": 3}  # of pycocotools' areaRngLbl; 0 is all
 _AT = {"AP50": 0.5, "AP75": 0.75}
 DEFAULT_LIMIT = 100
-"""Detections an image and class at which pycocotools' summary takes the first AP, whatever the limits are."""
+"""Detections per image and class for which pycocotools' summary takes the first AP, with any limits."""
 _ROUNDED = 0.0005 + 1e-9  # CocoMetric rounds to three digits
 
 
@@ -29,7 +29,7 @@ _ROUNDED = 0.0005 + 1e-9  # CocoMetric rounds to three digits
 class CocoMetricSettings:
     """CocoMetric's settings on which its AP depends, by its own names.
 
-    ``proposal_nums``: limits of detections an image and class. pycocotools' summary takes AP at 100 of them and all
+    ``proposal_nums``: limits of detections per image and class. pycocotools' summary takes AP at 100 of them and all
     others at the third smallest limit; CocoMetric's evaluation by several processes (``use_mp_eval``) takes all of them
     at the largest.
     """
@@ -39,12 +39,12 @@ class CocoMetricSettings:
 
     @classmethod
     def from_config(cls, evaluator: Mapping[str, Any]) -> CocoMetricSettings:
-        """What a CocoMetric's config says; what it does not say is CocoMetric's default."""
+        """The settings in a CocoMetric's config, with CocoMetric's defaults."""
         limits = evaluator.get("proposal_nums", cls.proposal_nums)
         return cls(tuple(limits), bool(evaluator.get("use_mp_eval")))
 
     def limit(self, name: str) -> int:
-        """At how many detections an image and class AP of this name is taken."""
+        """For how many detections per image and class the AP of this name is taken."""
         if self.use_mp_eval:
             return max(self.proposal_nums)
         return DEFAULT_LIMIT if name == "AP" else sorted(self.proposal_nums)[2]
@@ -93,23 +93,23 @@ def measure(
         from pycocotools.coco import COCO
 
         truth = COCO(str(annotations))
-        found: dict[str, Mapping[str, float | None]] = {}
+        aps: dict[str, Mapping[str, float | None]] = {}
         boxes = 0
         for metric in metrics:
             listed = json.loads(detections.with_name(f"{detections.name}.{_KINDS[metric]}.json").read_text())
             boxes = len(listed) if metric == "box" else boxes
-            found[metric] = _stats(truth, listed, metric, categories, counting or CocoMetricSettings())
-        return Measured(found, images, len(truth.getImgIds()), boxes)
+            aps[metric] = _stats(truth, listed, metric, categories, counting or CocoMetricSettings())
+        return Measured(aps, images, len(truth.getImgIds()), boxes)
 
 
-def differences(found: Measured, reported: Mapping[str, float]) -> Iterator[str]:
-    """Where what was measured is not what CocoMetric ``reported`` of the same detections, at its rounding."""
-    for metric, values in found.ap.items():
+def differences(measured: Measured, reported: Mapping[str, float]) -> Iterator[str]:
+    """Where the measured AP is not the one that CocoMetric ``reported`` for the same detections, at its rounding."""
+    for metric, values in measured.ap.items():
         for name, value in values.items():
-            said = reported.get(f"{_KINDS[metric]}_{_ITEMS[name]}")
-            if said is not None and abs(said - (-1 if value is None else value / 100)) > _ROUNDED:
-                measured = "missing" if value is None else f"{value:.2f}"
-                yield f"{metric} {name} is {measured}, CocoMetric reports {said:g}"
+            theirs = reported.get(f"{_KINDS[metric]}_{_ITEMS[name]}")
+            if theirs is not None and abs(theirs - (-1 if value is None else value / 100)) > _ROUNDED:
+                ours = "missing" if value is None else f"{value:.2f}"
+                yield f"{metric} {name} is {ours}, CocoMetric reports {theirs:g}"
 
 
 def _stats(

@@ -1,6 +1,6 @@
-"""THE TABLE of published results: what was trained how, the AP that came out, and where it is written.
+"""THE TABLE of published results: what was trained, how, its AP, and the source.
 
-The same weights differ by 2 AP between recipes: a row speaks only of a run of its own recipe, with the same `digest`.
+The same weights differ by 2 AP between recipes: a row applies only to a run of its own recipe, with the same `digest`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _TRAINING = (
 class Recipe:
     """One published row.
 
-    ``method``, ``backbone``, ``pretraining``: whose weights, on what, for how many epochs.
-    ``detector``, ``schedule``: rows of `detectors` where the recipe is MMDetection's, else what its source says.
-    ``images``, ``lr``: images a step, and the learning rate for them.
+    ``method``, ``backbone``, ``pretraining``: the weights' method, their network, and their epochs of pretraining.
+    ``detector``, ``schedule``: rows of `detectors` where the recipe is MMDetection's, else as its source has them.
+    ``images``, ``lr``: images per step, and the learning rate for them.
     ``box``, ``mask``: AP on COCO val2017 in percent; ``tolerance`` in the same points, and ``reason`` for it.
-    ``source``: where the row is written. ``digest``: of the resolved recipe; '' for one that was trained by another
-    framework, which no run of MMDetection can be compared with.
+    ``source``: where the row is published. ``digest``: of the resolved recipe; '' for a row of another framework, which
+    no run of MMDetection can be compared with.
     """
 
     name: str
@@ -142,16 +142,16 @@ _PARTS = (
 """The parts of a config that decide the AP. Logging, paths, processes and seeds do not belong to a recipe."""
 
 _LIBRARIES = ("mmdet", "mmengine", "mmcv", "torch")
-"""Their names are registered where MMDetection finds them without a scope."""
+"""MMDetection finds their registered names without a scope."""
 _CLASSES = {"PretrainedInit": "Pretrained", "SyncBatchNorm": "SyncBN", "BatchNorm2d": "BN"}
 """Classes that are registered by another name, as a config in mmengine's new style may import them."""
-_ELSEWHERE = ("_scope_", "checkpoint", "data_root", "num_workers", "persistent_workers", "backend_args", "val_interval")
+_UNRELATED = ("_scope_", "checkpoint", "data_root", "num_workers", "persistent_workers", "backend_args", "val_interval")
 
 
 def digest(config: Mapping[str, Any], gpus: int) -> str:
-    """What a resolved config trains, as 64 hex digits: equal for two configs that differ only in where things are.
+    """What a resolved config trains, as 64 hex digits: equal for two configs that differ only in paths and devices.
 
-    Images a GPU count times GPUs, and times the batches that are accumulated. Paths of data and checkpoint, workers,
+    The batch size counts times GPUs, and times accumulated batches. Paths of data and checkpoint, workers,
     and the hooks that every config has do not count.
     """
     recipe = {part: _plain(config.get(part), str(config.get("data_root") or "")) for part in _PARTS}
@@ -166,24 +166,24 @@ def digest(config: Mapping[str, Any], gpus: int) -> str:
 
 
 def length(config: Mapping[str, Any]) -> str:
-    """How long a resolved config trains, in words; '' if it does not say."""
-    said = {unit: value_at(config, f"train_cfg.max_{unit}") for unit in ("epochs", "iters")}
-    return next((f"{count} {unit.replace('iters', 'iterations')}" for unit, count in said.items() if count), "")
+    """How long a resolved config trains, in words; '' if it is not set."""
+    lengths = {unit: value_at(config, f"train_cfg.max_{unit}") for unit in ("epochs", "iters")}
+    return next((f"{count} {unit.replace('iters', 'iterations')}" for unit, count in lengths.items() if count), "")
 
 
 def _registered(node: Mapping[str, Any]) -> str:
     """The ``type`` as MMDetection's own configs write it: a name of another library keeps its scope."""
-    said = str(node["type"]) if isinstance(node["type"], str) else f"{node['type'].__module__}.{type_name(node)}"
-    library, dot, _ = said.partition(".")
+    name = str(node["type"]) if isinstance(node["type"], str) else f"{node['type'].__module__}.{type_name(node)}"
+    library, dot, _ = name.partition(".")
     library = library if dot else str(node.get("_scope_", "mmdet"))
-    name = _CLASSES.get(type_name(node), type_name(node))
-    return name if library in _LIBRARIES else f"{library}.{name}"
+    registered = _CLASSES.get(type_name(node), type_name(node))
+    return registered if library in _LIBRARIES else f"{library}.{registered}"
 
 
 def _plain(node: Any, root: str) -> Any:
-    """Values that JSON has, without what tells where things are; numbers that are equal look alike."""
+    """Values that JSON has, without paths and devices; equal numbers get the same form."""
     if isinstance(node, Mapping):
-        plain = {str(k): _plain(v, root) for k, v in node.items() if k not in _ELSEWHERE}
+        plain = {str(k): _plain(v, root) for k, v in node.items() if k not in _UNRELATED}
         return {**plain, "type": _registered(node)} if "type" in node else plain
     if isinstance(node, list | tuple):
         return [_plain(v, root) for v in node]

@@ -1,6 +1,6 @@
-"""Whether the two arms of a lift, built and initialised, are one network that trains whole, and differ in values only.
+"""Whether the two arms of a lift, built and initialised, are one network that trains completely, with other values.
 
-A class may freeze its parameters or read its weights by code of its own, whatever its config says: here it is seen
+A class may freeze its parameters or load its weights in its own code, and not by its config: this check notices it
 before anything is trained.
 """
 
@@ -14,17 +14,17 @@ from ckptconv.errors import UsageError
 from ckptconv.mmdetection import runtime
 from ckptconv.text import fold, some
 
-_SAME = 0.5  # share of the weights that a random arm may have in common with the other one by chance: small ones
+_SAME = 0.5  # share of the weights that may be equal by chance: small ones
 
 
 def require_same_network(converted: Path, random: Path) -> None:
-    """Raises UsageError where the comparison of the two configs' trainings would say nothing of the checkpoint."""
+    """Raises UsageError where comparing the two configs' trainings would say nothing about the checkpoint."""
     from ckptconv.mmdetection.check.init_cfg import modules_with_init_cfg
 
     one, other = _built(converted), _built(random)
-    for what, found, opposite in zip(("module", "parameter", "buffer"), _parts(one), _parts(other), strict=True):
-        if found != opposite:
-            first = next(name for name in {**found, **opposite} if found.get(name) != opposite.get(name))
+    for what, mine, theirs in zip(("module", "parameter", "buffer"), _parts(one), _parts(other), strict=True):
+        if mine != theirs:
+            first = next(name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name))
             raise UsageError(
                 f"the arms of the lift are not the same network: {what} {first} differs",
                 "Set frozen_stages=-1, norm_eval=False and zero_init_residual=False where the config has them.",
@@ -58,7 +58,7 @@ def _built(config: Path) -> Any:
         raise UsageError(
             f"{config}: the model cannot be initialised: {runtime.error_line(failed)}", "Correct the config."
         )
-    model.train()  # which returns nothing where a class has its own
+    model.train()  # a class's own train() may return None
     return model
 
 
@@ -72,5 +72,5 @@ def _parts(model: Any) -> Iterator[dict[str, object]]:
 def _pairs(one: Any, other: Any, paths: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:
     """The parameters of these modules in both arms, by name."""
     starts = tuple(f"{path}." if path else "" for path in paths)
-    opposite = dict(other.named_parameters())
-    return ((name, value, opposite[name]) for name, value in one.named_parameters() if name.startswith(starts))
+    counterparts = dict(other.named_parameters())
+    return ((name, value, counterparts[name]) for name, value in one.named_parameters() if name.startswith(starts))

@@ -15,9 +15,9 @@ _MOST_SEEDS = 100
 
 @dataclass(frozen=True)
 class Expected:
-    """AP in percent by metric, the points it may be off, why so many, and who says so.
+    """AP in percent by metric, the tolerance in points, the reason for it, and the source of the AP.
 
-    ``above``: what an AP above the band is: as wrong as one below (fail), worth a remark, or good (pass).
+    ``above``: what an AP above the band means: 'fail', 'pass', or a 'remark'.
     """
 
     ap: Mapping[str, float]
@@ -28,7 +28,7 @@ class Expected:
 
     @property
     def band(self) -> str:
-        """What is allowed, in words."""
+        """The AP that passes, in words."""
         wanted = ", ".join(f"{metric} AP {ap:g}" for metric, ap in self.ap.items())
         if self.above == PASS and not self.tolerance:
             return f"at least {wanted}"
@@ -59,8 +59,8 @@ class Interval:
 class Verdict:
     """``status``: pass, fail, inconclusive; or measured, where there is nothing to compare with.
 
-    ``reasons``: sentences. ``rule``: how it was judged. ``needed``: seeds that would decide, by what is known of their
-    scatter; None if that is not known, or if it is decided. ``meaning``: what the status says, and of what.
+    ``reasons``: sentences. ``rule``: how it was judged. ``needed``: how many seeds would decide, by the scatter of the
+    measured ones; None if that is not known, or if it is decided. ``meaning``: what the status says about the target.
     """
 
     status: str
@@ -89,56 +89,56 @@ def _half(scatter: float, seeds: int) -> float:
 
 
 def _needed(values: Sequence[float], bound: float) -> int | None:
-    """How many seeds would tell a mean like this one from the bound."""
+    """How many seeds would separate this mean from the bound."""
     scatter, distance = stdev(values), abs(fmean(values) - bound)
     return next((n for n in range(len(values) + 1, _MOST_SEEDS) if _half(scatter, n) < distance), None)
 
 
 def compared(values: Mapping[str, Sequence[float]], expected: Expected) -> Verdict:
-    """Whether AP, one value a seed, is what was expected. The worst of the metrics decides."""
-    found = [_metric(metric, values[metric], ap, expected) for metric, ap in expected.ap.items()]
+    """Whether AP, one value per seed, is as expected. The worst metric decides."""
+    verdicts = [_metric(metric, values[metric], ap, expected) for metric, ap in expected.ap.items()]
     seeds = len(next(iter(values.values())))
     rule = f"{expected.band} ({expected.reason})"
     if seeds > 1:
         rule += f"; the {LEVEL:.0%} interval of the mean of {seeds} seeds must lie inside to pass, and outside to fail"
-    status = next((s for s in (FAIL, INCONCLUSIVE) if any(v.status == s for v in found)), PASS)
-    needed = [v.needed for v in found if v.status == INCONCLUSIVE]
+    status = next((s for s in (FAIL, INCONCLUSIVE) if any(v.status == s for v in verdicts)), PASS)
+    needed = [v.needed for v in verdicts if v.status == INCONCLUSIVE]
     most = max((n for n in needed if n), default=None) if None not in needed else None
-    return Verdict(status, tuple(r for v in found for r in v.reasons), rule, most)
+    return Verdict(status, tuple(r for v in verdicts for r in v.reasons), rule, most)
 
 
 def _metric(metric: str, values: Sequence[float], ap: float, expected: Expected) -> Verdict:
-    found = interval(values)
+    mean = interval(values)
     low, high = ap - expected.tolerance, ap + expected.tolerance if expected.above == FAIL else math.inf
-    said = f"{metric} AP {found}, expected {ap:g}"
-    if found.high < low or found.low > high:
-        side, off = ("below", low - found.mean) if found.high < low else ("above", found.mean - high)
-        return Verdict(FAIL, (f"{said}: {off:.2f} points {side} the tolerance of {expected.tolerance:g}",), "")
-    if found.low >= low and found.high <= high:
-        more = expected.above == "remark" and found.low > ap + expected.tolerance
+    comparison = f"{metric} AP {mean}, expected {ap:g}"
+    if mean.high < low or mean.low > high:
+        side, off = ("below", low - mean.mean) if mean.high < low else ("above", mean.mean - high)
+        return Verdict(FAIL, (f"{comparison}: {off:.2f} points {side} the tolerance of {expected.tolerance:g}",), "")
+    if mean.low >= low and mean.high <= high:
+        more = expected.above == "remark" and mean.low > ap + expected.tolerance
         remark = ": more than noise explains; check whether it is the same recipe" if more else ""
-        return Verdict(PASS, (f"{said}{remark}",), "")
-    nearest = low if abs(found.mean - low) <= abs(found.mean - high) else high
+        return Verdict(PASS, (f"{comparison}{remark}",), "")
+    nearest = low if abs(mean.mean - low) <= abs(mean.mean - high) else high
     return Verdict(
         INCONCLUSIVE,
-        (f"{said}: its interval contains {nearest:g}, the bound",),
+        (f"{comparison}: its interval contains {nearest:g}, the bound",),
         "",
         _needed(values, nearest) if len(values) > 1 else None,
     )
 
 
 def lifted(differences: Mapping[str, Sequence[float]]) -> Verdict:
-    """Whether AP is above that of random weights, from one difference a seed. Box AP decides, or the one there is."""
+    """Whether AP is above that of random weights, from one difference per seed. Box AP decides, or the only metric."""
     metric = "box" if "box" in differences else next(iter(differences))
     values = differences[metric]
-    found = interval(values)
+    mean = interval(values)
     reasons = tuple(f"{name} AP {interval(v)} above random weights" for name, v in differences.items())
     rule = (
         f"pass if the {LEVEL:.0%} interval of the mean difference in {metric} AP over {len(values)} seeds lies "
         "above 0, fail if below"
     )
-    if found.low > 0:
+    if mean.low > 0:
         return Verdict(PASS, reasons, rule)
-    if found.high < 0:
+    if mean.high < 0:
         return Verdict(FAIL, (*reasons, "the checkpoint is worse than random weights"), rule)
     return Verdict(INCONCLUSIVE, (*reasons, "the interval contains 0"), rule, _needed(values, 0))

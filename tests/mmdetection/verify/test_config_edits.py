@@ -49,7 +49,7 @@ def emitted(name: str = "mask-rcnn", schedule: str = "1x") -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return synthetic.make(tmp_path_factory.mktemp("data"), TRAINING.train, TRAINING.val)
+    return synthetic.make(tmp_path_factory.mktemp("data"), TRAINING.train_images, TRAINING.val_images)
 
 
 @pytest.fixture(autouse=True)
@@ -158,8 +158,8 @@ def test_both_parts_of_the_data_are_built(name, data):
     config = shrunk(emitted(name), data)
     train, val = dataset(config, "train"), dataset(config, "val")
     assert train.metainfo["classes"] == val.metainfo["classes"] == synthetic.CLASSES
-    assert 0 < len(train) <= TRAINING.train  # without the empty ones
-    assert len(val) == TRAINING.val
+    assert 0 < len(train) <= TRAINING.train_images  # without the empty ones
+    assert len(val) == TRAINING.val_images
     for item in (train[0], val[0]):
         assert tuple(item["inputs"].shape) == (3, TRAINING.image_size, TRAINING.image_size)
         assert ("masks" in item["data_samples"].gt_instances) == DETECTORS[name].masks
@@ -187,7 +187,7 @@ def test_the_short_schedule_is_that_of_the_training():
     config = shrunk(emitted(), Path("data"))
     assert config["train_cfg"]["max_epochs"] == 4
     assert config["train_cfg"]["val_interval"] == 2
-    assert config["train_dataloader"]["batch_size"] == TRAINING.batch
+    assert config["train_dataloader"]["batch_size"] == TRAINING.batch_size
     assert config["val_dataloader"]["batch_size"] == 1
     assert config["optim_wrapper"]["optimizer"]["lr"] == TRAINING.lr
     assert config["default_hooks"]["checkpoint"]["interval"] == 1

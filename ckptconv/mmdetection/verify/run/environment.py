@@ -1,4 +1,4 @@
-"""What the numbers were made on, without host, user or path. Whatever cannot be told is None: no AP depends on it."""
+"""What the numbers were measured on, without host, user or path. Unknown values are None: no AP depends on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any, TypeVar
 
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "numpy", "pycocotools", "ckptconv")
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 def environment() -> dict[str, object]:
@@ -24,29 +24,31 @@ def environment() -> dict[str, object]:
     }
 
 
-def value_or_none(collect: Callable[[], Found]) -> Found | None:
-    """What it returns; None if it raises anything but a wish to stop."""
+def value_or_none(collect: Callable[[], T]) -> T | None:
+    """What ``collect`` returns; None if it raises an Exception."""
     try:
         return collect()
-    except Exception:  # whatever a platform, a driver or a package's metadata does
+    except Exception:  # a platform, a driver or a package's metadata may raise anything
         return None
 
 
 def version(module: str, distributions: Mapping[str, list[str]]) -> str | None:
-    """A module's version: what it says itself, else what the distribution says that brought it; None if neither does.
+    """A module's version: its own, else that of its distribution; None if both are unknown.
 
-    Forks install the same modules under other names (onedl-mmcv, mmcv-lite): these are told, too: '2.3.6 (onedl-mmcv)'.
+    Forks install the same modules under other names (onedl-mmcv, mmcv-lite), which are added: '2.3.6 (onedl-mmcv)'.
 
     Args:
         module: its name.
         distributions: names of those that have a module, as `importlib.metadata.packages_distributions` returns them.
     """
     names = list(dict.fromkeys(distributions.get(module) or ()))
-    said = getattr(sys.modules.get(module), "__version__", None)
-    if not isinstance(said, str):
-        said = next(filter(None, (value_or_none(partial(metadata.version, name)) for name in (*names, module))), None)
+    version_text = getattr(sys.modules.get(module), "__version__", None)
+    if not isinstance(version_text, str):
+        version_text = next(
+            filter(None, (value_or_none(partial(metadata.version, name)) for name in (*names, module))), None
+        )
     other = ", ".join(name for name in names if name.lower() != module)
-    return f"{said} ({other})" if said and other else said
+    return f"{version_text} ({other})" if version_text and other else version_text
 
 
 def _device() -> str:

@@ -1,4 +1,4 @@
-"""What is added to mmengine's Runner in a run: a event_log, seeds that a resumed run shares, and what was evaluated.
+"""What a run adds to mmengine's Runner: a log of events, seeds for a resumed run, and a record of the evaluation.
 
 Source of the hooks' order and of the message hub's names: `mmengine/hooks/` and `mmengine/runner/loops.py`, 0.10.7.
 """
@@ -25,16 +25,16 @@ from ckptconv.mmdetection.verify.run.events import Log
 from ckptconv.mmdetection.verify.run.files import Evaluation, write_whole
 
 _EVENTS = 2000  # of steps, at most, in a run
-_AMP_PATIENCE = 20  # losses that are no numbers, in a row: a scaled loss may overflow for a few steps
-_WARM = 5  # images' batches that are not timed
+_AMP_PATIENCE = 20  # NaN or infinite losses in a row: a scaled loss may overflow for a few steps
+_WARM = 5  # batches that are not timed
 
 
 @HOOKS.register_module()
 class EventLogHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
-    """Writes a run's events, and ends it when its loss is no number any more.
+    """Writes a run's events, and ends the run at a NaN or infinite loss.
 
-    ``evaluated``: at which iteration the last evaluation ended, in this process; None before the first. ``aside``: what
-    is evaluated now is no evaluation of the training's.
+    ``evaluated``: at which iteration the last evaluation ended, in this process; None before the first.
+    ``raw_weights``: whether the evaluation under way is of the raw weights, and not one of the training.
     """
 
     priority = "LOWEST"
@@ -42,7 +42,7 @@ class EventLogHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
     def __init__(self, path: str) -> None:
         self._log = Log(Path(path)) if is_main_process() else None
         self.evaluated: int | None = None
-        self.aside = False
+        self.raw_weights = False
         self._bad, self._images, self._seconds, self._begun = 0, 0, 0.0, 0.0
         self._told = 0.0
 
@@ -86,7 +86,7 @@ class EventLogHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
         )
 
     def before_val_epoch(self, runner) -> None:  # type: ignore[no-untyped-def]
-        if not self.aside:
+        if not self.raw_weights:
             self._images, self._seconds = 0, 0.0
 
     def before_val_iter(self, runner, batch_idx, data_batch=None) -> None:  # type: ignore[no-untyped-def]
@@ -94,7 +94,7 @@ class EventLogHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # type: ignore[no-untyped-def]
         now = time.perf_counter()
-        if batch_idx >= _WARM and not self.aside:
+        if batch_idx >= _WARM and not self.raw_weights:
             self._images += len(outputs or ())
             self._seconds += now - self._begun
         if now - self._told > 1:
@@ -102,19 +102,19 @@ class EventLogHook(Hook):  # type: ignore[misc]  # mmengine has no annotations
             self._write("evaluating", done=batch_idx + 1, of=len(runner.val_dataloader))
 
     def after_val_epoch(self, runner, metrics=None) -> None:  # type: ignore[no-untyped-def]
-        if self.aside:
+        if self.raw_weights:
             return
         self.evaluated = runner.iter
         kinds = {"bbox_mAP": "box", "segm_mAP": "mask"}
         named = {key.rpartition("/")[2]: value for key, value in (metrics or {}).items()}  # the prefix is the config's
-        found = {name: named[key] for key, name in kinds.items() if key in named}
-        ap = {name: 100 * value if value >= 0 else None for name, value in found.items()}  # -1: nothing is annotated
+        values = {name: named[key] for key, name in kinds.items() if key in named}
+        ap = {name: 100 * value if value >= 0 else None for name, value in values.items()}  # -1: no annotation
         self._write("val", iteration=runner.iter, epoch=runner.epoch, ap=ap)
 
 
 @HOOKS.register_module()
 class ReseedHook(Hook):  # type: ignore[misc]
-    """Seeds every epoch by its number, so that a run that goes on from a checkpoint draws what it would have drawn."""
+    """Seeds every epoch by its number, so that a resumed run draws the same random numbers."""
 
     priority = "VERY_HIGH"
 
@@ -127,7 +127,7 @@ class ReseedHook(Hook):  # type: ignore[misc]
 
 @METRICS.register_module()
 class RecordingCocoMetric(CocoMetric):  # type: ignore[misc]
-    """CocoMetric, which also notes which images were evaluated, and for which categories."""
+    """CocoMetric that also records which images were evaluated, and for which categories."""
 
     def __init__(self, record: str, **others: Any) -> None:
         super().__init__(**others)
@@ -141,15 +141,15 @@ class RecordingCocoMetric(CocoMetric):  # type: ignore[misc]
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         metrics: dict[str, float] = super().compute_metrics(results)
-        seen = [prediction["img_id"] for _, prediction in results]
+        images = [prediction["img_id"] for _, prediction in results]
         numbers = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-        evaluation = Evaluation(tuple(sorted(set(seen))), tuple(self.cat_ids), numbers)
+        evaluation = Evaluation(tuple(sorted(set(images))), tuple(self.cat_ids), numbers)
         write_whole(self._record, asdict(evaluation))
         return metrics
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held: on the GPU if there is one, as MMDetection's tables count it."""
+    """The peak memory of this process: on the GPU if there is one, as in MMDetection's tables."""
     if torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated()) / (1 << 20)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

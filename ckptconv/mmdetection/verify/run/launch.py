@@ -1,4 +1,4 @@
-"""The command that starts a run's processes, and who they are. Imports no torch."""
+"""The command that starts a run's processes, and how many they are. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from ckptconv.errors import UsageError
 
 WORKER = "ckptconv.mmdetection.verify.run.worker"
-RENDEZVOUS = "--rdzv-endpoint="  # an option whose value the shell fills in
+RENDEZVOUS = "--rdzv-endpoint="  # an option with variables in it, which the shell expands
 _ON_CPU = 2
 _WAIT = 1800  # seconds that a node waits for the others
 
 
 @dataclass(frozen=True)
 class Launch:
-    """``gpus`` a node, 0 for CPUs; ``nodes``; ``launcher``: none, pytorch (torchrun) or slurm (srun)."""
+    """``gpus`` per node, 0 for CPUs; ``nodes``; ``launcher``: none, pytorch (torchrun) or slurm (srun)."""
 
     launcher: str
     gpus: int
@@ -24,7 +24,7 @@ class Launch:
 
     @property
     def local(self) -> int:
-        """Processes a node: one a GPU; on CPUs one, or two to be launched."""
+        """Processes per node: one per GPU; on CPUs one, or two with a launcher."""
         return self.gpus or (1 if self.launcher == "none" else _ON_CPU)
 
     @property
@@ -33,11 +33,11 @@ class Launch:
 
     @property
     def other_nodes(self) -> bool:
-        """Whether somebody has to start the processes of the other nodes."""
+        """Whether the user must start the processes of the other nodes."""
         return self.launcher == "pytorch" and self.nodes > 1
 
     def command(self, folder: Path, python: str = sys.executable) -> list[str]:
-        """What starts all processes of this node; under Slurm, those of all nodes.
+        """What starts all processes of this node; with Slurm, those of all nodes.
 
         With several nodes torchrun is started on each of them, in any order; they meet at ``$MASTER_ADDR``.
         """
@@ -74,7 +74,7 @@ class Launch:
 def launch(launcher: str | None, gpus: int | None, nodes: int, gpus_here: int) -> Launch:
     """How to start a run. ``gpus_here``: GPUs of this machine.
 
-    Raises UsageError for several processes without a launcher, and for GPUs of a Slurm that nobody counted.
+    Raises UsageError for several processes without a launcher, and for Slurm without a number of GPUs.
     """
     if launcher == "slurm" and gpus is None and not gpus_here:
         raise UsageError("the number of GPUs per node is not known on this machine", "Give `gpus`; 0 uses the CPUs.")

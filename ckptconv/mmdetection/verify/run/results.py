@@ -1,4 +1,4 @@
-"""What was measured of a run, on the disk before anything is made of it: ``ap.json`` in the run's folder."""
+"""The measured AP of a run, written before it is used: ``ap.json`` in the run's folder."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ AP = "ap.json"
 
 
 def measure_and_save(folder: Path, measure: Callable[[], Measured], note: Callable[[str], None]) -> Measured:
-    """Measure a finished run and keep what was found; what was kept before, where its detections are gone.
+    """Measure a finished run and save the AP; without its detections, return the AP that was saved before.
 
-    A disk that is full costs the file, which is noted, and not the answer. Raises UsageError if there is neither.
+    If the file cannot be written, ``note`` says so, and the AP is returned. Raises UsageError if neither exists.
     """
     try:
-        found = measure()
+        measured = measure()
     except (OSError, ValueError, LookupError) as error:
-        kept = _saved(folder)
-        if kept is None:
+        saved = _saved(folder)
+        if saved is None:
             raise UsageError(
                 f"{folder}: the run has ended, but its detections cannot be read: {error_line(error)}",
                 f"Remove {folder / RESULT}: the same command then evaluates the last checkpoint again.",
             ) from error
         note(f"{folder.name}: its detections cannot be read; the AP is the one in {AP}, measured earlier")
-        return kept
+        return saved
     try:
-        write_whole(folder / AP, asdict(found))
+        write_whole(folder / AP, asdict(measured))
     except OSError as error:
         note(f"{folder / AP} could not be written: {error_line(error)}")
-    return found
+    return measured
 
 
 def _saved(folder: Path) -> Measured | None:

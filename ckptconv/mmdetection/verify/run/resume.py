@@ -1,4 +1,4 @@
-"""Where a stopped training goes on: the last checkpoint in its folder that is whole."""
+"""Where a stopped training resumes: the last complete checkpoint in its folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _NAME = re.compile(r"(?:epoch|iter)_(\d+)\.pth")
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest of mmengine's ``epoch_N.pth`` or ``iter_N.pth`` that a training can go on from; None if none can.
+    """The newest of mmengine's ``epoch_N.pth`` or ``iter_N.pth`` to resume a training from; None if there is none.
 
-    A kill while it is written leaves a file without its end, which the reader refuses. ``last_checkpoint``, where
-    mmengine notes the name, may be empty after a kill and is not asked.
+    A kill while it is written leaves a truncated file, which the reader refuses. ``last_checkpoint``, mmengine's note
+    of the name, may be empty after a kill and is not used.
     """
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
-    return next((path for _, path in sorted(found, reverse=True) if _whole(path)), None)
+    numbered = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return next((path for _, path in sorted(numbered, reverse=True) if _is_complete(path)), None)
 
 
-def _whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     try:
         with open_checkpoint(path) as checkpoint:
             tree = checkpoint.tree

@@ -1,7 +1,7 @@
 """Starts a run's processes, follows their events, and stops all of them with it.
 
-A work dir belongs to one call at a time, which holds a lock on it with what it starts; and a run's folder to one set
-of processes, which hold another one: those that outlived a killed call are noticed, not joined.
+A work dir belongs to one call at a time: the call and its processes hold a lock on it. A run's folder belongs to one
+set of processes, which hold another lock: processes that outlived a killed call are noticed.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from ckptconv.mmdetection.verify.run.launch import RENDEZVOUS
 
 OUTPUT = "output.log"
 _PAUSE = 0.2  # seconds between two looks at the events
-_PATIENCE = 15  # seconds that srun has to end its job when asked
-_SHORTLY = 0.5  # the same for processes that can all be killed from here
+_SLURM_TIMEOUT = 15  # seconds that srun has to end its job after a SIGTERM
+_TIMEOUT = 0.5  # the same for processes that can all be killed from here
 Watch = Callable[[Run, Event], None]
 
 
 class Stopped(Exception):
-    """The run ended with a reason that is an answer: no proof, or a loss that is no number."""
+    """The run ended with a reason that is a verdict: the start is not proved, or the loss is NaN or infinite."""
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Holds the folder's lock; yields its file descriptor. Raises UsageError if another call works there."""
+    """Holds the folder's lock; yields its file descriptor. Raises UsageError if another call holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -55,7 +55,7 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def _require_idle(folder: Path) -> None:
-    """Raises UsageError if processes of an earlier call are still at work on the run."""
+    """Raises UsageError if processes of an earlier call still run."""
     with (folder / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,16 +69,16 @@ def _require_idle(folder: Path) -> None:
 
 
 def process_environment(processes: int) -> dict[str, str]:
-    """The environment of a run of this many processes on this machine, which share its cores."""
+    """The environment variables of a run with this many processes on this machine, which share its cores."""
     threads = str(max((os.cpu_count() or 1) // processes, 1))
     return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
 
 
 def supervise(run: Run, command: list[str], lock: int, watch: Watch) -> None:
-    """Run it to its end, or find that it is there.
+    """Run the processes to their end; return at once if the run has its result.
 
-    Raises Stopped for a reason that is an answer, TrainingError for an error that is none, EnvironmentMissingError for
-    processes that were killed or ran out of memory. Interrupted or terminated, it stops the processes first.
+    Raises Stopped for a reason that is a verdict, TrainingError for any other error, EnvironmentMissingError for
+    processes that were killed or ran out of memory. Ctrl-C and SIGTERM stop the processes first.
     """
     if (run.folder / RESULT).exists():
         return
@@ -109,17 +109,17 @@ def supervise(run: Run, command: list[str], lock: int, watch: Watch) -> None:
                     watch(run, event)
                 time.sleep(_PAUSE)
         finally:
-            _stop(process, _PATIENCE if run.job.launcher == "slurm" else _SHORTLY)
+            _stop(process, _SLURM_TIMEOUT if run.job.launcher == "slurm" else _TIMEOUT)
             os.ftruncate(lock, 0)
     for event in follower.new():
         watch(run, event)
-    if not (run.folder / RESULT).exists():  # written last, and whole: what happened after it changes nothing
+    if not (run.folder / RESULT).exists():  # written last, and atomically: what happens after it does not matter
         _explain(run, process.returncode, start)
 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM, as a batch system sends it, ends the call as Ctrl-C does."""
+    """SIGTERM, which batch systems send, ends the call as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -134,20 +134,20 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stop(process: subprocess.Popen[bytes], patience: float) -> None:
-    """End the whole group that it leads, and what torchrun has started in sessions of their own.
+def _stop(process: subprocess.Popen[bytes], timeout: float) -> None:
+    """End the process's whole group, and what torchrun has started in other sessions.
 
-    They are asked first, then killed, and at once if one is impatient.
+    First SIGTERM, then SIGKILL; a second Ctrl-C kills at once.
     """
     below = tuple(_below(process.pid))
     try:
-        _send(process, signal.SIGTERM, below, patience)
+        _send(process, signal.SIGTERM, below, timeout)
     finally:
-        _send(process, signal.SIGKILL, below, patience)
+        _send(process, signal.SIGKILL, below, timeout)
 
 
 def _below(pid: int) -> Iterator[int]:
-    """All processes that this one has started, and they in turn, where Linux tells them: `proc_pid_children(5)`."""
+    """All descendants of a process, where Linux lists them: `proc_pid_children(5)`."""
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in map(int, path.read_text().split()):
@@ -155,15 +155,15 @@ def _below(pid: int) -> Iterator[int]:
                 yield from _below(child)
 
 
-def _send(process: subprocess.Popen[bytes], sent: int, below: tuple[int, ...], patience: float) -> None:
-    """Send it to the group and those below, and wait for its leader. Nothing happens if they have ended."""
+def _send(process: subprocess.Popen[bytes], sent: int, below: tuple[int, ...], timeout: float) -> None:
+    """Send a signal to the group and to the descendants, and wait for the leader. Ended processes are ignored."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, sent)
     for pid in below:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, sent)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(patience)
+        process.wait(timeout)
 
 
 def _explain(run: Run, status: int, start: int) -> NoReturn:

@@ -1,10 +1,10 @@
-"""One process of a run: ``python -m ckptconv.mmdetection.verify.run.worker FOLDER``, alone, by torchrun or by srun.
+"""One process of a run: ``python -m ckptconv.mmdetection.verify.run.worker FOLDER``, by itself, by torchrun or by srun.
 
-It reads ``job.json`` and ``config.py`` in the run's folder, gives mmengine's Runner the config, and leaves there:
+It reads ``job.json`` and ``config.py`` in the run's folder, gives the config to mmengine's Runner, and writes there:
 ``events.jsonl`` while it runs; ``detections.bbox.json``, ``detections.segm.json`` and ``evaluation.json`` of the last
-evaluation; in a folder ``raw`` the same of the weights as they were trained, where a hook averages them; mmengine's
-checkpoints; and at the end ``result.json``, or ``failure.json`` with the reason. Whatever checkpoint the Runner or a
-module reads comes through the inert reader.
+evaluation; in a folder ``raw`` the same of the raw weights, where a hook averages them; mmengine's checkpoints; and
+at the end ``result.json``, or ``failure.json`` with the reason. Every checkpoint that the Runner or a module reads
+goes through the inert reader.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def main(folder: Path) -> int:
     if not job.cuda:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for GPUs
     try:
-        with _at_work(folder), _group(job), inert_loading(plain=False), warnings.catch_warnings():
+        with _running(folder), _group(job), inert_loading(plain=False), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = _run(folder, job)
             if result is not None:
                 write_whole(folder / RESULT, asdict(result))
-            _wait_for_each_other()
+            _wait_for_all()
         return 0
     except ProofError as error:
         _fail(folder, "proof", error.message, error.hint)
@@ -61,7 +61,7 @@ def main(folder: Path) -> int:
         _fail(folder, "input", error.message, error.hint, error.exit_code)
     except FloatingPointError as error:
         _fail(folder, "diverged", str(error))
-    except Exception as error:  # whatever a training may do
+    except Exception as error:  # a training may raise anything
         import traceback
 
         traceback.print_exc()
@@ -70,8 +70,8 @@ def main(folder: Path) -> int:
     return 1
 
 
-def _wait_for_each_other() -> None:
-    """Until all processes are here: torchrun stops them all when one breaks, be it while it leaves."""
+def _wait_for_all() -> None:
+    """Wait until all processes are here: torchrun stops all of them if one fails, even while it exits."""
     from mmengine.dist import barrier
 
     barrier()
@@ -82,14 +82,14 @@ def _kind(error: Exception) -> str:
 
 
 def _fail(folder: Path, kind: str, message: str, hint: str = "", exit_code: int | None = None) -> None:
-    """The first of the processes that fails says why; what the others meet after that is only its echo."""
+    """The first process that fails writes why; the errors of the others only follow from it."""
     with contextlib.suppress(FileExistsError), (folder / FAILURE).open("x", encoding="utf-8") as file:
         json.dump(asdict(Failure(kind, message, hint, exit_code)), file)
 
 
 @contextlib.contextmanager
-def _at_work(folder: Path) -> Iterator[None]:
-    """A lock on the run's folder, shared by its processes: they may outlive torchrun, and whoever started it."""
+def _running(folder: Path) -> Iterator[None]:
+    """A lock on the run's folder, shared by its processes: they may outlive torchrun, and the call that started it."""
     with (folder / LOCK).open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         file.write(f"{os.getpid()} ")
@@ -99,15 +99,15 @@ def _at_work(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _group(job: Job) -> Iterator[None]:
-    """The processes' group. mmengine's own start of one wants a GPU, so on CPUs it is started here, and found there."""
+    """The process group. mmengine's own start needs a GPU, so on CPUs it is started here, and mmengine uses it."""
     if job.launcher == "none" or job.cuda:
         yield
         return
     import torch.distributed as dist
 
     if job.launcher == "slurm":
-        for name, said in (("RANK", "PROCID"), ("WORLD_SIZE", "NTASKS"), ("LOCAL_RANK", "LOCALID")):
-            os.environ[name] = os.environ[f"SLURM_{said}"]
+        for name, variable in (("RANK", "PROCID"), ("WORLD_SIZE", "NTASKS"), ("LOCAL_RANK", "LOCALID")):
+            os.environ[name] = os.environ[f"SLURM_{variable}"]
         nodes = subprocess.check_output(["scontrol", "show", "hostnames", os.environ["SLURM_NODELIST"]], text=True)
         os.environ.setdefault("MASTER_ADDR", nodes.split()[0])
         os.environ.setdefault("MASTER_PORT", "29500")
@@ -127,14 +127,16 @@ def _run(folder: Path, job: Job) -> RunResult | None:
     import ckptconv.mmdetection.loader  # noqa: F401 (makes mmengine read checkpoints inertly)
     from ckptconv.mmdetection.verify.run import hooks
 
-    settings = Config(Config.fromfile(str(folder / CONFIG)).to_dict())  # without its name, to which mmengine writes
+    settings = Config(
+        Config.fromfile(str(folder / CONFIG)).to_dict()
+    )  # without its filename, to which mmengine would write
     settings.work_dir = str(folder)
     settings.launcher = "pytorch" if not job.cuda and job.launcher != "none" else job.launcher
     settings.randomness = {"seed": job.seed, "deterministic": job.repeatable and not job.cuda}
     settings.val_evaluator.type = f"mmdet.{hooks.RecordingCocoMetric.__name__}"
     settings.val_evaluator.outfile_prefix = str(folder / DETECTIONS)
     settings.val_evaluator.record = str(folder / EVALUATION)
-    settings.test_dataloader = settings.test_evaluator = settings.test_cfg = None  # the same as for val
+    settings.test_dataloader = settings.test_evaluator = settings.test_cfg = None  # val is what is measured
     settings.custom_hooks = [
         *(settings.get("custom_hooks") or []),
         *([{"type": hooks.ReseedHook.__name__, "seed": job.seed}] if job.repeatable else []),
@@ -142,7 +144,7 @@ def _run(folder: Path, job: Job) -> RunResult | None:
     ]
     if not job.cuda:
         settings.merge_from_dict({"env_cfg.dist_cfg.backend": "gloo"})
-        if job.launcher != "none":  # as mmengine's own, which is for a GPU
+        if job.launcher != "none":  # as mmengine's own wrapper, which needs a GPU
             settings.model_wrapper_cfg = {
                 "type": "MMDistributedDataParallel",
                 "broadcast_buffers": False,
@@ -151,8 +153,8 @@ def _run(folder: Path, job: Job) -> RunResult | None:
                 "device_ids": None,
             }
     if job.train:
-        found = latest(folder)
-        settings.resume, settings.load_from = found is not None, str(found) if found else settings.get("load_from")
+        last = latest(folder)
+        settings.resume, settings.load_from = last is not None, str(last) if last else settings.get("load_from")
     else:
         settings.resume, settings.load_from = False, job.detector
     runner = Runner.from_cfg(settings)
@@ -174,9 +176,9 @@ def _run(folder: Path, job: Job) -> RunResult | None:
 
 
 def _evaluate_raw(runner: Any, folder: Path) -> None:
-    """Evaluate the weights as they were trained, if what was evaluated before was an average of them.
+    """Evaluate the raw weights, if the last evaluation was of their average.
 
-    No hook is called meanwhile but ours: it is no evaluation of the training's, by which others choose or stop.
+    Only the event log is called: this evaluation is not the training's, by which hooks choose checkpoints or stop.
     """
     from mmengine.hooks import EMAHook
 
@@ -187,12 +189,12 @@ def _evaluate_raw(runner: Any, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     (metric,) = runner.val_loop.evaluator.metrics
     metric.record_in(folder)
-    kept = list(runner.hooks)
-    runner.hooks[:] = [hook for hook in kept if isinstance(hook, hooks.EventLogHook)]
+    all_hooks = list(runner.hooks)
+    runner.hooks[:] = [hook for hook in all_hooks if isinstance(hook, hooks.EventLogHook)]
     for hook in runner.hooks:
-        hook.aside = True
+        hook.raw_weights = True
     runner.val_loop.run()
-    runner.hooks[:] = kept
+    runner.hooks[:] = all_hooks
 
 
 def _require_all_of(model: Any, detector: str) -> None:
@@ -202,21 +204,21 @@ def _require_all_of(model: Any, detector: str) -> None:
     from ckptconv.mmdetection.loader import load
 
     model = model.module if is_model_wrapper(model) else model
-    said = load(detector)
-    said = said.get("state_dict", said) if isinstance(said, dict) else {}
-    said = {str(name).removeprefix("module."): value for name, value in said.items()}
+    content = load(detector)
+    content = content.get("state_dict", content) if isinstance(content, dict) else {}
+    saved = {str(name).removeprefix("module."): value for name, value in content.items()}
     wanted = model.state_dict()
-    missing = [name for name in wanted if name not in said and not name.endswith("num_batches_tracked")]
-    other = [n for n, t in wanted.items() if n in said and tuple(getattr(said[n], "shape", ())) != tuple(t.shape)]
-    extra = [name for name in said if name not in wanted]
-    for names, what in (
-        (missing, "are missing in"),
-        (other, "have another shape in"),
-        (extra, "have no place for what is in"),
+    missing = [name for name in wanted if name not in saved and not name.endswith("num_batches_tracked")]
+    other = [n for n, t in wanted.items() if n in saved and tuple(getattr(saved[n], "shape", ())) != tuple(t.shape)]
+    unexpected = [name for name in saved if name not in wanted]
+    for names, difference in (
+        (missing, f"of the detector are missing in {detector}"),
+        (other, f"of the detector have another shape in {detector}"),
+        (unexpected, f"of {detector} are not in the detector"),
     ):
         if names:
             raise ProofError(
-                f"{len(names)} tensors of the detector {what} {detector}: {some(names, 3)}",
+                f"{len(names)} tensors {difference}: {some(names, 3)}",
                 "Give the config that this detector was trained with.",
             )
 

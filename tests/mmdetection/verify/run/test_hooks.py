@@ -155,7 +155,7 @@ def test_an_evaluation_under_a_prefix_of_the_configs_own_says_the_same(event_log
 
 def test_what_is_evaluated_aside_is_no_evaluation_of_the_training(event_log, path, pass_by):
     evaluated(event_log, pass_by, 8, 0.5)
-    event_log.aside = True
+    event_log.raw_weights = True
     evaluated(event_log, pass_by, 8, 0.25)
     event_log.after_val_epoch(Runner(), {"coco/bbox_mAP": 0.25})
     assert (events(path, "val"), event_log.evaluated) == ([], None)

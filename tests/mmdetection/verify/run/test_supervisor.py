@@ -1,4 +1,4 @@
-"""Processes as `conduct` starts, follows and ends them: tiny commands, each of which ends as a training may."""
+"""Processes as `supervise` starts, follows and ends them: tiny commands, each of which ends as a training may."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_interrupted_it_stops_what_has_a_session_of_its_own(folder):
 
 
 def test_processes_that_do_not_end_when_asked_are_killed(folder, monkeypatch):
-    monkeypatch.setattr(supervisor, "_SHORTLY", 0.1)
+    monkeypatch.setattr(supervisor, "_TIMEOUT", 0.1)
     pids = []
 
     def watch(_: Run, event: Event) -> None:
