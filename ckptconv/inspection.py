@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from ckptconv.arguments import call
+from ckptconv.backbones import TargetName
 from ckptconv.conversion.pipeline import MethodLike, PathLike, naming_files, options_of, wanted_method
 from ckptconv.errors import UsageError, VerdictError, printable
 from ckptconv.fields import folded
@@ -92,7 +93,7 @@ def inspect(
     drop: Iterable[str] | None = None,
     strip_prefix: str | None = None,
     section: str | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
     rules: PathLike | None = None,
     channels: Sequence[int] | None = None,
     image_size: int | None = None,
@@ -204,7 +205,7 @@ def explain(
     drop: Iterable[str] | None = None,
     strip_prefix: str | None = None,
     section: str | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
     rules: PathLike | None = None,
     channels: Sequence[int] | None = None,
     image_size: int | None = None,

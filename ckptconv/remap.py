@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ckptconv.backbones import TargetName
 from ckptconv.conversion.pipeline import PathLike, options_of
 from ckptconv.methods.interface import Method
 from ckptconv.planning.adjust import adjust_plan
@@ -78,7 +79,7 @@ def remap_state_dict(
     drop: Iterable[str] | None = None,
     strip_prefix: str | None = None,
     section: str | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
     rules: PathLike | None = None,
     channels: Sequence[int] | None = None,
     image_size: int | None = None,

@@ -6,13 +6,16 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
 
 import ckptconv
 from ckptconv import Options, errors
+from ckptconv.backbones import TARGETS, TargetName
+from ckptconv.mmdetection.config.detectors import DETECTORS, SCHEDULES, DetectorName, ScheduleName
+from ckptconv.mmdetection.config.options import Choices
 from tests.support.cases import case
 
 SHARED = (ckptconv.convert, ckptconv.plan, ckptconv.explain, ckptconv.inspect, ckptconv.remap_state_dict)
@@ -103,7 +106,7 @@ def test_options_are_one_object_or_single_parameters(source: Path, tmp_path: Pat
     assert plan == ckptconv.plan(source, target="torchvision", channels=(3, 2, 1))
     assert plan.target == "torchvision"
     assert ckptconv.plan(source, options=whole, target="mmdet").target == "mmdet"
-    assert ckptconv.plan(source, options=whole, channels=()).picked is None
+    assert ckptconv.plan(source, options=whole, channels=()).selected_channels is None
     receipt = ckptconv.convert(source, tmp_path / "out.pth", options=dataclasses.replace(whole, dtype="float16"))
     assert (receipt.plan.target, receipt.dtype) == ("torchvision", "float16")
     state = torch.load(source, weights_only=True)
@@ -140,3 +143,14 @@ def test_a_plan_and_a_receipt_are_short_in_words(source: Path, tmp_path: Path) -
         f"written=True, proved=120, fingerprint='{receipt.fingerprint[:16]}…')"
     )
     assert len(receipt.plan.moves) == 120  # all of it is still there
+
+
+def test_literals_have_the_names_of_their_tables() -> None:
+    assert get_args(TargetName) == TARGETS
+    assert get_args(DetectorName) == tuple(DETECTORS)
+    assert get_args(ScheduleName) == tuple(SCHEDULES)
+    assert get_type_hints(Options)["target"] == TargetName | None
+    for function in SHARED:
+        assert parameters(function)["target"].annotation == "TargetName | None"
+    hints = get_type_hints(Choices)
+    assert (hints["detector"], hints["schedule"]) == (DetectorName, ScheduleName)

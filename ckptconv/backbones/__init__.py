@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from ckptconv.backbones import beit, convnext, resnet, swin, vit
-from ckptconv.backbones.interface import Backbone, Dialect, Family
+from ckptconv.backbones.interface import Backbone, Dialect, Family, TargetName
 from ckptconv.spec import StateSpec
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
     for family in (resnet.FAMILY, swin.FAMILY, swin.UNSHIFTED, vit.FAMILY, beit.FAMILY, convnext.FAMILY)
 }
-TARGETS: tuple[str, ...] = tuple(sorted({target for family in FAMILIES.values() for target in family.targets}))
+TARGETS: tuple[TargetName, ...] = tuple(sorted({target for family in FAMILIES.values() for target in family.targets}))
 
 
 def read(state: StateSpec, among: Collection[str] = ()) -> Backbone | None:
@@ -21,4 +21,4 @@ def read(state: StateSpec, among: Collection[str] = ()) -> Backbone | None:
     return max(members, key=lambda m: sum(name in state for name in m.entries()), default=None)
 
 
-__all__ = ["FAMILIES", "TARGETS", "Backbone", "Dialect", "Family", "read"]
+__all__ = ["FAMILIES", "TARGETS", "Backbone", "Dialect", "Family", "TargetName", "read"]

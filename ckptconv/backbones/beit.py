@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TargetName, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import BEIT, partial, unusual
 from ckptconv.backbones.vitdet import vitdet
@@ -26,7 +26,7 @@ from ckptconv.spec import StateSpec
 _SIZES = {(192, 12): "Ti", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1408, 40): "g"}
 _HEADS = {1408: 16}  # EVA's; elsewhere a head has 64 channels
 _IMAGE = 224
-_OFFICIAL = "official"
+_OFFICIAL: TargetName = "official"
 _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
 
 

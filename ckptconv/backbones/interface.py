@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, fields
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from ckptconv.backbones.image_size import Change, Size
 from ckptconv.rules import Rule
 from ckptconv.spec import StateSpec
+
+TargetName = Literal["mmdet", "mmpretrain", "official", "timm", "torchvision", "vitdet"]
+"""Whose names a network can be written with."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Family:
 
     name: str
     read: Callable[[StateSpec], Backbone | None]
-    targets: tuple[str, ...]
+    targets: tuple[TargetName, ...]
     blocks: tuple[str, ...]
     stem: str
     resize: Callable[[Any, Size], tuple[Backbone, tuple[Change, ...]]] | None = None

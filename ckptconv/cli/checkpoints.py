@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
+from ckptconv.backbones import TargetName
 from ckptconv.cli.options import (
     CacheDir,
     Drop,
@@ -77,7 +78,7 @@ def convert(
             strip_prefix=strip_prefix,
             section=section,
             rules=rules,
-            target=target,
+            target=cast("TargetName | None", target),
             format=format,
             dtype=dtype,
             channels=channel_numbers(channels) if channels is not None else (),
@@ -139,7 +140,7 @@ def methods(
         if name is not None:
             raise UsageError(
                 "a method's NAME and --fits are two questions",
-                f"Whether {name} fits: ckptconv convert --dry-run --method {name} SRC DST",
+                f"Whether {name} fits: ckptconv convert --dry-run --selfsup {name} SRC DST",
             )
         with render_sources.fetching(whole, cache_dir) as fetching:
             found = inspection.fitting(fits, rules=rules, fetching=fetching)
@@ -179,7 +180,7 @@ def explain(
             strip_prefix=strip_prefix,
             section=section,
             rules=rules,
-            target=target,
+            target=cast("TargetName | None", target),
             fetching=fetching,
         )
     render_checkpoints.explanation(found, as_json)

@@ -15,6 +15,7 @@ from ckptconv.planning.alternatives import Copy
 from ckptconv.text import fold, section_label, size
 
 _MOST_LINES = 40
+_SCHEMA = 2  # of convert and inspect: the options that lead to a network name its method
 
 
 def receipt(done: Receipt, as_json: bool) -> None:
@@ -24,7 +25,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
             "do not give this file to torch.load(weights_only=False)."
         )
     if as_json:
-        render.dump("convert", _receipt_data(done))
+        render.dump("convert", _receipt_data(done), schema=_SCHEMA)
         return
     plan = done.plan
     backbone = plan.backbone
@@ -160,7 +161,7 @@ def _copy_data(copy: Copy) -> dict[str, object]:
 
 def inspection(found: Inspection, full: bool, as_json: bool) -> None:
     if as_json:
-        render.dump("inspect", _inspection_data(found))
+        render.dump("inspect", _inspection_data(found), schema=_SCHEMA)
         return
     render.row("file", f"{found.path} ({found.format}, {size(found.size)})")
     render_sources.fetched(found.transfers)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ckptconv import fields
 from ckptconv.arguments import argument
+from ckptconv.backbones import TargetName
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.conversion.fingerprint import BackgroundFingerprint
 from ckptconv.conversion.prove import prove
@@ -152,7 +153,7 @@ def plan(
     drop: Iterable[str] | None = None,
     strip_prefix: str | None = None,
     section: str | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
     rules: PathLike | None = None,
     channels: Sequence[int] | None = None,
     image_size: int | None = None,
@@ -193,7 +194,7 @@ def convert(
     drop: Iterable[str] | None = None,
     strip_prefix: str | None = None,
     section: str | None = None,
-    target: str | None = None,
+    target: TargetName | None = None,
     rules: PathLike | None = None,
     channels: Sequence[int] | None = None,
     image_size: int | None = None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ckptconv import fields
 from ckptconv.arguments import argument
-from ckptconv.backbones import TARGETS
+from ckptconv.backbones import TARGETS, TargetName
 from ckptconv.backbones.image_size import Size
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Method
@@ -30,7 +30,7 @@ class Options:
     section: str | None = None
     """Dotted path to the mapping with the weights; None asks the method where to look."""
 
-    target: str | None = None
+    target: TargetName | None = None
     """Whose names are written, such as 'mmdet' or 'torchvision'; None is the usual one of the network."""
 
     methods: tuple[Method, ...] = ()

@@ -51,7 +51,7 @@ def test_convert_json_accounts_for_every_tensor(lightly, tmp_path):
 
     done = ckptconv("convert", lightly, tmp_path / "r18.safetensors", "--json")
     data = json.loads(done.stdout)
-    assert (data["schema"], data["command"], data["method"]["name"]) == (1, "convert", "lightly")
+    assert (data["schema"], data["command"], data["method"]["name"]) == (2, "convert", "lightly")
     source = torch.load(lightly, weights_only=True)["state_dict"]
     kept = {s for sources in data["tensors"]["kept"].values() for s in sources}
     assert kept | set(data["tensors"]["dropped"]) == set(source)
@@ -190,7 +190,7 @@ def test_inspect_json(lightly):
     import torch
 
     data = json.loads(ckptconv("inspect", lightly, "--json").stdout)
-    assert (data["schema"], data["format"]) == (1, "torch zip")
+    assert (data["schema"], data["format"]) == (2, "torch zip")
     shapes = {k: tuple(t["shape"]) for k, t in data["sections"]["state_dict"]["tensors"].items()}
     assert shapes == {k: tuple(t.shape) for k, t in torch.load(lightly, weights_only=True)["state_dict"].items()}
     best = data["fits"][0]

@@ -22,7 +22,9 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
+from ckptconv.backbones import TargetName
 from ckptconv.planning.options import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
@@ -44,7 +46,7 @@ class Case:
     backbone: str
     layout: str
     prefix: str
-    target: str | None
+    target: TargetName | None
     auto: str
     held: bool
     tensors: dict[str, TensorSpec]
@@ -146,7 +148,7 @@ def _read(path: Path) -> Case:
         backbone=head["backbone"],
         layout=head.get("layout", ""),
         prefix=head.get("prefix", ""),
-        target=head.get("target") if head.get("target") != "none" else None,
+        target=cast("TargetName | None", head.get("target")) if head.get("target") != "none" else None,
         held=head.get("target") != "none",
         auto=head.get("auto", ""),
         tensors=tensors,

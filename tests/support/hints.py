@@ -7,8 +7,9 @@ import shlex
 import subprocess
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from ckptconv.backbones import TargetName
 from ckptconv.cli.spelling import spell
 from ckptconv.errors import CkptconvError, VerdictError
 from ckptconv.methods.interface import Method
@@ -51,7 +52,7 @@ def asked(words: Iterable[str], methods: tuple[Method, ...]) -> tuple[str, Optio
         tuple(drops),
         given.pop("--strip-prefix", ""),
         given.pop("--section", None),
-        given.pop("--target", None),
+        cast("TargetName | None", given.pop("--target", None)),
         methods,
         channels,
     )

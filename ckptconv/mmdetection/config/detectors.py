@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from ckptconv.methods.interface import IMAGENET, Pixels
 
@@ -127,6 +127,20 @@ _with_queries = partial(
     optimizer="AdamW",
     synced_note="Its neck and heads have no batch norm, and its own augmentation stays.",
 )
+
+DetectorName = Literal[
+    "mask-rcnn",
+    "mask-rcnn-c4",
+    "faster-rcnn",
+    "cascade-mask-rcnn",
+    "cascade-rcnn",
+    "retinanet",
+    "fcos",
+    "atss",
+    "deformable-detr",
+    "dino",
+]
+ScheduleName = Literal["1x", "2x", "ms-1x", "ms-2x", "mmselfsup"]
 
 DETECTORS: Mapping[str, Detector] = {
     d.name: d

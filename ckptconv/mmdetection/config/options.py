@@ -12,7 +12,7 @@ from typing import Any
 
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError, unknown
-from ckptconv.mmdetection.config.detectors import DETECTORS, SCHEDULES
+from ckptconv.mmdetection.config.detectors import DETECTORS, SCHEDULES, DetectorName, ScheduleName
 from ckptconv.small_file import is_file
 
 STYLES = ("inherit", "flat")
@@ -58,8 +58,8 @@ class Choices:
     order of the file, or one for all.
     """
 
-    detector: str = "mask-rcnn"
-    schedule: str = "1x"
+    detector: DetectorName = "mask-rcnn"
+    schedule: ScheduleName = "1x"
     style: str = "inherit"
     base: str | None = None
     frozen_stages: int | None = None

@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from ckptconv.mmdetection.config.detectors import value_at
+from ckptconv.mmdetection.config.detectors import DetectorName, ScheduleName, value_at
 from ckptconv.mmdetection.config.options import Choices
 from ckptconv.mmdetection.type_names import has_type, type_name
 
@@ -53,7 +53,7 @@ class Recipe:
     @property
     def choices(self) -> Choices:
         """What `emit-config` is asked for to get this recipe."""
-        return Choices(self.detector, self.schedule)
+        return Choices(cast("DetectorName", self.detector), cast("ScheduleName", self.schedule))
 
 
 def _mmdet(method: str, title: str, schedule: str, words: str, mark: str, box: float, mask: float) -> Recipe:

@@ -260,11 +260,11 @@ def trained(name: str, **more: Any) -> str:
 def test_verify_ap_refuses_before_anything_is_planned(evil, tier):
     target = "mocov2-mask-rcnn-r50-fpn-1x"
     if tier == "eval":
-        request = Request(target, "eval", detector=trained("detector.pth", more=Marker()), gpus=0)
+        request = Request(target, "eval", checkpoint=trained("detector.pth", more=Marker()), gpus=0)
         name = "detector.pth"
     else:
         detector("r18.pth", more="load_from = 'evil.pth'\n")
-        request, name = Request("detector.py", "full", expected={"box": 1}, gpus=0), "evil.pth"
+        request, name = Request("detector.py", "full", expect={"box": 1}, gpus=0), "evil.pth"
     with pytest.raises(UnreadableError) as raised:
         planned(request)
     assert raised.value.message == f"{name}{UNSAFE.removeprefix('evil.pth')}"
@@ -272,7 +272,7 @@ def test_verify_ap_refuses_before_anything_is_planned(evil, tier):
 
 
 def test_verify_ap_takes_a_detector_that_mmengine_saved():
-    request = Request("mocov2-mask-rcnn-r50-fpn-1x", "eval", detector=trained("detector.pth"), gpus=0)
+    request = Request("mocov2-mask-rcnn-r50-fpn-1x", "eval", checkpoint=trained("detector.pth"), gpus=0)
     assert planned(request).request.detector == "detector.pth"
 
 

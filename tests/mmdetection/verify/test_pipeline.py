@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
 
 
 def smoke(folder: Path, work: str, **said: object) -> Request:
-    said = {"expected": ANY, **said}
+    said = {"expect": ANY, **said}
     return Request(ROW, "smoke", pretrained=str(folder / "r18.pth"), work_dir=str(folder / work), gpus=0, **said)
 
 
@@ -215,7 +215,7 @@ def test_a_detector_that_was_trained_anew_is_another_question(first, folder, tmp
     _, work, _ = first
     detector = shutil.copy(work / "seed0" / f"epoch_{SHORT.epochs}.pth", tmp_path / "detector.pth")
     request = Request(
-        str(work / "seed0" / "config.py"), "eval", detector=str(detector), work_dir=str(tmp_path / "work"), gpus=0
+        str(work / "seed0" / "config.py"), "eval", checkpoint=str(detector), work_dir=str(tmp_path / "work"), gpus=0
     )
     verify(request)
     shutil.copy(work / "seed0" / f"epoch_{SHORT.epochs - 1}.pth", detector)

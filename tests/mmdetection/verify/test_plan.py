@@ -103,7 +103,7 @@ def test_a_recipe_is_tested_without_its_pretrained_weights_within_another_tolera
 
 
 def test_what_is_expected_can_be_said(r50):
-    said = {"expected": {"box": 39.0}, "tolerance": 0.5, "gpus": 8}
+    said = {"expect": {"box": 39.0}, "tolerance": 0.5, "gpus": 8}
     made = planned(ROW, "full", pretrained=r50, **said)
     assert made.expected is not None
     assert (made.expected.ap, made.expected.tolerance) == ({"box": 39.0}, 0.5)
@@ -443,9 +443,7 @@ def test_both_metrics_are_measured_where_the_config_has_them(r50):
 
 @pytest.mark.parametrize("tier", ["smoke", "lift", "full"])
 def test_mixed_precision_is_what_is_run(r50, tier):
-    made = planned(
-        ROW, tier, pretrained=r50, gpus=4, amp=True, **({"expected": {"box": 38.0}} if tier == "full" else {})
-    )
+    made = planned(ROW, tier, pretrained=r50, gpus=4, amp=True, **({"expect": {"box": 38.0}} if tier == "full" else {}))
     assert {run.config["optim_wrapper"]["type"] for run in made.runs} == {"AmpOptimWrapper"}
 
 
@@ -485,7 +483,7 @@ def test_a_lift_is_no_race_against_frozen_random_numbers(r50, tmp_path):
 
 def test_the_mask_ap_of_a_config_without_masks_cannot_be_expected():
     target = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
-    said = {"detector": "detector.pth", "gpus": 0, "expected": {"mask": 30.0}}
+    said = {"checkpoint": "detector.pth", "gpus": 0, "expect": {"mask": 30.0}}
     assert refused(target, "eval", **said) == (f"{target} does not measure mask AP", "Leave mask out of `expect`.")
 
 
