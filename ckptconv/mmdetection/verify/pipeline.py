@@ -137,7 +137,7 @@ def _require_same_request(plan: VerificationPlan) -> None:
         "detector_sha256": sha256(Path(plan.request.checkpoint)) if plan.request.checkpoint else None,
         "annotations_sha256": None if plan.synthetic else sha256(plan.annotations),
     }
-    for free in ("expected", "tolerance", "work_dir", "seeds"):  # the same runs, judged again, or more of them
+    for free in ("expect", "tolerance", "work_dir", "seeds"):  # the same runs, judged again, or more of them
         asked.pop(free)
     asked = json.loads(json.dumps(asked))
     path = plan.folder / IDENTITY
