@@ -1,4 +1,6 @@
-"""A backbone read from shapes -> what MMDetection's constructor of it is given, its channels a stage, its optimizer.
+"""A backbone -> the arguments of its class in MMDetection, its channels per stage, its optimizer.
+
+The names of MMDetection's constructors are used here and nowhere else.
 
 Sources: `mmdet/models/backbones/resnet.py`, `resnext.py` and `swin.py`, and `configs/swin` and `configs/convnext` of
 mmdet 3.3.0, `projects/ViTDet` of its repository; `convnext.py`, `vision_transformer.py` and `beit.py` of
@@ -25,10 +27,10 @@ ON_ONE_MAP = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py"
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a network is trained where SGD does not do it: what replaces the optimizer of a base that has SGD.
+class TrainingRecipe:
+    """How a network that SGD does not train well is trained: it replaces the optimizer of a base with SGD.
 
-    ``lr`` is for 16 images a step; ``warmup`` counts iterations; ``source`` is the config of MMDetection it is from.
+    ``lr`` is for a batch size of 16; ``warmup`` counts iterations; ``source`` is the MMDetection config that it is from.
     """
 
     lr: float
@@ -53,14 +55,14 @@ class Network:
     batch_norm: bool = True
     init: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
-    training: Training | None = None
+    training: TrainingRecipe | None = None
     base: str = ""
     stands_on: str = ""
     stride: int = 0
 
     @property
     def plain(self) -> bool:
-        """Whether `mmdet`'s ResLayer, which knows a depth and nothing else, can be its last stage."""
+        """Whether `mmdet`'s ResLayer, which only takes a depth, can be its last stage."""
         return has_type(self.arguments, "ResNet") and bool(self.arguments["base_channels"] == 64)
 
 
@@ -74,7 +76,7 @@ DEFAULTS: Mapping[str, Any] = {
     "style": "pytorch",
     "in_channels": 3,
 }
-"""What the constructors take an argument to be that the config leaves out; type and depth as in most configs."""
+"""The defaults of the constructors, for arguments that a config leaves out; type and depth as in most configs."""
 
 
 def _in_channels(backbone: Backbone, key: str = "in_channels") -> dict[str, Any]:
@@ -128,7 +130,7 @@ def _swin(backbone: Swin, stated: Hyperparameters) -> Network:
     if stated.eps:
         arguments["norm_cfg"] = {"type": "LN", "eps": stated.eps}
     undecayed = {name: {"decay_mult": 0.0} for name in ("absolute_pos_embed", "relative_position_bias_table", "norm")}
-    training = Training(
+    training = TrainingRecipe(
         lr=0.0001,
         optimizer=_ADAMW,
         wrapper={"paramwise_cfg": {"custom_keys": undecayed}},
@@ -140,7 +142,7 @@ def _swin(backbone: Swin, stated: Hyperparameters) -> Network:
 
 def _convnext(backbone: ConvNeXt) -> Network:
     depths, channels = list(backbone.depths), list(backbone.embed_dims)
-    shallow = depths[2] <= 9  # as of the tiny one; the config of the small one serves what is deeper
+    shallow = depths[2] <= 9  # as in the config of the tiny one; the config of the small one is for deeper networks
     arguments = {
         "type": "mmpretrain.ConvNeXt",
         "arch": {"depths": depths, "channels": channels},
@@ -154,7 +156,7 @@ def _convnext(backbone: ConvNeXt) -> Network:
     if backbone.patch_size != 4:
         arguments["stem_patch_size"] = backbone.patch_size
     paramwise = {"decay_rate": 0.95 if shallow else 0.7, "decay_type": "layer_wise", "num_layers": 6 if shallow else 12}
-    training = Training(
+    training = TrainingRecipe(
         lr=0.0001,
         optimizer=_ADAMW,
         wrapper={"constructor": "LearningRateDecayOptimizerConstructor", "paramwise_cfg": paramwise},
@@ -183,7 +185,7 @@ def _vitdet(backbone: VisionTransformer, stated: Hyperparameters) -> Network:
         "qkv_bias": backbone.qkv_bias,
         "pretrain_img_size": (backbone.grid_size or 0) * backbone.patch_size,  # `obstacle` refuses one without a grid
         "pretrain_use_cls_token": backbone.prefix_positions == 1,
-        # all blocks but the last of each quarter look at windows
+        # window attention in all blocks but the last of each quarter
         "window_block_indexes": [i for i in range(depth) if (i + 1) % max(depth // 4, 1)],
         "norm_cfg": {"type": "LN", "requires_grad": True, "eps": stated.eps or 1e-6},
         **_in_channels(backbone, "in_chans"),
@@ -195,7 +197,7 @@ def _vitdet(backbone: VisionTransformer, stated: Hyperparameters) -> Network:
 def _on_one_map(
     backbone: VisionTransformer | Beit, stated: Hyperparameters, kind: str, hidden: int, own: Mapping[str, Any]
 ) -> Network:
-    """A transformer of MMPretrain, every block of which sees the whole image: it hands out the last one's map."""
+    """A transformer of MMPretrain with global attention: its output is one map, that of the last block."""
     width, patch = backbone.embed_dim, backbone.patch_size
     arguments = {
         "type": f"mmpretrain.{kind}",
@@ -216,7 +218,7 @@ def _on_one_map(
     if stated.eps:
         arguments["norm_cfg"] = {"type": "LN", "eps": stated.eps}
     undecayed = {name: {"decay_mult": 0.0} for name in ("pos_embed", "cls_token", "gamma", "ln1", "ln2")}
-    training = Training(
+    training = TrainingRecipe(
         lr=0.0001,
         optimizer=_ADAMW,
         wrapper={"paramwise_cfg": {"custom_keys": undecayed}},

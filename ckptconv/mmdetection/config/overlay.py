@@ -8,7 +8,7 @@ from typing import Any
 
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.config.backbone_args import DEFAULTS, Training
+from ckptconv.mmdetection.config.backbone_args import DEFAULTS, TrainingRecipe
 from ckptconv.mmdetection.config.channels import ORDER
 from ckptconv.mmdetection.config.checkpoint import Pretrained
 from ckptconv.mmdetection.config.detectors import WARMUP, Detector, Schedule, among, value_at
@@ -213,7 +213,7 @@ class Sheet(Changes):
                 self.set(path, file if Path(file).is_absolute() else Code(f"data_root + {inline(file)}"))
 
     @property
-    def _training(self) -> Training | None:
+    def _training(self) -> TrainingRecipe | None:
         """The network's own optimizer, if the base's is SGD, which does not train it."""
         return self._found.network.training if self._detector.optimizer == "SGD" else None
 
@@ -252,7 +252,7 @@ class Sheet(Changes):
         else:
             self.set("auto_scale_lr.base_batch_size", self.images, note)
 
-    def _own_optimizer(self, training: Training) -> None:
+    def _own_optimizer(self, training: TrainingRecipe) -> None:
         at, images = "optim_wrapper", self._detector.images
         self.lr = float(f"{training.lr * images / 16:.6g}")
         self.set(f"{at}.optimizer._delete_", True)

@@ -1,14 +1,11 @@
-"""The data set of a config: its files as a user names them, and the classes that they hold. Imports no torch.
+"""The data set of a config: its files and the classes in them. Imports no torch.
 
-A file that is not here is not looked into: a config may be written where the data are not. Classes stand in the order
-of the file, for MMDetection numbers categories as they stand there, whatever their ids are and however a config sorts
-their names: `CocoDataset.load_data_list`, mmdet/datasets/coco.py 3.3.0.
+Classes are in the order of the file, because MMDetection numbers categories in that order, whatever their ids are and
+however a config sorts their names: `CocoDataset.load_data_list`, mmdet/datasets/coco.py 3.3.0.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -17,14 +14,21 @@ from pathlib import Path
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError, printable
 from ckptconv.mmdetection.coco_file import NO_MASK, CocoFile, read
+from ckptconv.mmdetection.config.data_files import (
+    DataFile,
+    common_folder,
+    folder_text,
+    named_part,
+    other_layout,
+    relative_to,
+    user_path,
+)
 from ckptconv.mmdetection.config.detectors import Detector, value_at
 from ckptconv.mmdetection.config.options import Choices
 from ckptconv.small_file import is_file
 from ckptconv.text import some
 
 _WITHOUT_MASKS = {"mask-rcnn": "faster-rcnn", "mask-rcnn-c4": "faster-rcnn", "cascade-mask-rcnn": "cascade-rcnn"}
-_ANNOTATIONS = ("annotations", "annotation", "labels")
-"""Names of a folder that holds no images."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Data:
-    """What a config says of its data set.
+    """The data set of a config.
 
-    ``root``: '' for paths from the current folder; None for what the base says.
-    ``parts``: of 'train' and 'val', where they are not the base's own. ``classes``: likewise, in the order of the file.
-    ``notes``: what the user should know.
+    ``root``: '' for paths from the current folder; None for the base's own. ``parts``: 'train' and 'val', if they are
+    not the base's own. ``classes``: likewise, in the order of the file. ``notes``: what the user should know.
     """
 
     root: str | None = None
@@ -50,26 +53,17 @@ class Data:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A part as it is seen from the current folder; ``file`` is None where it is not here."""
-
-    ann: Path
-    images: Path
-    file: CocoFile | None = None
-
-
 def examine(choices: Choices, detector: Detector) -> Data:
-    """The data set that is asked for, and what its files say.
+    """The data set that is asked for, with the classes of its files.
 
-    Raises UsageError for files that are not here while nobody names the classes, and for what contradicts them;
+    Raises UsageError for files that do not exist if no classes are given, and for options that contradict the files;
     UnreadableError for a file that is not in COCO's format.
     """
     notes: list[str] = []
-    root = None if choices.data_root is None else _user(choices.data_root)
+    root = None if choices.data_root is None else user_path(choices.data_root)
     if choices.own_data:
         _require_one_data_set(choices, detector)
-        seen = {part: _part(part, root, choices, detector, notes) for part in ("train", "val")}
+        seen = {part: named_part(part, root, choices, detector, notes) for part in ("train", "val")}
     elif root is not None and detector.files:
         seen = _usual(root, choices, detector, notes)
     else:
@@ -78,131 +72,36 @@ def examine(choices: Choices, detector: Detector) -> Data:
     if "train" in seen:
         _require_masks(detector, seen["train"])
     if not choices.own_data:
-        return Data(None if root is None else _folder(root), {}, classes, tuple(notes))
-    root = _common(seen.values()) if root is None else root
-    parts = {part: Part(str(_below(one.ann, root)), _folder(_below(one.images, root))) for part, one in seen.items()}
-    return Data(_folder(root), parts, classes, tuple(notes))
+        return Data(None if root is None else folder_text(root), {}, classes, tuple(notes))
+    root = common_folder(seen.values()) if root is None else root
+    parts = {
+        part: Part(str(relative_to(one.ann, root)), folder_text(relative_to(one.images, root)))
+        for part, one in seen.items()
+    }
+    return Data(folder_text(root), parts, classes, tuple(notes))
 
 
-# Where the files are
-
-
-def _user(path: str) -> Path:
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (that of pathlib raises for a user who is not known)
-
-
-def _folder(path: Path) -> str:
-    """As MMDetection's configs write a folder; '' is the one that paths are seen from."""
-    return "" if path == Path() else f"{str(path).rstrip('/')}/"
-
-
-def _common(parts: Iterable[_Seen]) -> Path:
-    """The folder that holds all files; '.' where that is the current one, or paths of two kinds have none."""
-    folders = [folder for one in parts for folder in (one.ann.parent, one.images)]
-    return Path(os.path.commonpath(folders)) if len({folder.is_absolute() for folder in folders}) == 1 else Path()
-
-
-def _below(path: Path, root: Path) -> Path:
-    """A path as it is named below the root; absolute where it is elsewhere."""
-    return path.relative_to(root) if path.is_relative_to(root) else path.absolute()
-
-
-def _meant(path: str, root: Path | None) -> Path:
-    """A path of the user's, seen from the current folder: below the root, but for one that is here and not there."""
-    said = _user(path)
-    below = said if root is None else root / said
-    return said if os.path.lexists(said) and not os.path.lexists(below) else below
-
-
-def _part(part: str, root: Path | None, choices: Choices, detector: Detector, notes: list[str]) -> _Seen:
-    """A part of which the user names files; what is not named is where it usually is."""
-    ann_said, images_said = getattr(choices, f"{part}_ann"), getattr(choices, f"{part}_images")
-    if ann_said is None and root is None:
-        raise UsageError(
-            f"{argument(f'{part}_ann')} is missing: MMDetection trains on one file and measures on another",
-            f"Give {argument('train_ann', 'FILE.json')} and {argument('val_ann', 'FILE.json')}.",
-            f"{part}_ann",
-        )
-    usual_ann, usual_images = detector.files[part]
-    ann = _meant(usual_ann if ann_said is None else ann_said, root)
-    usual = [*([_meant(usual_images, root)] if ann_said is None else []), *_folders(ann)]
-    images = None if images_said is None else _meant(images_said, root)
-    if not is_file(ann):
-        if not choices.classes:
-            raise UsageError(
-                f"there is no {ann}, and nobody names its classes",
-                f"Give the file: {argument(f'{part}_ann', 'FILE.json')}. For data on another machine, give "
-                f"{argument('classes', ('a', 'b', 'c'))}, too.",
-            )
-        notes.append(f"there is no {ann} here: nothing of it is checked")
-        return _Seen(ann, images or usual[0])
-    file = read(ann)
-    first = next((str(image.file_name) for image in file.images), "")
-    if images is None:
-        images = next((folder for folder in usual if is_file(folder / first)), None)
-        if images is None and not choices.classes:
-            raise UsageError(
-                f"the images of {ann} are not found: there is no {usual[0] / first}",
-                f"Say where they are: --{part}-images DIR",
-            )
-        return _Seen(ann, images or usual[0], file)
-    if not is_file(images / first) and not (choices.classes and not os.path.lexists(images)):
-        raise UsageError(
-            f"there is no {images / first}, the first image of {ann}",
-            f"Give the folder from which the file_name of its images is seen: --{part}-images DIR",
-        )
-    return _Seen(ann, images, file)
-
-
-def _folders(ann: Path) -> list[Path]:
-    """Where the images of an annotation file usually are: as in COCO's layout, or beside it."""
-    folder, name = ann.parent, ann.stem.removeprefix("instances_")
-    if folder.name.lower() not in _ANNOTATIONS:
-        return [folder]
-    above = folder.parent
-    return [above / name, above / "images" / name, above / "images", above]
-
-
-def _usual(root: Path, choices: Choices, detector: Detector, notes: list[str]) -> dict[str, _Seen]:
-    """The base's own names below a root, which may be on another machine."""
-    seen = {part: _Seen(root / ann, root / images) for part, (ann, images) in detector.files.items()}
+def _usual(root: Path, choices: Choices, detector: Detector, notes: list[str]) -> dict[str, DataFile]:
+    """The base's own file names below a root, which may be on another machine."""
+    seen = {part: DataFile(root / ann, root / images) for part, (ann, images) in detector.files.items()}
     here = {part: one for part, one in seen.items() if is_file(one.ann)}
     missing = next((one.ann for part, one in seen.items() if part not in here), None)
     if missing is not None:
-        options = _layout(root)
+        options = other_layout(root)
         if options:
             raise UsageError(
                 f"there is no {missing}",
-                f"The data set is laid out in another way: {argument('data_root', root)} {options}",
+                f"The data set has another layout: {argument('data_root', root)} {options}",
             )
-        what = "nothing of it" if here else "nothing of the data set"
-        notes.append(f"there is no {missing} here: {what} is checked")
+        what = "it" if here else "the data set"
+        notes.append(f"there is no {missing} here, so {what} is not checked")
     quick = "val" in here and not choices.classes and choices.num_classes is None
     if quick and _usual_classes(_names(read(here["val"].ann)), detector):
         return {}  # COCO's training set alone takes seconds to read
-    return {part: _Seen(one.ann, one.images, read(one.ann)) for part, one in here.items()}
+    return {part: DataFile(one.ann, one.images, read(one.ann)) for part, one in here.items()}
 
 
-def _layout(root: Path) -> str:
-    """The options for the only two annotation files below a root that can be meant; '' where there are others."""
-    with contextlib.suppress(OSError, ValueError):  # of a root that cannot be a folder's name
-        files = [path.relative_to(root) for glob in ("*.json", "*/*.json") for path in root.glob(glob)]
-        train = _only(path for path in files if "train" in str(path).lower())
-        others = [path for path in files if "train" not in str(path).lower()]
-        val = next(filter(None, (_only(p for p in others if word in str(p).lower()) for word in ("val", "test"))), None)
-        if train and val:
-            return f"{argument('train_ann', train)} {argument('val_ann', val)}"
-    return ""
-
-
-def _only(paths: Iterable[Path]) -> Path | None:
-    """The only path; of several the only one that COCO's name says to have boxes."""
-    found = list(paths)
-    boxes = [path for path in found if path.stem.startswith("instances")]
-    return next((some_[0] for some_ in (found, boxes) if len(some_) == 1), None)
-
-
-# What they say
+# The classes
 
 
 def _names(file: CocoFile) -> tuple[str, ...]:
@@ -210,19 +109,19 @@ def _names(file: CocoFile) -> tuple[str, ...]:
 
 
 def _own_classes(detector: Detector) -> tuple[str, ...] | None:
-    """The classes of a base's data set as it says them; None for those of its data set's class."""
+    """The classes of a base's data set; None for those of the data set's Python class."""
     path = next(iter(detector.datasets), "")
-    said = value_at(detector.found, f"{path}.metainfo.classes") if "[" not in path else None
-    return tuple(said) if isinstance(said, list | tuple) else None
+    classes = value_at(detector.found, f"{path}.metainfo.classes") if "[" not in path else None
+    return tuple(classes) if isinstance(classes, list | tuple) else None
 
 
 def _usual_classes(names: tuple[str, ...], detector: Detector) -> bool:
-    """Whether the base has these classes already: as it says, or COCO's, as its data set's class says."""
+    """Whether the base has these classes already: its own, or COCO's, which are those of the data set's class."""
     own = _own_classes(detector)
     return names == own or (own is None and len(names) == 80 and (names[0], names[-1]) == ("person", "toothbrush"))
 
 
-def _classes(choices: Choices, detector: Detector, seen: Mapping[str, _Seen], notes: list[str]) -> tuple[str, ...]:
+def _classes(choices: Choices, detector: Detector, seen: Mapping[str, DataFile], notes: list[str]) -> tuple[str, ...]:
     files = [one.file for one in seen.values() if one.file is not None]
     if choices.num_classes is not None and not choices.classes:
         _require_number(choices.num_classes, detector, files[0] if files else None)
@@ -232,9 +131,9 @@ def _classes(choices: Choices, detector: Detector, seen: Mapping[str, _Seen], no
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice or not names:
         what = f"two categories '{twice[0]}'" if twice else "no categories"
-        raise UsageError(f"{first.path} has {what}", "Give each category a name of its own.")
-    spoken = {" ".join(name.split()): name for name in names}  # as a list of classes is read
-    wanted = tuple(name if name in names else spoken.get(name, name) for name in choices.classes)
+        raise UsageError(f"{first.path} has {what}", "Give each category its own name.")
+    by_words = {" ".join(name.split()): name for name in names}  # a list of classes is read without extra spaces
+    wanted = tuple(name if name in names else by_words.get(name, name) for name in choices.classes)
     for name in wanted:
         if name not in names:
             near = get_close_matches(name, names, 3) or [n for n in names if n.lower() == name.lower()]
@@ -248,31 +147,31 @@ def _classes(choices: Choices, detector: Detector, seen: Mapping[str, _Seen], no
             what = f"has no category '{lacks[0]}'" if lacks else "has its categories in another order"
             raise UsageError(
                 f"{other.path} {what}, and {first.path} numbers them {some(classes, 5)}: MMDetection numbers each "
-                "file's by itself",
+                "file separately",
                 "Write the same list of categories into both files.",
             )
     if choices.classes:
         if classes != wanted:
-            notes.append(f"the classes are written in the order of {first.path}, by which MMDetection numbers them")
+            notes.append(f"the classes are written in the order of {first.path}, in which MMDetection numbers them")
         return classes
     _note_empty(first, notes)
     return () if _usual_classes(classes, detector) else classes
 
 
 def _note_empty(file: CocoFile, notes: list[str]) -> None:
-    """Classes that nothing teaches, such as the supercategory with which Roboflow's exports begin."""
+    """Note classes without annotations, such as the supercategory at the start of Roboflow's exports."""
     used = {annotation.category_id for annotation in file.annotations}
     empty = [category.name for category in file.categories if category.id not in used]
     others = [category.name for category in file.categories if category.id in used]
     if empty and others:
         notes.append(
-            f"no annotation of {file.path} is of {some(map(repr, empty), 3)}: a class of the detector all the same. "
+            f"no annotation of {file.path} is of {some(map(repr, empty), 3)}: it is still a class of the detector. "
             f"Without it: {_option(others)}"
         )
 
 
 def _option(names: Iterable[str]) -> str:
-    """The names as an option, or what to do where a comma would cut one."""
+    """The names as an option; as a file if a name has a comma or extra spaces."""
     names = list(names)
     if any("," in name or name != " ".join(name.split()) for name in names):
         return f"{argument('classes', 'FILE')} with one name on each line"
@@ -288,19 +187,19 @@ def _require_number(number: int, detector: Detector, file: CocoFile | None) -> N
     own = _own_classes(detector)
     if number != (80 if own is None else len(own)):
         raise UsageError(
-            f"{argument('num_classes', number)} does not say which classes: MMDetection would look for the base's own",
+            f"{argument('num_classes', number)} does not say which classes: MMDetection would use the base's own",
             f"Name them: {argument('classes', ('a', 'b', 'c'))} or a file with one name on each line; or give "
             f"{argument('train_ann')} and {argument('val_ann')}, which have them.",
         )
 
 
-def _require_masks(detector: Detector, train: _Seen) -> None:
+def _require_masks(detector: Detector, train: DataFile) -> None:
     if train.file is None or not train.file.annotations or not detector.masks:
         return
     if all(annotation.segmentation == NO_MASK for annotation in train.file.annotations):
         other = _WITHOUT_MASKS.get(detector.name)
         raise UsageError(
-            f"{train.ann} has boxes and no masks, and {detector.title} learns masks",
+            f"{train.ann} has boxes and no masks, and {detector.title} trains masks",
             f"Choose a detector of boxes: {argument('detector', other)}"
             if other
             else "Choose a base without a mask head.",
@@ -311,8 +210,8 @@ def _require_one_data_set(choices: Choices, detector: Detector) -> None:
     for part in ("train", "val"):
         if part not in detector.files:
             raise UsageError(
-                f"{choices.base} has no place for {argument(f'{part}_ann')}: "
-                f"its {part}_dataloader has not one data set of one file",
+                f"{choices.base} cannot take {argument(f'{part}_ann')}: "
+                f"its {part}_dataloader does not have exactly one data set with one file",
                 "Write it into the config yourself.",
             )
     for path in detector.datasets:

@@ -1,52 +1,25 @@
-"""What is installed, whether it can detect, and the commands that fix it.
+"""What is installed, whether detection can run, and the commands that fix it.
 
-`collect` asks this interpreter's environment, in child processes: what a broken package does to its process is a
-finding. `judge` turns the answers into a diagnosis and touches nothing; the commands it advises are in `fixes`. Nothing
-is printed here, and neither torch nor mmengine is imported.
+`collect` asks the environment of this interpreter. `judge` turns the answers into a diagnosis, and reads nothing else;
+the commands it advises are in `fixes`. Nothing is printed here, and neither torch nor mmengine is imported.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import inspect
-import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from ckptconv.arguments import argument
-from ckptconv.mmdetection.environment import fixes, probe
+from ckptconv.mmdetection.environment import fixes
+from ckptconv.mmdetection.environment.collect import Answer, Facts, collect
 
 State = Literal["ok", "note", "bad"]
 Loading = Literal["safe", "refuses", "runs code", "unknown"]
 
-# Each line is one process, so that torch is imported twice at the same time and not eleven times in a row.
-_LINES = (
-    ("installed", "torch", "mmengine", "loading", "torchvision"),
-    ("mmcv", "mmdet", "models", "bases", "report", "pkg_resources"),
-)
-_SECONDS = 180.0  # torch from a cold network disk takes a minute
 _REFUSED = re.compile(r"MMCV==(\S+) is used but incompatible")  # mmdet/__init__.py of MMDetection, and its version
 _NEEDED = ("torch", "mmengine", "mmcv", "mmdet", "torchvision")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a step of `probe` found, or the error that it ended with."""
-
-    found: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
-
-
-Facts = Mapping[str, Answer]
 
 
 @dataclass(frozen=True)
@@ -81,74 +54,8 @@ def examine() -> Diagnosis:
     return judge(collect())
 
 
-def collect(lines: Sequence[Sequence[str]] = _LINES) -> dict[str, Answer]:
-    """Run the steps of `probe`, every line in a child of its own and at the same time."""
-    children = _Children()
-    with concurrent.futures.ThreadPoolExecutor(len(lines)) as pool:
-        try:
-            found = list(pool.map(lambda steps: _ask(steps, children), lines))
-        except BaseException:  # Ctrl-C: the pool waits for its threads, and these for their children
-            children.stop()
-            raise
-    return {step: answer for answers in found for step, answer in answers.items()}
-
-
-class _Children:
-    """The child processes, which can be ended together."""
-
-    def __init__(self) -> None:
-        self._lock, self._running, self.stopped = threading.Lock(), list[subprocess.Popen[bytes]](), False
-
-    def start(self, command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-        quiet = subprocess.DEVNULL
-        with self._lock:
-            child = subprocess.Popen(command, cwd=folder, stdin=quiet, stdout=quiet, stderr=quiet)
-            self._running.append(child)
-            if self.stopped:
-                child.kill()
-        return child
-
-    def stop(self) -> None:
-        self.stopped = True
-        with self._lock:
-            for child in self._running:
-                child.kill()
-
-
-def _ask(steps: Sequence[str], children: _Children) -> dict[str, Answer]:
-    """The steps in one child; where one of them ends it, those behind it are run in a new child."""
-    answers: dict[str, Answer] = {}
-    while (rest := steps[len(answers) :]) and not children.stopped:
-        with tempfile.TemporaryDirectory(prefix="ckptconv-doctor-", ignore_cleanup_errors=True) as folder:
-            end = _child(Path(folder), rest, children)
-            report = Path(folder, "report")
-            for line in report.read_text().splitlines() if report.exists() else ():
-                said = json.loads(line)
-                answers[said["step"]] = Answer(said.get("found", {}), said.get("error", ""))
-        if len(answers) < len(steps):
-            answers[steps[len(answers)]] = Answer(error=end)
-    return answers
-
-
-def _child(folder: Path, steps: Sequence[str], children: _Children) -> str:
-    """How the child ended; what it found stands in its report."""
-    nowhere = folder / "empty"  # `python -c` imports from where it stands
-    nowhere.mkdir()
-    command = [sys.executable, "-c", inspect.getsource(probe), str(folder), *steps]
-    child = children.start(command, nowhere)
-    try:
-        code = child.wait(_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-        return f"did not end within {_SECONDS:.0f} s"
-    if code < 0 and os.name == "posix":
-        return f"the process was ended by {signal.Signals(-code).name}"
-    return f"the process ended with exit code {code}"
-
-
 def judge(facts: Facts) -> Diagnosis:
-    """The diagnosis of what was collected. A step that is not among the facts counts as not run."""
+    """The diagnosis of the collected facts. A step without a fact counts as not run."""
     torch = _torch(facts)
     mmengine = _mmengine(facts, (torch,))
     mmcv = _mmcv(facts, (torch, mmengine))
@@ -165,7 +72,7 @@ def _answer(facts: Facts, step: str) -> Answer:
 
 
 def _distributions(facts: Facts, package: str) -> Mapping[str, str]:
-    """Name and version of what provides a package; usually one, none where it is missing."""
+    """Name and version of each distribution that provides a package: usually one, none if it is missing."""
     found: Mapping[str, str] = _answer(facts, "installed").found.get("packages", {}).get(package, {})
     return found
 
@@ -173,7 +80,7 @@ def _distributions(facts: Facts, package: str) -> Mapping[str, str]:
 def _finding(
     facts: Facts, package: str, state: State, text: str, commands: tuple[str, ...] = (), known: str = ""
 ) -> PackageStatus:
-    """A finding about a package, with the names of what provides it where that is not the usual one."""
+    """The status of a package, with the distributions that provide it if that is not the usual one."""
     from_ = _distributions(facts, package)
     if len(from_) > 1:  # mmcv and mmcv-lite overwrite each other's files, and so do the forks
         text = f"{text} (there are two: {', '.join(f'{n} {v}' for n, v in from_.items())})"
@@ -186,7 +93,7 @@ def _finding(
 def _broken(
     facts: Facts, package: str, error: str, earlier: Sequence[PackageStatus], commands: tuple[str, ...], text: str = ""
 ) -> PackageStatus:
-    """A package that is missing, lacks an earlier one, or fails by itself: then ``text`` says how."""
+    """The status of a package that is missing, needs an earlier one, or fails by itself: then ``text`` says how."""
     if _is_absent(facts, package):
         return _finding(facts, package, "bad", "not installed", commands)
     for before in earlier:
@@ -214,7 +121,7 @@ def _mmengine(facts: Facts, earlier: Sequence[PackageStatus]) -> PackageStatus:
         return _broken(facts, "mmengine", error, earlier, commands)
     report = _answer(facts, "report").error
     if report and not _ends_the_report(facts):
-        return _finding(facts, "mmengine", "bad", f"its environment report, with which a run begins, fails: {report}")
+        return _finding(facts, "mmengine", "bad", f"its environment report, which a run starts with, fails: {report}")
     return _finding(facts, "mmengine", "ok", "imports")
 
 
@@ -227,12 +134,12 @@ def _mmcv(facts: Facts, earlier: Sequence[PackageStatus]) -> PackageStatus:
     devices = f"ops run on {' and '.join(answer.found['devices'])}"
     version, onedl = next(iter(_distributions(facts, "mmcv").values()), ""), _is_onedl(facts)
     if version and not fixes.mmdet_takes(version, onedl) and not _compares(facts):
-        return _finding(facts, "mmcv", "bad", f"{devices}, but {fixes.wanted_mmcv(onedl)}", _mmcv_commands(facts))
+        return _finding(facts, "mmcv", "bad", f"{devices}, but {fixes.needed_mmcv(onedl)}", _mmcv_commands(facts))
     return _finding(facts, "mmcv", "ok", devices)
 
 
 def _compares(facts: Facts) -> bool:
-    """Whether the mmdet that is here compares mmcv's version with what it wants: the fork does not."""
+    """Whether the installed mmdet checks the version of mmcv: the fork does not."""
     return any(name == "mmdet" and version.startswith("3.") for name, version in _distributions(facts, "mmdet").items())
 
 
@@ -246,7 +153,7 @@ def _mmdet(facts: Facts, earlier: Sequence[PackageStatus]) -> PackageStatus:
     own, mmcv, onedl = _distributions(facts, "mmdet"), earlier[-1], _is_onedl(facts)
     error = _answer(facts, "mmdet").error
     another = fixes.openmmlab("mmdet", "", own, onedl)
-    # What cannot be imported does not say yet that it refuses the mmcv that is going to be installed.
+    # An mmdet that cannot be imported has not yet said that it refuses the mmcv that will be installed.
     too_old = another if mmcv.commands and not fixes.takes_advised_mmcv(own, onedl) else ()
     if refused := _REFUSED.search(error):
         commands = too_old if mmcv.state == "bad" else _fitting(facts, own, refused[1], another)
@@ -262,13 +169,13 @@ def _mmdet(facts: Facts, earlier: Sequence[PackageStatus]) -> PackageStatus:
         return replace(found, commands=too_old or found.commands)
     bases = _answer(facts, "bases").error
     if bases and "pkg_resources" not in bases:
-        return _finding(facts, "mmdet", "note", f"imports, but its configs are not found as bases: {bases}")
+        return _finding(facts, "mmdet", "note", f"imports, but mmengine does not find its configs as bases: {bases}")
     fits = " and ".join(f"{f.name} {f.version}" for f in earlier[1:])
     return _finding(facts, "mmdet", "ok", f"imports, fits {fits}")
 
 
 def _fitting(facts: Facts, own: Mapping[str, str], mmcv: str, another: tuple[str, ...]) -> tuple[str, ...]:
-    """For an mmdet that refuses a whole mmcv: another mmdet where one takes it, which is quick; else another mmcv."""
+    """For an mmdet that refuses a working mmcv: another mmdet if one takes it, which is quick; else another mmcv."""
     onedl = _is_onedl(facts)
     if fixes.mmdet_takes(mmcv, onedl):
         return another
@@ -282,7 +189,9 @@ def _setuptools(facts: Facts) -> PackageStatus:
         return _finding(facts, "setuptools", "ok", "bases such as 'mmdet::…' are found")
     if missing and not _is_onedl(facts):  # the forks find a package without pkg_resources
         without = argument("style", "flat")
-        text = f"no pkg_resources, by which mmengine finds bases such as 'mmdet::…' ({missing}); {without} has none"
+        text = (
+            f"no pkg_resources, which mmengine needs for bases such as 'mmdet::…' ({missing}); {without} needs no base"
+        )
         return _finding(facts, "setuptools", "bad", text, fixes.SETUPTOOLS)
     return _finding(facts, "setuptools", "ok", "not needed by mmengine" if missing else "has pkg_resources")
 
@@ -294,7 +203,7 @@ def _torchvision(facts: Facts) -> PackageStatus:
     if _is_absent(facts, "torchvision"):
         return _finding(facts, "torchvision", "ok", "not installed, not needed")
     if _ends_the_report(facts):
-        text = f"its import ends mmengine's environment report, with which a run begins: {error}"
+        text = f"its import breaks mmengine's environment report, which a run starts with: {error}"
         return _finding(facts, "torchvision", "bad", text, fixes.TORCHVISION)
     return _finding(facts, "torchvision", "note", f"not needed, but broken: {error}", fixes.TORCHVISION)
 
@@ -305,7 +214,7 @@ def _loading(facts: Facts, earlier: Sequence[PackageStatus]) -> tuple[Loading, P
         lacks = next((f.name for f in earlier if f.state == "bad"), "")
         return "unknown", PackageStatus("loading", "", "note", f"unknown without {lacks}" if lacks else answer.error)
     if answer.found["ran"]:
-        text = "runs code: mmengine executes what a checkpoint says; the loader of ckptconv does not"
+        text = "runs code: mmengine executes code from a checkpoint; the loader of ckptconv does not"
         return "runs code", PackageStatus("loading", "", "bad", text, fixes.LOADER)
     if answer.found["own"]:
         text = "refuses: mmengine cannot read the checkpoints it saves; the loader of ckptconv can, and runs no code"
@@ -316,7 +225,7 @@ def _loading(facts: Facts, earlier: Sequence[PackageStatus]) -> tuple[Loading, P
 
 
 def _ends_the_report(facts: Facts) -> bool:
-    """Whether it is torchvision that makes mmengine's environment report fail."""
+    """Whether torchvision makes mmengine's environment report fail."""
     error = _answer(facts, "torchvision").error
     return bool(error) and error in _answer(facts, "report").error
 
@@ -326,7 +235,7 @@ def _is_absent(facts: Facts, package: str) -> bool:
 
 
 def _is_onedl(facts: Facts) -> bool:
-    """Whether the forks are here, or the only stack that can be installed."""
+    """Whether the forks are installed, or are the only stack that can be installed."""
     names = [name for package in ("mmdet", "mmengine", "mmcv") for name in _distributions(facts, package)]
     python = _answer(facts, "installed").found.get("python", "")
     lacks = any(_answer(facts, step).error for step in ("mmcv", "mmdet", "models"))

@@ -1,7 +1,7 @@
 """The commands that fix an environment, as text; nothing here looks at the machine.
 
-The versions are the newest three that fit each other: mmdet 3.3.0 wants mmcv >=2.0.0rc4,<2.2.0 and mmengine
->=0.7.1,<1.0.0 (mmdet/__init__.py), and mmcv 2.1.0 is the newest below 2.2.0. mmdet 3.2 wants the same, 3.0 and 3.1 an
+The versions are the newest three that fit each other: mmdet 3.3.0 needs mmcv >=2.0.0rc4,<2.2.0 and mmengine
+>=0.7.1,<1.0.0 (mmdet/__init__.py), and mmcv 2.1.0 is the newest below 2.2.0. mmdet 3.2 needs the same, 3.0 and 3.1 an
 mmcv below 2.1.0. The forks (github.com/VBTI-development, distributions onedl-…) do not compare their versions.
 """
 
@@ -43,31 +43,31 @@ def torch(error: str, numpy: Mapping[str, str]) -> tuple[str, ...]:
 
 def openmmlab(package: str, error: str, installed: Mapping[str, str], onedl: bool) -> tuple[str, ...]:
     """For an mmengine or mmdet that is missing, lacks a package or does not fit."""
-    if "libGL" in error or "libgthread" in error or "libxcb" in error:  # opencv-python wants a desktop's libraries
+    if "libGL" in error or "libgthread" in error or "libxcb" in error:  # opencv-python needs a desktop's libraries
         return ("pip uninstall -y opencv-python", "pip install --force-reinstall opencv-python-headless")
     if len(installed) == 1 and "ModuleNotFoundError" in error:
-        ((name, version),) = installed.items()  # pip brings what it requires and is not there
+        ((name, version),) = installed.items()  # pip installs its missing requirements
         return (f"pip install '{name}=={version}'",)
     return (*_removal(installed), f"pip install '{(_FORKS if onedl else _PINS)[package]}'")
 
 
-def wanted_mmcv(onedl: bool) -> str:
-    """What the mmdet that is advised here wants of mmcv, in words."""
-    return "MMDetection 3 wants mmcv 2" if onedl else "mmdet 3.3.0 wants mmcv>=2.0.0rc4, <2.2.0"
+def needed_mmcv(onedl: bool) -> str:
+    """The mmcv that the advised mmdet needs, in words."""
+    return "MMDetection 3 needs mmcv 2" if onedl else "mmdet 3.3.0 needs mmcv>=2.0.0rc4, <2.2.0"
 
 
 def mmdet_takes(mmcv: str, onedl: bool) -> bool:
-    """Whether the mmdet that is advised here takes this mmcv."""
+    """Whether the advised mmdet takes this mmcv."""
     return _numbers(mmcv) >= (2,) if onedl else _numbers(mmcv)[:2] in ((2, 0), (2, 1))
 
 
 def takes_advised_mmcv(mmdet: Mapping[str, str], onedl: bool) -> bool:
-    """Whether this mmdet takes the mmcv that is advised here; the fork's mmcv is 2.3 or newer."""
+    """Whether this mmdet takes the advised mmcv; the fork's mmcv is 2.3 or newer."""
     return all(name.startswith("onedl-") if onedl else _numbers(version) >= (3, 2) for name, version in mmdet.items())
 
 
 def builds_mmcv(python: str) -> bool:
-    """Whether the source of mmcv 2.1.0 can be built: its setup.py reads `locals()` after exec, as until Python 3.12."""
+    """Whether mmcv 2.1.0 can be built: its setup.py reads `locals()` after exec, which fails from Python 3.13."""
     return _numbers(python)[:2] < (3, 13)
 
 
@@ -89,7 +89,7 @@ def mmcv(machine: str, torch: Mapping[str, Any], installed: Mapping[str, str], o
     if not onedl and machine in _WHEEL_MACHINES and minor in _WHEELS and (not cuda or cuda in _WHEELS[minor]):
         return (*remove, "pip install -U openmim 'setuptools<82'", f"mim install '{_PINS['mmcv']}'")
     force = "FORCE_CUDA=1 " if cuda and (torch["gpus"] or torch["nvcc"]) else ""
-    # Without --no-cache-dir, pip gives back a wheel that it once built without ops or for another torch.
+    # Without --no-cache-dir, pip reuses a wheel that it built earlier without ops or for another torch.
     wanted = (_FORKS if onedl else _PINS)["mmcv"]
     name = wanted.partition("==")[0]
     build = f"pip install --no-cache-dir --no-build-isolation --no-binary {name} '{wanted}'"

@@ -1,7 +1,7 @@
-"""What has to be imported to be known about this machine, one step after the other.
+"""Facts about this machine that need an import, one step after the other.
 
-`doctor` gives the text of this file to a fresh interpreter, since importing a broken package may end the process: the
-step behind the last line of the report is the one that ended it. So nothing of ckptconv is imported here, and nothing
+`collect` runs the text of this file in a fresh interpreter, since importing a broken package may end the process: the
+step after the last line of the report is the one that ended it. So nothing of ckptconv is imported here, and nothing
 heavy outside a step.
 """
 
@@ -51,7 +51,7 @@ def versions(distributions: list[str]) -> dict[str, str]:
 
 def torch(_: Path) -> dict[str, Any]:
     module = load("torch")
-    module.zeros(1).numpy()  # raises where torch was built for numpy 1 and numpy 2 is installed
+    module.zeros(1).numpy()  # raises if torch was built for numpy 1 and numpy 2 is installed
     gpus = [module.cuda.get_device_name(i) for i in range(module.cuda.device_count())]
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=f"{os.environ.get('CUDA_HOME', '/usr/local/cuda')}/bin")
     return {"version": str(module.__version__), "cuda": module.version.cuda, "gpus": gpus, "nvcc": bool(nvcc)}

@@ -23,7 +23,7 @@ FILE = "_annotations.coco.json"
 BOXES = {"detector": "faster-rcnn"}
 NAMED = {"train_ann": f"rf/train/{FILE}", "val_ann": f"rf/valid/{FILE}"}
 SUPER = (
-    "no annotation of rf/train/_annotations.coco.json is of 'things': a class of the detector all the same. "
+    "no annotation of rf/train/_annotations.coco.json is of 'things': it is still a class of the detector. "
     "Without it: `classes=('box',)`"
 )
 
@@ -157,7 +157,7 @@ def test_names_of_every_kind_reach_mmdetection():
     assert found["train"]["metainfo"]["classes"] == ["things", *NAMES]
     assert emitted.notes == (
         (
-            f"no annotation of odd names/train/{FILE} is of 'things': a class of the detector all the same. "
+            f"no annotation of odd names/train/{FILE} is of 'things': it is still a class of the detector. "
             "Without it: `classes='FILE'` with one name on each line"
         ),
     )
@@ -221,14 +221,14 @@ def test_data_on_another_machine():
     }
     assert found["val"]["data_prefix"] == {"img": "val/"}
     assert emitted.notes == (
-        "there is no /far/a/train.json here: nothing of it is checked",
-        "there is no /far/annotations/instances_val.json here: nothing of it is checked",
+        "there is no /far/a/train.json here, so it is not checked",
+        "there is no /far/annotations/instances_val.json here, so it is not checked",
     )
     assert emit("r18", data_root="/far").notes == (
-        "there is no /far/annotations/instances_train2017.json here: nothing of the data set is checked",
+        "there is no /far/annotations/instances_train2017.json here, so the data set is not checked",
     )
     assert refused(**said) == (
-        "there is no /far/a/train.json, and nobody names its classes",
+        "there is no /far/a/train.json, and its classes are not given",
         "Give the file: `train_ann='FILE.json'`. For data on another machine, give `classes=('a', 'b', 'c')`, too.",
     )
 
@@ -238,7 +238,7 @@ def test_a_part_that_is_elsewhere(tmp_path, monkeypatch):
     (tiny_coco.make(Path("coco")) / "annotations" / "instances_val2017.json").unlink()
     emitted = emit("r18", data_root="coco")
     val = "coco/annotations/instances_val2017.json"
-    assert (emitted.data.classes, emitted.notes) == (("box",), (f"there is no {val} here: nothing of it is checked",))
+    assert (emitted.data.classes, emitted.notes) == (("box",), (f"there is no {val} here, so it is not checked",))
 
 
 # Refusals
@@ -248,7 +248,7 @@ def test_the_options_of_another_layout_are_said_and_can_be_typed():
     message, hint = refused(data_root="rf")
     assert message == "there is no rf/annotations/instances_train2017.json"
     assert hint == (
-        "The data set is laid out in another way: `data_root='rf'` `train_ann='train/_annotations.coco.json'` "
+        "The data set has another layout: `data_root='rf'` `train_ann='train/_annotations.coco.json'` "
         "`val_ann='valid/_annotations.coco.json'`"
     )
     assert typed(hint).data.classes == ("things", "box")
@@ -297,7 +297,7 @@ def test_a_number_of_classes_is_no_list_of_them():
     assert hint == "Leave it out for all of them, or name them: `classes=('things', 'box')`"
     assert emit("r18", **BOXES, **NAMED, classes="things,box").data.classes == ("things", "box")
     assert refused(num_classes=7) == (
-        "`num_classes=7` does not say which classes: MMDetection would look for the base's own",
+        "`num_classes=7` does not say which classes: MMDetection would use the base's own",
         (
             "Name them: `classes=('a', 'b', 'c')` or a file with one name on each line; or give `train_ann` and "
             "`val_ann`, which have them."
@@ -342,12 +342,12 @@ def test_files_that_training_would_misread(tmp_path, monkeypatch):
     rewritten(Path("coco"), lambda d: d.update(categories=two))
     rewritten(Path("coco"), lambda d: d.update(categories=two[::-1]), "val")
     both = "Write the same list of categories into both files."
-    by_itself = f"and {train} numbers them box, disc: MMDetection numbers each file's by itself"
+    by_itself = f"and {train} numbers them box, disc: MMDetection numbers each file separately"
     assert refused(data_root="coco") == (f"{val} has its categories in another order, {by_itself}", both)
     rewritten(Path("coco"), lambda d: d.update(categories=two[1:]), "val")
     assert refused(data_root="coco") == (f"{val} has no category 'box', {by_itself}", both)
     rewritten(Path("coco"), lambda d: d.update(categories=categories("box", "box")))
-    assert refused(data_root="coco") == (f"{train} has two categories 'box'", "Give each category a name of its own.")
+    assert refused(data_root="coco") == (f"{train} has two categories 'box'", "Give each category its own name.")
     rewritten(Path("coco"), lambda d: d.update(categories=[]))
     assert refused(data_root="coco")[0] == f"{train} has no categories"
     Path(train).write_text("{")
@@ -365,7 +365,7 @@ def test_boxes_without_masks(tmp_path, monkeypatch):
         ("cascade-mask-rcnn", "Cascade Mask R-CNN with FPN", "cascade-rcnn"),
     ):
         message, hint = refused(data_root="coco", detector=detector)
-        assert message == f"{train} has boxes and no masks, and {title} learns masks"
+        assert message == f"{train} has boxes and no masks, and {title} trains masks"
         assert hint == f"Choose a detector of boxes: `detector='{other}'`"
         assert emit("r18", data_root="coco", detector=other).data.classes == ("box",)
     said = {"base": "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py", "detector": None, "data_root": "coco"}
@@ -379,7 +379,7 @@ def test_images_that_are_not_found(tmp_path, monkeypatch):
     (made / "train").mkdir()
     (made / "pictures" / FILE).rename(made / "train" / FILE)
     assert refused(**NAMED) == (
-        f"the images of rf/train/{FILE} are not found: there is no rf/train/0.png",
+        f"cannot find the images of rf/train/{FILE}: there is no rf/train/0.png",
         "Say where they are: --train-images DIR",
     )
     found = sets(emit("r18", **BOXES, **NAMED, train_images="rf/pictures").text)
@@ -416,7 +416,7 @@ def test_bases_that_have_no_place_for_a_file():
     voc = "mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py"
     lvis = "mmdet::lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py"
     for base, message in (
-        (voc, "has no place for `train_ann`: its train_dataloader has not one data set of one file"),
+        (voc, "cannot take `train_ann`: its train_dataloader does not have exactly one data set with one file"),
         (lvis, "reads its data set with LVISV1Dataset, and `train_ann` is a file in COCO's format"),
     ):
         assert refused(detector=None, base=base, **NAMED)[0] == f"{base} {message}"

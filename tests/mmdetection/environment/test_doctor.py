@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
+from ckptconv.mmdetection.environment import collect as collecting
 from ckptconv.mmdetection.environment import doctor, probe
-from ckptconv.mmdetection.environment.doctor import Answer, Diagnosis, PackageStatus, collect, judge
+from ckptconv.mmdetection.environment.collect import Answer, collect
+from ckptconv.mmdetection.environment.doctor import Diagnosis, PackageStatus, judge
 
 BUILD = (
     "pip install --no-cache-dir --no-build-isolation --no-binary mmcv 'mmcv==2.1.0'  # from source, about ten minutes"
@@ -140,7 +142,7 @@ EXT = missing("mmcv._ext")
          "mmengine", "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
          ("pip uninstall -y opencv-python", "pip install --force-reinstall opencv-python-headless")),
         ({"report": fails("OSError: no gcc")},
-         "mmengine", "its environment report, with which a run begins, fails: OSError: no gcc", ()),
+         "mmengine", "its environment report, which a run starts with, fails: OSError: no gcc", ()),
         ({"torch": fails("RuntimeError: Numpy is not available")},
          "torch", "RuntimeError: Numpy is not available", ("pip install 'numpy<2'",)),
         ({"torch": fails("RuntimeError: Numpy is not available"), "installed": without("numpy")},
@@ -167,7 +169,7 @@ def test_what_keeps_a_detector_from_running(changes, name, text, commands):
         ({"installed": provided_by(mmdet={"onedl-mmdetection": "3.5.1"})},
          "mmdet", "ok", "imports, fits mmengine 0.10.7 and mmcv 2.1.0 (from onedl-mmdetection)", ()),
         ({"bases": fails("FileNotFoundError: x")},
-         "mmdet", "note", "imports, but its configs are not found as bases: FileNotFoundError: x", ()),
+         "mmdet", "note", "imports, but mmengine does not find its configs as bases: FileNotFoundError: x", ()),
         ({"bases": missing("mmdet"), "pkg_resources": missing("pkg_resources"),
           "installed": provided_by(mmengine={"onedl-mmengine": "0.10.12"})},
          "setuptools", "ok", "not needed by mmengine", ()),
@@ -274,7 +276,7 @@ def test_an_mmdet_that_does_not_take_its_mmcv(mmdet, mmcv, commands):
 def test_an_mmcv_of_mmdetection_2():
     found = judge(facts_with("mmdet 2.28.2", "mmcv-full 1.7.2", True, "3.11.7", torch("2.13.0+cpu")))
     one = finding(found, "mmcv")
-    wanted = "ops run on cpu and cuda, but mmdet 3.3.0 wants mmcv>=2.0.0rc4, <2.2.0 (from mmcv-full)"
+    wanted = "ops run on cpu and cuda, but mmdet 3.3.0 needs mmcv>=2.0.0rc4, <2.2.0 (from mmcv-full)"
     assert (one.state, one.text) == ("bad", wanted)
     assert one.commands == ("pip uninstall -y mmcv-full", TOOLS, f"MMCV_WITH_OPS=1 {BUILD}")
 
@@ -365,8 +367,8 @@ def test_setuptools_without_pkg_resources(here, tmp_path, monkeypatch):
     one = finding(found, "setuptools")
     assert (one.state, one.commands) == ("bad", ("pip install 'setuptools<82'",))
     assert one.text == (
-        "no pkg_resources, by which mmengine finds bases such as 'mmdet::…' "
-        "(ModuleNotFoundError: No module named 'pkg_resources'); `style='flat'` has none"
+        "no pkg_resources, which mmengine needs for bases like 'mmdet::…' "
+        "(ModuleNotFoundError: No module named 'pkg_resources'); `style='flat'` needs no base"
     )
     assert finding(found, "mmdet").state == "ok"
     assert (found.can_detect, found.verdict) == (True, "detection can run; to fix: setuptools")
@@ -385,7 +387,7 @@ def test_a_torchvision_that_ends_the_run(here, tmp_path, monkeypatch, code, erro
     broken(tmp_path, "torchvision", code, monkeypatch)
     found = judge({**here, **collect([["installed", "torchvision", "pkg_resources"], ["report", "bases"]])})
     one = finding(found, "torchvision")
-    assert one.text == f"its import ends mmengine's environment report, with which a run begins: {error}"
+    assert one.text == f"its import breaks mmengine's environment report, which a run starts with: {error}"
     assert (one.state, one.commands) == ("bad", ("pip uninstall -y torchvision",))
     assert found.verdict == "detection cannot run: torchvision"
     assert finding(found, "setuptools").state == "ok", "what is behind a crash is examined all the same"
@@ -397,7 +399,7 @@ def test_a_torch_that_is_forced_to_run_code(monkeypatch):
     found = judge(healthy(**collect([["loading"]])))
     one = finding(found, "loading")
     assert (found.loading, one.state, one.commands) == ("runs code", "bad", (LOADER,))
-    assert one.text == "runs code: mmengine executes what a checkpoint says; the loader of ckptconv does not"
+    assert one.text == "runs code: mmengine executes code from a checkpoint; the loader of ckptconv does not"
     assert (found.can_detect, found.verdict) == (True, "detection can run; to fix: loading")
 
 
@@ -441,7 +443,7 @@ def test_an_interpreter_with_nothing_installed(tmp_path, monkeypatch):
 
 
 def test_a_package_that_never_ends_its_import_or_ends_the_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "_SECONDS", 5.0)
+    monkeypatch.setattr(collecting, "_SECONDS", 5.0)
     broken(tmp_path, "pkg_resources", "import time; time.sleep(60)", monkeypatch)
     broken(tmp_path, "torchvision", "import os; os._exit(3)", monkeypatch)
     broken(tmp_path, "torch", "raise SystemExit(4)", monkeypatch)
@@ -460,7 +462,7 @@ def test_the_folder_one_stands_in_is_not_imported_from(tmp_path, monkeypatch):
 
 def test_examining_imports_neither_torch_nor_mmengine():
     code = (
-        "import sys; from ckptconv.mmdetection.environment import doctor; doctor.collect([['installed']]); "
+        "import sys; from ckptconv.mmdetection.environment.collect import collect; collect([['installed']]); "
         "print([m for m in ('torch', 'numpy', 'mmengine', 'mmcv', 'mmdet') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
