@@ -30,7 +30,7 @@ ON_ONE_MAP = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py"
 class TrainingRecipe:
     """How a network that SGD does not train well is trained: it replaces the optimizer of a base with SGD.
 
-    ``lr`` is for a batch size of 16; ``warmup`` counts iterations; ``source`` is the MMDetection config that it is from.
+    ``lr`` is for a batch size of 16; ``warmup`` counts iterations; ``source`` is the MMDetection config it is from.
     """
 
     lr: float

@@ -189,9 +189,7 @@ def _setuptools(facts: Facts) -> PackageStatus:
         return _finding(facts, "setuptools", "ok", "bases such as 'mmdet::…' are found")
     if missing and not _is_onedl(facts):  # the forks find a package without pkg_resources
         without = argument("style", "flat")
-        text = (
-            f"no pkg_resources, which mmengine needs for bases such as 'mmdet::…' ({missing}); {without} needs no base"
-        )
+        text = f"no pkg_resources, which mmengine needs for bases like 'mmdet::…' ({missing}); {without} needs no base"
         return _finding(facts, "setuptools", "bad", text, fixes.SETUPTOOLS)
     return _finding(facts, "setuptools", "ok", "not needed by mmengine" if missing else "has pkg_resources")
 
