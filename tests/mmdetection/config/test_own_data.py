@@ -184,7 +184,7 @@ def test_a_label_means_the_name_that_it_has_in_the_file(tmp_path, monkeypatch, o
     assert sorted_.data.classes == emitted.data.classes == tuple(names[i] for i in order)
     assert sorted_.notes == (
         (
-            "the classes are written in the order of coco/annotations/instances_train2017.json, by which MMDetection "
+            "the classes are written in the order of coco/annotations/instances_train2017.json, in which MMDetection "
             "numbers them"
         ),
     )
@@ -456,6 +456,6 @@ def test_heads_that_are_synced_where_the_backbone_is_frozen():
 
 def test_paths_that_are_none():
     for path in ("a\0b", "x" * 5000, "\udcff"):
-        assert "nothing of the data set is checked" in emit("r18", data_root=path).notes[0]
+        assert "the data set is not checked" in emit("r18", data_root=path).notes[0]
         assert refused(train_ann=path, val_ann=path)[1].startswith("Give the file: `train_ann='FILE.json'`.")
         assert emit("r18", classes="a", train_ann=path, val_ann=path).data.classes == ("a",)
