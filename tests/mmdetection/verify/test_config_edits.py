@@ -355,7 +355,7 @@ def test_several_roots_none_of_which_is_the_configs_are_refused():
     config = emitted()
     del config["data_root"]
     config["val_dataloader"]["dataset"]["data_root"] = "data/other/"
-    with pytest.raises(UsageError, match="they are in data/coco/, data/other/"):
+    with pytest.raises(UsageError, match="the data sets are in data/coco/, data/other/"):
         config_edits.with_data_root(config, "far")
 
 
