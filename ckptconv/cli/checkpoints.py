@@ -65,7 +65,7 @@ def convert(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Write the backbone of SRC to DST as MMDetection loads it, or say which tensor stands in the way."""
+    """Write the backbone of SRC to DST as MMDetection loads it, or name the tensors that prevent it."""
     from ckptconv.cli import render, render_checkpoints, render_sources
     from ckptconv.conversion import pipeline
 

@@ -36,11 +36,9 @@ Prefix = Annotated[
     str, typer.Option("--strip-prefix", metavar="PREFIX", help="Take the tensors under this prefix only.")
 ]
 Section = Annotated[
-    str | None, typer.Option("--section", metavar="PATH", help="Where the weights lie, such as 'state_dict'.")
+    str | None, typer.Option("--section", metavar="PATH", help="Where the weights are, such as 'state_dict'.")
 ]
-Drop = Annotated[
-    list[str] | None, typer.Option("--drop", metavar="PATTERN", help="Accept the loss of these tensors. Repeatable.")
-]
+Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="PATTERN", help="Drop these tensors. Repeatable.")]
 Rules = Annotated[Path | None, typer.Option("--rules", metavar="FILE.toml", help="A method of your own.")]
 Target = Annotated[
     str | None,
