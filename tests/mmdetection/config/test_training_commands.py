@@ -154,7 +154,7 @@ def test_a_config_and_its_checkpoint_that_were_apart(r18, tmp_path, monkeypatch)
     assert caught.value.hint == (
         "Copy it there, or give its path. For a file beside the config: checkpoint='{{ fileDirname }}/r18.pth'"
     )
-    line = caught.value.hint.split("that is ")[1]
+    line = caught.value.hint.split("config: ")[1]
     text = (tmp_path / "A" / "a.py").read_text()
     (tmp_path / "A" / "a.py").write_text(text.replace(f"checkpoint='{tmp_path}/r18.pth'", line))
     assert check(tmp_path / "A" / "a.py").good
