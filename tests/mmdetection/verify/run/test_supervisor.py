@@ -394,7 +394,7 @@ def test_processes_that_outlive_their_call_keep_the_folder_until_they_end(tmp_pa
 def test_processes_that_outlive_torchrun_keep_their_run(folder):
     """They are in a session of their own and have none of its files; the worker's own lock tells of them."""
     code = "import sys, time, pathlib\nfrom ckptconv.mmdetection.verify.run import worker\n"
-    code += "with worker._at_work(pathlib.Path()):\n    print(flush=True)\n    time.sleep(30)"
+    code += "with worker._running(pathlib.Path()):\n    print(flush=True)\n    time.sleep(30)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE) as left:
         assert left.stdout is not None
         left.stdout.readline()
