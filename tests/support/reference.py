@@ -30,6 +30,8 @@ def reference() -> str:
     parts = ["### Functions", *(_described(n, o) for n, o in functions.items())]
     parts += ["### Classes", *(_described(n, o) for n, o in classes.items())]
     parts += ["### Types", *(_described(n, o) for n, o in others.items())] if others else []
+    if aliases := list(_aliases("\n".join(parts))):
+        parts += ["### Names in signatures", "```py\n" + "\n".join(aliases) + "\n```"]
     return "\n\n".join([*parts, "### Exceptions", _table(exceptions)])
 
 
@@ -42,6 +44,17 @@ def _described(name: str, thing: object) -> str:
         parts.append(markdown(text))
     fields = list(_documented(node)) if isinstance(node, ast.ClassDef) else []
     return "\n\n".join([*parts, "\n".join(f"* `{field}`: {said}" for field, said in fields)] if fields else parts)
+
+
+def _aliases(text: str) -> Iterator[str]:
+    """The definitions of the type aliases in the text's signatures."""
+    used = set(re.findall(r": ([A-Z]\w+)", text)) - {"Path"}  # which is that of pathlib
+    for path in sorted(Path(str(ckptconv.__file__)).parent.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            name = node.targets[0] if isinstance(node, ast.Assign) else None
+            if isinstance(name, ast.Name) and name.id in used:
+                used.remove(name.id)
+                yield ast.unparse(node).replace("'", '"')
 
 
 def _home(name: str, thing: object) -> str:
