@@ -30,7 +30,7 @@ NAMELESS = "Give it a name that is text where the file is made."
 def find_sections(tree: object, look: Look) -> dict[str, Section]:
     """Every mapping that holds tensors directly, or what stands for tensors, by its dotted path, outermost first.
 
-    The top is ''. Raises UnreadableError for a tree that contains itself or has no end: pickles can build both.
+    The top is ''. Raises UnreadableError for a tree that contains itself or never ends: pickles can build both.
     """
     sections: dict[str, Section] = {}
     seen = look(tree)
@@ -62,7 +62,7 @@ def find_sections(tree: object, look: Look) -> dict[str, Section]:
                 name = _text(key, node)
                 others[name] = kind_of(value)
                 if isinstance(seen, TensorSpec):
-                    unreadable[name] = Unreadable(f"a tensor whose name is no text but {kind_of(key)}", NAMELESS)
+                    unreadable[name] = Unreadable(f"a tensor whose name is not text but {kind_of(key)}", NAMELESS)
                 elif isinstance(seen, Unreadable):
                     unreadable[name], stands = seen, True
             below = seen if isinstance(seen, Mapping) else value
@@ -71,7 +71,7 @@ def find_sections(tree: object, look: Look) -> dict[str, Section]:
                 queue.append((f"{path}.{step}" if path else step, depth + 1, below))
         if isinstance(node, Mapping) and (tensors or stands):
             alike = 0
-            while path in sections:  # {'a.b': …} beside {'a': {'b': …}}
+            while path in sections:  # {'a.b': …} next to {'a': {'b': …}}
                 path, alike = f"{path}'", alike + 1
                 if alike > _MOST_ALIKE:
                     raise _endless("spells many of its paths alike")
@@ -140,6 +140,6 @@ def _text(key: object, node: Mapping[Any, Any]) -> str:
 
 
 def kind_of(value: object) -> str:
-    """What a person calls a value that is no tensor: 'dict', 'int', 'argparse.Namespace'."""
+    """What a person calls a value that is not a tensor: 'dict', 'int', 'argparse.Namespace'."""
     kind = getattr(value, "kind", None)
     return kind if isinstance(kind, str) else type(value).__name__

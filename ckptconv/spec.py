@@ -1,8 +1,8 @@
 """Names, shapes and element types: all that a plan may know about a tensor. No bytes, no torch, no numpy.
 
-The rows of `DTYPES` tie the four vocabularies together: torch's name, its typed storage class, safetensors' code and
-numpy's type string (None where that vocabulary has no word). Storage classes: `torch/storage.py`; safetensors codes:
-the `Dtype` enum of the safetensors crate.
+Each row of `DTYPES` has an element type's name in four vocabularies: torch's name, its typed storage class,
+safetensors' code and numpy's type string; None where a vocabulary does not have one. Storage classes:
+`torch/storage.py`; safetensors codes: the `Dtype` enum of the safetensors crate.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ StateSpec = Mapping[str, TensorSpec]
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An entry that stands for a tensor and is none that can be read: what it is, and what to do about it.
+    """An entry that stands for a tensor and cannot be read: what it is, and what to do about it.
 
     ``certain`` is False for an object of a class unknown here, which holds tensors and may be anything.
     """
@@ -111,8 +111,8 @@ class Unreadable:
 class Section:
     """One mapping inside a checkpoint that holds tensors: their specs, and what else it holds by kind ('dict').
 
-    ``node`` is the mapping itself, for whoever reads the tensors; a plan never looks at it. ``unreadable`` are those of
-    ``others`` that stand for tensors.
+    ``node`` is the mapping itself, for the code that reads the tensors; a plan never looks at it. ``unreadable`` are
+    those of ``others`` that stand for tensors.
     """
 
     tensors: StateSpec
@@ -127,5 +127,5 @@ class Section:
 
     @property
     def entries(self) -> int:
-        """How many names it has, whatever they hold."""
+        """How many names it has, of tensors and of other values."""
         return len(self.tensors) + len(self.others)

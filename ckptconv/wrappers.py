@@ -21,11 +21,11 @@ COUNTERS = {
     "n_averaged": "how many networks were averaged",  # torch/optim/swa_utils.py, AveragedModel
     "steps": "how many networks were averaged",  # mmengine/model/averaged_model.py
 }
-"""Names beside a wrapped network that are no part of it, and what they are."""
+"""Names next to a wrapped network that are not part of it, and what they are."""
 
 
 def wrapper_of(names: Iterable[str]) -> str:
-    """The wrappers that every name starts with, such as 'module.'; '' if none. `COUNTERS` stand beside them."""
+    """The wrappers that every name starts with, such as 'module.'; '' if none. `COUNTERS` do not have them."""
     names = list(names)
     wrapper = ""
     while names:

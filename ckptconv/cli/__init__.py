@@ -1,4 +1,4 @@
-"""The command line. Each command is one call of the library; what is printed stands in `render`."""
+"""The command line. Each command is one call of the library; `render` prints."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ckptconv.errors import CkptconvError, EnvironmentMissingError, PluginWarnin
 
 _show = warnings.showwarning
 
-BUG, INTERRUPTED, NOBODY_READS = 70, 130, 141
-"""Exit codes beside those of `ckptconv.errors`: EX_SOFTWARE of sysexits.h, and what a shell says of the signals."""
+BUG, INTERRUPTED, BROKEN_PIPE = 70, 130, 141
+"""Exit codes besides those of `ckptconv.errors`: EX_SOFTWARE of sysexits.h, and those of a shell for the signals."""
 
 
 def main() -> None:
@@ -38,20 +38,20 @@ def main() -> None:
         except SystemExit as end:  # which typer and rich make of a broken pipe
             if end.code != 1 or not _is_broken():
                 raise
-            code = NOBODY_READS
+            code = BROKEN_PIPE
         if sys.stdout is not None:
             sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
         _leave_output()
-        code = NOBODY_READS
-    except OSError as error:  # all of an input's errors have been said: this is the output's
+        code = BROKEN_PIPE
+    except OSError as error:  # errors of inputs are CkptconvErrors: this is the output's
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         _leave_output()
         code = _fail(EnvironmentMissingError(f"the output cannot be written: {error.strerror}", "Free some space."))
-    if code == INTERRUPTED:  # whoever has asked for the end does not wait until torch has taken itself down
+    if code == INTERRUPTED:  # who pressed Ctrl-C does not wait until torch has shut down
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
         os._exit(code)
@@ -139,7 +139,7 @@ def _fail(error: CkptconvError, code: int | None = None) -> int:
 
 
 def _is_broken() -> bool:
-    """Whether the output is a pipe that nobody reads any more."""
+    """Whether the output is a pipe that no process reads any more."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         poll = select.poll()
         poll.register(1, 0)

@@ -68,7 +68,7 @@ def emit_config(
     ] = None,
     train_images: Annotated[
         str | None,
-        typer.Option("--train-images", metavar="DIR", help="Default: beside the annotations, or as COCO has them."),
+        typer.Option("--train-images", metavar="DIR", help="Default: next to the annotations, or as COCO has them."),
     ] = None,
     val_images: Annotated[
         str | None, typer.Option("--val-images", metavar="DIR", help="Those of validation and test.")

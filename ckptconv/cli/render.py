@@ -1,6 +1,6 @@
 """How everything is printed: results to stdout, progress and errors to stderr, JSON with a schema version.
 
-What is printed stands in the modules beside it, one for each matter.
+The other `render` modules say what is printed, one for each subject.
 """
 
 from __future__ import annotations

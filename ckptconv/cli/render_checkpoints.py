@@ -43,8 +43,8 @@ def receipt(done: Receipt, as_json: bool) -> None:
             render.row("", f"the same names and the same result: {', '.join(done.also)}")
     filled = len(plan.moves)
     wanted = filled + len(plan.optional_missing)
-    beside = plan.entries - plan.tensors
-    others = f" and {render.count(beside, 'other value')}" if beside else ""
+    other_values = plan.entries - plan.tensors
+    others = f" and {render.count(other_values, 'other value')}" if other_values else ""
     render.row(
         "backbone",
         f"{backbone.name}: {filled}/{wanted} tensors for {plan.target}, of {plan.tensors}{others} in the file",
@@ -84,7 +84,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
 
 
 def _divided(channels: Sequence[int]) -> str:
-    """What is said of channels that are there more than once."""
+    """A note on channels that are there more than once."""
     several = {channel: channels.count(channel) for channel in channels if channels.count(channel) > 1}
     parts = (f"channel {channel} {times} times, divided by {times}" for channel, times in several.items())
     return f" ({'; '.join(parts)})" if several else ""
@@ -193,7 +193,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         command = one.obstacle or call("convert", found.path, "DST", **one.arguments)
         render.row("" if i else "fits", f"a {one.network} is {one.where}: {command}")
     if not complete and not found.alternatives and not found.unsupported:
-        render.row("fits", "no method, whatever the section and the prefix; --rules FILE.toml takes rules of your own")
+        render.row("fits", "no method, in any section or under any prefix; --rules FILE.toml takes rules of your own")
     rest = [fit for fit in found.fits if not fit.complete]
     if rest:
         first = f"leaves {render.count(rest[0].problems, 'problem')}: {rest[0].first}"

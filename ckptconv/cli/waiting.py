@@ -1,4 +1,4 @@
-"""What is seen of a command that works for a while, and how a signal ends it: at once, whatever code runs."""
+"""What a command shows while it works, and how a signal ends it: at once, even while a library runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Stage:
             self._shown.stop()
 
     def making_room(self, fetching: Fetching) -> Fetching:
-        """The same fetching, whose bar takes the place of the line."""
+        """The same fetching, whose bar replaces the line."""
         show = fetching.progress
         if self._shown is None or show is None:
             return fetching
@@ -62,13 +62,13 @@ def stage(text: str, as_json: bool = False) -> Iterator[Stage]:
 
     console = Console(stderr=True, highlight=False, emoji=False)
     shown = console.status("")
-    said = Stage(shown)
+    line = Stage(shown)
     with ending(lambda: console.show_cursor(True)):
         try:
-            said(text)
-            yield said
+            line(text)
+            yield line
         finally:
-            said.stop()
+            line.stop()
 
 
 @contextlib.contextmanager

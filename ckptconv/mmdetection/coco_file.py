@@ -1,6 +1,6 @@
 """An annotation file in COCO's format -> what it says, as data. Imports neither torch nor mmdet.
 
-It knows the format (cocodataset.org/#format-data) and not what a training makes of it: values are kept as they stand
+It knows the format (cocodataset.org/#format-data) and not what a training makes of it: values are kept as they are
 in the file, right or wrong. Only what makes a file unreadable as COCO's format is an error here.
 """
 
@@ -132,7 +132,7 @@ _COUNTED = "\0polygon"
 
 
 def _without_polygons(text: str) -> str:
-    """The text with a word in the place of each segmentation that is one polygon of three points or more.
+    """The text, in which a word replaces each segmentation that is one polygon of three points or more.
 
     Those are nearly all of a file, and their numbers are of no interest here: they are counted, not read.
     """
@@ -181,9 +181,9 @@ def _objects(path: str, said: dict[str, Any], name: str) -> list[dict[str, Any]]
 def _category(path: str, i: int, entry: dict[str, Any]) -> Category:
     number, name = entry.get("id"), entry.get("name")
     if not isinstance(number, int | str) or isinstance(number, bool):
-        raise UnreadableError(f"{path}: categories[{i}] has no id that is a number", _EXPORT)
+        raise UnreadableError(f"{path}: categories[{i}] needs an id that is a number", _EXPORT)
     if not isinstance(name, str):
-        raise UnreadableError(f"{path}: categories[{i}] has no name that is a string", _EXPORT)
+        raise UnreadableError(f"{path}: categories[{i}] needs a name that is a string", _EXPORT)
     return Category(number, name)
 
 

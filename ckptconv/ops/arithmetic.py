@@ -1,4 +1,4 @@
-"""Ops that compute with the numbers. numpy has no bfloat16: its values are read as bit patterns."""
+"""Ops that compute with the numbers. numpy does not have bfloat16: its values are read as bit patterns."""
 
 from __future__ import annotations
 

@@ -92,8 +92,8 @@ def test_annotations_may_be_absent_as_of_test_images(tmp_path):
             b'{"images": [], "categories": [], "annotations": [{}, null]}',
             "{} is not in COCO's format: annotations[1] is null",
         ),
-        (b'{"images": [], "categories": [{"name": "a"}]}', "{}: categories[0] has no id that is a number"),
-        (b'{"images": [], "categories": [{"id": 1, "name": 3}]}', "{}: categories[0] has no name that is a string"),
+        (b'{"images": [], "categories": [{"name": "a"}]}', "{}: categories[0] needs an id that is a number"),
+        (b'{"images": [], "categories": [{"id": 1, "name": 3}]}', "{}: categories[0] needs a name that is a string"),
     ],
 )
 def test_what_is_not_one(tmp_path, content, error):

@@ -44,10 +44,10 @@ class TrainingRecipe:
 class Network:
     """``arguments`` of the constructor, all of them with their values; ``channels`` of each stage's output.
 
-    ``batch_norm`` is whether it has any. ``init`` is what ``init_cfg`` says beside the file, ``imports`` what must be
+    ``batch_norm`` is whether it has any. ``init`` is what ``init_cfg`` has besides the file, ``imports`` what must be
     imported for its class. ``training`` is None for what the detector's own optimizer trains. ``base`` is a
     config that it can stand on, '' if the table's detectors will do: then either ``stands_on`` is the type of backbone
-    that a base must have for it, or ``stride`` that of the only map it hands out, 0 where it hands out one a stage.
+    that a base must have for it, or ``stride`` that of its only output map, 0 if it outputs one map per stage.
     """
 
     arguments: Mapping[str, Any]
@@ -280,7 +280,7 @@ def _beit_as_vit(backbone: Beit, stated: Hyperparameters) -> Network:
 def network(backbone: Backbone, target: str = "", stated: Hyperparameters | None = None) -> Network | None:
     """How MMDetection builds this backbone from a file for ``target``, the usual one if it is ''.
 
-    ``stated`` is what no tensor tells. None where no config here can build it.
+    ``stated`` is what no tensor tells. None if no config here can build it.
     """
     stated = stated or Hyperparameters()
     match backbone, target or FAMILIES[backbone.family].targets[0]:

@@ -30,15 +30,15 @@ def reference(base: str, folder: Path | None) -> str:
 
 
 def detector(base: str) -> Detector:
-    """What a new backbone changes of this config. Raises UsageError for one that has no backbone to change."""
+    """What a new backbone changes of this config. Raises UsageError if it does not have one to change."""
     config: dict[str, Any] = runtime.read_config(runtime.find_config(base), shown=base, imports=False).to_dict()
     model = config.get("model")
     backbone = value_at(config, "model.backbone", {})
     if not isinstance(model, dict) or not isinstance(backbone, dict) or "type" not in backbone:
-        raise UsageError(f"{base} has no model.backbone to replace", "Give the config of a detector.")
+        raise UsageError(f"{base} does not have a model.backbone", "Give the config of a detector.")
     if not isinstance(backbone["type"], str) or backbone["type"].count(".") > 1:  # 'mmdet.models.backbones.ResNet'
         raise UsageError(
-            f"{base} is in mmengine's new style, which imports what it names: no other style can stand on it",
+            f"{base} is in mmengine's new style, which imports what it names: only configs in that style inherit it",
             "Give the config of the same detector in the style of mmdet/.mim/configs.",
         )
     for path, value in _walk(model, "model"):
@@ -114,7 +114,7 @@ def _find(node: Any, path: str, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _class_counts(model: Mapping[str, Any]) -> list[str]:
-    """Where the number of classes stands: what agrees with the box head, so that stuff classes are left alone."""
+    """The paths of the number of classes: where it is that of the box head, so that stuff classes stay."""
     found = dict(_find(model, "model", "num_classes"))
     of_boxes = [value for path, value in found.items() if "bbox_head" in path] or list(found.values())
     wanted = Counter(of_boxes).most_common(1)[0][0] if of_boxes else None
@@ -122,7 +122,7 @@ def _class_counts(model: Mapping[str, Any]) -> list[str]:
 
 
 def _neck(base: str, model: Mapping[str, Any], backbone: Mapping[str, Any]) -> dict[str, tuple[int, ...] | int]:
-    """Where the neck takes the channels of the stages that the backbone hands out."""
+    """The paths where the neck takes the channels of the backbone's output stages."""
     stages = backbone.get("out_indices", tuple(range(4)))
     stages = tuple(stages) if isinstance(stages, list | tuple) else (stages,)
     neck, path = model.get("neck"), "model.neck"
@@ -145,7 +145,7 @@ def _neck(base: str, model: Mapping[str, Any], backbone: Mapping[str, Any]) -> d
 
 
 def _heads(model: Mapping[str, Any]) -> list[str]:
-    """Where heads without a neck take the channels of the only map: what agrees with the first of them."""
+    """The paths where heads without a neck take the channels of the only map: those that agree with the first head."""
     wanted = value_at(model, "rpn_head.in_channels") or value_at(model, "bbox_head.in_channels")
     return [
         path

@@ -1,8 +1,8 @@
-"""How images that have not three channels are loaded and normalised, by what mmcv and mmdet have. Pure; no torch.
+"""How images with other than three channels are loaded and normalised, by what mmcv and mmdet have. Pure; no torch.
 
 Facts of mmcv 2.1.0 and mmdet 3.3.0: `LoadImageFromFile` reads three channels unless its ``color_type`` is 'unchanged';
 OpenCV reads files of one, three and four channels, and tifffile any number; a `DetDataPreprocessor` takes statistics of
-one or three channels only (`ImgDataPreprocessor` of mmengine 0.10.7), so those of others stand in the pipelines.
+one or three channels only (`ImgDataPreprocessor` of mmengine 0.10.7), so the pipelines hold those of others.
 `LoadMultiChannelImageFromFiles` wants a list of files for each image, which `CocoDataset` does not make.
 """
 
@@ -51,7 +51,7 @@ _MOST_OF_PAD = 4  # numbers of a scalar of OpenCV, with which mmcv's Pad fills
 
 
 def loading(channels: int, mean: Sequence[float], std: Sequence[float], backend_args: Any) -> list[dict[str, Any]]:
-    """The steps that take the place of `LoadImageFromFile`."""
+    """The steps that replace `LoadImageFromFile`."""
     load: dict[str, Any] = {"type": LOAD, "color_type": "unchanged", "to_float32": True}
     if channels not in _OF_OPENCV:
         load["imdecode_backend"] = "tifffile"

@@ -38,7 +38,7 @@ class Detector:
     ``scales``: False where the base's own augmentation already draws from several scales.
 
     What the base says:
-    ``start_level``: how many of the backbone's first stages its neck takes and leaves aside.
+    ``start_level``: how many of the backbone's first stages its neck takes and does not use.
     ``optimizer``: its type. ``images``, ``batch_size``, ``lr``: images a step and a GPU, and the rate for them.
     ``accumulative_counts``: how many batches of a GPU make a step.
     ``backbone``: arguments of its backbone; ``channels`` of its stages, () where they are not known.
@@ -115,7 +115,7 @@ _one_stage = partial(
     start_level=1,
     lr=0.01,
     synced={"model.neck.norm_cfg": _SYNC},
-    synced_note="A one-stage head is shared by all levels and keeps its own normalisation; there is no 4conv1fc.",
+    synced_note="A one-stage head is shared by all levels and keeps its own normalisation; it does not use 4conv1fc.",
 )
 _with_queries = partial(
     Detector,

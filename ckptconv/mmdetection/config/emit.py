@@ -78,7 +78,7 @@ def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: 
 
 
 def emit(path: PathLike, choices: Choices | None = None, folder: Path | None = None) -> Emitted:
-    """The config for a converted checkpoint. ``folder`` is where it will stand, None where that is not known.
+    """The config for a converted checkpoint. ``folder`` is where the config will be, None if that is not known.
 
     mmengine sees a relative base from there; without a folder, base and checkpoint are named by absolute paths.
     Raises UsageError, UnreadableError, or EnvironmentMissingError where MMDetection is needed and missing.
@@ -87,7 +87,7 @@ def emit(path: PathLike, choices: Choices | None = None, folder: Path | None = N
 
 
 def without_checkpoint(backbone: Backbone, method: str, choices: Choices) -> str:
-    """The config's text for a network whose checkpoint is not at hand."""
+    """The config's text for a network whose checkpoint is not here."""
     built = network(backbone)
     assert built is not None
     found = Pretrained("CHECKPOINT", "torch zip", method, backbone, built, IMAGENET, "")
@@ -109,7 +109,7 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
         raise UsageError(
             f"{found.backbone.name} cannot be the backbone of {detector.title}: its last stage is MMDetection's "
             "ResLayer, a plain ResNet's without widths and groups",
-            f"Give a config that it stands on: {argument('base', base_of)}"
+            f"Give a config that can use it: {argument('base', base_of)}"
             if (base_of := found.network.base)
             else f"Choose a detector with FPN: {argument('detector', 'mask-rcnn')}",
         )
@@ -133,7 +133,7 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
             text = f"{head}\n{python_source.assignments(resolved, sheet.notes)}"
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"{base} cannot be written flat: {error}", f"Stand on it: {argument('style', 'inherit')}", "style"
+                f"{base} cannot be written flat: {error}", f"Inherit from it: {argument('style', 'inherit')}", "style"
             ) from None
     counts = value_at(detector.found, "optim_wrapper.accumulative_counts") or 1
     return Emitted(

@@ -1,4 +1,4 @@
-"""What a detector feeds its backbone: the pixels' statistics, and how images that have not three channels are loaded.
+"""What a detector feeds its backbone: the pixels' statistics, and how images with other than three channels are loaded.
 
 Pure; imports no torch.
 """
@@ -23,7 +23,7 @@ _AT = "model.data_preprocessor"
 
 
 def feed(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
-    """Write the pixels into the sheet. Raises UsageError where their statistics are needed and not said."""
+    """Add the pixels to the changes. Raises UsageError if their statistics are needed and not given."""
     mean, std = _statistics(detector, found, choices)
     count = found.in_channels
     if count == 3:
@@ -42,7 +42,7 @@ def loading_for(detector: Detector, found: Pretrained, choices: Choices) -> list
 
 
 def _statistics(detector: Detector, found: Pretrained, choices: Choices) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, as the user says; () where nothing is said nor needed."""
+    """Mean and standard deviation of each channel, as the user gives them; () if none are given or needed."""
     count, images = found.in_channels, f"{found.path} takes images of {found.in_channels} channel"
     images += "s" * (count != 1)
     if not choices.mean:
@@ -73,7 +73,7 @@ def _fed_already(detector: Detector, count: int) -> bool:
 def _load(
     sheet: Changes, detector: Detector, found: Pretrained, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
-    """Pipelines for images that have not three channels."""
+    """Pipelines for images with other than three channels."""
     count = found.in_channels
     if detector.found is not None:
         for path, pipeline in adapted(detector.found, count, mean, std).items():

@@ -103,7 +103,7 @@ class Choices:
             raise UsageError(f"{argument(given)} alone does not normalise", f"Give {argument(other)}, too.", other)
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=1) <= 0:
             raise UsageError(
-                f"{argument('mean')} and {argument('std')} are no statistics of pixels",
+                f"{argument('mean')} and {argument('std')} cannot be those of pixels",
                 f"Give finite numbers, and {argument('std')} above 0.",
             )
         for name, what in (("data_root", "the folder of the data set"), *_DATA.items()):
@@ -124,7 +124,7 @@ class Choices:
 
     @property
     def own_data(self) -> bool:
-        """Whether files of the data set are named, beside its root."""
+        """Whether files of the data set are named, and not only its root."""
         return any(getattr(self, name) is not None for name in _DATA)
 
 
@@ -137,7 +137,7 @@ def choose(
     std: str | None = None,
     **others: Any,
 ) -> Choices:
-    """Choices as a command line has them, where None is "not said". Raises UsageError for those that contradict."""
+    """Choices as a command line has them, where None is "not given". Raises UsageError for those that contradict."""
     named: dict[str, Any] = {
         key: value for key, value in (("detector", detector), ("schedule", schedule)) if value is not None
     }

@@ -53,7 +53,7 @@ class Sheet(Changes):
         """What the user should know of it."""
 
     def fill(self, schedule: Schedule | None) -> None:
-        """Everything, in the order in which it will stand."""
+        """Add all changes, in the order in which they are written."""
         self._names()
         self._backbone(schedule)
         feed(self, self._detector, self._found, self._choices)
@@ -123,7 +123,7 @@ class Sheet(Changes):
             self._norm_and_start(detector.shared_head, norm_cfg, norm_eval, False)
 
     def _few_images(self, instead: str = "") -> str:
-        """A comment where batch norm sees the images of one GPU only, and those are few; it is said to the user, too.
+        """A comment where batch norm sees the images of one GPU only, and those are few; the user gets a note, too.
 
         mmengine makes BN of SyncBN in a training of one process (`Runner.__init__`, mmengine/runner/runner.py 0.10.7).
         """
@@ -138,7 +138,7 @@ class Sheet(Changes):
         return f" Here these are the {count} of one GPU."
 
     def _norm_and_start(self, module: str, norm_cfg: Mapping[str, Any], norm_eval: bool, fresh: bool) -> None:
-        """Batch norm and checkpoint of a module; ``fresh`` if nothing of the base's is left of it."""
+        """Batch norm and checkpoint of a module; ``fresh`` if nothing of the base's module is kept."""
         put = self.set if fresh else self.put
         put(f"{module}.norm_cfg", norm_cfg)
         self.set(f"{module}.norm_eval", norm_eval)
@@ -191,7 +191,7 @@ class Sheet(Changes):
             (argument("data_root"), data.root, detector.datasets),
         ):
             if value is not None and not places:
-                raise UsageError(f"{choices.base} has no place for {what}", "Write it into the config yourself.")
+                raise UsageError(f"{choices.base} has nothing that sets {what}", "Write it into the config yourself.")
         if count is not None:
             for path in detector.classes:
                 self.set(path, count)
@@ -227,7 +227,7 @@ class Sheet(Changes):
             return
         if self.lr is None:
             raise UsageError(
-                f"{choices.base} has no learning rate to scale",
+                f"{choices.base} does not have a learning rate to scale",
                 f"Leave out {argument('batch_size')} and {argument('gpus')}.",
             )
         batch = self.batch_size

@@ -1,6 +1,6 @@
 """Nested data -> Python text, as people write MMDetection's configs: ``dict(...)``, short things on one line, comments.
 
-It knows nothing of detection.
+It knows nothing about detection.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Comments = Mapping[Path, str]
 
 
 class Code(str):
-    """A Python expression that stands in the text as it is; its lines after the first are indented."""
+    """A Python expression that is written as it is; its lines after the first are indented."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ class Code(str):
 def assignments(values: Mapping[str, object], comments: Comments | None = None) -> str:
     """One assignment a key, with ``comments`` above the key at their path.
 
-    Raises ValueError for a key that is no name, TypeError for a value that has no literal.
+    Raises ValueError for a key that is not a name, TypeError for a value without a literal.
 
     >>> print(assignments({"model": {"depth": 50, "norm": {"type": "BN"}}}, {("model", "depth"): "layers"}), end="")
     model = dict(
@@ -38,7 +38,7 @@ def assignments(values: Mapping[str, object], comments: Comments | None = None) 
     text = ""
     for key, value in values.items():
         if not _is_name(key):
-            raise ValueError(f"{key!r} is no name")
+            raise ValueError(f"{key!r} is not a name")
         block = f"{_above((key,), 0, comments)}{key} = {_text(value, (key,), 0, len(key) + 3, 0, comments)}\n"
         gap = "\n" if text and "\n" in block[:-1] else ""
         text += gap + block
@@ -72,7 +72,7 @@ def _text(value: object, path: Path, depth: int, before: int, behind: int, comme
 
 
 def inline(value: object) -> str:
-    """The value on one line. Raises TypeError for what has no literal."""
+    """The value on one line. Raises TypeError for a value without a literal."""
     if isinstance(value, Code):
         return re.sub(r"\s*\n\s*", " ", value.replace("[\n", "["))
     if isinstance(value, Mapping | list | tuple):
@@ -86,7 +86,7 @@ def inline(value: object) -> str:
         if isinstance(value, kind):
             # A subclass may call itself something else; and mmengine replaces what stands in double braces.
             return kind.__repr__(value).replace("{{", r"{\x7b")
-    raise TypeError(f"a value of type {type(value).__name__} has no literal")
+    raise TypeError(f"a value of type {type(value).__name__} does not have a literal")
 
 
 def _is_name(key: object) -> bool:
@@ -104,7 +104,7 @@ def _brackets(value: Mapping[object, object] | list[object] | tuple[object, ...]
 
 
 def _items(value: Mapping[object, object] | list[object] | tuple[object, ...]) -> Iterable[tuple[str, str, object]]:
-    """Each item with its step in a path and what stands before it."""
+    """Each item with its step in a path and the text before it."""
     if isinstance(value, Mapping):
         named = all(map(_is_name, value))
         return [(str(k), f"{k}=" if named else f"{inline(k)}: ", item) for k, item in value.items()]

@@ -1,7 +1,7 @@
-"""A network that is no ResNet in the place of a base's backbone. Pure; imports no torch.
+"""Replaces the backbone of a base by a network other than a ResNet. Pure; imports no torch.
 
-Three ways: a network with a map a stage takes any base's place; one that hands out a single map, that of a backbone
-which hands out one, too; and ViTDet's ViT only adapts one that is there already.
+A network with one map per stage replaces any backbone. One with a single map replaces a backbone with a single map.
+ViTDet's ViT replaces nothing: the base already has a ViT, whose sizes change.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _AT = "model.backbone"
 
 
 def place(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
-    """Write the network into the sheet. Raises UsageError where it has no place in the detector."""
+    """Add the network to the changes. Raises UsageError if it cannot be the detector's backbone."""
     net = found.network
     if choices.norm != "SyncBN":
         raise UsageError(
-            f"{argument('norm', choices.norm)}: {found.backbone.name} has no batch norm", "Leave it out.", "norm"
+            f"{argument('norm', choices.norm)}: {found.backbone.name} does not have batch norm", "Leave it out.", "norm"
         )
     if net.stands_on:
         _adapt(sheet, detector, found)
@@ -37,11 +37,11 @@ def place(sheet: Changes, detector: Detector, found: Pretrained, choices: Choice
 
 
 def _by_stages(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
-    """It hands out what the neck uses: what is unused gets no gradient."""
+    """The backbone outputs only the stages that the neck uses: the others would get no gradient."""
     net, first = found.network, detector.start_level
     if max(detector.backbone.get("dilations", (1,))) > 1:
         raise UsageError(
-            f"{choices.base} has its strides from dilations, which {found.backbone.name} has not",
+            f"{choices.base} has its strides from dilations, which {found.backbone.name} does not have",
             f"Choose a detector with FPN: {argument('detector', 'mask-rcnn')}",
         )
     taken = next((t for t in detector.widths.values()), (0, 1, 2, 3))
@@ -56,7 +56,7 @@ def _by_stages(sheet: Changes, detector: Detector, found: Pretrained, choices: C
 
 
 def _on_one_map(sheet: Changes, detector: Detector, found: Pretrained) -> None:
-    """Its stride is that of anchors and RoIs, too."""
+    """Anchors and RoIs get the stride of the map, too."""
     net, stages = found.network, detector.backbone.get("out_indices", (0, 1, 2, 3))
     if detector.shared_head or (not isinstance(stages, int) and len(stages) != 1):
         raise _one_map(
@@ -76,7 +76,7 @@ def _on_one_map(sheet: Changes, detector: Detector, found: Pretrained) -> None:
 
 
 def _adapt(sheet: Changes, detector: Detector, found: Pretrained) -> None:
-    """The base's own network with this one's sizes: what it has beside them is the detector's."""
+    """The base's own network with this one's sizes: its other arguments belong to the detector."""
     net, had = found.network, detector.backbone
     if not has_type(had, net.stands_on):
         raise _one_map(
@@ -98,4 +98,4 @@ def _adapt(sheet: Changes, detector: Detector, found: Pretrained) -> None:
 
 def _one_map(detector: Detector, found: Pretrained, hint: str) -> UsageError:
     name = found.backbone.name
-    return UsageError(f"{name} gives one map of features, which {detector.title} does not stand on", hint)
+    return UsageError(f"{name} gives one map of features, which {detector.title} cannot use", hint)

@@ -27,7 +27,7 @@ _SCALED = " --auto-scale-lr"
 class Rate:
     """What a learning rate is for.
 
-    ``batch_size`` images a GPU, ``counts`` batches of which make a step; ``images`` a step, 0 where nothing says so.
+    ``batch_size`` images a GPU, ``counts`` batches of which make a step; ``images`` a step, 0 if that is not known.
     ``lr``: None where there is none, or there are several. ``scales``: whether --auto-scale-lr works, which
     does not count accumulated batches; ``scaled``: whether the config scales the rate by itself.
     """
@@ -41,7 +41,7 @@ class Rate:
 
     @property
     def gpus(self) -> int:
-        """The number of GPUs; 0 where none fits or it is not known."""
+        """The number of GPUs; 0 if none fits or it is not known."""
         each = self.batch_size * self.counts
         return self.images // each if self.images % each == 0 else 0
 
@@ -127,14 +127,14 @@ def commands(config: str, rate: Rate, script: Path) -> tuple[Command, ...]:
 
 
 def command(config: str, rate: Rate) -> Command | None:
-    """The one for as many GPUs as the rate is meant for; None where nobody knows how many, or without the tools."""
+    """The one for as many GPUs as the rate is meant for; None if that number is not known, or without the tools."""
     script = tool()
     known = commands(config, rate, script) if script else ()
     return next((one for one in known if one.gpus == rate.gpus), None)
 
 
 def tool() -> Path | None:
-    """MMDetection's tools/train.py: a wheel has it in .mim, an installation from a clone beside the package."""
+    """MMDetection's tools/train.py: a wheel has it in .mim, an installation from a clone next to the package."""
     try:
         found = importlib.util.find_spec("mmdet")
     except (ImportError, ValueError):

@@ -463,7 +463,7 @@ def test_the_title_says_the_base(own):
 
 CANNOT = "Write the backbone into the config yourself; ckptconv check CONFIG proves it."
 UNTOLD = "{base}: how many channels its neck takes of which stage cannot be told from "
-NO_BACKBONE = "{base} has no model.backbone to replace"
+NO_BACKBONE = "{base} does not have a model.backbone"
 HALF = "mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py"
 REFUSED = [
     ("mmdet::_base_/schedules/schedule_1x.py", NO_BACKBONE, "Give the config of a detector."),

@@ -219,8 +219,8 @@ def test_statistics_of_the_user_go_before_the_methods() -> None:
         ({"mean": "1"}, "`mean` alone does not normalise"),
         ({"std": "1"}, "`std` alone does not normalise"),
         ({"mean": "x", "std": "1"}, "`mean='x'` is not a list of numbers"),
-        ({"mean": "nan", "std": "1"}, "`mean` and `std` are no statistics of pixels"),
-        ({"mean": "1", "std": "0"}, "`mean` and `std` are no statistics of pixels"),
+        ({"mean": "nan", "std": "1"}, "`mean` and `std` cannot be those of pixels"),
+        ({"mean": "1", "std": "0"}, "`mean` and `std` cannot be those of pixels"),
         ({"mean": "1,2", "std": "1"}, "`mean` has 2 numbers, and out.pth takes images of 4 channels"),
     ],
 )

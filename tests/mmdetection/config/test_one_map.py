@@ -173,13 +173,13 @@ def test_a_shared_head_is_refused_with_a_config_that_works() -> None:
     with pytest.raises(UsageError) as caught:
         emit.emit(vit_of(VIT), choose(detector="mask-rcnn-c4"))
     assert caught.value.message.startswith("ViT-64x3/16 cannot be the backbone of Mask R-CNN on C4: its last stage is")
-    assert caught.value.hint == f"Give a config that it stands on: `base='{ON_ONE_MAP}'`"
+    assert caught.value.hint == f"Give a config that can use it: `base='{ON_ONE_MAP}'`"
 
 
 def test_a_network_that_does_not_dilate_is_refused_where_strides_are_from_dilations() -> None:
     with pytest.raises(UsageError) as caught:
         emit.emit(file_of(TINY, "moby", prefix="encoder."), choose(base=ON_ONE_MAP))
-    assert caught.value.message == f"{ON_ONE_MAP} has its strides from dilations, which Swin-T, window 7 has not"
+    assert caught.value.message == f"{ON_ONE_MAP} has its strides from dilations, which Swin-T, window 7 does not have"
 
 
 RELATIVE = replace(CAE, absolute_positions=False, own_relative_positions=True)

@@ -1,4 +1,4 @@
-"""Python text of nested data: what it says when it is run, how it looks, and what has no literal."""
+"""Python text of nested data: what it says when it is run, how it looks, and what does not have a literal."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_what_has_no_literal(value):
     for write in (inline, lambda v: assignments({"x": v})):
         with pytest.raises(TypeError) as caught:
             write(value)
-        assert str(caught.value) == f"a value of type {culprit} has no literal"
+        assert str(caught.value) == f"a value of type {culprit} does not have a literal"
 
 
 class Color(enum.IntEnum):

@@ -161,7 +161,7 @@ def test_the_epsilon_of_the_method_is_the_networks() -> None:
 
 def test_what_makes_no_sense_is_refused() -> None:
     path = file_of(TINY, "moby", prefix="encoder.")
-    with pytest.raises(UsageError, match="`norm='BN'`: Swin-T, window 7 has no batch norm"):
+    with pytest.raises(UsageError, match="`norm='BN'`: Swin-T, window 7 does not have batch norm"):
         emitted(path, norm="BN")
     with pytest.raises(UsageError, match="its last stage is MMDetection's ResLayer"):
         emitted(path, detector="mask-rcnn-c4")
@@ -171,7 +171,7 @@ def test_a_vit_stands_on_vitdet_only() -> None:
     path = file_of(VIT, "mae")
     with pytest.raises(UsageError) as caught:
         emitted(path)
-    assert caught.value.message == ("ViT-S/16 gives one map of features, which Mask R-CNN with FPN does not stand on")
+    assert caught.value.message == ("ViT-S/16 gives one map of features, which Mask R-CNN with FPN cannot use")
     assert caught.value.hint == (
         "Give a config of ViTDet, from a clone of MMDetection: `base='projects/ViTDet/configs/FILE.py'`"
     )
