@@ -644,7 +644,7 @@ def test_places_that_cannot_be_written(r18, tmp_path):
     (tmp_path / "folder.py").mkdir()
     for out, message, hint in (
         ("a.txt", f"{tmp_path}/a.txt does not end in .py: mmengine would not read it", "Give FILE.py."),
-        ("there.py", f"{tmp_path}/there.py exists", "Give --force to replace it, or another name."),
+        ("there.py", f"{tmp_path}/there.py exists", "Give `force=True` to replace it, or another name."),
         ("folder.py", f"{tmp_path}/folder.py is a directory", "Give the name of the file to write."),
         ("none/a.py", f"there is no folder {tmp_path}/none", "Make it first, or check the path."),
     ):
