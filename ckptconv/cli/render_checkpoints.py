@@ -64,7 +64,9 @@ def receipt(done: Receipt, as_json: bool) -> None:
             f"{plan.selected_channels}{_divided(plan.selected_channels.channels)}: no longer the numbers of the source",
         )
     if plan.selected_channels is not None or channels != 3:
-        render.row("pixels", "no mean and std are known of these channels: emit-config takes yours (--mean, --std)")
+        render.row(
+            "pixels", "the mean and std of these channels are not known: emit-config takes yours (--mean, --std)"
+        )
     _copies(done.copies)
     for i, one in enumerate(plan.resized):
         render.row("" if i else "resized", f"{one}: no longer the numbers of the source")

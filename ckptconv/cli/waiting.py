@@ -82,23 +82,23 @@ def ending(last: Callable[[], object] = lambda: None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ear, mouth = os.pipe()
-    os.set_blocking(mouth, False)
-    over = threading.Event()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    ended = threading.Event()
 
     def listen() -> None:
-        while heard := os.read(ear, 1):
-            if heard[0] in (signal.SIGINT, signal.SIGTERM) and not over.wait(_PATIENCE):
+        while received := os.read(reader, 1):
+            if received[0] in (signal.SIGINT, signal.SIGTERM) and not ended.wait(_PATIENCE):
                 with contextlib.suppress(Exception):
                     last()
-                os._exit(128 + heard[0])
-        os.close(ear)
+                os._exit(128 + received[0])
+        os.close(reader)
 
-    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(target=listen, daemon=True).start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         signal.set_wakeup_fd(before)
-        os.close(mouth)
+        os.close(writer)

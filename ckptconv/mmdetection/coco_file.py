@@ -155,21 +155,21 @@ def _without_polygons(text: str) -> str:
     return "".join(parts)
 
 
-def _file(path: str, said: Any) -> CocoFile:
-    if not isinstance(said, dict):
-        raise UnreadableError(f"{path} is not in COCO's format: it holds {_kind(said)}", _EXPORT)
-    lacks = [name for name in ("images", "categories") if name not in said]
+def _file(path: str, body: Any) -> CocoFile:
+    if not isinstance(body, dict):
+        raise UnreadableError(f"{path} is not in COCO's format: it holds {_kind(body)}", _EXPORT)
+    lacks = [name for name in ("images", "categories") if name not in body]
     if lacks:
-        has = some(said, 5) or "nothing"
+        has = some(body, 5) or "nothing"
         raise UnreadableError(f"{path} is not in COCO's format: it has {has}, and no {' and no '.join(lacks)}", _EXPORT)
-    categories = tuple(_category(path, i, entry) for i, entry in enumerate(_objects(path, said, "categories")))
-    images = tuple(Image._make(map(entry.get, Image._fields)) for entry in _objects(path, said, "images"))
-    annotations = tuple(_annotation(entry) for entry in _objects(path, said, "annotations"))
+    categories = tuple(_category(path, i, entry) for i, entry in enumerate(_objects(path, body, "categories")))
+    images = tuple(Image._make(map(entry.get, Image._fields)) for entry in _objects(path, body, "images"))
+    annotations = tuple(_annotation(entry) for entry in _objects(path, body, "annotations"))
     return CocoFile(path, categories, images, annotations)
 
 
-def _objects(path: str, said: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    entries = said.get(name, [])
+def _objects(path: str, body: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    entries = body.get(name, [])
     if not isinstance(entries, list):
         raise UnreadableError(f"{path} is not in COCO's format: its {name} are {_kind(entries)}, not a list", _EXPORT)
     for i, entry in enumerate(entries):

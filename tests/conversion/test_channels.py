@@ -221,7 +221,7 @@ def test_the_receipt_says_so(bands: Path) -> None:
     code, text, _ = run("convert", bands, out)
     assert code == 0
     assert "backbone  ResNet-18, images of 13 channels: 120/120 tensors for mmdet, of 120 in the file\n" in text
-    unknown = "pixels    no mean and std are known of these channels: emit-config takes yours (--mean, --std)\n"
+    unknown = "pixels    the mean and std of these channels are not known: emit-config takes yours (--mean, --std)\n"
     assert unknown in text
     assert f"next      ckptconv emit-config {out} --mean 0 --std 1 -o mask_rcnn.py\n" in text
     code, text, _ = run("convert", bands, out, "--force", "--channels", "4,3,2")

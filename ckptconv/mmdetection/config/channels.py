@@ -80,14 +80,14 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
 
     Raises UsageError where none loads images as mmdet's configs do, and for what is written for three channels.
     """
-    found = dict(_pipelines(config, ""))
-    loads = {path for path, steps in found.items() if any(has_type(step, LOAD) for step in steps)}
+    pipelines = dict(_pipelines(config, ""))
+    loads = {path for path, steps in pipelines.items() if any(has_type(step, LOAD) for step in steps)}
     if not any(path.startswith("train_dataloader") for path in loads):
         raise UsageError(
             f"its training has no {LOAD}, which an image of {channels} channels needs otherwise",
             "Write the loading into the config yourself; ckptconv check CONFIG proves its backbone.",
         )
-    for steps in found.values():
+    for steps in pipelines.values():
         for step in transforms(steps):
             if has_type(step, *_OF_COLOURS) or (has_type(step, "Pad") and channels > _MOST_OF_PAD):
                 raise UsageError(
@@ -95,9 +95,10 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
                     f"Give a base without it: {argument('base')} takes any config.",
                 )
     changed = {
-        path: [new for step in steps for new in _replaced(step, channels, mean, std)] for path, steps in found.items()
+        path: [new for step in steps for new in _replaced(step, channels, mean, std)]
+        for path, steps in pipelines.items()
     }
-    return {path: steps for path, steps in changed.items() if steps != found[path]}
+    return {path: steps for path, steps in changed.items() if steps != pipelines[path]}
 
 
 def _replaced(step: Any, channels: int, mean: Sequence[float], std: Sequence[float]) -> list[Any]:

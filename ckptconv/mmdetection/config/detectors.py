@@ -169,7 +169,7 @@ DETECTORS: Mapping[str, Detector] = {
             masks=True,
             backbone=_CAFFE,
             pixels=None,
-            synced_note="MMSelfSup adds a batch norm behind the shared head, for which MMDetection has no module.",
+            synced_note="MMSelfSup adds a batch norm after the shared head. MMDetection does not have a module for it.",
             shared_head="model.roi_head.shared_head",
         ),
         Detector(

@@ -22,7 +22,7 @@ from ckptconv.mmdetection.config.checkpoint import Pretrained, pretrained
 from ckptconv.mmdetection.config.checkpoint_path import named, with_checkpoint
 from ckptconv.mmdetection.config.detectors import DETECTORS, SCHEDULES, value_at
 from ckptconv.mmdetection.config.options import Choices
-from ckptconv.mmdetection.config.overlay import Sheet
+from ckptconv.mmdetection.config.overlay import Overlay
 from ckptconv.mmdetection.config.own_data import Data, examine
 from ckptconv.sources.atomic import check_destination, write_atomically
 
@@ -59,7 +59,7 @@ def emit_config(checkpoint: PathLike, out: PathLike | None = None, *, force: boo
 def write(path: PathLike, out: PathLike, choices: Choices | None = None, force: bool = False) -> Emitted:
     """Write the config for a converted checkpoint. It appears complete or not at all.
 
-    Raises what `emit` does, and UsageError for a place that cannot be written.
+    Raises what `emit` does, and UsageError for a path that cannot be written.
     """
     out = Path(out)
     if out.suffix != ".py":
@@ -114,28 +114,37 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
             else f"Choose a detector with FPN: {argument('detector', 'mask-rcnn')}",
         )
     data = examine(choices, detector)
-    sheet = Sheet(detector, found, choices, data)
-    sheet.fill(schedule)
+    overlay = Overlay(detector, found, choices, data)
+    overlay.fill(schedule)
     head = (
         f"# {printable(title)}, on {found.backbone.name} of {found.method}.\n"
         f"# Made by ckptconv {__version__}; the backbone's proof: ckptconv check THIS_FILE\n"
     )
     written = named(found.path, folder)
-    tree = with_checkpoint(sheet.tree(), found.path, written)
-    text = f"{head}\n_base_ = {base!r}\n\n{python_source.assignments(tree, sheet.notes)}"
+    tree = with_checkpoint(overlay.tree(), found.path, written)
+    text = f"{head}\n_base_ = {base!r}\n\n{python_source.assignments(tree, overlay.notes)}"
     if choices.style == "flat":
         from ckptconv.mmdetection import runtime
 
         located = runtime.find_config(choices.base or base)
-        resolved = runtime.resolve(f"_base_ = {str(located)!r}\n\n{python_source.assignments(sheet.tree())}")
+        resolved = runtime.resolve(f"_base_ = {str(located)!r}\n\n{python_source.assignments(overlay.tree())}")
         try:
             resolved = with_checkpoint(resolved, found.path, written)
-            text = f"{head}\n{python_source.assignments(resolved, sheet.notes)}"
+            text = f"{head}\n{python_source.assignments(resolved, overlay.notes)}"
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"{base} cannot be written flat: {error}", f"Inherit from it: {argument('style', 'inherit')}", "style"
             ) from None
     counts = value_at(detector.found, "optim_wrapper.accumulative_counts") or 1
     return Emitted(
-        text, found, title, base, sheet.images, sheet.batch_size, counts, sheet.lr, data, (*data.notes, *sheet.said)
+        text,
+        found,
+        title,
+        base,
+        overlay.images,
+        overlay.batch_size,
+        counts,
+        overlay.lr,
+        data,
+        (*data.notes, *overlay.advice),
     )

@@ -22,15 +22,15 @@ _BACKEND = Code("_base_.backend_args")
 _AT = "model.data_preprocessor"
 
 
-def feed(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
+def feed(changes: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
     """Add the pixels to the changes. Raises UsageError if their statistics are needed and not given."""
     mean, std = _statistics(detector, found, choices)
     count = found.in_channels
     if count == 3:
-        _colours(sheet, detector, found, mean, std)
+        _colours(changes, detector, found, mean, std)
     elif mean:
-        _feed(sheet, detector, fed(count, mean, std), f"Images of {count} channels, in the order of their files.")
-        _load(sheet, detector, found, mean, std)
+        _feed(changes, detector, fed(count, mean, std), f"Images of {count} channels, in the order of their files.")
+        _load(changes, detector, found, mean, std)
 
 
 def loading_for(detector: Detector, found: Pretrained, choices: Choices) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def _statistics(detector: Detector, found: Pretrained, choices: Choices) -> tupl
         if found.colour or _fed_already(detector, count):
             return (), ()
         raise UsageError(
-            f"{images}, and nothing tells the mean and the standard deviation of their pixels",
+            f"{images}, and the mean and standard deviation of their pixels are not known",
             f"Give {argument('mean')} and {argument('std')}, {count} numbers each or one for all. "
             f"{argument('mean', (0,))} {argument('std', (1,))} leaves the pixels as they are.",
         )
@@ -71,24 +71,24 @@ def _fed_already(detector: Detector, count: int) -> bool:
 
 
 def _load(
-    sheet: Changes, detector: Detector, found: Pretrained, mean: tuple[float, ...], std: tuple[float, ...]
+    changes: Changes, detector: Detector, found: Pretrained, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
     """Pipelines for images with other than three channels."""
     count = found.in_channels
     if detector.found is not None:
         for path, pipeline in adapted(detector.found, count, mean, std).items():
-            sheet.set(path, pipeline)
+            changes.set(path, pipeline)
         return
     steps = loading(count, mean, std, _BACKEND)
     note = "" if count in (1, 4) else "tifffile reads any number of channels, which come last: pip install tifffile."
     for name in ("train_pipeline", "test_pipeline"):
-        sheet.set(name, on_base(steps, name), note if name == "train_pipeline" else "")
+        changes.set(name, on_base(steps, name), note if name == "train_pipeline" else "")
     for part in ("train", "val", "test"):
-        sheet.set(f"{part}_dataloader.dataset.pipeline", Code(f"{'train' if part == 'train' else 'test'}_pipeline"))
+        changes.set(f"{part}_dataloader.dataset.pipeline", Code(f"{'train' if part == 'train' else 'test'}_pipeline"))
 
 
 def _colours(
-    sheet: Changes, detector: Detector, found: Pretrained, mean: tuple[float, ...], std: tuple[float, ...]
+    changes: Changes, detector: Detector, found: Pretrained, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
     pixels = found.pixels
     note = f"The pixels that {found.method} was trained with."
@@ -99,14 +99,14 @@ def _colours(
         pixels, note = IMAGENET, f"{found.method} does not tell what pixels it was trained with: ImageNet's."
     if pixels != detector.pixels:
         values = {"mean": list(pixels.mean), "std": list(pixels.std), "bgr_to_rgb": pixels.order == "RGB"}
-        _feed(sheet, detector, values, note)
+        _feed(changes, detector, values, note)
 
 
-def _feed(sheet: Changes, detector: Detector, values: Mapping[str, Any], note: str) -> None:
-    if detector.found is not None and not sheet.had(_AT):
-        sheet.put(_AT, {"type": "DetDataPreprocessor", "pad_size_divisor": 32})
-    elif detector.found is not None and sheet.had(_AT) is ABSENT:
-        sheet.set(f"{_AT}.type", "DetDataPreprocessor")
-        sheet.set(f"{_AT}.pad_size_divisor", 32)
+def _feed(changes: Changes, detector: Detector, values: Mapping[str, Any], note: str) -> None:
+    if detector.found is not None and not changes.had(_AT):
+        changes.put(_AT, {"type": "DetDataPreprocessor", "pad_size_divisor": 32})
+    elif detector.found is not None and changes.had(_AT) is ABSENT:
+        changes.set(f"{_AT}.type", "DetDataPreprocessor")
+        changes.set(f"{_AT}.pad_size_divisor", 32)
     for key, value in values.items():
-        sheet.set(f"{_AT}.{key}", value, note if key == "mean" else "")
+        changes.set(f"{_AT}.{key}", value, note if key == "mean" else "")

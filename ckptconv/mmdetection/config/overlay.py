@@ -41,7 +41,7 @@ _OF_THE_DETECTOR = (
 _SET_HERE = ("type", "depth", "style", "frozen_stages", "norm_cfg", "norm_eval", "init_cfg", "pretrained", "_scope_")
 
 
-class Sheet(Changes):
+class Overlay(Changes):
     """What the config changes, by dotted path, and the comments above it."""
 
     def __init__(self, detector: Detector, found: Pretrained, choices: Choices, data: Data) -> None:
@@ -49,8 +49,8 @@ class Sheet(Changes):
         self._detector, self._found, self._choices, self._data = detector, found, choices, data
         self.images, self.lr = detector.images, detector.lr
         self.batch_size = choices.batch_size or detector.batch_size
-        self.said: list[str] = []
-        """What the user should know of it."""
+        self.advice: list[str] = []
+        """Notes for the user."""
 
     def fill(self, schedule: Schedule | None) -> None:
         """Add all changes, in the order in which they are written."""
@@ -131,7 +131,7 @@ class Sheet(Changes):
         if gpus > 1 or self.batch_size > _FEW:
             return ""
         count = f"{self.batch_size} image{'s' * (self.batch_size != 1)}"
-        self.said.append(
+        self.advice.append(
             f"batch norm takes its statistics from the {count} of one GPU: give it more, "
             f"{argument('batch_size', 8)}{instead}"
         )
@@ -149,7 +149,7 @@ class Sheet(Changes):
             self.set(path, value)
         if self._detector.synced_note:
             self.notes["model",] = self._detector.synced_note
-        if self._detector.synced and not self.said:
+        if self._detector.synced and not self.advice:
             self._few_images()
 
     def _schedule(self, schedule: Schedule) -> None:

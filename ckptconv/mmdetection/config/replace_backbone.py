@@ -17,7 +17,7 @@ from ckptconv.mmdetection.type_names import has_type
 _AT = "model.backbone"
 
 
-def place(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
+def place(changes: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
     """Add the network to the changes. Raises UsageError if it cannot be the detector's backbone."""
     net = found.network
     if choices.norm != "SyncBN":
@@ -25,18 +25,18 @@ def place(sheet: Changes, detector: Detector, found: Pretrained, choices: Choice
             f"{argument('norm', choices.norm)}: {found.backbone.name} does not have batch norm", "Leave it out.", "norm"
         )
     if net.stands_on:
-        _adapt(sheet, detector, found)
+        _adapt(changes, detector, found)
         return
     if net.stride:
-        _on_one_map(sheet, detector, found)
+        _on_one_map(changes, detector, found)
     else:
-        _by_stages(sheet, detector, found, choices)
+        _by_stages(changes, detector, found, choices)
     if choices.frozen_stages is not None:
-        sheet.set(f"{_AT}.frozen_stages", choices.frozen_stages)
-    sheet.set(f"{_AT}.init_cfg", {"type": "Pretrained", "checkpoint": found.path, **net.init})
+        changes.set(f"{_AT}.frozen_stages", choices.frozen_stages)
+    changes.set(f"{_AT}.init_cfg", {"type": "Pretrained", "checkpoint": found.path, **net.init})
 
 
-def _by_stages(sheet: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
+def _by_stages(changes: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
     """The backbone outputs only the stages that the neck uses: the others would get no gradient."""
     net, first = found.network, detector.start_level
     if max(detector.backbone.get("dilations", (1,))) > 1:
@@ -46,16 +46,16 @@ def _by_stages(sheet: Changes, detector: Detector, found: Pretrained, choices: C
         )
     taken = next((t for t in detector.widths.values()), (0, 1, 2, 3))
     stages = (taken if isinstance(taken, tuple) else (taken,))[first:]
-    sheet.set(f"{_AT}._delete_", True)
+    changes.set(f"{_AT}._delete_", True)
     for key, value in {**net.arguments, "out_indices": list(stages)}.items():
-        sheet.set(f"{_AT}.{key}", value)
+        changes.set(f"{_AT}.{key}", value)
     for path, taken in detector.widths.items():
-        sheet.set(path, among(net.channels, taken[first:] if isinstance(taken, tuple) else taken))
+        changes.set(path, among(net.channels, taken[first:] if isinstance(taken, tuple) else taken))
     if first:
-        sheet.set("model.neck.start_level", 0)
+        changes.set("model.neck.start_level", 0)
 
 
-def _on_one_map(sheet: Changes, detector: Detector, found: Pretrained) -> None:
+def _on_one_map(changes: Changes, detector: Detector, found: Pretrained) -> None:
     """Anchors and RoIs get the stride of the map, too."""
     net, stages = found.network, detector.backbone.get("out_indices", (0, 1, 2, 3))
     if detector.shared_head or (not isinstance(stages, int) and len(stages) != 1):
@@ -65,17 +65,17 @@ def _on_one_map(sheet: Changes, detector: Detector, found: Pretrained) -> None:
             f"For a pyramid of maps, convert it with {argument('target', 'vitdet')}. "
             f"For one map, give a config such as: {argument('base', net.base)}",
         )
-    sheet.set(f"{_AT}._delete_", True)
+    changes.set(f"{_AT}._delete_", True)
     for key, value in net.arguments.items():
-        sheet.set(f"{_AT}.{key}", value)
+        changes.set(f"{_AT}.{key}", value)
     for path, taken in detector.widths.items():
-        sheet.set(path, among(net.channels, taken))
+        changes.set(path, among(net.channels, taken))
     for path in detector.strides:
-        if list(sheet.had(path)) != [net.stride]:
-            sheet.set(path, [net.stride])
+        if list(changes.had(path)) != [net.stride]:
+            changes.set(path, [net.stride])
 
 
-def _adapt(sheet: Changes, detector: Detector, found: Pretrained) -> None:
+def _adapt(changes: Changes, detector: Detector, found: Pretrained) -> None:
     """The base's own network with this one's sizes: its other arguments belong to the detector."""
     net, had = found.network, detector.backbone
     if not has_type(had, net.stands_on):
@@ -87,13 +87,13 @@ def _adapt(sheet: Changes, detector: Detector, found: Pretrained) -> None:
         )
     for key, value in net.arguments.items():
         if key != "type" and had.get(key) != value:
-            put = sheet.put if isinstance(value, dict) else sheet.set
+            put = changes.put if isinstance(value, dict) else changes.set
             put(f"{_AT}.{key}", value)
-    sheet.put(f"{_AT}.init_cfg", {"type": "Pretrained", "checkpoint": found.path, **net.init})
+    changes.put(f"{_AT}.init_cfg", {"type": "Pretrained", "checkpoint": found.path, **net.init})
     for path, taken in detector.widths.items():
-        sheet.set(path, among(net.channels, taken))
-    if sheet.had("model.neck.backbone_channel") not in (ABSENT, net.channels[-1]):
-        sheet.set("model.neck.backbone_channel", net.channels[-1])
+        changes.set(path, among(net.channels, taken))
+    if changes.had("model.neck.backbone_channel") not in (ABSENT, net.channels[-1]):
+        changes.set("model.neck.backbone_channel", net.channels[-1])
 
 
 def _one_map(detector: Detector, found: Pretrained, hint: str) -> UsageError:

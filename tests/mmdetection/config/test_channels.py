@@ -196,7 +196,7 @@ def test_three_picked_channels_ask_for_their_statistics_and_get_them() -> None:
     with pytest.raises(UsageError) as caught:
         emit.emit(path)
     assert caught.value.message == (
-        "out.pth takes images of 3 channels, and nothing tells the mean and the standard deviation of their pixels"
+        "out.pth takes images of 3 channels, and the mean and standard deviation of their pixels are not known"
     )
     assert caught.value.hint == (
         "Give `mean` and `std`, 3 numbers each or one for all. `mean=(0,)` `std=(1,)` leaves the pixels as they are."
