@@ -279,4 +279,4 @@ def test_drawn_images_have_three_channels(here: Path) -> None:
     written(file_of(r18(4)), mean="0", std="1")
     with pytest.raises(UsageError) as caught:
         verifying.make_plan(Request("made.py", "smoke", gpus=0), 0)
-    assert caught.value.message == "made.py takes images of 4 channels, and those that are drawn have 3"
+    assert caught.value.message == "made.py takes images of 4 channels, and the generated images have 3"
