@@ -15,11 +15,12 @@ from ckptconv.fields import folded
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Method, Release
 from ckptconv.methods.registry import methods, named, releases
-from ckptconv.planning.alternatives import Alternative, Copy, copies, find_alternatives
-from ckptconv.planning.candidates import Planner
+from ckptconv.planning.alternatives import Alternative, find_alternatives
+from ckptconv.planning.copies import Copy, copies
 from ckptconv.planning.identify import explaining, nearest
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.planner import Planner
 from ckptconv.planning.refusals import known_unsupported
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources.file import Transfer

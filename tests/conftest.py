@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from ckptconv.errors import CkptconvError
 from ckptconv.planning import identify
-from ckptconv.planning.candidates import Planner
+from ckptconv.planning.planner import Planner
 from tests.support import hints
 from tests.support.broken import PATIENCE
 

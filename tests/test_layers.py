@@ -34,7 +34,7 @@ LAYERS = (
     ("mmdetection.check", "mmdetection.guard"),
     ("mmdetection.modules",),
     ("mmdetection.verify.request", "mmdetection.verify.recipes", "mmdetection.verify.measure"),
-    ("mmdetection.verify.verdict",),
+    ("mmdetection.verify.verdict_rules",),
     ("mmdetection.verify.run",),
     ("mmdetection.verify.report",),
     ("mmdetection.verify",),  # what a plan is made of

@@ -17,7 +17,7 @@ Shapes = Mapping[str, tuple[int, ...] | None]
 
 
 @dataclass(frozen=True)
-class Mark:
+class Sign:
     """How an architecture is recognised.
 
     ``present`` are expressions each of which matches some name; the error shows the name that matches the first.
@@ -44,76 +44,76 @@ _FC2 = r"(^|\.)blocks\.\d+\.mlp\.fc2\.weight$"
 
 MARKS = (
     # torch/distributed/fsdp/_flat_param.py; older versions write no underscore
-    Mark(
+    Sign(
         "one rank's shard of an FSDP network. Gather the shards where it was trained, with "
         "StateDictType.FULL_STATE_DICT",
         (r"(^|\.)_?flat_param(_\d+)?$",),
     ),
     # Separius/SimCLRv2-Pytorch resnet.py, vissl/models/trunks/resnext_selective_kernels.py
-    Mark(
+    Sign(
         "a ResNet with selective kernels (SimCLRv2's sk1), which MMDetection does not support",
         (r"\.mixing_conv\.",),
     ),
     # classy_vision/models/regnet.py, in vissl/models/trunks/regnet.py
-    Mark(
+    Sign(
         "a RegNetY (SEER's), which MMDetection does not support: its RegNet has no squeeze and excitation",
         (r"\.se\.excitation\.", r"(^|\.)block\d+-\d+\."),
     ),
     # timm/layers/squeeze_excite.py in timm/models/resnet.py; moskomule/senet.pytorch senet/se_resnet.py
-    Mark(
+    Sign(
         "a ResNet with squeeze and excitation (SE-ResNet), which MMDetection does not support. Use a plain ResNet",
         (r"(^|\.)layer[1-4]\.\d+\.(se|se_module)\.",),
     ),
     # timm/models/resnet.py, stem_type 'deep'; ResNeSt's and SE-ResNets' stems are such, too
-    Mark(
+    Sign(
         "a ResNet with a stem of three convolutions (ResNet-C or -D, timm's resnet50d), which no target supports. Use "
         "a plain ResNet",
         (r"(^|\.)conv1\.[03]\.weight$", r"(^|\.)layer1\.0\.conv1\.weight$"),
         absent=(r"(^|\.)layer[1-4]\.\d+\.(se|se_module)\.", r"(^|\.)layer[1-4]\.\d+\.conv2\.\w+\."),
     ),
     # vissl/models/trunks/alexnet_*.py
-    Mark(
+    Sign(
         "an AlexNet (of VISSL's zoo), which MMDetection does not support. Use VISSL's ResNets",
         (r"(^|\.)_feature_blocks\.\d\.0\.weight$",),
         absent=(r"(^|\.)_feature_blocks\.(layer|res)\d\.",),
     ),
     # MCG-NJU/VideoMAE modeling_pretrain.py, NASA-IMPACT/Prithvi, transformers/models/videomae and vjepa2: nn.Conv3d
-    Mark(
+    Sign(
         "a ViT for videos or image series (VideoMAE, V-JEPA, Prithvi): its patches have a time axis, which no target "
         "supports. Use the ViTs of MAE or DINOv2",
         (r"(^|\.)patch_embed\w*(\.\w+)*\.weight$",),
         axes=5,
     ),
     # sustainlab-group/SatMAE models_mae_group_channels.py
-    Mark(
+    Sign(
         "a ViT with a patch embedding for each group of bands and a channel embedding (SatMAE), which no target "
         "supports. Use MAE's ViTs",
         (r"(^|\.)patch_embed\.\d+\.proj\.weight$", r"(^|\.)channel_embed$"),
     ),
     # transformers/models/dinov3_vit/modeling_dinov3_vit.py; DINOv2's have positions, and these names in version 5
-    Mark(
+    Sign(
         f"a DINOv3 ViT (in transformers' names), {_DINOV3}",
         (r"(^|\.)layer\.\d+\.attention\.o_proj\.", r"(^|\.)register_tokens$"),
         absent=(r"(^|\.)position_embeddings$",),
     ),
     # timm/models/eva.py vit_*_dinov3: no positions, no periods
-    Mark(
+    Sign(
         f"a DINOv3 ViT (in timm's names), {_DINOV3}",
         (r"(^|\.)blocks\.\d+\.gamma_1$", r"(^|\.)reg_token$", r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$"),
         absent=(r"(^|\.)pos_embed$",),
     ),
     # baaivision/EVA EVA-02/asuka/rope.py
-    Mark(_EVA02, (r"(^|\.)rope\.freqs_cos$",)),
+    Sign(_EVA02, (r"(^|\.)rope\.freqs_cos$",)),
     # timm/models/eva.py eva02_*: SwiGLU in small ones packed, in larger ones as two layers
-    Mark(_EVA02, (r"(^|\.)blocks\.\d+\.mlp\.fc1_g\.weight$", r"(^|\.)cls_token$", r"(^|\.)blocks\.\d+\.attn\.q_")),
-    Mark(
+    Sign(_EVA02, (r"(^|\.)blocks\.\d+\.mlp\.fc1_g\.weight$", r"(^|\.)cls_token$", r"(^|\.)blocks\.\d+\.attn\.q_")),
+    Sign(
         _EVA02,
         (_FC1, _FC2, r"(^|\.)blocks\.\d+\.attn\.q_bias$"),
         absent=(r"relative_position_bias", r"(^|\.)reg_token$"),
         gated=True,
     ),
     # timm/layers/mlp.py SwiGLUPacked, in DINOv2's giant and in ViTs of pathology (UNI 2, H-optimus, Virchow)
-    Mark(
+    Sign(
         "a ViT with gated MLPs (SwiGLU) in timm's names (DINOv2's giant, UNI 2, H-optimus, Virchow), which no method "
         "reads yet. Use DINOv2's own files without registers",
         (_FC1, _FC2, r"(^|\.)blocks\.\d+\.attn\.qkv\."),
@@ -121,50 +121,50 @@ MARKS = (
         gated=True,
     ),
     # facebookresearch/capi model.py
-    Mark(
+    Sign(
         f"CAPI's ViT, {_ROPE}. Use the ViTs of DINOv2 without registers",
         (r"\.fn\.rope\.freqs$",),
     ),
     # facebookresearch/fairseq examples/data2vec/models/modalities/modules.py, AltBlock
-    Mark(
+    Sign(
         "data2vec 2.0, whose blocks normalise their outputs, while every target normalises the inputs. Use the first "
         f"data2vec ({argument('method', 'data2vec')})",
         (r"(^|\.)modality_encoders\.IMAGE\.",),
     ),
     # facebookresearch/hiera hiera/hiera.py, HieraBlock, and timm/models/hiera.py; MViT's have pools in the attention
-    Mark(
+    Sign(
         _HIERA,
         (r"(^|\.)blocks\.\d+\.proj\.weight$", r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$"),
         absent=(r"\.pool_q\.",),
     ),
     # transformers/models/hiera/modeling_hiera.py
-    Mark(
+    Sign(
         _HIERA,
         (r"(^|\.)encoder\.stages\.\d+\.layers\.\d+\.attn\.qkv\.weight$", r"\.layers\.\d+\.layernorm_before\.weight$"),
     ),
     # Meituan-AutoML/Twins gvt.py, timm/models/twins.py
-    Mark(
+    Sign(
         "a Twins, which MMDetection does not support. Use a Swin",
         (r"(^|\.)pos_block\.\d+\.proj\.", r"(^|\.)patch_embeds\.\d+\.proj\.weight$"),
     ),
     # Alpha-VL/ConvMAE models_convmae.py; of a PVT patch_embed4 has a proj
-    Mark(
+    Sign(
         "ConvMAE's encoder, two stages of convolutions before a ViT, which MMDetection does not support. Use "
         "MAE's ViTs",
         (r"(^|\.)patch_embed4\.weight$", r"(^|\.)blocks3\.\d+\.attn\.qkv\.weight$"),
     ),
     # sunsmarterjie/iTPN itpn_pixel/models/models_itpn.py, mmpretrain/models/backbones/hivit.py
-    Mark(
+    Sign(
         "a HiViT (iTPN's), which MMDetection does not support. Use MAE's ViTs",
         (r"(^|\.)blocks\.\d+\.reduction\.weight$",),
     ),
     # torchvision/models/swin_transformer.py, swin_v2_*
-    Mark(
+    Sign(
         "a Swin V2 in torchvision's names, which MMDetection does not support. Use a plain Swin",
         (r"(^|\.)features\.\d+\.\d+\.attn\.logit_scale$", r"(^|\.)features\.\d+\.\d+\.attn\.cpb_mlp\.0\."),
     ),
     # Xiyue-Wang/TransPath ctran.py, ConvStem
-    Mark(
+    Sign(
         "a Swin with a stem of convolutions (CTransPath's), which no target supports. Use a plain Swin",
         (
             _STEM,
@@ -172,35 +172,35 @@ MARKS = (
         ),
     ),
     # facebookresearch/moco-v3 vits.py, ConvStem
-    Mark(
+    Sign(
         "a ViT with a stem of convolutions (MoCo v3's vit_conv), which no target supports. Use MoCo v3's plain ViTs",
         (_STEM, r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$"),
         absent=(r"(^|\.)layers\.\d+\.blocks\.", r"(^|\.)local_mp\."),
     ),
     # facebookresearch/xcit xcit.py, vissl/models/trunks/xcit.py
-    Mark(
+    Sign(
         "an XCiT (DINO's and VISSL's): its attention is between channels, which no target supports. Use DINO's ViTs",
         (r"(^|\.)local_mp\.", r"(^|\.)attn\.temperature$"),
     ),
     # microsoft/esvit models/cvt_v4_transformer.py
-    Mark(
+    Sign(
         "a CvT (EsViT's): its attention has convolutions, which MMDetection does not support. Use EsViT's Swins",
         (r"\.fn\.qkv\.dw\.weight$",),
     ),
     # microsoft/esvit models/vision_longformer.py
-    Mark(
+    Sign(
         "a Vision Longformer (EsViT's), which MMDetection does not support. Use EsViT's Swins",
         (r"(^|\.)layer\d\.0\.norm_embed\.",),
     ),
 )
 
 
-def name_shown(mark: Mark, shapes: Shapes) -> str:
+def name_shown(mark: Sign, shapes: Shapes) -> str:
     """The name by which a file is recognised; '' if it does not match the mark."""
     return _name_shown(mark, shapes, "\n".join(shapes))
 
 
-def _name_shown(mark: Mark, shapes: Shapes, together: str) -> str:
+def _name_shown(mark: Sign, shapes: Shapes, together: str) -> str:
     if not all(re.search(pattern, together, re.M) for pattern in mark.present):
         return ""
     if any(re.search(pattern, together, re.M) for pattern in mark.absent) or (mark.gated and not _gated(shapes)):

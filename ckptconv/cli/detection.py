@@ -227,7 +227,7 @@ def verify_ap(
     )
     with waiting.stage(f"planning {target}, tier {tier}", as_json):
         from ckptconv.mmdetection.verify import pipeline
-        from ckptconv.mmdetection.verify.verdict import GOOD
+        from ckptconv.mmdetection.verify.verdict_rules import GOOD
 
         plan = pipeline.planned(request)
     if dry_run:

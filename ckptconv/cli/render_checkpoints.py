@@ -11,7 +11,7 @@ from ckptconv.conversion.pipeline import Receipt
 from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, Inspection, dropped_by_reason
 from ckptconv.mmdetection.config.backbone_args import network
-from ckptconv.planning.alternatives import Copy
+from ckptconv.planning.copies import Copy
 from ckptconv.text import fold, section_label, size
 
 _MOST_LINES = 40

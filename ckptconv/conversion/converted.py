@@ -16,10 +16,10 @@ from ckptconv.errors import CkptconvError
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
-from ckptconv.planning.candidates import Planner
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.matching import Move, translate
 from ckptconv.planning.options import Options
+from ckptconv.planning.planner import Planner
 from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 

@@ -28,11 +28,11 @@ from ckptconv.formats.writers import WRITERS, Writer, format_for
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
 from ckptconv.planning.adjust import adjust_plan
-from ckptconv.planning.alternatives import Copy, copies
-from ckptconv.planning.candidates import Planner
+from ckptconv.planning.copies import Copy, copies
 from ckptconv.planning.identify import choose
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.planner import Planner
 from ckptconv.rules import Rule
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching

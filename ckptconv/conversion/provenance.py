@@ -18,7 +18,7 @@ from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.records import Blob
 from ckptconv.methods.interface import Pixels
-from ckptconv.planning.identify import Match
+from ckptconv.planning.agreement import Match
 from ckptconv.planning.plan import Plan
 from ckptconv.sources.file import Transfer
 

@@ -1,11 +1,10 @@
-"""Networks that a file holds in another section or under another prefix than the methods expect, and copies of one.
+"""Networks that a file holds in another section or under another prefix than the methods expect.
 
 Pure: it sees names and shapes, and no file. Before `identify` refuses a file it looks here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -15,21 +14,19 @@ from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
 from ckptconv.patterns import Pattern
-from ckptconv.planning.candidates import MOST_PLANNED, Part, Planner, Prefilter
 from ckptconv.planning.make import behind
 from ckptconv.planning.plan import Plan
-from ckptconv.sections import BELOW, section_at
+from ckptconv.planning.planner import MOST_PLANNED, Planner, Prefilter, SectionPart
 from ckptconv.spec import Section
 from ckptconv.text import section_label
-from ckptconv.wrappers import wrapper_of
 
 _T = TypeVar("_T")
+Explained = tuple[Method, Layout, Plan]
 
 _LEAST = 12  # tensors of the smallest network that is searched under a prefix
 _DEEPEST = 8  # segments of a prefix
 _MOST_NAMES = 100_000  # that are searched: names of real files times their depth
 _MOST_ALTERNATIVES = 4
-_NUMBER = re.compile("[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ def alternative_at(
         inside(whole.others, whole.others),
         unreadable=inside(whole.unreadable, whole.unreadable),
     )
-    part = Part(path, prefix, section)
+    part = SectionPart(path, prefix, section)
     found: list[tuple[Method, Layout, Plan]] = []
     for one in _explaining(planner, part, sorted(methods, key=lambda m: m.name != GENERIC.name)):
         found.append(one)
@@ -163,7 +160,7 @@ def _first_target(plan: Plan) -> tuple[str | None, str]:
     return (targets[0], "") if targets else (None, plan.problems[0].text)
 
 
-def _explaining(planner: Planner, part: Part, methods: Iterable[Method]) -> Iterator[tuple[Method, Layout, Plan]]:
+def _explaining(planner: Planner, part: SectionPart, methods: Iterable[Method]) -> Iterator[Explained]:
     """Every method that explains a part of a section, whatever section it looks in, with the first plan that will do.
 
     That is a complete one, or one for a network that only the target cannot hold.
@@ -183,54 +180,3 @@ def _only_section_tells(layout: Layout) -> bool:
     """Whether only the section tells this layout from half of another method's network."""
     takes_all = layout.first_segments is None and layout.keeps_names
     return takes_all and "norm" in layout.without and "" not in layout.sections
-
-
-@dataclass(frozen=True)
-class Copy:
-    """The same network once more: its section, the prefix of its names, and how to convert it, if that is known."""
-
-    section: str
-    prefix: str
-    alternative: Alternative | None
-
-    @property
-    def where(self) -> str:
-        """For a sentence: "at the top level under 'module.encoder_k.'"."""
-        return Alternative("", self.section, self.prefix, None, True).where
-
-
-def _goes_on(section: Section, start: str, names: Iterable[str]) -> bool:
-    """Whether other names under a prefix differ from these in numbers only: then the network there is larger."""
-    kinds = {_NUMBER.sub("*", start + name) for name in names}
-    more = section.tensors.keys() - {start + name for name in names}
-    return any(name.startswith(start) and _NUMBER.sub("*", name) in kinds for name in more)
-
-
-def copies(planner: Planner, plan: Plan, methods: Iterable[Method]) -> tuple[Copy, ...]:
-    """Where the file holds the network of a complete plan again: other tensors with the same names and shapes."""
-    assert plan.backbone is not None
-    needed = [move.sources for move in plan.moves if not plan.backbone.optional(move.target)]
-    sources = [name for names in needed for name in names]
-    taken = section_at(planner.sections, plan.section)
-    if taken is None or not sources or plan.section.endswith(BELOW):
-        return ()
-    low, high = min(sources), max(sources)  # all names share the prefix that these two share
-    shared = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
-    common = low[: low.rfind(".", 0, shared) + 1]
-    shapes = {name[len(common) :]: taken.tensors[name].shape for name in sources}
-    first = next(iter(shapes))
-    found: list[Copy] = []
-    for path, section in planner.sections.items():
-        for name, spec in section.tensors.items():
-            start = name[: -len(first)]
-            if spec.shape != shapes[first] or not name.endswith(first) or (start and start[-1] != "."):
-                continue
-            others = (section.tensors.get(start + rest) for rest in shapes)
-            same = all(o is not None and o.shape == shape for o, shape in zip(others, shapes.values(), strict=True))
-            if same and (path, start) != (plan.section, common):
-                start = "" if start == wrapper_of(section.tensors) else start
-                other = alternative_at(planner, path, start, methods)
-                larger = _goes_on(section, start, shapes) if other is None else other.network != plan.backbone.name
-                if not larger:
-                    found.append(Copy(path, start, other))
-    return tuple(found)

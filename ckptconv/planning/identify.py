@@ -8,7 +8,7 @@ the command that converts what stands there, or else the nearest method with wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ckptconv import fields
 from ckptconv.arguments import argument, call
@@ -17,9 +17,10 @@ from ckptconv.errors import UnidentifiedError, UsageError, VerdictError
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
-from ckptconv.planning.candidates import Planner, Sections, rank_key
+from ckptconv.planning.agreement import Match, agreed
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.planner import Planner, Sections, rank_key
 from ckptconv.planning.refusals import (
     LOOK,
     instead,
@@ -28,20 +29,9 @@ from ckptconv.planning.refusals import (
     other_target,
     require_known,
     require_tensors,
-    several,
 )
 from ckptconv.rules import Drop, Fuse, Keep, Rule
 from ckptconv.text import fold, section_label, some
-
-
-@dataclass(frozen=True)
-class Match:
-    """A complete plan, the method it is from, how it was found, and which other methods give the same plan."""
-
-    method: Method
-    plan: Plan
-    named: bool
-    also: tuple[str, ...] = ()
 
 
 def rank(sections: Sections, methods: Iterable[Method], options: Options) -> list[tuple[Method, Plan]]:
@@ -67,16 +57,7 @@ def _explaining(planner: Planner, methods: Sequence[Method]) -> list[tuple[Metho
 
 def identify(sections: Sections, methods: Iterable[Method], options: Options) -> Match:
     """The one of the methods that explains the file. Raises UnidentifiedError if none does, or several differ."""
-    return _agreed(explaining(sections, methods, options), options)
-
-
-def _agreed(complete: Sequence[tuple[Method, Plan]], options: Options) -> Match:
-    """One match of several complete plans. Raises UnidentifiedError if they differ."""
-    error = several(complete, options)
-    if error is not None:
-        raise error
-    method, plan = complete[0]
-    return Match(method, plan, named=False, also=tuple(m.name for m, _ in complete[1:]))
+    return agreed(explaining(sections, methods, options), options)
 
 
 def choose(sections: Sections, method: str | Method | Iterable[Rule], options: Options) -> Match:
@@ -108,14 +89,14 @@ def _decide(planner: Planner, method: str | Method | Iterable[Rule]) -> Match:
 def _auto(planner: Planner) -> Match:
     known = registry.methods(planner.options.methods)
     if not planner.options.strip_prefix:
-        return _agreed(_explaining(planner, [m for m in known.values() if m.guess]), planner.options)
+        return agreed(_explaining(planner, [m for m in known.values() if m.guess]), planner.options)
     generic = known[GENERIC.name]
     plan = planner.complete(generic)
     if plan is not None:
         return Match(generic, plan, named=True)
     complete = planner.explaining([m for m in known.values() if m.guess])
     if complete:
-        return _agreed(complete, planner.options)
+        return agreed(complete, planner.options)
     raise nothing_fits(planner, [replace(generic, guess=True), *known.values()])
 
 
@@ -123,7 +104,7 @@ def _named(planner: Planner, methods: Sequence[Method]) -> Match:
     """The match of a method, or of the one of an alias's methods that fits; or the error that names a better one."""
     sections, options = planner.sections, planner.options
     if len(methods) > 1 and (complete := planner.explaining(methods)):
-        return _agreed(complete, options)
+        return agreed(complete, options)
     plans = [(m, p) for m in methods if (p := planner.best(m)) is not None]
     wanted, plan = min(plans, key=lambda pair: rank_key(pair[1]), default=(methods[0], None))
     if plan is not None and plan.complete:

@@ -14,11 +14,13 @@ from ckptconv.backbones.unsupported import unsupported_network
 from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
+from ckptconv.planning.agreement import disagreement
 from ckptconv.planning.alternatives import Alternative, find_alternatives
-from ckptconv.planning.candidates import Planner, Sections
+from ckptconv.planning.convert_calls import convert_call
 from ckptconv.planning.make import behind
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.planner import Planner, Sections
 from ckptconv.sections import section_at
 from ckptconv.spec import Section
 from ckptconv.text import fold, section_label, some
@@ -27,19 +29,6 @@ _MOST_DROPS = 8  # patterns that a person types
 
 _OWN_RULES = f"To write rules for it: {argument('rules', 'FILE.toml')} (ckptconv guide rules)"
 LOOK = f"See what the file holds: {call('inspect', 'SRC')}"
-
-
-def several(complete: Sequence[tuple[Method, Plan]], options: Options) -> UnidentifiedError | None:
-    """The error for complete plans that keep different tensors; None if all keep the same."""
-    others = [(m, p) for m, p in complete[1:] if not p.same_as(complete[0][1])]
-    if not others:
-        return None
-    differing = [complete[0], *others]
-    kept = [f"{m.name} keeps {len(p.moves)} tensors of {section_label(p.section)}" for m, p in differing]
-    return UnidentifiedError(
-        f"more than one method explains the file, and they keep different tensors: {'; '.join(kept)}",
-        "Choose one:\n" + "\n".join(convert_call(options, m.name) for m, _ in differing),
-    )
 
 
 def _largest(sections: Sections) -> tuple[str, Section]:
@@ -53,22 +42,6 @@ def known_unsupported(sections: Sections) -> str:
     section = _largest(sections)[1]
     shapes = {name: spec.shape for name, spec in section.tensors.items()}
     return unsupported_network({**shapes, **dict.fromkeys(section.others)})[1]
-
-
-def convert_call(
-    options: Options, method: str | None = None, alternative: Alternative | None = None, drops: Iterable[str] = ()
-) -> str:
-    """The call that converts, with all that was asked for already and what is given here."""
-    asked: dict[str, str | None] = {"method": None, "strip_prefix": options.strip_prefix or None, "section": None}
-    if alternative is not None:
-        asked |= alternative.arguments
-    known = method in registry.methods(options.methods)  # a caller's own has no name to type
-    asked["method"] = method if known else None
-    if asked["section"] is None:  # '' is the top level
-        asked["section"] = options.section
-    target = asked.pop("target", None) or options.target
-    dropped = [*options.drop, *drops] or None
-    return call("convert", "SRC", "DST", **asked, drop=dropped, channels=options.channels, target=target)
 
 
 def _alternative_lines(found: Iterable[Alternative], options: Options, method: str | None = None) -> list[str]:
@@ -195,7 +168,7 @@ def instead(planner: Planner, wanted: Method, plan: Plan | None) -> str:
     hints = []
     complete = planner.explaining([m for m in known if m.guess])
     if complete:
-        error = several(complete, options)
+        error = disagreement(complete, options)
         name = complete[0][0].name
         hints.append(error.hint if error else f"The file is explained by {name}: {convert_call(options, name)}")
     hints.append(_drops(planner, wanted, plan) if plan is not None else "")

@@ -31,7 +31,7 @@ from ckptconv.sources.file import Source, Transfer
 from ckptconv.sources.interface import MAX_NAME_BYTES, Digest, Fetching, RemoteFile, UnreachableError
 from ckptconv.sources.ranged import disk_space_for
 from ckptconv.sources.safe_folder import SafeFolder, opened
-from ckptconv.sources.sniff import is_html
+from ckptconv.sources.web_page import is_html
 
 _NOTE = "~note.json"
 """No cached file has this name: see `Address.name`."""

@@ -17,7 +17,8 @@ import ckptconv
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.errors import UnidentifiedError, VerdictError
 from ckptconv.methods import METHODS
-from ckptconv.planning.identify import Match, choose, nearest, rank
+from ckptconv.planning.agreement import Match
+from ckptconv.planning.identify import choose, nearest, rank
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.rules import Rule

@@ -12,11 +12,12 @@ import pytest
 from ckptconv.arguments import call
 from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError
 from ckptconv.methods import METHODS
-from ckptconv.planning.alternatives import Alternative, Copy, copies, find_alternatives
-from ckptconv.planning.candidates import Planner, Prefilter
+from ckptconv.planning.alternatives import Alternative, find_alternatives
+from ckptconv.planning.copies import Copy, copies
 from ckptconv.planning.identify import choose
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.options import Options
+from ckptconv.planning.planner import Planner, Prefilter
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.backbones.test_resnet import resnet
 from tests.support import hints
@@ -226,7 +227,7 @@ def test_an_ema_beside_the_network_is_a_copy() -> None:
     network = bare(case("torchvision_r18"))
     wrapped = Section({f"_orig_mod.module.{n}": s for n, s in network.tensors.items()}, {})
     (copy,) = found({"state_dict": network, "state_dict_ema": wrapped})
-    assert (copy.path, copy.behind, copy.where) == ("state_dict_ema", "", "in 'state_dict_ema'")
+    assert (copy.section, copy.prefix, copy.where) == ("state_dict_ema", "", "in 'state_dict_ema'")
     assert copy.alternative == Alternative("ResNet-18", "state_dict_ema", "", None, "state_dict_ema", "")
 
 
@@ -255,7 +256,7 @@ def test_a_larger_network_is_no_copy_of_a_smaller_one(others: dict[str, TensorSp
     for sections in ({"": Section(beside, {})}, {"": Section(beside, {}), "ema": Section(large | others, {})}):
         assert copies(Planner(sections, options), choose(sections, "auto", options).plan, METHODS) == ()
     twice = {"model": Section(small, {}), "ema": Section(small | others, {})}
-    assert [copy.path for copy in found(twice, "torchvision")] == ["ema"]
+    assert [copy.section for copy in found(twice, "torchvision")] == ["ema"]
 
 
 ODD = ["a\nb", "a\tb\r", "\x1b[31mred", "\u202eabc", "a\u2028b", "it's $(id)\x07", "-x\\\n", "net...\x7f", "\udcff"]

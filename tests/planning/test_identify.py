@@ -18,7 +18,8 @@ import pytest
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.methods import METHODS, toml
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning.identify import Match, Sections, choose, identify, nearest, rank
+from ckptconv.planning.agreement import Match
+from ckptconv.planning.identify import Sections, choose, identify, nearest, rank
 from ckptconv.planning.make import make_plan, unexplained
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan

@@ -25,7 +25,7 @@ _IMAGE_METHODS = ("__getitem__", "prepare_data")
 
 
 @dataclass(frozen=True)
-class Step:
+class BuiltTransform:
     """A transform of a pipeline, built; ``removal``: the line that removes it, or takes mmcv's own reader for it."""
 
     transform: Any
@@ -40,7 +40,7 @@ class Step:
 class Pipeline:
     """The steps of one pipeline; ``unknown`` says why an image may go through others, or ''."""
 
-    steps: tuple[Step, ...] = ()
+    steps: tuple[BuiltTransform, ...] = ()
     unknown: str = ""
 
 
@@ -106,7 +106,7 @@ def _owner(kind: type, name: str) -> str:
 def _built(configured: _Configured, unknown: str) -> Pipeline:
     from mmdet.registry import TRANSFORMS
 
-    built: list[Step] = []
+    built: list[BuiltTransform] = []
     for step, path in ((inner, path) for one, path in configured for inner in _flat(one)):
         known = _class(step)
         if known is None:
@@ -117,7 +117,7 @@ def _built(configured: _Configured, unknown: str) -> Pipeline:
             transform = TRANSFORMS.build(_filtered(step)) if isinstance(step, Mapping) else step
         except Exception as error:  # a constructor may raise anything
             return Pipeline(tuple(built), f"{known.__name__} cannot be built: {runtime.error_line(error)}")
-        built.append(Step(transform, _removal(known, path)))
+        built.append(BuiltTransform(transform, _removal(known, path)))
     return Pipeline(tuple(built), unknown)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ckptconv.mmdetection.check.normalisation import ModelInput
+from ckptconv.mmdetection.check.measured_input import ModelInput
 from ckptconv.mmdetection.hints import convert_command
 from ckptconv.spec import StateSpec
 from ckptconv.text import fold, some

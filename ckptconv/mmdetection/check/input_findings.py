@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ckptconv.methods.interface import Pixels
 from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence
-from ckptconv.mmdetection.check.normalisation import ModelInput
+from ckptconv.mmdetection.check.measured_input import ModelInput
 
 
 def problems(e: ModuleEvidence) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.registry import methods
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check import diagnosis, downloads, normalisation, whole_detector
+from ckptconv.mmdetection.check import diagnosis, downloads, measured_input, whole_detector
 from ckptconv.mmdetection.check.downloads import LocalCheckpoint
 from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence
 from ckptconv.mmdetection.config.training_commands import Training, training
@@ -89,7 +89,7 @@ class DetectorEvidence:
     start: Start
     local: Mapping[str, LocalCheckpoint]
     modules: tuple[tuple[LoadedModule, frozenset[str]], ...]
-    model_input: normalisation.ModelInput
+    model_input: measured_input.ModelInput
     log: LoadLog
     comparisons: dict[int, Comparison] = field(default_factory=dict)
 
@@ -169,7 +169,7 @@ def _evidence(config: Path, settings: Any, fetching: Fetching, stage: Callable[[
         name for name in checkpoint_names(settings.to_dict()) if name not in opened
     ]  # some readers open files unseen
     loaded = loaded_modules.complete(start.model, by_init_cfg, local, opened, load_from)
-    model_input = normalisation.measured(start.model, settings)
+    model_input = measured_input.measured(start.model, settings)
     return DetectorEvidence(config, settings, start, local, tuple(loaded), model_input, log)
 
 

@@ -10,7 +10,7 @@ from ckptconv.arguments import call
 from ckptconv.errors import CkptconvError
 from ckptconv.formats import open_checkpoint
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check import guard_record, normalisation
+from ckptconv.mmdetection.check import guard_record, measured_input
 from ckptconv.mmdetection.check.evidence import Finding
 from ckptconv.mmdetection.check.input_findings import words
 from ckptconv.mmdetection.hints import convert_command, raw_method
@@ -65,7 +65,7 @@ def notes(e: DetectorEvidence) -> Iterator[Finding]:
     for part in ("val", "test"):
         if trained.unknown or not e.settings.get(f"{part}_dataloader") or not e.modules:
             continue
-        got = normalisation.measured(e.start.model, e.settings, part)
+        got = measured_input.measured(e.start.model, e.settings, part)
         if not got.unknown and not got.like(trained):
             yield Finding(
                 f"{part}_dataloader gives {words(got)}, and train_dataloader gives {words(trained)}: the AP is "

@@ -13,7 +13,7 @@ from ckptconv.mmdetection.config.channels import ORDER
 from ckptconv.mmdetection.config.checkpoint import Pretrained
 from ckptconv.mmdetection.config.detectors import WARMUP, Detector, Schedule, among, value_at
 from ckptconv.mmdetection.config.edits import ABSENT, Changes
-from ckptconv.mmdetection.config.normalisation import feed, loading_for
+from ckptconv.mmdetection.config.image_normalisation import feed, loading_for
 from ckptconv.mmdetection.config.options import NORMS, Choices
 from ckptconv.mmdetection.config.own_data import Data
 from ckptconv.mmdetection.config.python_source import Code, inline

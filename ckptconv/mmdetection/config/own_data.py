@@ -32,7 +32,7 @@ _WITHOUT_MASKS = {"mask-rcnn": "faster-rcnn", "mask-rcnn-c4": "faster-rcnn", "ca
 
 
 @dataclass(frozen=True)
-class Part:
+class DataSplit:
     """An annotation file and the folder of its images, below the data set's root or absolute."""
 
     ann: str
@@ -48,7 +48,7 @@ class Data:
     """
 
     root: str | None = None
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, DataSplit] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -75,7 +75,7 @@ def examine(choices: Choices, detector: Detector) -> Data:
         return Data(None if root is None else folder_text(root), {}, classes, tuple(notes))
     root = common_folder(seen.values()) if root is None else root
     parts = {
-        part: Part(str(relative_to(one.ann, root)), folder_text(relative_to(one.images, root)))
+        part: DataSplit(str(relative_to(one.ann, root)), folder_text(relative_to(one.images, root)))
         for part, one in seen.items()
     }
     return Data(folder_text(root), parts, classes, tuple(notes))

@@ -111,7 +111,7 @@ def pkg_resources(_: Path) -> dict[str, Any]:
     return {}
 
 
-class Mark:
+class UnpickleProbe:
     """Makes a folder when it is unpickled by a loader that does what a pickle says."""
 
     def __init__(self, path: Path) -> None:
@@ -129,7 +129,7 @@ def loading(folder: Path) -> dict[str, Any]:
     weights = OrderedDict(weight=pytorch.zeros(1))
     own, code, mark = folder / "own.pth", folder / "code.pth", folder / "mark"
     pytorch.save({"meta": {}, "state_dict": weights, "message_hub": hub.state_dict()}, own)
-    pytorch.save({"meta": {}, "state_dict": weights, "more": Mark(mark)}, code)
+    pytorch.save({"meta": {}, "state_dict": weights, "more": UnpickleProbe(mark)}, code)
 
     def refusal(path: Path) -> str:
         try:

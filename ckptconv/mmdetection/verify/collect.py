@@ -16,15 +16,15 @@ from ckptconv.mmdetection.verify.report.report import (
     DetectorReport,
     Evaluated,
     LoadProof,
+    LossPoint,
     RecipeReport,
     RunReport,
-    Step,
     VerificationReport,
 )
 from ckptconv.mmdetection.verify.run.environment import value_or_none
 from ckptconv.mmdetection.verify.run.events import curve
 from ckptconv.mmdetection.verify.run.files import EVENTS, Run, RunResult, sha256
-from ckptconv.mmdetection.verify.verdict import Verdict
+from ckptconv.mmdetection.verify.verdict_rules import Verdict
 
 _POINTS = 400  # of a loss curve
 
@@ -102,7 +102,7 @@ def _run(run: Run, measured: Measured) -> RunReport:
         metrics=measured.ap,
         raw=measured.raw,
         detections=measured.detections,
-        steps=tuple(Step(step["iteration"], step["loss"], step["lr"]) for step in thinned),
+        steps=tuple(LossPoint(step["iteration"], step["loss"], step["lr"]) for step in thinned),
         evaluations=tuple(Evaluated(event["iteration"], event["ap"]) for event in course.evaluations),
         environment=result.environment,
     )

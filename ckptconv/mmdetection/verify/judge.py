@@ -11,7 +11,7 @@ from ckptconv.mmdetection.verify.measure import Measured
 from ckptconv.mmdetection.verify.plan import VerificationPlan
 from ckptconv.mmdetection.verify.run.events import Curve, curve
 from ckptconv.mmdetection.verify.run.files import CONVERTED, EVENTS, RANDOM, Run
-from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
+from ckptconv.mmdetection.verify.verdict_rules import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
 
 CHECK = "ckptconv check"
 _DIVERGED = 1.5  # mean loss of the last tenth of the steps, divided by that of the first

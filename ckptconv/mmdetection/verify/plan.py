@@ -19,7 +19,7 @@ from ckptconv.mmdetection.verify.run.files import Run
 from ckptconv.mmdetection.verify.run.launch import RENDEZVOUS, Launch, launch
 from ckptconv.mmdetection.verify.runs import runs
 from ckptconv.mmdetection.verify.target import require_coco_ap, require_colour, target
-from ckptconv.mmdetection.verify.verdict import Expected
+from ckptconv.mmdetection.verify.verdict_rules import Expected
 
 # Few images per step and many steps: even a backbone without useful weights learns enough from 1800 images.
 SMOKE = SyntheticTraining(train_images=200, val_images=60, epochs=9, val_interval=5, batch_size=4, lr=1e-3)

@@ -9,7 +9,7 @@ import pytest
 import ckptconv
 from ckptconv.mmdetection.verify import meanings
 from ckptconv.mmdetection.verify.request import TIERS
-from ckptconv.mmdetection.verify.verdict import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
+from ckptconv.mmdetection.verify.verdict_rules import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
 
 pytestmark = pytest.mark.mmdet
 

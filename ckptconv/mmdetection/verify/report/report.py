@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from ckptconv.errors import UnreadableError
-from ckptconv.mmdetection.verify.verdict import Expected, Verdict
+from ckptconv.mmdetection.verify.verdict_rules import Expected, Verdict
 
 SCHEMA = 2
 COMMAND = "verify-ap"
@@ -38,7 +38,7 @@ Metrics = Mapping[str, Mapping[str, float | None]]
 """By 'box' and 'mask', and by the names of `measure.NAMES`: AP in percent; None where no such object is annotated."""
 
 
-class Step(NamedTuple):
+class LossPoint(NamedTuple):
     """One point of a loss curve; ``loss`` is None where it was not finite."""
 
     iteration: int
@@ -114,7 +114,7 @@ class RunReport:
     metrics: Metrics
     raw: Metrics | None
     detections: int
-    steps: tuple[Step, ...]
+    steps: tuple[LossPoint, ...]
     evaluations: tuple[Evaluated, ...]
     environment: Mapping[str, object]
 
@@ -176,7 +176,10 @@ def from_json(body: Mapping[str, Any]) -> VerificationReport:
 
 
 def _run(body: Mapping[str, Any]) -> RunReport:
-    steps, evaluations = (tuple(Step(*s) for s in body["steps"]), tuple(Evaluated(*e) for e in body["evaluations"]))
+    steps, evaluations = (
+        tuple(LossPoint(*s) for s in body["steps"]),
+        tuple(Evaluated(*e) for e in body["evaluations"]),
+    )
     return replace(RunReport(**body), steps=steps, evaluations=evaluations)
 
 

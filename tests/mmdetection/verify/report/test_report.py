@@ -22,7 +22,7 @@ from ckptconv.mmdetection.verify.report.write import write
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run.files import Job, Run
 from ckptconv.mmdetection.verify.run.launch import Launch
-from ckptconv.mmdetection.verify.verdict import Expected, Verdict
+from ckptconv.mmdetection.verify.verdict_rules import Expected, Verdict
 
 pytestmark = pytest.mark.mmdet
 

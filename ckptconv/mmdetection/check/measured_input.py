@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check.colour_transforms import Pipeline, Step, pipelines
+from ckptconv.mmdetection.check.colour_transforms import BuiltTransform, Pipeline, pipelines
 
 _SIDE, _STEP, _AT = 64, 128.0, 8
 _DRAWS, _NEAR = 32, 24
@@ -99,7 +99,7 @@ def _measured(model: Any, pipeline: Pipeline, training: bool) -> ModelInput:
     return _statistics([pixel for pixel, _ in out], replace(got, inside=any(inside for _, inside in out)))
 
 
-def _unmeasured(steps: Sequence[Step], preprocessor: Any) -> ModelInput:
+def _unmeasured(steps: Sequence[BuiltTransform], preprocessor: Any) -> ModelInput:
     return ModelInput(
         steps=tuple(step.name for step in steps),
         removals=tuple(step.removal for step in steps),

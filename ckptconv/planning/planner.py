@@ -54,7 +54,7 @@ class Prefilter:
 
 
 @dataclass(frozen=True)
-class Part:
+class SectionPart:
     """What the section at ``path`` holds behind ``prefix``, without what the user drops: names without the prefix."""
 
     path: str
@@ -139,7 +139,7 @@ class Planner:
             self._plans[layout.number, path] = made
         return replace(made, method=method.name, layout=layout.title)
 
-    def part_plan(self, method: Method, layout: Layout, part: Part) -> Plan | None:
+    def part_plan(self, method: Method, layout: Layout, part: SectionPart) -> Plan | None:
         """The plan of a layout for a part of a section; None if it leaves a name unexplained.
 
         Parts with the same names, shapes and types, such as the blocks of a network, have one plan.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ckptconv.errors import VerdictError
-from ckptconv.planning import candidates, identify, make
+from ckptconv.planning import identify, make, planner
 from ckptconv.planning.options import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.wrappers import wrapper_of
@@ -60,7 +60,7 @@ class Counts:
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     made = Counts()
-    rank: Callable[..., Any] = candidates.Planner._ranked
+    rank: Callable[..., Any] = planner.Planner._ranked
     made_by = make.make_plan
 
     def counted(method: Any, layout: Any, path: str, section: Section, options: Options | None = None) -> Any:
@@ -73,8 +73,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
         made.ranks += 1
         return rank(*arguments)
 
-    monkeypatch.setattr(candidates, "make_plan", counted)
-    monkeypatch.setattr(candidates.Planner, "_ranked", ranked)
+    monkeypatch.setattr(planner, "make_plan", counted)
+    monkeypatch.setattr(planner.Planner, "_ranked", ranked)
     return made
 
 
