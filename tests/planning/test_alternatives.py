@@ -228,7 +228,7 @@ def test_an_ema_beside_the_network_is_a_copy() -> None:
     wrapped = Section({f"_orig_mod.module.{n}": s for n, s in network.tensors.items()}, {})
     (copy,) = found({"state_dict": network, "state_dict_ema": wrapped})
     assert (copy.section, copy.prefix, copy.where) == ("state_dict_ema", "", "in 'state_dict_ema'")
-    assert copy.alternative == Alternative("ResNet-18", "state_dict_ema", "", None, "state_dict_ema", "")
+    assert copy.alternative == Alternative("ResNet-18", "state_dict_ema", "", None, section_needed=True)
 
 
 def test_a_key_encoder_is_a_copy() -> None:
