@@ -82,7 +82,7 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
     [
         (
             replace(PRETRAINED, own_relative_positions=True),
-            "it has relative positions of all blocks and of each, and MMPretrain's BEiTViT has one or the other",
+            "it has both shared and own relative positions, and MMPretrain's BEiTViT has one or the other",
         ),
     ],
     ids=["both tables"],
@@ -108,7 +108,7 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
         ),
         (
             replace(ABSOLUTE, absolute_positions=False),
-            ("it has no positions (`target='mmpretrain'` or `target='official'` writes it all the same)"),
+            ("it has no positions (`target='mmpretrain'` or `target='official'` can)"),
         ),
     ],
     ids=["shared table", "own tables", "no positions"],

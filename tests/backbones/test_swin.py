@@ -373,15 +373,15 @@ NO_PLACE = {
     "version 2": (V2, "MMDetection has no Swin Transformer V2; mmpretrain has it as SwinTransformerV2"),
     "positions": (
         replace(TINY, positions=3136),
-        "it adds an absolute position embedding, on which the loading code of MMDetection's SwinTransformer breaks",
+        "it has an absolute position embedding, on which the loading code of MMDetection's Swin fails",
     ),
     "no norm of patches": (
         replace(TINY, patch_norm=False),
-        "it norms merged patches and not the first ones; MMDetection's SwinTransformer norms both or neither",
+        "it normalises merged patches but not the first ones; MMDetection's Swin does both or neither",
     ),
     "odd MLPs": (
         replace(TINY, hidden_dim=240),
-        "its MLPs are no whole number of times as wide as its stages, as MMDetection's SwinTransformer has them",
+        "the width of its MLPs is not a multiple of its stages' width, which MMDetection's Swin needs",
     ),
 }
 
@@ -430,8 +430,8 @@ def test_mixmim_is_refused_with_the_reason_and_written_in_its_own_names() -> Non
     said = caught.value.message
     assert said == (
         "mmdet cannot hold MixMIM-B, windows 14-14-14-7: its windows are never shifted and it adds positions to "
-        "its patches, so MMDetection's SwinTransformer would compute something else; mmpretrain's MixMIMTransformer is "
-        "this network (`target='official'` can)"
+        "its patches, so MMDetection's SwinTransformer would compute something else; mmpretrain has this network "
+        "as MixMIMTransformer (`target='official'` can)"
     )
     for name in ("mixmim_base", "mmselfsup_mixmim_base"):
         with pytest.raises(UnidentifiedError) as unguessed:

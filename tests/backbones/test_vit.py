@@ -167,14 +167,18 @@ NO_PLACE = {
     "registers": (
         REGISTERS,
         {"vitdet", "mmpretrain", "timm"},
-        "has no place for its 4 registers, and without them it computes something else: take the release without",
+        "has no registers, and without its 4 it computes something else: use the release without registers",
     ),
     "RoPE": (
         DINOV3,
         {"vitdet", "mmpretrain", "timm"},
-        "its positions are rotations inside of the attention (RoPE), and ",
+        "it has rotary position embeddings (RoPE), and ",
     ),
-    "no square": (replace(SMALL, positions=200), {"vitdet", "mmpretrain"}, "its 200 positions are no square grid, as "),
+    "no square": (
+        replace(SMALL, positions=200),
+        {"vitdet", "mmpretrain"},
+        "its 200 positions are not a square grid, which ",
+    ),
     "SwiGLU": (
         DINOV2_G,
         {"vitdet", "timm"},
@@ -224,8 +228,8 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
         (
             DINOV2_G,
             (
-                "timm's class for gated MLPs (SwiGLUPacked) loads this network under other names, which are not "
-                "written yet"
+                "timm's class for gated MLPs (SwiGLUPacked) loads this network under other names, which ckptconv "
+                "does not write yet"
             ),
         ),
         (

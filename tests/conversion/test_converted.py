@@ -53,7 +53,7 @@ METHODS = {"ResNet": "torchvision", "Swin": "swin", "ConvNeXt": "convnext"}
 def test_the_network_is_read_back_from_every_targets_names(tmp_path, family, target, suffix):
     member, method = MEMBERS[family], METHODS[family]
     path = tmp_path / f"converted.{suffix}"
-    ckptconv.convert(source(tmp_path, member), path, method, for_target=target)
+    ckptconv.convert(source(tmp_path, member), path, method, target=target)
     converted = read(path)
     assert converted.origin is not None
     assert (converted.origin.method, converted.origin.target, converted.error) == (method, target, None)

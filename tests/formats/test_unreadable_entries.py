@@ -92,7 +92,7 @@ SORTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "a quantised tensor",
         ".dequantize()",
     ),
-    "meta": (lambda: kernel().to("meta"), "a tensor on the device 'meta'", "holds no numbers"),
+    "meta": (lambda: kernel().to("meta"), "a tensor on the device 'meta'", "holds no values"),
     "negated": (lambda: torch._neg_view(kernel()), "a tensor that is still to be negated", ".resolve_neg()"),
     "conjugated": (lambda: kernel().to(torch.complex64).conj(), "a tensor that is still to be", ".resolve_conj()"),
     "nested": (lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]), "a nested tensor", "its parts"),
@@ -101,7 +101,7 @@ SORTS: dict[str, tuple[Callable[[], object], str, str]] = {
         "a nested tensor (torch.nested._internal.nested_tensor.NestedTensor)",
         "its parts",
     ),
-    "lazy": (torch.nn.UninitializedParameter, "a parameter without a shape yet", "ran once"),
+    "lazy": (torch.nn.UninitializedParameter, "a parameter without a shape yet", "run the network once"),
     "subclass": (lambda: Masked(kernel()), f"an object that holds tensors ({__name__}.Masked)", "plain tensor"),
     "masked": (lambda: torch.masked.masked_tensor(kernel(), kernel() > 0), "a masked tensor", ".to_tensor(0.0)"),
     "bits": (

@@ -137,11 +137,13 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
     known = {m.name for m in METHODS}
     allowed = {
         ("pipeline.py", "generic"),
+        ("interface.py", "timm"),
+        ("interface.py", "torchvision"),
         ("resnet.py", "torchvision"),
         ("vit.py", "timm"),
     }  # strip_prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
-    allowed |= {("doctor.py", "torchvision"), ("probe.py", "torchvision")}  # a package
+    allowed |= {(name, "torchvision") for name in ("doctor.py", "probe.py", "collect.py")}  # a package
     allowed |= {("downloads.py", "torchvision")}  # a scheme of mmengine's
     allowed |= {("unsupported.py", "eva"), ("unsupported.py", "data2vec")}  # what a hint suggests instead
     allowed |= {("recipes.py", name) for name in known}  # a table, too: of published rows

@@ -273,7 +273,7 @@ def test_verify_ap_refuses_before_anything_is_planned(evil, tier):
 
 def test_verify_ap_takes_a_detector_that_mmengine_saved():
     request = Request("mocov2-mask-rcnn-r50-fpn-1x", "eval", checkpoint=trained("detector.pth"), gpus=0)
-    assert planned(request).request.detector == "detector.pth"
+    assert planned(request).request.checkpoint == "detector.pth"
 
 
 @pytest.mark.parametrize("statement", [STATEMENTS[1], ANY[0]])
