@@ -27,6 +27,7 @@ else:
         from mmengine.config import config as reading
 
     from ckptconv.mmdetection.check import run as checking
+    from ckptconv.mmdetection.check.report import CheckReport
     from tests.support import fixes
 
 
@@ -51,7 +52,7 @@ def _fixes_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     The folder of the test is asked for, so that it is there until then.
     """
     seen: dict[Any, fixes.Seen] = {}
-    kind = checking.CheckReport
+    kind = CheckReport
 
     def recorded(config: str, *rest: Any) -> Any:
         found = kind(config, *rest)

@@ -5,9 +5,8 @@ No GPU and no data set are needed, and nothing in a checkpoint is executed.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,105 +16,19 @@ from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.registry import methods
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.check import diagnosis, downloads, measured_input, whole_detector
+from ckptconv.mmdetection.check.detector_evidence import DetectorEvidence
 from ckptconv.mmdetection.check.downloads import LocalCheckpoint
-from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence
-from ckptconv.mmdetection.config.training_commands import Training, training
+from ckptconv.mmdetection.check.evidence import ModuleEvidence
+from ckptconv.mmdetection.check.report import CheckReport, ModuleReport
+from ckptconv.mmdetection.config.training_commands import training
 from ckptconv.mmdetection.hints import loader_line, non_tensors, raw_method
-from ckptconv.mmdetection.loading.inert_load import LoadLog, checkpoint_names, inert_loading, require_readable
-from ckptconv.sources.file import Transfer
+from ckptconv.mmdetection.loading.inert_load import checkpoint_names, inert_loading, require_readable
 from ckptconv.sources.interface import Fetching
 
 if TYPE_CHECKING:
     from ckptconv.methods.interface import Method
     from ckptconv.mmdetection.check.compare import Comparison
     from ckptconv.mmdetection.check.init_cfg import LoadedModule
-    from ckptconv.mmdetection.check.initialisation import Start
-
-
-@dataclass(frozen=True)
-class ModuleReport:
-    """One module: its path in the detector, its network, its file, how many of its tensors are equal, the findings."""
-
-    module: str
-    network: str
-    checkpoint: str
-    prefix: str
-    equal: int
-    total: int
-    problems: tuple[Finding, ...]
-    notes: tuple[Finding, ...]
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """The verdict on a config. ``problems`` and ``notes`` are those of the detector as a whole.
-
-    ``transfers`` is what was fetched. ``training``: the commands that train, for a verdict that is good.
-    """
-
-    config: str
-    detector: str
-    modules: tuple[ModuleReport, ...]
-    problems: tuple[Finding, ...]
-    transfers: tuple[Transfer, ...] = ()
-    training: Training | None = None
-    notes: tuple[Finding, ...] = ()
-
-    @property
-    def good(self) -> bool:
-        return not self.findings
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Every problem, of a module or of the whole."""
-        return (*(problem for module in self.modules for problem in module.problems), *self.problems)
-
-    @property
-    def proved(self) -> bool:
-        """Whether it is certain how the detector starts, right or wrong."""
-        return self.good or any(finding.certain for finding in self.findings)
-
-
-@dataclass
-class DetectorEvidence:
-    """A detector before its first iteration, and what was compared: what the findings are made from.
-
-    ``local``: each checkpoint by its name in the config. ``modules``: what starts from one, with the entries that
-    another file decides; ``comparisons``: of each, by its number.
-    """
-
-    config: Path
-    settings: Any
-    start: Start
-    local: Mapping[str, LocalCheckpoint]
-    modules: tuple[tuple[LoadedModule, frozenset[str]], ...]
-    model_input: measured_input.ModelInput
-    log: LoadLog
-    comparisons: dict[int, Comparison] = field(default_factory=dict)
-
-    @property
-    def preprocessor_path(self) -> str:
-        """Where the config says what the detector's preprocessor is."""
-        model = self.settings.model
-        if "data_preprocessor" not in model and self.settings.get("data_preprocessor") is not None:
-            return "data_preprocessor"
-        inner = isinstance(model.get("data_preprocessor"), Mapping) and "data_preprocessor" in model.data_preprocessor
-        return "model.data_preprocessor.data_preprocessor" if inner else "model.data_preprocessor"
-
-    @functools.cached_property
-    def other_start(self) -> Mapping[str, Any]:
-        """The detector's entries after a start with other random numbers."""
-        from ckptconv.mmdetection.check.initialisation import with_other_seed
-
-        with downloads.served(self.local.values()):
-            return with_other_seed(self.settings, str(self.config))
-
-    def is_random(self, names: Iterable[str]) -> bool:
-        """Whether any of these entries depends on the random numbers of the start."""
-        import torch
-
-        state, other = self.start.model.state_dict(), self.other_start
-        return any(name in other and not torch.equal(other[name], state[name]) for name in names)
 
 
 def check(

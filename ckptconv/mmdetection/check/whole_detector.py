@@ -19,7 +19,7 @@ from ckptconv.text import fold, some
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.check.coverage import Gap
-    from ckptconv.mmdetection.check.run import DetectorEvidence
+    from ckptconv.mmdetection.check.detector_evidence import DetectorEvidence
 
 
 def load_from(settings: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ckptconv.mmdetection.check.run import CheckReport
+from ckptconv.mmdetection.check.report import CheckReport
 from ckptconv.mmdetection.verify import meanings
 from ckptconv.mmdetection.verify.measure import Measured
 from ckptconv.mmdetection.verify.plan import VerificationPlan

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.check.run import CheckReport, check
+from ckptconv.mmdetection.check.report import CheckReport
+from ckptconv.mmdetection.check.run import check
 from ckptconv.mmdetection.config import python_source
 from ckptconv.mmdetection.loading.inert_load import require_readable
 from ckptconv.mmdetection.verify import config_edits, same_network
