@@ -8,7 +8,7 @@
     │   ├── IncompletePlanError   a tensor is unexplained, missing or of the wrong shape
     │   ├── UnidentifiedError     no method, or more than one, explains the file
     │   └── ProofError            a file or a detector does not hold what it was to hold
-    ├── UnreadableError           exit 3: the input is no checkpoint, is broken, or is not safe to read
+    ├── UnreadableError           exit 3: the input is not a checkpoint, is broken, or is not safe to read
     ├── EnvironmentMissingError   exit 4: this machine lacks something (a package, disk space, a GPU)
     └── TrainingError             exit 4, or what its cause has: a training broke down, which says nothing about its AP
 """
@@ -124,7 +124,7 @@ class ProofError(VerdictError):
 
 
 class UnreadableError(CkptconvError):
-    """The input is no checkpoint, is broken, or is not safe to read."""
+    """The input is not a checkpoint, is broken, or is not safe to read."""
 
     exit_code = 3
 

@@ -178,7 +178,7 @@ def fuse(sources: Sequence[str], target: str, op: Op) -> Fuse:
 
 
 def under(prefix: str | Sequence[str], rules: Iterable[Rule]) -> tuple[Rule, ...]:
-    """The same rules for names that start with ``prefix``, or with one of several; '' is no prefix.
+    """The same rules for names that start with ``prefix``, or with one of several; '' means no prefix.
 
     A prefix is plain text that ends with a dot: its braces, if any, are not captures but an error.
     """

@@ -132,6 +132,22 @@ def test_an_error_names_the_parameter_that_was_refused() -> None:
         assert caught.value.parameter == parameter
 
 
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [
+        ({"image_size": 224}, "image_size"),
+        ({"patch_size": 8}, "patch_size"),
+        ({"channels": (9,)}, "channels"),
+        ({"channels": (1, 2, 3)}, "channels"),
+        ({"drop": ["no.such.name"]}, "drop"),
+    ],
+)
+def test_an_error_about_a_file_names_the_parameter_too(source: Path, options: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(ckptconv.UsageError) as caught:
+        ckptconv.plan(source, **options)
+    assert caught.value.parameter == parameter
+
+
 def test_a_plan_and_a_receipt_are_short_in_words(source: Path, tmp_path: Path) -> None:
     receipt = ckptconv.convert(source, tmp_path / "out.pth")
     assert repr(receipt.plan) == (

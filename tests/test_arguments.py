@@ -80,8 +80,8 @@ def test_other_backticks_stay_as_they_are(text: str) -> None:
 
 
 def test_a_tick_of_a_file_s_name_hides_no_argument() -> None:
-    text = f"we`ird.pth: {argument('image_size', 225)} is no multiple of 16"
-    assert spell(text) == "we`ird.pth: --image-size 225 is no multiple of 16"
+    text = f"we`ird.pth: {argument('image_size', 225)} is not a multiple of 16"
+    assert spell(text) == "we`ird.pth: --image-size 225 is not a multiple of 16"
 
 
 @pytest.mark.parametrize(

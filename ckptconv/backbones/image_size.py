@@ -37,6 +37,11 @@ class Size:
                 raise UsageError(f"{argument(parameter, value)} makes no sense", f"Give 1 to {most} pixels.", parameter)
 
     @property
+    def parameter(self) -> str:
+        """The parameter that asks for it; the first of two."""
+        return "image_size" if self.image is not None else "patch_size"
+
+    @property
     def asked(self) -> str:
         """What was asked for, for a sentence."""
         asked = (("image_size", self.image), ("patch_size", self.patch))
@@ -55,7 +60,7 @@ class Change:
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """What a network says of its places: patches of ``patch`` pixels, ``grid`` of them a side, after ``slots`` rows.
+    """What a network says of its places: patches of ``patch`` pixels, ``grid`` per side, after ``slots`` rows.
 
     ``fixed`` is why its positions cannot be brought to another grid; '' if they can.
     """
@@ -79,7 +84,7 @@ class PatchGrid:
             if size.image % patch:
                 fitting = [side * patch for side in (grid, grid + 1) if side]
                 raise UsageError(
-                    f"{asked} is no multiple of {patch}, the pixels of a patch",
+                    f"{asked} is not a multiple of {patch}, the pixels of a patch",
                     f"Give {' or '.join(map(str, fitting))}.",
                     "image_size",
                 )
@@ -94,5 +99,6 @@ class PatchGrid:
             changes.append(Change(KERNEL, self.patch, patch, resize_patch(patch)))
         if not changes:
             own = f"patches of {self.patch} pixels" + (f", {self.grid} a side" if size.image is not None else "")
-            raise UsageError(f"{size.asked} changes nothing: {self.name} has {own} already", "Leave it out.")
+            message = f"{size.asked} changes nothing: {self.name} has {own} already"
+            raise UsageError(message, "Leave it out.", size.parameter)
         return tuple(changes)

@@ -233,7 +233,7 @@ def convert(
 
     Raises:
         UnidentifiedError, IncompletePlanError: a tensor is not accounted for; nothing was written.
-        UnreadableError: the source is no checkpoint, is broken or is not safe.
+        UnreadableError: the source is not a checkpoint, is broken or is not safe.
         UsageError: the destination may not be written, or an argument makes no sense.
         EnvironmentMissingError: the disk is full, or a package that an address needs is missing.
         ProofError: what was read back differs; nothing was kept.

@@ -27,9 +27,11 @@ def keep_channels(
         return backbone, list(moves), None
     asked = argument("channels", channels)
     if max(channels) > had:
-        raise UsageError(f"{asked}: {backbone.name} takes {had} channel{'s' * (had != 1)}", "They are numbered from 1.")
+        message = f"{asked}: {backbone.name} takes {had} channel{'s' * (had != 1)}"
+        raise UsageError(message, "They are numbered from 1.", "channels")
     if channels == tuple(range(1, had + 1)):
-        raise UsageError(f"{asked} changes nothing: these are the channels of {backbone.name} already", "Leave it out.")
+        message = f"{asked} changes nothing: these are the channels of {backbone.name} already"
+        raise UsageError(message, "Leave it out.", "channels")
     op, changed = select_channels(channels), []
     for move in moves:
         if move.target == stem and len(move.spec.shape) > 1 and move.spec.shape[1] == had:
@@ -54,6 +56,7 @@ def resize_plan(plan: Plan, size: Size) -> Plan:
         raise UsageError(
             f"{size.asked} changes nothing: {plan.backbone.name} has no table of positions and no patches to resize",
             "Leave it out: it takes images of any size.",
+            size.parameter,
         )
     backbone, changes = resize(plan.backbone, size)
     moves, resized = {move.target: move for move in plan.moves}, []

@@ -236,13 +236,13 @@ REFUSED = {
     "no multiple": (
         VIT,
         {"image_size": 1000},
-        "`image_size=1000` is no multiple of 16, the pixels of a patch",
+        "`image_size=1000` is not a multiple of 16, the pixels of a patch",
         "Give 992 or 1008.",
     ),
     "smaller than a patch": (
         VIT,
         {"image_size": 8},
-        "`image_size=8` is no multiple of 16, the pixels of a patch",
+        "`image_size=8` is not a multiple of 16, the pixels of a patch",
         "Give 16.",
     ),
     "as it is": (
@@ -323,7 +323,7 @@ def test_the_command_says_what_it_resized(tmp_path: Path) -> None:
 
     refused = run("100")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("error: --image-size 100 is no multiple of 16")
+    assert refused.stderr.startswith("error: --image-size 100 is not a multiple of 16")
     planned = run("448", "--patch-size", "8", "--json", "--dry-run")
     assert json.loads(planned.stdout)["tensors"]["resized"] == {
         "pos_embed": {"from": [14, 14], "to": [56, 56]},
