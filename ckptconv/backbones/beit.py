@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TargetName, channels_suffix
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TargetName, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import BEIT, partial, unusual
 from ckptconv.backbones.vitdet import vitdet
@@ -136,6 +136,9 @@ class Beit:
             scales = (("attn.proj", "gamma_1"), ("mlp.fc2", "gamma_2"))
             return vitdet(scales if self.layer_scale else (), _QKV_BIAS if self.qv_bias else ())
         return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
+
+    def timm_model(self) -> TimmModel | None:
+        return None
 
 
 _QKV_BIAS = (

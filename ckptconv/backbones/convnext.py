@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_NORM, depth_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import CONVNEXT, partial, unusual
 from ckptconv.ops import reshape
@@ -130,6 +130,9 @@ class ConvNeXt:
         if target != "mmpretrain":
             return CANONICAL
         return _MMPRETRAIN if self.final_norm else _MMPRETRAIN_WITHOUT_NORM
+
+    def timm_model(self) -> TimmModel | None:
+        return None
 
 
 _RULES = (

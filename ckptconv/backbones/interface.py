@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Protocol
 
 from ckptconv.backbones.image_size import Change, Size
@@ -100,23 +100,56 @@ class Backbone(Protocol):
     def dialect(self, target: str) -> Dialect:
         """How ``target``, one of its family's, names it."""
 
+    def timm_model(self) -> TimmModel | None:
+        """How timm builds it; None if no class of timm is this network."""
+
 
 def described(backbone: Backbone) -> dict[str, object]:
     """A network as plain values for JSON: family, fields and derived facts, each by its own name."""
-    names = (*(field.name for field in fields(backbone)), *backbone.derived)
+    names = (*(one.name for one in fields(backbone)), *backbone.derived)
     values = ((name, getattr(backbone, name)) for name in names)
     return {"family": backbone.family} | {n: list(v) if isinstance(v, tuple) else v for n, v in values}
+
+
+@dataclass(frozen=True)
+class TimmModel:
+    """How timm builds a network: ``timm.create_model(name, **arguments)``, without a classifier and without pooling.
+
+    ``name`` is a published model of the network's class: that of its size where there is one, else the family's usual.
+    ``arguments`` are those in which the network differs from ``name``: plain values of JSON.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PositionResampling:
+    """How a method's own code resizes its table of positions for images of another size.
+
+    ``mode`` is that of ``torch.nn.functional.interpolate``, ``antialias`` and ``align_corners`` are its arguments.
+    ``offset`` is what DINO's code adds to each side of the new grid before it divides by the old one; the table is then
+    scaled by that factor.
+    """
+
+    mode: Literal["bicubic", "bilinear"] = "bicubic"
+    antialias: bool = False
+    align_corners: bool = False
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
     """What a method states of a transformer and no tensor tells. None is the usual value.
 
-    ``num_heads`` are the attention heads of a block, ``eps`` the epsilon of its layer norms.
+    ``num_heads`` are the attention heads of a block, ``eps`` the epsilon of its layer norms. ``rope_periods`` are the
+    periods of rotary position embeddings, where they are not those that the target computes.
     """
 
     num_heads: int | None = None
     eps: float | None = None
+    position_resampling: PositionResampling | None = None
+    rope_periods: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

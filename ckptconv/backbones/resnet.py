@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ckptconv.backbones.blocks import depth_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import partial, resnets, unusual
 from ckptconv.spec import StateSpec
@@ -151,6 +151,9 @@ class ResNet:
 
     def dialect(self, target: str) -> Dialect:  # noqa: ARG002 - both targets take torchvision's names
         return CANONICAL
+
+    def timm_model(self) -> TimmModel | None:
+        return None
 
 
 def _whole(bottleneck: bool, found: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
 from ckptconv.backbones.image_size import KERNEL
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import SWIN, partial, unusual
 from ckptconv.ops import regroup
@@ -166,6 +166,9 @@ class Swin:
 
     def dialect(self, target: str) -> Dialect:
         return MMDET if target == "mmdet" else CANONICAL
+
+    def timm_model(self) -> TimmModel | None:
+        return None
 
 
 MMDET = Dialect(

@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, channels_suffix
+from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import VIT, partial, unusual
 from ckptconv.backbones.vitdet import vitdet
@@ -208,6 +208,9 @@ class VisionTransformer:
         if target == "vitdet":
             return vitdet((("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma")) if self.layer_scale else ())
         return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
+
+    def timm_model(self) -> TimmModel | None:
+        return None
 
 
 _OTHER_NAMES = "loads this network under other names, which ckptconv does not write yet"
