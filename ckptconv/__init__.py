@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ckptconv.planning.options import Options
     from ckptconv.planning.plan import Plan
     from ckptconv.remap import remap_state_dict
-    from ckptconv.rules import drop, fuse, keep, under
+    from ckptconv.rules import drop, fuse, keep, split, under
     from ckptconv.sources.interface import Fetching
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "keep",
     "plan",
     "remap_state_dict",
+    "split",
     "under",
 ]
 
@@ -95,7 +96,7 @@ _HOMES = {
     "emit_config": "mmdetection.config.emit",
     "Fetching": "sources.interface",
     "remap_state_dict": "remap",
-    **dict.fromkeys(("drop", "fuse", "keep", "under"), "rules"),
+    **dict.fromkeys(("drop", "fuse", "keep", "split", "under"), "rules"),
 }
 
 

@@ -90,7 +90,7 @@ def remap_state_dict(
 
     Args:
         state_dict: names to torch tensors or numpy arrays, bare or nested in a checkpoint as ``torch.load`` gives it.
-        method: 'auto', a method's name, a `Method`, or rules made with `keep`, `drop`, `fuse` and `under`.
+        method: 'auto', a method's name, a `Method`, or rules made with `keep`, `drop`, `fuse`, `split` and `under`.
         options, drop, strip_prefix, section, target, rules, channels, image_size, patch_size, dtype: as for `convert`.
 
     Returns:

@@ -18,10 +18,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ckptconv import fields
-from ckptconv.ops import Op
+from ckptconv.ops import Op, chunk
 from ckptconv.patterns import CAPTURE, Pattern, RuleError, Template, require_text
 
-_MADE = "Rules are made with keep, drop and fuse."
+_MADE = "Rules are made with keep, drop, fuse and split."
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,62 @@ class Fuse:
         return f"fuse {' + '.join(map(str, self.sources))} -> {self.target} ({self.op})"
 
 
-Rule = Keep | Drop | Fuse
+@dataclass(frozen=True)
+class Split:
+    """One source tensor is cut along ``axis`` into equal parts, one for each target, in this order.
+
+    None as a target leaves that part out, and ``why`` says why; '' where all parts are kept.
+    """
+
+    source: Pattern
+    targets: tuple[Template | None, ...]
+    axis: int = 0
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        _check_kind("source", self.source, Pattern)
+        for target in self.kept:
+            _check_target(target, [self.source])
+        fields.set_fields(self, axis=fields.integer("axis", self.axis, 0))
+        require_text("the reason of a split", self.why)
+        if len(self.targets) < 2 or not self.kept:
+            raise RuleError(f"'{self.source}' is split into fewer than two parts", "Use keep() for one.")
+        if None in self.targets and not self.why.strip():
+            raise RuleError(
+                f"'{self.source}' is split, and a part is left out without a reason",
+                "Say why: split(pattern, targets, why=reason).",
+            )
+        if self.why and None not in self.targets:
+            raise RuleError(
+                f"'{self.source}' is split into parts that are all kept, and has a reason to leave one out",
+                "Give '' as the target of that part.",
+            )
+
+    @property
+    def sources(self) -> tuple[Pattern, ...]:
+        return (self.source,)
+
+    @property
+    def kept(self) -> tuple[Template, ...]:
+        """The targets of the parts that are kept."""
+        return tuple(target for target in self.targets if target is not None)
+
+    @property
+    def parts(self) -> tuple[tuple[Template, Op], ...]:
+        """Each kept target with the op that cuts its part out."""
+        count = len(self.targets)
+        return tuple((t, chunk(self.axis, i, count)) for i, t in enumerate(self.targets) if t is not None)
+
+    def under(self, prefix: str) -> Split:
+        return Split(self.source.under(prefix), self.targets, self.axis, self.why)
+
+    def __str__(self) -> str:
+        targets = " + ".join(str(target) if target else "nothing" for target in self.targets)
+        return f"split {self.source} -> {targets} (axis={self.axis}{f', {self.why}' if self.why else ''})"
+
+
+Rule = Keep | Drop | Fuse | Split
+RULES = (Keep, Drop, Fuse, Split)
 
 
 def _check_kind(field: str, value: object, kind: type) -> None:
@@ -177,6 +232,13 @@ def fuse(sources: Sequence[str], target: str, op: Op) -> Fuse:
     return Fuse(tuple(map(Pattern, fields.texts("sources", sources))), Template(target), op)
 
 
+def split(source: str, targets: Sequence[str], axis: int = 0, why: str = "") -> Split:
+    """Cut a tensor into equal parts, such as qkv into q, k and v; '' leaves a part out, and ``why`` is the reason."""
+    return Split(
+        Pattern(source), tuple(Template(t) if t else None for t in fields.texts("targets", targets)), axis, why
+    )
+
+
 def under(prefix: str | Sequence[str], rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The same rules for names that start with ``prefix``, or with one of several; '' means no prefix.
 
@@ -189,7 +251,7 @@ def under(prefix: str | Sequence[str], rules: Iterable[Rule]) -> tuple[Rule, ...
             raise RuleError(f"the prefix '{text}' has a brace", "A prefix is plain text that ends with a dot.")
         if text and not text.endswith("."):
             raise RuleError(f"the prefix '{text}' has no dot at its end", f"Write '{text}.' instead.")
-    if isinstance(rules, Keep | Drop | Fuse):
+    if isinstance(rules, RULES):
         raise RuleError(f"what is under '{prefix}' must be a list of rules, not '{rules}'", "Put it into a list.")
     rules = tuple(rules)
     return tuple(rule.under(text) for text in prefixes for rule in rules)

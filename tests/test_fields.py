@@ -46,8 +46,8 @@ def pixels(**said: Any) -> Pixels:
 
 NAMES = "A name has letters, digits and - _ . +, and starts with a letter or a digit."
 PATHS = "Write 'model.encoder' for one mapping, 'model...' for everything below it, '' for the top level."
-RULES = "Rules are made with keep, drop and fuse; a star puts those of under(…) into the list."
-MADE = "Rules are made with keep, drop and fuse."
+RULES = "Rules are made with keep, drop, fuse and split; a star puts those of under(…) into the list."
+MADE = "Rules are made with keep, drop, fuse and split."
 OPS = "Ops are made with the functions of ckptconv.ops."
 TWICE = "Leave out one of them."
 QUOTES = "Write it in quotes."

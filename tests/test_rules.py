@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from ckptconv import rules
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.ops import concat, permute, reshape, scale
+from ckptconv.ops import chunk, concat, permute, reshape, scale
 from ckptconv.patterns import RuleError
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.plan import Plan
-from ckptconv.rules import Keep, Rule, drop, fuse, keep, under
+from ckptconv.rules import Keep, Rule, drop, fuse, keep, split, under
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 MANY = settings(deadline=None, derandomize=True, max_examples=300)
 
 
-def apply(names: Sequence[str], *given_rules: Rule) -> Plan:
+def apply(names: Sequence[str], *given_rules: Rule, shape: tuple[int, ...] = (4,)) -> Plan:
     """The plan of these rules for vectors of these names. No backbone comes of them: only moves and drops are asked."""
-    section = Section(dict.fromkeys(names, TensorSpec((4,), DTYPES["float32"])), {})
+    section = Section(dict.fromkeys(names, TensorSpec(shape, DTYPES["float32"])), {})
     layout = Layout(given_rules, ("",))
     return make_plan(Method("test", "test", (layout,)), layout, "", section)
 
@@ -127,6 +127,8 @@ def test_target_of_a_name_that_does_not_match_is_none() -> None:
         (keep("a", "b", permute(3, 2, 0, 1)), "keep a -> b (permute(3, 2, 0, 1))"),
         (drop("head.{p}", "the head"), "drop head.{p} (the head)"),
         (fuse(["q.{p}", "k.{p}"], "qk.{p}", concat(0)), "fuse q.{p} + k.{p} -> qk.{p} (concat(axis=0))"),
+        (split("kv.{p}", ["k.{p}", "v.{p}"]), "split kv.{p} -> k.{p} + v.{p} (axis=0)"),
+        (split("kv", ["", "v"], 1, why="unused"), "split kv -> nothing + v (axis=1, unused)"),
     ],
     ids=str,
 )
@@ -188,6 +190,31 @@ def test_a_part_that_is_not_there_is_a_problem_and_no_move() -> None:
             "layer.1.key.weight: cannot become layer.1.qkv.weight without {b...}.query.{p}, {b...}.value.{p}",
         ),
     ]
+
+
+# -- split -------------------------------------------------------------------------------------------------------------
+
+KEYLESS = split("{b...}.qkv.{p}", ["{b...}.q_{p}", "", "{b...}.v_{p}"], why="the key's bias changes nothing")
+
+
+def test_the_parts_of_a_split_go_to_their_own_names() -> None:
+    plan = apply(["a.qkv.bias"], split("{b}.qkv.{p}", ["{b}.q.{p}", "{b}.k.{p}", "{b}.v.{p}"]), shape=(6,))
+    assert [(m.sources, m.target, m.op, m.spec.shape) for m in plan.moves] == [
+        (("a.qkv.bias",), f"a.{part}.bias", chunk(0, i, 3), (2,)) for i, part in enumerate("qkv")
+    ]
+
+
+def test_a_part_of_a_split_may_be_left_out_for_a_reason() -> None:
+    plan = apply(["net.a.qkv.bias"], *under("net.", [KEYLESS]), shape=(6,))
+    assert [(m.target, m.op) for m in plan.moves] == [("a.q_bias", chunk(0, 0, 3)), ("a.v_bias", chunk(0, 2, 3))]
+
+
+def test_a_tensor_that_has_no_equal_parts_is_a_problem() -> None:
+    plan = apply(["a.qkv.bias"], KEYLESS, shape=(4,))
+    assert plan.moves == ()
+    assert {p.text for p in plan.problems if p.kind == "shape"} == {
+        f"a.qkv.bias: chunk(axis=0, index={i}, of=3) does not suit float32 [4]" for i in (0, 2)
+    }
 
 
 # -- by ----------------------------------------------------------------------------------------------------------------
@@ -300,6 +327,22 @@ REFUSED: list[tuple[Callable[[], object], str, str]] = [
         lambda: fuse(["q", "k"], "qk", permute(1, 0)),
         "permute(1, 0) takes one tensor, not 2",
         "Use an op such as concat(axis).",
+    ),
+    (lambda: split("a", ["b"]), "'a' is split into fewer than two parts", "Use keep() for one."),
+    (
+        lambda: split("a", ["b", ""]),
+        "'a' is split, and a part is left out without a reason",
+        "Say why: split(pattern, targets, why=reason).",
+    ),
+    (
+        lambda: split("a", ["b", "c"], why="no use"),
+        "'a' is split into parts that are all kept, and has a reason to leave one out",
+        "Give '' as the target of that part.",
+    ),
+    (
+        lambda: split("a.{x}", ["b", "{y}"]),
+        "the target '{y}' uses {y}, which 'a.{x}' does not capture",
+        "Captures are carried by name.",
     ),
     (
         lambda: under("{x}.", [keep("a", "a")]),

@@ -13,7 +13,7 @@ from ckptconv.cli import render, render_sources
 from ckptconv.errors import UsageError
 from ckptconv.inspection import Fitting
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.rules import Drop, Keep, Rule
+from ckptconv.rules import Drop, Fuse, Keep, Rule, Split
 from ckptconv.sections import BELOW
 from ckptconv.text import fold, section_label, size
 
@@ -170,13 +170,21 @@ def _kept(rules: Iterable[Rule]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for rule in rules:
         if not isinstance(rule, Drop):
-            text = f"{' + '.join(map(str, rule.sources))} -> {rule.target}"
+            targets = rule.kept if isinstance(rule, Split) else (rule.target,)
+            text = f"{' + '.join(map(str, rule.sources))} -> {' + '.join(map(str, targets))}"
             by = f" by {', '.join(map(str, rule.by))}" if isinstance(rule, Keep) and rule.by else ""
-            groups.setdefault((next(iter(fold([text, text]))), f"{rule.op or ''}{by}"), []).append(text)
+            groups.setdefault((next(iter(fold([text, text]))), f"{_change(rule)}{by}"), []).append(text)
     return [
         (texts[0] if len(texts) == 1 else f"{folded}, {len(texts)} rules") + (f"; {op}" if op else "")
         for (folded, op), texts in groups.items()
     ]
+
+
+def _change(rule: Keep | Fuse | Split) -> str:
+    """How the tensors are changed; '' if only the name is."""
+    if isinstance(rule, Split):
+        return f"equal parts of axis {rule.axis}" + (f", without {rule.why}" if rule.why else "")
+    return str(rule.op or "")
 
 
 def _dropped(rules: Iterable[Rule]) -> Mapping[str, Sequence[str]]:

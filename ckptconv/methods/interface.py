@@ -12,14 +12,14 @@ from ckptconv import fields
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.interface import PARTS
 from ckptconv.errors import UsageError, unknown
-from ckptconv.rules import Drop, Fuse, Keep, Rule
+from ckptconv.rules import RULES, Drop, Keep, Rule
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _CAPTURED = re.compile(r"\{\w+")
 _NUMBERS: dict[object, int] = {}
 _RESERVED = ("auto",)
 """Names that no method may have."""
-_RULES = "Rules are made with keep, drop and fuse; a star puts those of under(…) into the list."
+_RULES = "Rules are made with keep, drop, fuse and split; a star puts those of under(…) into the list."
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Layout:
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        rules: tuple[Rule, ...] = fields.items("rules", self.rules, (Keep, Drop, Fuse), "rules", False, _RULES)
+        rules: tuple[Rule, ...] = fields.items("rules", self.rules, RULES, "rules", False, _RULES)
         _require_reachable(rules)
         fields.text("title", self.title, empty=False)
         families = fields.texts("families", self.families)

@@ -17,6 +17,7 @@ from ckptconv.errors import UsageError, shortened
 _OPS: Mapping[str, tuple[Callable[..., ops.Op], type[ops.Op]]] = {
     "cast": (ops.cast, ops.Cast),
     "chain": (ops.chain, ops.Composed),
+    "chunk": (ops.chunk, ops.Chunk),
     "concat": (ops.concat, ops.Concat),
     "concat_with_zeros": (ops.concat_with_zeros, ops.ConcatWithZeros),
     "permute": (ops.permute, ops.Permute),
@@ -28,8 +29,9 @@ _OPS: Mapping[str, tuple[Callable[..., ops.Op], type[ops.Op]]] = {
     "select_channels": (ops.select_channels, ops.SelectChannels),
 }
 _HINT = (
-    "Ops: concat(axis), permute(axis, …), reshape(length, …), regroup(axis, order, back), scale(), "
-    "concat_with_zeros(), select_channels(numbers), cast(from, to), resize_grid(tokens, side), resize_patch(side), "
+    "Ops: concat(axis), chunk(axis, index, of), permute(axis, …), reshape(length, …), regroup(axis, order, back), "
+    "scale(), concat_with_zeros(), select_channels(numbers), cast(from, to), "
+    "resize_grid(tokens, side), resize_patch(side), "
     "chain(op, op, …)."
 )
 _LONGEST = 500  # characters

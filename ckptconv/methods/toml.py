@@ -28,7 +28,7 @@ from ckptconv import fields
 from ckptconv.errors import UsageError, shortened
 from ckptconv.methods import METHODS, op_calls
 from ckptconv.methods.interface import Layout, Method, Pixels, Release
-from ckptconv.rules import Drop, Fuse, Rule, drop, fuse, keep, under
+from ckptconv.rules import Drop, Fuse, Rule, Split, drop, fuse, keep, split, under
 from ckptconv.small_file import read_small
 
 if sys.version_info >= (3, 11):
@@ -47,6 +47,7 @@ _RULES: Mapping[str, tuple[str, ...]] = {
     "keep": ("keep", "to", "op", "by"),
     "drop": ("drop", "why", "instead"),
     "fuse": ("fuse", "to", "op"),
+    "split": ("split", "to", "axis", "why"),
     "under": ("under", "rules"),
 }
 _ONE_RULE = 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].'
@@ -140,19 +141,23 @@ def _rule(entry: Any) -> tuple[Rule, ...]:
     """One inline table as a rule, or as all those that it puts under a prefix."""
     kind = next((k for k in _RULES if isinstance(entry, dict) and k in entry), None)
     if kind is None or not set(entry) <= set(_RULES[kind]):
-        hint = "A rule has keep and to, drop and why, fuse, to and op, or under and rules."
+        hint = "A rule has keep and to, drop and why, fuse, to and op, split and to, or under and rules."
         raise UsageError(f"the rule {entry} is not understood", hint)
     if kind == "under":
         return under(entry["under"], _rules(entry.get("rules", [])))
-    lists = {"fuse", "by"}
+    lists = {"fuse", "by", "to"} if kind == "split" else {"fuse", "by"}
     for key, value in entry.items():
+        if key == "axis":
+            continue
         if not isinstance(value, list if key in lists else str) or not all(isinstance(text, str) for text in value):
-            hint = "Patterns are text; fuse and by take a list of them."
+            hint = "Patterns are text; fuse, by, and the to of a split take a list of them."
             raise UsageError(f"the rule {entry} is not understood", hint)
     if kind == "drop":
         return (drop(entry["drop"], entry.get("why", ""), entry.get("instead", "")),)
     if "to" not in entry:
         raise UsageError(f"the rule {entry} does not say what the tensor becomes", 'Add to = "name".')
+    if kind == "split":
+        return (split(entry["split"], entry["to"], entry.get("axis", 0), entry.get("why", "")),)
     op = op_calls.parsed(entry["op"]) if "op" in entry else None
     if kind == "keep":
         return (keep(entry["keep"], entry["to"], op, entry.get("by", ())),)
@@ -204,6 +209,9 @@ def _as_table(rule: Rule) -> dict[str, object]:
         table = {"drop": rule.source.text, "why": rule.why, "instead": rule.instead}
     elif isinstance(rule, Fuse):
         table = {"fuse": [s.text for s in rule.sources], "to": rule.target.text, "op": op_calls.written(rule.op)}
+    elif isinstance(rule, Split):
+        targets = [target.text if target else "" for target in rule.targets]
+        table = {"split": rule.source.text, "to": targets, "axis": rule.axis, "why": rule.why}
     else:
         op = op_calls.written(rule.op) if rule.op else ""
         by = [name.text for name in rule.by]

@@ -10,11 +10,13 @@ from ckptconv.ops.arithmetic import Cast, Scale, SelectChannels, cast, scale, se
 from ckptconv.ops.composing import Composed, chain, compose
 from ckptconv.ops.interface import Op, OpError
 from ckptconv.ops.moving import (
+    Chunk,
     Concat,
     ConcatWithZeros,
     Permute,
     Regroup,
     Reshape,
+    chunk,
     concat,
     concat_with_zeros,
     permute,
@@ -25,6 +27,7 @@ from ckptconv.ops.resizing import ResizeGrid, ResizePatch, resize_grid, resize_p
 
 __all__ = [
     "Cast",
+    "Chunk",
     "Composed",
     "Concat",
     "ConcatWithZeros",
@@ -39,6 +42,7 @@ __all__ = [
     "SelectChannels",
     "cast",
     "chain",
+    "chunk",
     "compose",
     "concat",
     "concat_with_zeros",

@@ -162,6 +162,36 @@ class Regroup(Op):
         return f"regroup(axis={self.axis}, order={self.order}{', back=True' * self.back})"
 
 
+@dataclass(frozen=True)
+class Chunk(Op):
+    """Cut ``axis`` into ``of`` equal parts, and take the one with this ``index``, counted from 0."""
+
+    axis: int
+    index: int
+    of: int
+
+    def __post_init__(self) -> None:
+        fields.set_fields(self, axis=fields.integer("axis", self.axis, 0), of=fields.integer("of", self.of, 2))
+        fields.set_fields(self, index=fields.integer("index", self.index, 0))
+        if self.index >= self.of:
+            raise OpError(f"{self} takes a part that does not exist", "Parts are counted from 0.")
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        if self.axis >= len(part.shape) or not part.shape[self.axis] or part.shape[self.axis] % self.of:
+            raise OpError(f"{self} does not suit {part}")
+        shape = (*part.shape[: self.axis], part.shape[self.axis] // self.of, *part.shape[self.axis + 1 :])
+        return TensorSpec(shape, part.dtype)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        length = parts[0].shape[self.axis] // self.of
+        taken: Array = parts[0][(slice(None),) * self.axis + (slice(self.index * length, (self.index + 1) * length),)]
+        return taken
+
+    def __str__(self) -> str:
+        return f"chunk(axis={self.axis}, index={self.index}, of={self.of})"
+
+
 def _permutation(field: str, value: Sequence[int]) -> tuple[int, ...]:
     """Each of 0, 1, … up to their count, in any order."""
     numbers = fields.items(field, value, int, "whole numbers")
@@ -172,6 +202,10 @@ def _permutation(field: str, value: Sequence[int]) -> tuple[int, ...]:
 
 def concat(axis: int) -> Concat:
     return Concat(axis)
+
+
+def chunk(axis: int, index: int, of: int) -> Chunk:
+    return Chunk(axis, index, of)
 
 
 def concat_with_zeros() -> ConcatWithZeros:

@@ -30,7 +30,7 @@ from ckptconv.planning.refusals import (
     require_known,
     require_tensors,
 )
-from ckptconv.rules import Drop, Fuse, Keep, Rule
+from ckptconv.rules import RULES, Rule
 from ckptconv.text import fold, section_label, some
 
 
@@ -150,7 +150,9 @@ def methods_of(method: str | Method | Iterable[Rule], sections: Sections, option
     if isinstance(method, str):
         return registry.named(method, options.methods)
     rules = tuple(method) if isinstance(method, Iterable) else ()
-    if not rules or not all(isinstance(r, Keep | Drop | Fuse) for r in rules):
-        raise UsageError("the method must be a name, a Method or a list of rules", "Make rules with keep, drop, fuse.")
+    if not rules or not all(isinstance(r, RULES) for r in rules):
+        raise UsageError(
+            "the method must be a name, a Method or a list of rules", "Make rules with keep, drop, fuse, split."
+        )
     paths = tuple(path for path in sections if fields.is_section(path)) or ("",)
     return (Method("rules", "rules given by the caller", (Layout(rules, paths, "as given", without=PARTS),)),)

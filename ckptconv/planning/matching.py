@@ -15,7 +15,7 @@ from ckptconv.arguments import argument
 from ckptconv.errors import UsageError, printable
 from ckptconv.ops import Op, OpError, compose
 from ckptconv.patterns import Pattern
-from ckptconv.rules import Drop, Fuse, Keep, Rule
+from ckptconv.rules import Drop, Keep, Rule, Split
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.text import some
 from ckptconv.wrappers import COUNTERS, unwrapped, wrapped
@@ -119,13 +119,16 @@ def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops
             outcome.dropped.append(Dropped(key, rule.why, rule))
         elif isinstance(rule, Keep):
             by = [matcher.full_name(other.fill(captures)) for other in rule.by]
-            _move(outcome, (key, *by), rule.target.fill(captures), rule, names)
+            _move(outcome, (key, *by), rule.target.fill(captures), rule, rule.op, names)
+        elif isinstance(rule, Split):
+            for part, op in rule.parts:
+                _move(outcome, (key,), part.fill(captures), rule, op, names)
         else:
             target = rule.target.fill(captures)
             group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})
             group[position] = key
             if len(group) == len(rule.sources):
-                _move(outcome, tuple(group[i] for i in range(len(group))), target, rule, names)
+                _move(outcome, tuple(group[i] for i in range(len(group))), target, rule, rule.op, names)
     for (index, target, _), group in parts.items():
         missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
         if missing:
@@ -184,7 +187,10 @@ def _drop_advice(name: str) -> str:
 
 
 def _target(source: _Source, captures: Mapping[str, str]) -> str:
-    return "" if isinstance(source.rule, Drop) else source.rule.target.fill(captures)
+    rule = source.rule
+    if isinstance(rule, Drop):
+        return ""
+    return (rule.kept[0] if isinstance(rule, Split) else rule.target).fill(captures)
 
 
 def count_unexplained(
@@ -245,7 +251,7 @@ class _Matcher:
         return None
 
 
-def _move(outcome: Outcome, sources: tuple[str, ...], target: str, rule: Keep | Fuse, names: StateSpec) -> None:
+def _move(outcome: Outcome, sources: tuple[str, ...], target: str, rule: Rule, op: Op | None, names: StateSpec) -> None:
     missing = [s for s in sources if s not in names]
     if missing:
         text = f"{printable(sources[0])}: cannot become {target} without {some(missing)}"
@@ -253,11 +259,11 @@ def _move(outcome: Outcome, sources: tuple[str, ...], target: str, rule: Keep | 
         return
     specs = [names[s] for s in sources]
     try:
-        spec = rule.op.spec(specs) if rule.op else specs[0]
+        spec = op.spec(specs) if op else specs[0]
     except OpError as error:
         outcome.problems.append(Problem("shape", sources[0], f"{some(sources)}: {error.message}"))
         return
-    outcome.moves.append(Move(sources, target, rule.op, spec, rule))
+    outcome.moves.append(Move(sources, target, op, spec, rule))
 
 
 def translate(moves: Sequence[Move], rules: Sequence[Rule]) -> Outcome:

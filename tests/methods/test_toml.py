@@ -23,6 +23,7 @@ from ckptconv.ops import (
     Op,
     cast,
     chain,
+    chunk,
     concat,
     concat_with_zeros,
     permute,
@@ -33,7 +34,7 @@ from ckptconv.ops import (
     scale,
     select_channels,
 )
-from ckptconv.rules import Rule, drop, fuse, keep, under
+from ckptconv.rules import Rule, drop, fuse, keep, split, under
 from ckptconv.spec import DTYPES
 from tests.support.cases import case
 
@@ -129,6 +130,9 @@ def test_rules_under_prefixes_are_those_of_python(tmp_path: Path) -> None:
         ('{fuse = ["q", "k"], to = "qk", op = "concat(1)"}', fuse(["q", "k"], "qk", concat(1))),
         ('{fuse = ["q", "k"], to = "qk", op = "concat(axis=1)"}', fuse(["q", "k"], "qk", concat(1))),
         ('{fuse = ["q", "v"], to = "qkv", op = "concat_with_zeros()"}', fuse(["q", "v"], "qkv", concat_with_zeros())),
+        ('{split = "qk", to = ["q", "k"]}', split("qk", ["q", "k"])),
+        ('{split = "qk", to = ["q", ""], axis = 1, why = "no use"}', split("qk", ["q", ""], 1, "no use")),
+        ('{keep = "a", to = "b", op = "chunk(0, 1, 3)"}', keep("a", "b", chunk(0, 1, 3))),
         ('{keep = "a", to = "b", op = "reshape()"}', keep("a", "b", reshape())),
         (
             '{keep = "a", to = "b", op = "regroup(1, (0, 2, 1, 3), back=True)"}',
@@ -160,11 +164,12 @@ def test_pixels_are_rgb_unless_said_otherwise(tmp_path: Path) -> None:
 NAME = 'name = "x"\n'
 RULES = 'rules = [{keep = "a", to = "b"}]\n'
 ONE_RULE = 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].'
-PARTS = "A rule has keep and to, drop and why, fuse, to and op, or under and rules."
-TEXT = "Patterns are text; fuse and by take a list of them."
+PARTS = "A rule has keep and to, drop and why, fuse, to and op, split and to, or under and rules."
+TEXT = "Patterns are text; fuse, by, and the to of a split take a list of them."
 OPS = (
-    "Ops: concat(axis), permute(axis, …), reshape(length, …), regroup(axis, order, back), scale(), "
-    "concat_with_zeros(), select_channels(numbers), cast(from, to), resize_grid(tokens, side), resize_patch(side), "
+    "Ops: concat(axis), chunk(axis, index, of), permute(axis, …), reshape(length, …), regroup(axis, order, back), "
+    "scale(), concat_with_zeros(), select_channels(numbers), cast(from, to), "
+    "resize_grid(tokens, side), resize_patch(side), "
     "chain(op, op, …)."
 )
 PIXELS = 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
@@ -409,6 +414,7 @@ ONE = st.one_of(
     st.builds(cast, st.just(FLOAT32), st.sampled_from(["float16", "bfloat16", "float64"])),
     st.builds(resize_grid, st.integers(0, 5), st.integers(1, 40)),
     st.builds(resize_patch, st.integers(1, 40)),
+    st.builds(chunk, st.integers(0, 2), st.integers(0, 1), st.integers(2, 4)),
 )
 OPS_OF_ONE = st.lists(ONE, min_size=1, max_size=4).map(lambda ops: chain(*ops))
 OPS_OF_SEVERAL = st.one_of(st.builds(concat, st.integers(0, 3)), st.builds(concat_with_zeros), st.builds(scale))
@@ -418,12 +424,14 @@ WHY = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=9)
 @st.composite
 def a_rule(draw: st.DrawFn, number: int) -> Rule:
     """A rule for names of its own, so that no other rule takes them."""
-    kind = draw(st.sampled_from(["keep", "by", "drop", "fuse"]))
+    kind = draw(st.sampled_from(["keep", "by", "drop", "fuse", "split"]))
     name = f"{number}{draw(LINES).translate(dict.fromkeys(map(ord, '{}.'), '-'))}"
     if kind == "drop":
         return drop(f"{name}.{{p}}", draw(WHY), draw(st.sampled_from(["", *PARTS_A_NETWORK_MAY_LACK])))
     if kind == "fuse":
         return fuse([f"{name}.a.{{p...}}", f"{name}.b.{{p...}}"], f"{name}.{{p...}}", draw(OPS_OF_SEVERAL))
+    if kind == "split":
+        return split(f"{name}.{{p}}", [f"{name}.a.{{p}}", ""], draw(st.integers(0, 2)), draw(WHY))
     if kind == "by":
         return keep(name, f"{name}.b", draw(OPS_OF_SEVERAL), [f"{name}.c", f"{name}.d"])
     return keep(f"{name}.{{k...}}", "{k...}", draw(st.none() | OPS_OF_ONE))

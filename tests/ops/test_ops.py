@@ -22,6 +22,7 @@ from ckptconv.ops import (
     Reshape,
     cast,
     chain,
+    chunk,
     compose,
     concat,
     concat_with_zeros,
@@ -195,6 +196,8 @@ def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
         (concat(1), np.concatenate([array, array], 1)),
         (permute(1, 0), array.T),
         (reshape(2, -1), array.reshape(2, 6)),
+        (chunk(0, 2, 3), array[2:]),
+        (chunk(1, 1, 2), array[:, 2:]),
     ):
         parts = [array] * 2 if isinstance(op, Concat) else [array]
         assert op.apply(parts).tobytes() == wanted.tobytes()
@@ -224,6 +227,8 @@ def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
             [(2,)] * 3,
             "concat with zeros between does not suit float32 [2] and float32 [2] and float32 [2]",
         ),
+        (chunk(0, 0, 2), [(3,)], "chunk(axis=0, index=0, of=2) does not suit float32 [3]"),
+        (chunk(1, 0, 2), [(4,)], "chunk(axis=1, index=0, of=2) does not suit float32 [4]"),
         (Composed(permute(1, 0), (concat(0),), (2,)), [(2,), (3,)], "permute(1, 0) does not suit float32 [5]"),
     ],
 )
