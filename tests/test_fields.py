@@ -17,7 +17,7 @@ from ckptconv.backbones import FAMILIES, TARGETS
 from ckptconv.backbones.image_size import Size
 from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.methods import METHODS, toml
-from ckptconv.ops import concat, permute, regroup, reshape, resize_grid, resize_patch
+from ckptconv.ops import add_row, concat, permute, regroup, reshape, resize_grid, resize_patch, take
 from ckptconv.patterns import Pattern, Template
 from ckptconv.planning.options import Options
 from ckptconv.remap import remap_state_dict
@@ -215,6 +215,10 @@ REFUSED: list[Refused] = [
     (lambda: reshape(2, -2), "'shape' must be a whole number, -1 or more, not -2", ""),
     (lambda: reshape(-1, -1), "reshape(-1, -1) leaves more than one length open", "Only one may be -1."),
     (lambda: regroup(0, (1, 1)), "'order' must be the numbers 0 to 1 in some order, not (1, 1)", ""),
+    (lambda: add_row(-1), "'row' must be a whole number, 0 or more, not -1", ""),
+    (lambda: take(-1, 0), "'axis' must be a whole number, 0 or more, not -1", ""),
+    (lambda: take(0, -1), "'start' must be a whole number, 0 or more, not -1", ""),
+    (lambda: take(0, 2, 2), "'stop' must be a whole number, 3 or more, not 2", ""),
     (lambda: regroup(-1, (1, 0)), "'axis' must be a whole number, 0 or more, not -1", ""),
     (lambda: resize_grid(-1, 7), "'tokens' must be a whole number, 0 or more, not -1", ""),
     (lambda: resize_grid(1, 0), "'side' must be a whole number, 1 or more, not 0", ""),

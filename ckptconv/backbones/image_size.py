@@ -12,6 +12,7 @@ from ckptconv import fields
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.ops import Op, resize_grid, resize_patch
+from ckptconv.spec import TensorSpec
 
 _MOST_PATCHES = 512  # a side: beyond what any detector sees, and some gigabytes
 _LARGEST_PATCH = 128
@@ -55,12 +56,15 @@ class Change:
     name: str
     old: int
     new: int
-    op: Op
+
+    def op(self, table: TensorSpec) -> Op:
+        """What resizes it, as a target has it: rows of a table before the patches stay."""
+        return resize_patch(self.new) if self.name == KERNEL else resize_grid(table.shape[1] - self.old**2, self.new)
 
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """What a network says of its places: patches of ``patch`` pixels, ``grid`` per side, after ``slots`` rows.
+    """What a network says of its places: patches of ``patch`` pixels, ``grid`` per side.
 
     ``fixed`` is why its positions cannot be brought to another grid; '' if they can.
     """
@@ -68,7 +72,6 @@ class PatchGrid:
     name: str
     patch: int
     grid: int
-    prefix_positions: int
     fixed: str = ""
 
     def resized(self, size: Size) -> tuple[Change, ...]:
@@ -94,9 +97,9 @@ class PatchGrid:
                 )
         changes = []
         if grid != self.grid:
-            changes.append(Change(POSITIONS, self.grid, grid, resize_grid(self.prefix_positions, grid)))
+            changes.append(Change(POSITIONS, self.grid, grid))
         if patch != self.patch:
-            changes.append(Change(KERNEL, self.patch, patch, resize_patch(patch)))
+            changes.append(Change(KERNEL, self.patch, patch))
         if not changes:
             own = f"patches of {self.patch} pixels" + (f", {self.grid} a side" if size.image is not None else "")
             message = f"{size.asked} changes nothing: {self.name} has {own} already"

@@ -4,11 +4,6 @@ Source of names and shapes: `timm/models/vision_transformer.py` (`VisionTransfor
 `mlp.w12` and `mlp.w3` of gated MLPs are DINOv2's (`dinov2/layers/swiglu_ffn.py`), `rope.periods` is of DINOv3's rotary
 embeddings (`dinov3/layers/rope_position_encoding.py`). No tensor tells the number of heads: it is the usual one for the
 width.
-
-MMDetection's ViTDet (`projects/ViTDet/vitdet/vit.py`) reads a file's section ``model``, uses the row of a class token
-in `pos_embed` but no class token, and ends before the last norm. A LayerScale multiplies the output of the layer before
-it, so the rows and biases of that layer hold it exactly. MMPretrain's `VisionTransformer` (1.2.0) holds everything but
-registers and RoPE.
 """
 
 from __future__ import annotations
@@ -18,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ckptconv.backbones import vit_targets
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import VIT, partial, unusual
-from ckptconv.backbones.vitdet import vitdet
-from ckptconv.rules import Rule, keep
 from ckptconv.spec import StateSpec
 
 _SIZES = {
@@ -32,12 +26,14 @@ _SIZES = {
     (384, 12): "S",
     (768, 12): "B",
     (1024, 24): "L",
+    (1152, 27): "So400m",
     (1280, 32): "H",
     (1408, 40): "g",
     (1536, 40): "g",
     (4096, 40): "7B",
 }
-_HEADS = {1280: 16, 1408: 16, 4096: 32}  # MAE's, I-JEPA's and DINOv3's; elsewhere a head has 64 channels
+_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 4096: 32}
+"""TIPSv2's so400m, MAE's, I-JEPA's, timm's gigantic and DINOv3's; elsewhere a head has 64 channels."""
 _IMAGE = 224  # of nearly every pre-training, where no positions tell
 
 
@@ -158,77 +154,13 @@ class VisionTransformer:
         return False
 
     def obstacle(self, target: str) -> str:
-        if target == "timm":
-            return self._unlike_timm()
-        theirs = _CLASSES[target]
-        if self.rope_periods:
-            return (
-                f"it has rotary position embeddings (RoPE), and {theirs} adds positions to patches. "
-                "Use the ConvNeXts of DINOv3, or the ViTs of DINOv2 without registers"
-            )
-        if self.num_registers:
-            return (
-                f"{theirs} has no registers, and without its {self.num_registers} it computes something else: "
-                "use the release without registers, if there is one"
-            )
-        if self.grid_size is None:
-            return f"its {self.positions} positions are not a square grid, which {theirs} needs"
-        if target == "vitdet":
-            if self.swiglu:
-                return f"its MLPs are gated (SwiGLU), and {theirs}'s are not"
-            if self.prefix_positions > 1:
-                return f"its pos_embed has {self._rows} before the patches; {theirs} takes one or none"
-            return ""
-        if self.prefix_positions != self.class_token:
-            return f"its pos_embed has {self._rows} before the patches; {theirs} needs one for each class token"
-        if self.swiglu and self.hidden_dim % 8:
-            return f"its gated MLPs are {self.hidden_dim} wide, and the width in {theirs} is a multiple of 8"
-        return ""
-
-    @property
-    def _rows(self) -> str:
-        """How many rows of `pos_embed` come before the patches, in words."""
-        return f"{self.prefix_positions or 'no'} row{'s' * (self.prefix_positions != 1)}"
-
-    def _unlike_timm(self) -> str:
-        """Why timm 1.0.31 loads no such network from the names of its VisionTransformer; '' if it does."""
-        if self.rope_periods:
-            return f"timm's class for rotary position embeddings (RoPE), Eva, {_OTHER_NAMES}"
-        if self.swiglu:
-            return f"timm's class for gated MLPs (SwiGLUPacked) {_OTHER_NAMES}"
-        if self.prefix_positions not in (0, self.class_token + self.num_registers):
-            theirs = self.class_token + self.num_registers
-            return (
-                f"its pos_embed has {self._rows} before the patches; timm's class needs {theirs} or none, and ckptconv "
-                "does not convert between them"
-            )
-        return ""
+        return vit_targets.obstacle(self, target)
 
     def dialect(self, target: str) -> Dialect:
-        if target == "vitdet":
-            return vitdet((("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma")) if self.layer_scale else ())
-        return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
+        return vit_targets.dialect(self, target)
 
     def timm_model(self) -> TimmModel | None:
-        return None
-
-
-_OTHER_NAMES = "loads this network under other names, which ckptconv does not write yet"
-_CLASSES = {"vitdet": "MMDetection's ViTDet", "mmpretrain": "MMPretrain's VisionTransformer"}
-
-_MMPRETRAIN: tuple[Rule, ...] = (
-    keep("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}"),
-    keep("blocks.{i}.norm1.{p}", "backbone.layers.{i}.ln1.{p}"),
-    keep("blocks.{i}.norm2.{p}", "backbone.layers.{i}.ln2.{p}"),
-    keep("blocks.{i}.mlp.fc1.{p}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
-    keep("blocks.{i}.mlp.fc2.{p}", "backbone.layers.{i}.ffn.layers.1.{p}"),
-    keep("blocks.{i}.mlp.{gate}.{p}", "backbone.layers.{i}.ffn.{gate}.{p}"),
-    keep("blocks.{i}.ls1.gamma", "backbone.layers.{i}.attn.gamma1.weight"),
-    keep("blocks.{i}.ls2.gamma", "backbone.layers.{i}.ffn.gamma2.weight"),
-    keep("blocks.{i}.attn.{layer}.{p}", "backbone.layers.{i}.attn.{layer}.{p}"),
-    keep("norm.{p}", "backbone.ln1.{p}"),
-    keep("{token}", "backbone.{token}"),
-)
+        return vit_targets.timm_model(self)
 
 
 def positions_of(state: StateSpec, patch: int, cls: bool, registers: int) -> tuple[int, int]:
@@ -286,9 +218,7 @@ def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, t
         fixed = "has rotary position embeddings (RoPE), which suit images of any size"
     elif network.grid_size is None:
         fixed = f"has {network.positions} positions, which are not a square grid"
-    changes = PatchGrid(
-        network.name, network.patch_size, network.grid_size or 0, network.prefix_positions, fixed
-    ).resized(size)
+    changes = PatchGrid(network.name, network.patch_size, network.grid_size or 0, fixed).resized(size)
     grids = [change.new for change in changes if change.name == POSITIONS]
     positions = grids[0] ** 2 if grids else network.positions
     return replace(network, patch_size=size.patch or network.patch_size, positions=positions), changes

@@ -15,6 +15,7 @@ from ckptconv import ops
 from ckptconv.errors import UsageError, shortened
 
 _OPS: Mapping[str, tuple[Callable[..., ops.Op], type[ops.Op]]] = {
+    "add_row": (ops.add_row, ops.AddRow),
     "cast": (ops.cast, ops.Cast),
     "chain": (ops.chain, ops.Composed),
     "chunk": (ops.chunk, ops.Chunk),
@@ -27,12 +28,12 @@ _OPS: Mapping[str, tuple[Callable[..., ops.Op], type[ops.Op]]] = {
     "resize_patch": (ops.resize_patch, ops.ResizePatch),
     "scale": (ops.scale, ops.Scale),
     "select_channels": (ops.select_channels, ops.SelectChannels),
+    "take": (ops.take, ops.Take),
 }
 _HINT = (
-    "Ops: concat(axis), chunk(axis, index, of), permute(axis, …), reshape(length, …), regroup(axis, order, back), "
-    "scale(), concat_with_zeros(), select_channels(numbers), cast(from, to), "
-    "resize_grid(tokens, side), resize_patch(side), "
-    "chain(op, op, …)."
+    "Ops: concat(axis), chunk(axis, index, of), take(axis, start, stop), permute(axis, …), reshape(length, …), "
+    "regroup(axis, order, back), scale(), concat_with_zeros(), add_row(row), select_channels(numbers), "
+    "cast(from, to), resize_grid(tokens, side), resize_patch(side), chain(op, op, …)."
 )
 _LONGEST = 500  # characters
 _MOST = 10**9  # a number that no shape has

@@ -6,7 +6,7 @@ elements, `arithmetic` those that compute with them, `resizing` those that resam
 
 from __future__ import annotations
 
-from ckptconv.ops.arithmetic import Cast, Scale, SelectChannels, cast, scale, select_channels
+from ckptconv.ops.arithmetic import AddRow, Cast, Scale, SelectChannels, add_row, cast, scale, select_channels
 from ckptconv.ops.composing import Composed, chain, compose
 from ckptconv.ops.interface import Op, OpError
 from ckptconv.ops.moving import (
@@ -16,16 +16,19 @@ from ckptconv.ops.moving import (
     Permute,
     Regroup,
     Reshape,
+    Take,
     chunk,
     concat,
     concat_with_zeros,
     permute,
     regroup,
     reshape,
+    take,
 )
 from ckptconv.ops.resizing import ResizeGrid, ResizePatch, resize_grid, resize_patch
 
 __all__ = [
+    "AddRow",
     "Cast",
     "Chunk",
     "Composed",
@@ -40,6 +43,8 @@ __all__ = [
     "ResizePatch",
     "Scale",
     "SelectChannels",
+    "Take",
+    "add_row",
     "cast",
     "chain",
     "chunk",
@@ -53,4 +58,5 @@ __all__ = [
     "resize_patch",
     "scale",
     "select_channels",
+    "take",
 ]

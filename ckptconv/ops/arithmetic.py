@@ -47,6 +47,37 @@ class Scale(Op):
 
 
 @dataclass(frozen=True)
+class AddRow(Op):
+    """Add a row of the second tensor (1, rows, channels), numbered from 0, to each row of the first.
+
+    The sums are rounded to nearest, once, as torch's are.
+    """
+
+    row: int
+    arity: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        fields.set_fields(self, row=fields.integer("row", self.row, 0))
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        fits = len(parts) == 2 and all(len(part.shape) == 3 for part in parts)
+        if not fits or parts[1].shape[0] != 1 or parts[0].shape[2] != parts[1].shape[2]:
+            raise OpError(f"{self} does not suit {' and '.join(map(str, parts))}")
+        if self.row >= parts[1].shape[1]:
+            raise OpError(f"{self}: {parts[1]} does not have it")
+        if parts[0].dtype != parts[1].dtype or parts[0].dtype.name not in CASTABLE:
+            raise OpError(f"{self} cannot add {parts[1]} to {parts[0]}")
+        return parts[0]
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        first, table = parts
+        return stored_as(first, numbers_of(first) + numbers_of(table[:, self.row : self.row + 1]))
+
+    def __str__(self) -> str:
+        return f"add row {self.row}"
+
+
+@dataclass(frozen=True)
 class SelectChannels(Op):
     """Take input channels of a kernel (out, in, ...), its second axis, by their numbers from 1, in this order.
 
@@ -149,6 +180,10 @@ def to_bfloat16(array: Array) -> Array:
 
 def scale() -> Scale:
     return Scale()
+
+
+def add_row(row: int) -> AddRow:
+    return AddRow(row)
 
 
 def select_channels(channels: Sequence[int]) -> SelectChannels:

@@ -192,6 +192,36 @@ class Chunk(Op):
         return f"chunk(axis={self.axis}, index={self.index}, of={self.of})"
 
 
+@dataclass(frozen=True)
+class Take(Op):
+    """Keep the elements ``start`` to ``stop`` of an axis, numbered from 0, without ``stop``; None is up to the end."""
+
+    axis: int
+    start: int
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        fields.set_fields(self, axis=fields.integer("axis", self.axis, 0), start=fields.integer("start", self.start, 0))
+        if self.stop is not None:
+            fields.set_fields(self, stop=fields.integer("stop", self.stop, self.start + 1))
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        had = part.shape[self.axis] if self.axis < len(part.shape) else 0
+        stop = had if self.stop is None else self.stop
+        if not self.start < stop <= had:
+            raise OpError(f"{self} does not suit {part}")
+        shape = (*part.shape[: self.axis], stop - self.start, *part.shape[self.axis + 1 :])
+        return TensorSpec(shape, part.dtype)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        taken: Array = parts[0][(slice(None),) * self.axis + (slice(self.start, self.stop),)]
+        return taken
+
+    def __str__(self) -> str:
+        return f"take {self.start} to {'the end' if self.stop is None else self.stop} of axis {self.axis}"
+
+
 def _permutation(field: str, value: Sequence[int]) -> tuple[int, ...]:
     """Each of 0, 1, … up to their count, in any order."""
     numbers = fields.items(field, value, int, "whole numbers")
@@ -222,3 +252,7 @@ def reshape(*shape: int) -> Reshape:
 
 def regroup(axis: int, order: Sequence[int], back: bool = False) -> Regroup:
     return Regroup(axis, tuple(order), back)
+
+
+def take(axis: int, start: int, stop: int | None = None) -> Take:
+    return Take(axis, start, stop)

@@ -62,8 +62,9 @@ def resize_plan(plan: Plan, size: Size) -> Plan:
     moves, resized = {move.target: move for move in plan.moves}, []
     for change in changes:
         move = moves[translated_name(plan.dialect, change.name)]
-        op = compose(change.op, [(move.op, len(move.sources))])
-        moves[move.target] = replace(move, op=op, spec=change.op.spec([move.spec]))
+        resizing = change.op(move.spec)
+        op = compose(resizing, [(move.op, len(move.sources))])
+        moves[move.target] = replace(move, op=op, spec=resizing.spec([move.spec]))
         resized.append(Resized(move.target, change.old, change.new))
     return replace(plan, backbone=backbone, moves=tuple(moves.values()), resized=tuple(resized))
 

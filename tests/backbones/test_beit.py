@@ -90,7 +90,7 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
 def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "mmpretrain").problems
     assert (problem.kind, plan_of(state(member.entries())).problems) == ("target", ())
-    assert problem.text == f"mmpretrain cannot hold {member.name}: {why} (`target='official'` can)"
+    assert problem.text == f"mmpretrain cannot hold {member.name}: {why} (`target='timm'` or `target='official'` can)"
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
                 member,
                 (
                     "its attention has relative position biases, which MMDetection's ViTDet does not have "
-                    "(`target='mmpretrain'` or `target='official'` can)"
+                    "(`target='mmpretrain'` or `target='timm'` or `target='official'` can)"
                 ),
             )
             for member in (PRETRAINED, FINETUNED)
         ),
         (
             replace(ABSOLUTE, absolute_positions=False),
-            ("it has no positions (`target='mmpretrain'` or `target='official'` can)"),
+            ("it has no positions (`target='mmpretrain'` or `target='timm'` or `target='official'` can)"),
         ),
     ],
     ids=["shared table", "own tables", "no positions"],

@@ -138,7 +138,7 @@ def test_targets() -> None:
         "Swin": ("mmdet", "official"),
         "MixMIM": ("mmdet", "official"),
         "ViT": ("vitdet", "mmpretrain", "timm"),
-        "BEiT": ("mmpretrain", "vitdet", "official"),
+        "BEiT": ("mmpretrain", "vitdet", "timm", "official"),
         "ConvNeXt": ("mmpretrain", "official"),
     }
     assert set(TARGETS) == {target for family in FAMILIES.values() for target in family.targets}

@@ -23,10 +23,12 @@ from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.errors import IncompletePlanError
 from ckptconv.patterns import Pattern
-from ckptconv.planning.adjust import translated_name
 from ckptconv.planning.identify import choose, nearest
+from ckptconv.planning.matching import apply_rules
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.rules import keep
+from ckptconv.spec import DTYPES, TensorSpec
 from tests.backbones import test_beit, test_convnext, test_swin, test_vit
 from tests.support import pretrain
 from tests.support.cases import cases
@@ -67,29 +69,12 @@ def _mmpretrain(member: Any) -> Any:
     return build[type(member)](member)
 
 
-def _timm(member: VisionTransformer) -> Any:
-    """What `create_model` makes with this network's sizes."""
-    side = (member.grid_size or 1) * member.patch_size
-    return pretrain.module("timm").create_model(
-        "vit_base_patch16_224",
-        img_size=side,
-        patch_size=member.patch_size,
-        in_chans=member.in_channels,
-        embed_dim=member.embed_dim,
-        depth=member.depth,
-        num_heads=member.num_heads,
-        mlp_ratio=member.hidden_dim / member.embed_dim,
-        qkv_bias=member.qkv_bias,
-        init_values=1e-5 if member.layer_scale else None,
-        class_token=member.class_token,
-        no_embed_class=not member.prefix_positions,
-        reg_tokens=member.num_registers,
-        final_norm=member.final_norm,
-        global_pool="token" if member.class_token else "avg",
-        fc_norm=False,
-        num_classes=0,
-        weight_init="skip",
-    )
+def _timm(member: Backbone) -> Any:
+    """What `create_model` makes with the name and the arguments that the file tells."""
+    model = member.timm_model()
+    assert model is not None
+    arguments = {"num_classes": 0, "global_pool": "", **model.arguments}
+    return pretrain.module("timm").create_model(model.name, **arguments)
 
 
 BUILD: Mapping[tuple[str, type], Callable[[Any], Any]] = {
@@ -100,6 +85,7 @@ BUILD: Mapping[tuple[str, type], Callable[[Any], Any]] = {
     ("mmpretrain", Beit): _mmpretrain,
     ("mmpretrain", ConvNeXt): _mmpretrain,
     ("timm", VisionTransformer): _timm,
+    ("timm", Beit): _timm,
 }
 NOT_HERE = {"vitdet", "official"}
 
@@ -149,7 +135,8 @@ def test_the_real_network_loads_what_is_written_and_lacks_nothing_more(which: st
     assert all(move.target.startswith(prefix) for move in plan.moves)
     written = {move.target[len(prefix) :]: torch.empty(move.spec.shape, device="meta") for move in plan.moves}
     fresh = [Pattern(text) for text in plan.dialect.fresh]
-    absent = {translated_name(plan.dialect, name) for name in plan.optional_missing}
+    kept = {name: TensorSpec((), DTYPES["float32"]) for name in plan.optional_missing}
+    absent = {move.target for move in apply_rules(plan.dialect.rules or [keep("{k...}", "{k...}")], kept).moves}
     own = {
         name: tensor
         for name, tensor in network.state_dict().items()

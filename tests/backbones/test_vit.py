@@ -166,7 +166,7 @@ def test_what_vitdet_has_no_place_for_is_dropped_with_a_reason() -> None:
 NO_PLACE = {
     "registers": (
         REGISTERS,
-        {"vitdet", "mmpretrain", "timm"},
+        {"vitdet", "mmpretrain"},
         "has no registers, and without its 4 it computes something else: use the release without registers",
     ),
     "RoPE": (
@@ -181,7 +181,7 @@ NO_PLACE = {
     ),
     "SwiGLU": (
         DINOV2_G,
-        {"vitdet", "timm"},
+        {"vitdet"},
         "its MLPs are gated (SwiGLU), and MMDetection's ViTDet's are not",
     ),
     "no place for the class token": (
@@ -191,7 +191,7 @@ NO_PLACE = {
     ),
     "MLPs of no multiple of 8": (
         replace(DINOV2_G, hidden_dim=4100),
-        {"vitdet", "mmpretrain", "timm"},
+        {"vitdet", "mmpretrain"},
         "",
     ),
 }
@@ -226,25 +226,29 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
             ),
         ),
         (
-            DINOV2_G,
+            replace(REGISTERS, prefix_positions=3),
             (
-                "timm's class for gated MLPs (SwiGLUPacked) loads this network under other names, which ckptconv "
-                "does not write yet"
-            ),
-        ),
-        (
-            REGISTERS,
-            (
-                "its pos_embed has 1 row before the patches; timm's class needs 5 or none, and ckptconv does not "
+                "its pos_embed has 3 rows before the patches; timm's class needs 5 or none, and ckptconv does not "
                 "convert between them"
             ),
         ),
+        (DINOV2_G, ""),
+        (REGISTERS, ""),  # the row is added to the class token
         (replace(REGISTERS, prefix_positions=0), ""),  # as timm's own reg4 files have it
         (replace(REGISTERS, prefix_positions=5), ""),
         (UNSLOTTED, ""),
         (IJEPA, ""),
     ],
-    ids=["RoPE", "SwiGLU", "registers without places", "no place", "all places", "no place, no registers", "no token"],
+    ids=[
+        "RoPE",
+        "3 places",
+        "SwiGLU",
+        "registers without places",
+        "no place",
+        "all places",
+        "no place, no registers",
+        "no token",
+    ],
 )
 def test_timm_is_offered_for_what_its_own_class_loads_and_for_nothing_else(member: VisionTransformer, why: str) -> None:
     """Each of these was tried with timm 1.0.31's classes and strict=True."""
@@ -386,6 +390,8 @@ def forward(at: Tensors, images: torch.Tensor, heads: int, eps: float = 1e-6) ->
     if "cls_token" in at:
         x = torch.cat([at["cls_token"].expand(len(x), -1, -1), x], 1)
     x = x + at["pos_embed"]
+    if "reg_token" in at:  # dinov2/models/vision_transformer.py, prepare_tokens_with_masks
+        x = torch.cat([x[:, :1], at["reg_token"].expand(len(x), -1, -1), x[:, 1:]], 1)
 
     def norm(x: torch.Tensor, name: str) -> torch.Tensor:
         return functional.layer_norm(x, x.shape[-1:], at[f"{name}.weight"], at[f"{name}.bias"], eps)

@@ -11,12 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ckptconv.backbones import FAMILIES
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Method, Published, Release
 from ckptconv.methods.releases import FILE, built_in
-from ckptconv.planning.identify import nearest
-from ckptconv.planning.options import Options
 from tests.support import released
 
 # -- the file ---------------------------------------------------------------------------------------------------------
@@ -309,7 +306,7 @@ def test_a_release_s_network_is_what_its_method_finds(method: Method, release: R
     ]
     assert known
     for layout, wanted in known:
-        plan = nearest(layout.file(wanted), method, Options(target=FAMILIES[kind].targets[-1])).plan
+        plan = released.canonical(layout.file(wanted), method, kind)
         assert plan.backbone is not None
         assert plan.complete or plan.unsupported_target  # by its names it is known, whatever the target holds
         assert plan.backbone.name == release.backbone

@@ -21,6 +21,7 @@ from ckptconv.ops import (
     Composed,
     Concat,
     Op,
+    add_row,
     cast,
     chain,
     chunk,
@@ -33,6 +34,7 @@ from ckptconv.ops import (
     resize_patch,
     scale,
     select_channels,
+    take,
 )
 from ckptconv.rules import Rule, drop, fuse, keep, split, under
 from ckptconv.spec import DTYPES
@@ -141,6 +143,9 @@ def test_rules_under_prefixes_are_those_of_python(tmp_path: Path) -> None:
         ('{keep = "a", to = "b", op = "select_channels([3, 2, 1])"}', keep("a", "b", select_channels((3, 2, 1)))),
         ('{keep = "a", to = "b", op = "resize_grid(1, 16)"}', keep("a", "b", resize_grid(1, 16))),
         ('{keep = "a", to = "b", op = "resize_patch(14)"}', keep("a", "b", resize_patch(14))),
+        ('{keep = "a", to = "b", op = "take(1, 1)"}', keep("a", "b", take(1, 1))),
+        ('{keep = "a", to = "b", op = "take(0, 1, stop=3)"}', keep("a", "b", take(0, 1, 3))),
+        ('{keep = "a", to = "b", op = "add_row(0)", by = ["c"]}', keep("a", "b", add_row(0), ["c"])),
         ("{keep = 'a', to = 'b', op = 'cast(\"float32\", \"float16\")'}", keep("a", "b", cast(FLOAT32, "float16"))),
         (
             '{keep = "a", to = "b", op = "chain(permute(1, 0), reshape(-1), reshape(2, -1))"}',
@@ -167,10 +172,9 @@ ONE_RULE = 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].'
 PARTS = "A rule has keep and to, drop and why, fuse, to and op, split and to, or under and rules."
 TEXT = "Patterns are text; fuse, by, and the to of a split take a list of them."
 OPS = (
-    "Ops: concat(axis), chunk(axis, index, of), permute(axis, …), reshape(length, …), regroup(axis, order, back), "
-    "scale(), concat_with_zeros(), select_channels(numbers), cast(from, to), "
-    "resize_grid(tokens, side), resize_patch(side), "
-    "chain(op, op, …)."
+    "Ops: concat(axis), chunk(axis, index, of), take(axis, start, stop), permute(axis, …), reshape(length, …), "
+    "regroup(axis, order, back), scale(), concat_with_zeros(), add_row(row), select_channels(numbers), "
+    "cast(from, to), resize_grid(tokens, side), resize_patch(side), chain(op, op, …)."
 )
 PIXELS = 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
 PARTS_OF_NETWORKS = " or ".join(map(repr, PARTS_A_NETWORK_MAY_LACK))
@@ -415,9 +419,15 @@ ONE = st.one_of(
     st.builds(resize_grid, st.integers(0, 5), st.integers(1, 40)),
     st.builds(resize_patch, st.integers(1, 40)),
     st.builds(chunk, st.integers(0, 2), st.integers(0, 1), st.integers(2, 4)),
+    st.builds(take, st.integers(0, 3), st.integers(0, 4), st.none() | st.integers(5, 9)),
 )
 OPS_OF_ONE = st.lists(ONE, min_size=1, max_size=4).map(lambda ops: chain(*ops))
-OPS_OF_SEVERAL = st.one_of(st.builds(concat, st.integers(0, 3)), st.builds(concat_with_zeros), st.builds(scale))
+OPS_OF_SEVERAL = st.one_of(
+    st.builds(concat, st.integers(0, 3)),
+    st.builds(concat_with_zeros),
+    st.builds(scale),
+    st.builds(add_row, st.integers(0, 9)),
+)
 WHY = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=9).filter(str.strip)
 
 

@@ -20,6 +20,7 @@ from ckptconv.ops import (
     OpError,
     Permute,
     Reshape,
+    add_row,
     cast,
     chain,
     chunk,
@@ -30,6 +31,7 @@ from ckptconv.ops import (
     regroup,
     reshape,
     scale,
+    take,
 )
 from ckptconv.spec import DTYPES, TensorSpec
 
@@ -69,6 +71,16 @@ def test_concat_is_torchs(shape: tuple[int, ...], axis: int, lengths: list[int])
 def test_permute_is_torchs(shape: tuple[int, ...], data: st.DataObject) -> None:
     axes = data.draw(st.permutations(range(len(shape))))
     assert_does(permute(*axes), [numbered(shape)], numbered(shape).permute(axes))
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(shape=shapes.filter(lambda shape: shape and 0 not in shape), data=st.data())
+def test_take_is_a_slice(shape: tuple[int, ...], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    start = data.draw(st.integers(0, shape[axis] - 1))
+    stop = data.draw(st.none() | st.integers(start + 1, shape[axis]))
+    length = (shape[axis] if stop is None else stop) - start
+    assert_does(take(axis, start, stop), [numbered(shape)], numbered(shape).narrow(axis, start, length))
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -171,6 +183,26 @@ def test_scale_multiplies_rows_as_torch_does(shape: tuple[int, ...], dtype: torc
     assert scale().spec([TensorSpec(tuple(p.shape), known) for p in parts]) == TensorSpec(shape, known)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("row", [0, 2])
+def test_add_row_adds_as_torch_does(row: int, dtype: torch.dtype) -> None:
+    """As timm's `_convert_dinov2` adds the class token's position to it."""
+    generator = torch.Generator().manual_seed(0)
+    first, table = (torch.randn(s, generator=generator).to(dtype) for s in ((1, 2, 7), (1, 5, 7)))
+    wanted = first + table[:, row]
+    arrays = [p.view(torch.uint16).numpy() if dtype == torch.bfloat16 else p.numpy() for p in (first, table)]
+    found = torch.from_numpy(add_row(row).apply(arrays)).view(dtype)
+    assert torch.equal(found, wanted)
+    known = DTYPES[str(dtype).removeprefix("torch.")]
+    parts = [TensorSpec(tuple(p.shape), known) for p in (first, table)]
+    assert add_row(row).spec(parts) == TensorSpec((1, 2, 7), known)
+
+
+def test_a_row_of_another_type_is_not_added() -> None:
+    with pytest.raises(OpError, match=r"add row 0 cannot add float16 \[1, 2, 3\] to float32 \[1, 1, 3\]"):
+        add_row(0).spec([TensorSpec((1, 1, 3), F32), TensorSpec((1, 2, 3), DTYPES["float16"])])
+
+
 def test_numbers_that_are_none_scale_nothing() -> None:
     with pytest.raises(UnreadableError, match="NaN or infinite"):
         scale().apply([np.ones((2, 2), "<f4"), np.array([1, np.nan], "<f4")])
@@ -218,6 +250,14 @@ def test_elements_of_any_size_are_moved_unseen(dtype: str) -> None:
         (reshape(-1, 0, 0), [(2, 3)], "reshape(-1, 0, 0) does not suit float32 [2, 3]"),
         (regroup(0, (1, 0)), [(3,)], "regroup(axis=0, order=(1, 0)) does not suit float32 [3]"),
         (regroup(1, (1, 0)), [(4,)], "regroup(axis=1, order=(1, 0)) does not suit float32 [4]"),
+        (take(1, 1), [(2, 1)], "take 1 to the end of axis 1 does not suit float32 [2, 1]"),
+        (take(0, 1, 4), [(3,)], "take 1 to 4 of axis 0 does not suit float32 [3]"),
+        (take(2, 0), [(3, 2)], "take 0 to the end of axis 2 does not suit float32 [3, 2]"),
+        (add_row(0), [(1, 1, 4)], "add row 0 does not suit float32 [1, 1, 4]"),
+        (add_row(0), [(1, 1, 4), (5, 4)], "add row 0 does not suit float32 [1, 1, 4] and float32 [5, 4]"),
+        (add_row(0), [(1, 1, 4), (1, 5, 3)], "add row 0 does not suit float32 [1, 1, 4] and float32 [1, 5, 3]"),
+        (add_row(0), [(1, 1, 4), (2, 5, 4)], "add row 0 does not suit float32 [1, 1, 4] and float32 [2, 5, 4]"),
+        (add_row(5), [(1, 1, 4), (1, 5, 4)], "add row 5: float32 [1, 5, 4] does not have it"),
         (scale(), [(3, 2), (2,)], "scale the rows does not suit float32 [3, 2] and float32 [2]"),
         (scale(), [(3, 2)], "scale the rows does not suit float32 [3, 2]"),
         (concat_with_zeros(), [(2,), (3,)], "concat with zeros between does not suit float32 [2] and float32 [3]"),

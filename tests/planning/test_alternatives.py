@@ -136,8 +136,8 @@ def test_what_was_asked_for_stays_in_the_command() -> None:
 
 
 def test_a_network_that_no_target_holds_is_named_behind_a_prefix_too() -> None:
-    error = refused({"run": behind("model.net.", bare(case("dinov2_vits14_reg")))})
-    assert re.match(r"A ViT-S/14, 4 registers is under 'model\.net\.': .* registers", error.hint)
+    error = refused({"run": behind("model.net.", bare(case("dinov3_vitl16_sat493m")))})
+    assert re.match(r"A ViT-L/16, 4 registers, RoPE is under 'model\.net\.': .* registers", error.hint)
     assert "ckptconv.convert" not in error.hint
 
 

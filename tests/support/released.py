@@ -12,17 +12,21 @@ from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
 
+import pytest
+
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
+from ckptconv.backbones.interface import CANONICAL
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.methods.interface import Method
 from ckptconv.ops import OpError
-from ckptconv.planning.identify import choose, nearest
+from ckptconv.planning.identify import nearest
 from ckptconv.planning.matching import Move
 from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.cases import cases
 
@@ -168,17 +172,23 @@ def written(method: Method, family: str) -> list[Written]:
     for case in cases():
         if case.method != method.name:
             continue
-        targets = next((f.targets for f in FAMILIES.values() if f.name == _family(case.backbone)), ())
         if _family(case.backbone) != family:
             continue
-        asked = Options(strip_prefix=case.prefix, target=targets[-1])
-        plan = (choose if case.held else nearest)(case.sections, method, asked).plan
+        plan = canonical(case.sections, method, family, case.prefix)
         layout = found.setdefault(plan.layout, Written(case.section, plan.backbone, values=case.others))
         for move in plan.moves:
             layout.moves.setdefault(move.target, _written(move, case.tensors, plan.prefix))
         for name in case.dropped & set(case.tensors):
             layout.others.setdefault(name.removeprefix(plan.prefix), case.tensors[name])
     return list(found.values())
+
+
+def canonical(sections: Mapping[str, Section], method: Method, family: str, prefix: str = "") -> Plan:
+    """The plan that keeps the canonical names. No target of the ViTs has them for each of its members."""
+    asked = Options(strip_prefix=prefix, target=FAMILIES[family].targets[-1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VisionTransformer, "dialect", lambda *_: CANONICAL)
+        return nearest(sections, method, asked).plan
 
 
 def elsewhere(method: Method, wanted: Backbone) -> Written:
