@@ -95,7 +95,8 @@ class Built:
 
 
 def convert(network: Network, folder: Path, checkpoint: Mapping[str, Any] | None = None) -> Path:
-    source = network.write(folder, checkpoint)
+    source = folder / "official.pth"
+    torch.save(network.checkpoint() if checkpoint is None else checkpoint, source)
     ckptconv.convert(source, folder / "backbone.pth", "auto" if network.guessed else network.method, force=True)
     source.unlink()
     return folder / "backbone.pth"

@@ -7,6 +7,7 @@ on, and whether it takes images of another size, is computed with tensors that h
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -82,7 +83,9 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.name = name
+        self.timm_name = name
+        self._frozen: Literal["all"] | int | None = None
+        self._frozen_modules: tuple[str, ...] = ()
         size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
         model = timm_network.create(name, arguments or {}, size, drop_path_rate)
         self._adopt(model)
@@ -104,8 +107,12 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         """Hold timm's model without being around it: its parameters, buffers and submodules are this module's own.
 
         The dicts in which PyTorch keeps them are shared, so that neither can have what the other has not. Copies and
-        pickles keep that, for both objects are in one graph.
+        pickles keep that, for both objects are in one graph. So no part of a network may have a name of ours.
         """
+        names = [*model._parameters, *model._buffers, *model._modules]
+        taken = [name for name in names if name in self.__dict__ or hasattr(type(self), name)]
+        if taken:
+            raise ValueError(f"{self.timm_name} has a part named {taken[0]}, which TimmBackbone itself has")
         self.__dict__["model"] = model  # not as a submodule
         for registry in ("_parameters", "_buffers", "_non_persistent_buffers_set", "_modules"):
             self.__dict__[registry] = vars(model)[registry]
@@ -116,17 +123,17 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
     def _choose_maps(self, out_indices: Sequence[int] | None, norm: bool) -> None:
         """Decide which maps it gives: their strides and channels, and their numbers in timm."""
         if not hasattr(self.model, "forward_intermediates"):
-            raise ValueError(f"{self.name} gives no feature maps: its class in timm has no forward_intermediates")
+            raise ValueError(f"{self.timm_name} gives no feature maps: its class in timm has no forward_intermediates")
         info = list(self.model.feature_info)
         self.plain = len({one["reduction"] for one in info}) == 1
-        self.norm_maps = norm and self.plain
+        self._norms = norm and self.plain
         known = [i for i, one in enumerate(info) if self.plain or one["reduction"] >= _FINEST]
         last = len(known) - 1
         out_indices = ([last] if self.plain else range(last + 1)) if out_indices is None else out_indices
         wrong = [i for i in out_indices if i not in range(last + 1)]
         what = "blocks" if self.plain else "stages"
         if wrong:
-            raise ValueError(f"out_indices has {wrong[0]}, and {self.name} has the {what} 0 to {last}")
+            raise ValueError(f"out_indices has {wrong[0]}, and {self.timm_name} has the {what} 0 to {last}")
         if not out_indices or list(out_indices) != sorted(set(out_indices)):
             raise ValueError(f"out_indices names {what} in their order, each once: not {tuple(out_indices)}")
         self.out_indices = tuple(out_indices)
@@ -135,7 +142,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         self.channels = tuple(int(info[i]["num_chs"]) for i in self._taken)
 
     def _set_windows(self, window: int, global_blocks: Sequence[int] | None) -> None:
-        self.window, self.global_blocks = window, frozenset[int]()
+        self._window, self._global_blocks = window, frozenset[int]()
         if not window:
             if global_blocks is not None:
                 raise ValueError("global_blocks is given without window")
@@ -143,12 +150,16 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         blocks = getattr(self.model, "blocks", ())
         classes = {kind.__name__ for kind in type(self.model).__mro__}
         if not classes & {"VisionTransformer", "Eva"} or not all(hasattr(block, "attn") for block in blocks):
-            raise ValueError(f"window works for timm's VisionTransformer and Eva, and {self.name} is another class")
+            raise ValueError(
+                f"window works for timm's VisionTransformer and Eva, and {self.timm_name} is another class"
+            )
         chosen = windows.spread_evenly(len(blocks)) if global_blocks is None else tuple(global_blocks)
         wrong = [i for i in chosen if i not in range(len(blocks))]
         if wrong:
-            raise ValueError(f"global_blocks has {wrong[0]}, and {self.name} has the blocks 0 to {len(blocks) - 1}")
-        self.global_blocks = frozenset(chosen)
+            raise ValueError(
+                f"global_blocks has {wrong[0]}, and {self.timm_name} has the blocks 0 to {len(blocks) - 1}"
+            )
+        self._global_blocks = frozenset(chosen)
 
     def _find_sizes(self, arguments: Mapping[str, Any], image_size: tuple[int, int] | None) -> None:
         """Find out which images it takes, and which parameters need no gradient."""
@@ -163,7 +174,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         try:
             shapes, used = timm_network.shapes_and_used(self, (channels, *size), TimmBackbone._maps)
         except Exception as error:  # timm's classes refuse in many ways
-            raise ValueError(f"{self.name} gives no maps of images of {size[0]}x{size[1]}: {error}") from error
+            raise ValueError(f"{self.timm_name} gives no maps of images of {size[0]}x{size[1]}: {error}") from error
         if not self._takes(channels, size, self._multiple):
             coarsest = _pair(max(self.strides))
             if self._takes(channels, _whole(size, coarsest), coarsest):
@@ -174,7 +185,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         self.channels = tuple(shape[1] for shape in shapes)
         if self.image_size is None:
             if image_size is not None:
-                raise ValueError(f"{self.name} takes images of any size: leave out image_size")
+                raise ValueError(f"{self.timm_name} takes images of any size: leave out image_size")
         else:
             finest = _pair(min(one["reduction"] for one in self.model.feature_info))
             self.grid, self.grid_of_file = _grid(size, finest), _grid(trained_with, finest)
@@ -184,6 +195,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
                     f"{trained_with[1]}, for which the file is: nothing tells their tables apart; "
                     "give another image_size"
                 )
+        self._used = frozenset(used)
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in used)
 
@@ -197,28 +209,36 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         return True
 
     def _freeze(self, frozen: Literal["all"] | int | None) -> None:
-        self.frozen, self._frozen_modules = frozen, tuple[str, ...]()
         if frozen is None:
             return
         names = {name for name, _ in self.named_parameters()}
         if frozen != "all":
-            numbers = timm_network.layers(self.model)
-            last = numbers.pop("")
-            blocks = last - 1
-            if isinstance(frozen, bool) or not isinstance(frozen, int) or not 0 <= frozen <= blocks:
-                raise ValueError(f"frozen is 'all' or a number of blocks, and {self.name} has {blocks}: not {frozen!r}")
+            numbers, after = self.layer_numbers()
+            if isinstance(frozen, bool) or not isinstance(frozen, int) or not 0 <= frozen < after:
+                raise ValueError(f"frozen is 'all' or 0 to {after - 1} blocks of {self.timm_name}: not {frozen!r}")
             names = {name for name, number in numbers.items() if number <= frozen}
         for name, parameter in self.named_parameters():
             if name in names:
                 parameter.requires_grad_(False)
-        self._frozen_modules = tuple(_whole_modules(self, names))
-        self.train(self.training)
+        self._frozen, self._frozen_modules = frozen, tuple(_whole_modules(self, names))
+        self.train()
+
+    def layer_numbers(self) -> tuple[dict[str, int], int]:
+        """The layer of each parameter: 0 for the embeddings, then the blocks; and the number of what comes after them.
+
+        Blocks that no map depends on, and what timm puts in no layer, come after them, too. timm puts the last norm
+        into the last block: a layer is one of these blocks if the maps depend on most of it.
+        """
+        numbers, head = timm_network.layers(self.model)
+        used, whole = Counter(numbers[name] for name in self._used), Counter(numbers.values())
+        after = 1 + max(number for number in used if number < head and 2 * used[number] > whole[number])
+        return {name: min(number, after) for name, number in numbers.items()}, after
 
     def train(self, mode: bool = True) -> TimmBackbone:
         """As `torch.nn.Module.train`; what is frozen stays in evaluation mode."""
-        super().train(mode)
-        self.model.training = mode
-        for name in self._frozen_modules if "_frozen_modules" in vars(self) else ():
+        super().train(mode and self._frozen != "all")
+        self.model.training = self.training
+        for name in self._frozen_modules:
             self.get_submodule(name).eval()
         return self
 
@@ -230,7 +250,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         if height > self.image_size[0] or width > self.image_size[1]:
             most = f"{self.image_size[0]}x{self.image_size[1]}"
             raise ValueError(
-                f"an image of {height}x{width} pixels, and {self.name} was built for at most {most}: "
+                f"an image of {height}x{width} pixels, and {self.timm_name} was built for at most {most}: "
                 "resize images to that, or give the TimmBackbone another image_size=(height, width)"
             )
         maps = self._maps(_padded(images, self.image_size))
@@ -247,15 +267,15 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
                 table = positions.resampled(table, tuple(old), grid, prefix, self.position_resampling)
                 stack.enter_context(timm_network.shadowed(model, pos_embed=table))
                 stack.enter_context(timm_network.shadowed(model.patch_embed, grid_size=grid))
-            if self.window:
+            if self._window:
                 blocks = [
                     block
-                    if i in self.global_blocks
-                    else windows.WindowedBlock(block, grid, self.window, model.num_prefix_tokens)
+                    if i in self._global_blocks
+                    else windows.WindowedBlock(block, grid, self._window, model.num_prefix_tokens)
                     for i, block in enumerate(model.blocks)
                 ]
                 stack.enter_context(timm_network.shadowed(model, blocks=blocks))
-            options = {"norm": True} if self.norm_maps else {}
+            options = {"norm": True} if self._norms else {}
             maps: list[torch.Tensor] = model.forward_intermediates(
                 images, indices=self._taken, stop_early=True, intermediates_only=True, **options
             )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -41,7 +44,7 @@ def create(name: str, arguments: Mapping[str, Any], image_size: tuple[int, int] 
     """
     library = timm()
     if not library.is_model(name):
-        near = library.list_models(f"*{name.partition('_')[0]}*")[:5]
+        near = get_close_matches(name, library.list_models())
         raise ValueError(f"timm {library.__version__} has no {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
     optional: dict[str, Any] = {**_OPTIONAL, "drop_path_rate": drop_path}
     optional = {key: value for key, value in optional.items() if key not in arguments}
@@ -95,15 +98,26 @@ def _given_periods(periods: Sequence[float], device: Any = "cpu", dtype: torch.d
     return torch.tensor(periods, device=device, dtype=dtype)
 
 
-def layers(model: Any) -> dict[str, int]:
+def layers(model: Any) -> tuple[dict[str, int], int]:
     """The layer of each parameter, from the stem (0) on, as timm groups them.
 
-    What timm puts in no group, such as a head, has a layer of its own, the last one: '' has its number.
+    What timm puts in no group, such as a head, is in the last layer; the second answer is its number.
     """
-    group = importlib.import_module("timm.models").group_with_matcher
-    names = [(name, None) for name, _ in model.named_parameters()]
-    numbers: dict[str, int] = group([*names, ("", None)], model.group_matcher(coarse=False), reverse=True)
-    return numbers
+    if not hasattr(model, "group_matcher"):
+        raise ValueError(f"timm groups no layers of its class {type(model).__name__}, which has no group_matcher")
+    names = [*model.named_parameters(), ("", None)]
+    group = importlib.import_module("timm.models").group_parameters
+    numbers: dict[str, int] = group(
+        SimpleNamespace(named_parameters=lambda: names), model.group_matcher(coarse=False), reverse=True
+    )
+    return numbers, numbers.pop("")
+
+
+def undecayed(model: Any) -> set[str]:
+    """The parameters that timm's class excludes from weight decay: it gives names, some with a star."""
+    patterns = tuple(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else ()
+    names = [name for name, _ in model.named_parameters()]
+    return {name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 @contextlib.contextmanager
