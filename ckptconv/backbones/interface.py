@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Protocol
 
+from ckptconv import fields as checks
 from ckptconv.backbones.image_size import Change, Size
 from ckptconv.rules import Rule
 from ckptconv.spec import StateSpec
@@ -136,6 +137,13 @@ class PositionResampling:
     antialias: bool = False
     align_corners: bool = False
     offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        checks.choice("mode", self.mode, ("bicubic", "bilinear"))
+        checks.boolean("antialias", self.antialias)
+        checks.boolean("align_corners", self.align_corners)
+        offset = checks.number("offset", self.offset) if self.offset else 0.0
+        checks.set_fields(self, offset=offset)
 
 
 @dataclass(frozen=True)

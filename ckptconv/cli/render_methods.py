@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from ckptconv.backbones.interface import PositionResampling
 from ckptconv.cli import render, render_sources
 from ckptconv.errors import UsageError
 from ckptconv.inspection import Fitting
@@ -86,6 +87,12 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
         render.row("pixels", f"{m.pixels.order}, mean {mean}, std {std}, on the scale 0 to 255")
     else:
         render.row("pixels", "unknown: the names do not tell how the network was trained")
+    for key, resampling in (
+        ("positions", m.position_resampling),
+        ("", m.position_resampling_with_registers),
+    ):
+        if resampling is not None:
+            render.row(key, f"{_resized(resampling)}{', with registers' * (not key)}")
     for i, release in enumerate(m.releases):
         digest = f", MD5 {release.md5}" if release.md5 else ""
         render.row("" if i else "files", f"{release.name}{digest}: {release.url}")
@@ -95,6 +102,16 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
     for i, row in enumerate(published):
         compared = "" if row.digest else "; measured with another framework"
         render.row("" if i else "COCO AP", f"box {row.box:g}, mask {row.mask:g}: {row.title} ({row.source}{compared})")
+
+
+def _resized(how: PositionResampling) -> str:
+    """How positions are resized, in words."""
+    parts = [
+        f"{how.mode}, {'with' if how.antialias else 'without'} antialias",
+        "corners aligned" * how.align_corners,
+        f"offset {how.offset:g}" * bool(how.offset),
+    ]
+    return f"resized for other images: {', '.join(filter(None, parts))}"
 
 
 def _licences(m: Method) -> Iterable[tuple[str, int]]:
@@ -206,6 +223,10 @@ def _data(m: Method, published: Iterable[Recipe]) -> dict[str, object]:
         "guess": m.guess,
         "networks": list(networks(m)),
         "pixels": vars(m.pixels) if m.pixels else None,
+        "position_resampling": vars(m.position_resampling) if m.position_resampling else None,
+        "position_resampling_with_registers": (
+            vars(m.position_resampling_with_registers) if m.position_resampling_with_registers else None
+        ),
         "layouts": [
             {
                 "title": layout.title,

@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptconv._version import __version__
-from ckptconv.backbones.interface import Hyperparameters, described
+from ckptconv.backbones import Backbone
+from ckptconv.backbones.interface import Hyperparameters, PositionResampling, TimmModel, described
 from ckptconv.errors import UsageError
 from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.records import Blob
-from ckptconv.methods.interface import Pixels
+from ckptconv.methods.interface import Method, Pixels
 from ckptconv.planning.agreement import Match
 from ckptconv.planning.plan import Plan
 from ckptconv.sources.file import Transfer
 
 KEY = "ckptconv"
+_TIMM = "timm"
 _LONGEST = 1 << 20
 
 
@@ -38,6 +40,10 @@ def describe(
         network["num_heads"] = match.method.num_heads
     if match.method.eps is not None:
         network["eps"] = match.method.eps
+    resampling = _resampling_of(match.method, settled.backbone)
+    if resampling is not None:
+        network["position_resampling"] = vars(resampling)
+    model = settled.backbone.timm_model() if settled.target == _TIMM else None
     source: dict[str, object] = {
         "name": checkpoint.path.name,
         "format": checkpoint.format,
@@ -59,9 +65,23 @@ def describe(
         "tensors": len(settled.moves),
         "dropped": len(settled.dropped),
         "dtype": dtype,
+        **({"timm": _model(model, match.method)} if model else {}),
         **({"channels": list(settled.selected_channels.channels)} if settled.selected_channels else {}),
         **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
     }
+
+
+def _resampling_of(method: Method, backbone: Backbone) -> PositionResampling | None:
+    """How the method resizes this network's positions; None if it has none, and if nobody states it."""
+    if "pos_embed" not in backbone.entries():
+        return None
+    with_registers = getattr(backbone, "num_registers", 0) and method.position_resampling_with_registers
+    return with_registers or method.position_resampling
+
+
+def _model(model: TimmModel, method: Method) -> dict[str, object]:
+    heads = {} if method.num_heads is None else {"num_heads": method.num_heads}
+    return {"name": model.name, "arguments": {**model.arguments, **heads}}
 
 
 def trust(transfer: Transfer) -> dict[str, object]:
@@ -81,6 +101,7 @@ class Origin:
     """What is read back: the method's name, whose names the tensors have, the pixels.
 
     ``selected_channels`` says that a user chose the channels: even three of them need not be red, green and blue.
+    ``timm`` is how timm builds the network; None for another target.
     """
 
     method: str
@@ -88,6 +109,7 @@ class Origin:
     pixels: Pixels | None
     hyperparameters: Hyperparameters
     selected_channels: bool = False
+    timm: TimmModel | None = None
 
 
 def origin(checkpoint: Checkpoint) -> Origin | None:
@@ -97,11 +119,12 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
         stated = _hyperparameters(found.get("backbone", {}))
+        model = _timm(found.get("timm"))
     except (KeyError, TypeError, ValueError, UsageError):
         return None
     if not is_name(method) or not is_name(target):
         return None
-    return Origin(method, target, pixels, stated, bool(found.get("channels")))
+    return Origin(method, target, pixels, stated, bool(found.get("channels")), model)
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -127,7 +150,22 @@ def _hyperparameters(said: Any) -> Hyperparameters:
         eps is not None and (type(eps) is not float or not 0 < eps < 1)
     ):
         raise ValueError("no hyperparameters")
-    return Hyperparameters(heads, eps)
+    resampling, periods = said.get("position_resampling"), said.get("rope_periods")
+    return Hyperparameters(
+        heads,
+        eps,
+        None if resampling is None else PositionResampling(**resampling),
+        None if type(periods) is not list else tuple(map(float, periods)),  # a number: how many the network has
+    )
+
+
+def _timm(said: Any) -> TimmModel | None:
+    if said is None:
+        return None
+    name, arguments = said["name"], said["arguments"]
+    if not is_name(name) or not isinstance(arguments, dict):
+        raise ValueError("no model of timm")
+    return TimmModel(name, arguments)
 
 
 def _pixels(said: Any) -> Pixels | None:

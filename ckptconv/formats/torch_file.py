@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 
 from ckptconv.errors import UnreadableError
+from ckptconv.formats import npz_file
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.storage import Extent, Storage
 from ckptconv.formats.torch_pickle import PickledTensors, StorageRef
@@ -22,12 +23,17 @@ _MAX_PICKLE = 1 << 30
 
 
 def read_zip(source: Source) -> Checkpoint:
-    """Open a zip checkpoint: its directory and its pickle are read, none of its tensors."""
+    """Open a zip checkpoint, torch's or numpy's: its directory and its pickle are read, none of its tensors."""
     directory = ZipDirectory(source)
     records = directory.records
     pickles = [name for name in records if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise _no_checkpoint(source, list(records))
+        if npz_file.is_npz(directory):
+            return npz_file.read(source, directory)
+        raise UnreadableError(
+            f"{source.path} is a zip archive, but not a checkpoint: it has no data.pkl",
+            "If the checkpoint is inside it, unpack it first.",
+        )
     root = pickles[0].removesuffix("data.pkl")
     if f"{root}constants.pkl" in records:
         raise UnreadableError(
@@ -91,17 +97,6 @@ def read_zip(source: Source) -> Checkpoint:
         extent,
         tuple(unpickler.named),
         called=tuple(unpickler.called),
-    )
-
-
-def _no_checkpoint(source: Source, names: list[str]) -> UnreadableError:
-    if names and all(name.endswith(".npy") for name in names):
-        return UnreadableError(
-            f"{source.path} is a numpy .npz archive, not a checkpoint", "Save its arrays as a dictionary: numpy.save."
-        )
-    return UnreadableError(
-        f"{source.path} is a zip archive, but not a checkpoint: it has no data.pkl",
-        "If the checkpoint is inside it, unpack it first.",
     )
 
 

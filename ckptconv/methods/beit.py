@@ -6,7 +6,7 @@ BEiT of ImageNet-22k, data2vec and EVA normalise their images in different ways,
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import CLIP, HALF, IMAGENET, Layout, Method, Published
+from ckptconv.methods.interface import CLIP, DINO_RESAMPLING, HALF, IMAGENET, MAE_RESAMPLING, Layout, Method, Published
 from ckptconv.rules import drop, keep
 
 _MASK = drop("mask_token", "the mask token")
@@ -52,6 +52,7 @@ BEIT = Method(
     pixels=HALF,  # README.md of beit/: mean 0.5 and std 0.5, except on ImageNet-1k
     releases=Published("beit"),
     guess=False,  # data2vec's files have the same names
+    position_resampling=MAE_RESAMPLING,  # beit/run_class_finetuning.py
 )
 
 BEIT_1K = Method(
@@ -63,6 +64,7 @@ BEIT_1K = Method(
     pixels=IMAGENET,
     releases=Published("beit-1k"),
     guess=False,  # the files of ImageNet-22k have the same names
+    position_resampling=MAE_RESAMPLING,
 )
 
 BEITV2 = Method(
@@ -86,6 +88,7 @@ BEITV2 = Method(
     ),
     pixels=IMAGENET,
     releases=Published("beitv2"),
+    position_resampling=DINO_RESAMPLING,  # beit2/modeling_pretrain.py
 )
 
 DATA2VEC = Method(
@@ -98,6 +101,7 @@ DATA2VEC = Method(
     pixels=IMAGENET,
     releases=Published("data2vec"),
     guess=False,  # BEiT's files have the same names
+    position_resampling=MAE_RESAMPLING,  # beit/run_class_finetuning.py
 )
 
 EVA = Method(
@@ -111,6 +115,7 @@ EVA = Method(
     releases=Published("eva"),
     guess=False,  # BEiT's files have the same names
     num_heads=16,
+    position_resampling=MAE_RESAMPLING,  # EVA-01/eva/run_class_finetuning.py
 )
 
 CAE = Method(
@@ -137,4 +142,5 @@ CAE = Method(
         ),
     ),
     pixels=IMAGENET,
+    position_resampling=DINO_RESAMPLING,  # downstream_tasks/detection/models/vision_transformer.py
 )

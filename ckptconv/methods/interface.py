@@ -10,7 +10,7 @@ from typing import overload
 
 from ckptconv import fields
 from ckptconv.backbones import FAMILIES
-from ckptconv.backbones.interface import PARTS
+from ckptconv.backbones.interface import PARTS, PositionResampling
 from ckptconv.errors import UsageError, unknown
 from ckptconv.rules import RULES, Drop, Keep, Rule
 
@@ -69,6 +69,12 @@ class Release:
         fields.text("backbone", self.backbone)
         fields.text("licence", self.licence)
         fields.url("licence_url", self.licence_url)
+
+
+MAE_RESAMPLING = PositionResampling()
+"""util/pos_embed.py of facebookresearch/mae, from DeiT: bicubic to a size, for fine-tuning."""
+DINO_RESAMPLING = PositionResampling(offset=0.1)
+"""interpolate_pos_encoding in vision_transformer.py of facebookresearch/dino: bicubic by a factor."""
 
 
 class Published(Sequence[Release]):
@@ -182,6 +188,8 @@ class Method:
     ``guess`` is False for a method that only its name selects, never `auto`, such as DINO's student.
     ``pixels`` is None if nobody states how images were normalised. ``num_heads`` and ``eps`` are what no tensor tells:
     the attention heads and the epsilon of layer norms, where they differ from the family's usual ones.
+    ``position_resampling`` is how its own code resizes the positions of a plain transformer, and
+    ``position_resampling_with_registers`` those of one with registers, where that differs. None if no code states it.
     ``converted`` are layouts of other methods to which this method's own repository converts its files. They are tried
     if the method is named and none of its own layouts fits. `auto` names the method whose names such a file has.
     """
@@ -196,6 +204,8 @@ class Method:
     guess: bool = True
     num_heads: int | None = None
     eps: float | None = None
+    position_resampling: PositionResampling | None = None
+    position_resampling_with_registers: PositionResampling | None = None
     aliases: tuple[str, ...] = ()
     converted: tuple[Layout, ...] = ()
 
@@ -221,6 +231,10 @@ class Method:
             fields.unique("releases", [release.name for release in releases])
         if self.pixels is not None and not isinstance(self.pixels, Pixels):
             raise fields.invalid("pixels", "Pixels or None", self.pixels)
+        for field_name in ("position_resampling", "position_resampling_with_registers"):
+            resampling = getattr(self, field_name)
+            if resampling is not None and not isinstance(resampling, PositionResampling):
+                raise fields.invalid(field_name, "PositionResampling or None", resampling)
         fields.boolean("guess", self.guess)
         num_heads = None if self.num_heads is None else fields.integer("num_heads", self.num_heads, 1)
         eps = None if self.eps is None else fields.number("eps", self.eps)

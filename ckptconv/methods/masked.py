@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
+from ckptconv.methods.interface import IMAGENET, MAE_RESAMPLING, Layout, Method, Published
 from ckptconv.methods.naming_convnext import SPARSE, TRUNK
 from ckptconv.rules import drop, keep, under
 
@@ -65,6 +65,7 @@ MAE = Method(
     ),
     pixels=IMAGENET,
     releases=Published("mae"),
+    position_resampling=MAE_RESAMPLING,
 )
 
 MASKFEAT = Method(

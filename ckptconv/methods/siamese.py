@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ckptconv.methods import naming_schemes, openmmlab
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
+from ckptconv.methods.interface import DINO_RESAMPLING, IMAGENET, Layout, Method, Published
 from ckptconv.methods.naming_resnet import NUMBERED
 from ckptconv.rules import drop, keep, under
 
@@ -92,11 +92,13 @@ DINO = Method(
     ),
     pixels=IMAGENET,
     releases=Published("dino"),
+    position_resampling=DINO_RESAMPLING,
 )
 
 DINO_STUDENT = Method(
     name="dino-student",
     title="DINO, the student",
+    position_resampling=DINO_RESAMPLING,
     paper=DINO.paper,
     repository=DINO.repository,
     layouts=(

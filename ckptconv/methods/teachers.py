@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
+from ckptconv.backbones.interface import PositionResampling
+from ckptconv.methods.interface import DINO_RESAMPLING, IMAGENET, Layout, Method, Published
 from ckptconv.methods.naming_swin import SWIN_INDEX
 from ckptconv.ops import concat, scale
 from ckptconv.rules import drop, fuse, keep, under
@@ -33,6 +34,7 @@ IBOT = Method(
     pixels=IMAGENET,
     releases=Published("ibot"),
     eps=1e-6,  # models/swin_transformer.py and vision_transformer.py
+    position_resampling=DINO_RESAMPLING,  # models/vision_transformer.py
 )
 
 IBOT_STUDENT = Method(
@@ -51,6 +53,7 @@ IBOT_STUDENT = Method(
     pixels=IMAGENET,
     guess=False,
     eps=IBOT.eps,
+    position_resampling=DINO_RESAMPLING,
 )
 
 _HEADS = (drop("dino_head.{p...}", "the DINO projection head"), drop("ibot_head.{p...}", "the iBOT projection head"))
@@ -119,6 +122,10 @@ DINOV2 = Method(
     ),
     pixels=IMAGENET,
     releases=Published("dinov2"),
+    position_resampling=DINO_RESAMPLING,  # dinov2/hub/backbones.py
+    position_resampling_with_registers=PositionResampling(
+        antialias=True
+    ),  # dinov2/configs/eval/vitl14_reg4_pretrain.yaml
 )
 
 DINOV2_STUDENT = Method(
@@ -142,6 +149,8 @@ DINOV2_STUDENT = Method(
     ),
     pixels=DINOV2.pixels,
     guess=False,
+    position_resampling=DINOV2.position_resampling,
+    position_resampling_with_registers=DINOV2.position_resampling_with_registers,
 )
 
 _AGAIN = "the last norm again, under a second name"
@@ -269,6 +278,7 @@ MSN = Method(
     ),
     pixels=IMAGENET,
     releases=Published("msn"),
+    position_resampling=PositionResampling(),  # interpolate_pos_encoding in src/deit.py
 )
 
 IJEPA = Method(
@@ -287,5 +297,5 @@ IJEPA = Method(
         ),
     ),
     pixels=IMAGENET,
-    releases=Published("ijepa"),
+    releases=Published("ijepa"),  # interpolate_pos_encoding takes the first patch for a class token: states nothing
 )

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv import fields
+from ckptconv.backbones.interface import PositionResampling
 from ckptconv.errors import UsageError, shortened
 from ckptconv.methods import METHODS, op_calls
 from ckptconv.methods.interface import Layout, Method, Pixels, Release
@@ -39,7 +40,12 @@ else:
 _LAYOUT = ("title", "sections", "families", "without", "rules")
 _SHORT = ("sections", "families", "without", "rules")
 """What stands at the top in a file of one layout."""
-_OWN = ("name", "title", "aliases", "paper", "repository", "pixels", "guess", "num_heads", "eps", "releases")
+_RESAMPLING = ("position_resampling", "position_resampling_with_registers")
+_OWN = (
+    *("name", "title", "aliases", "paper", "repository", "pixels", "guess", "num_heads", "eps"),
+    *_RESAMPLING,
+    "releases",
+)
 _TOP = (*_OWN, *_SHORT, "layouts", "converted")
 _SECTIONS = ("state_dict", "model", "")
 """Where the weights are looked for unless the file says it."""
@@ -92,6 +98,9 @@ def _method(table: Mapping[str, Any]) -> Method:
     given.setdefault("title", name or "rule file")
     if "pixels" in given:
         given["pixels"] = _pixels(given["pixels"])
+    for key in _RESAMPLING:
+        if key in given:
+            given[key] = _resampling(key, given[key])
     if "releases" in given:
         given["releases"] = [_release(entry) for entry in _tables("releases", given["releases"])]
     converted = tuple(_layout(entry, "checkpoint") for entry in _tables("converted", table.get("converted", [])))
@@ -112,6 +121,13 @@ def _pixels(table: Any) -> Pixels:
             "'pixels' is not understood", 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
         )
     return Pixels(**table)
+
+
+def _resampling(key: str, table: Any) -> PositionResampling:
+    if not isinstance(table, dict):
+        raise UsageError(f"'{key}' is not understood", f'Write {key} = {{mode = "bicubic", antialias = true}}.')
+    _require_known(table, [field.name for field in fields_of(PositionResampling)])
+    return PositionResampling(**table)
 
 
 def _release(table: Mapping[str, Any]) -> Release:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.interface import Backbone, TimmModel
 from ckptconv.backbones.timm_models import closest
 from ckptconv.backbones.vit import VisionTransformer
+from ckptconv.conversion.converted import Converted
+from ckptconv.formats import open_checkpoint
 from tests.backbones import test_beit, test_vit
 from tests.support import pretrain
 from tests.support.specs import state
@@ -231,3 +234,45 @@ def test_timm_computes_what_the_source_computes(which: str, tmp_path: Path) -> N
         else:
             wanted = test_vit.forward(at, images, TOY_HEADS)
         assert (network.forward_features(images) - wanted).abs().max() < 1e-5
+
+
+# -- what the file says ------------------------------------------------------------------------------------------------
+
+DINO = {"mode": "bicubic", "antialias": False, "align_corners": False, "offset": 0.1}
+REGISTERS = {"mode": "bicubic", "antialias": True, "align_corners": False, "offset": 0.0}
+
+
+def said(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(torch.load(path, weights_only=True)["meta"]["ckptconv"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("which", "resampling"),
+    [("DINOv2", DINO), ("DINOv2 with registers", REGISTERS), ("MAE", DINO | {"offset": 0.0}), ("BEiT", None)],
+)
+def test_a_file_says_timms_model_and_how_positions_are_resized(which: str, resampling: object, tmp_path: Path) -> None:
+    member, method, save = FILES[which]
+    torch.save(save(official(member)), tmp_path / "source.pth")
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "out.pth", method, target="timm")
+    model = member.timm_model()
+    assert model is not None
+    assert said(tmp_path / "out.pth")["timm"] == {"name": model.name, "arguments": model.arguments}
+    assert said(tmp_path / "out.pth")["backbone"].get("position_resampling") == resampling
+    with open_checkpoint(tmp_path / "out.pth") as checkpoint:
+        converted = Converted.read(checkpoint)
+    assert converted.origin is not None
+    assert converted.origin.timm == model
+    assert converted.backbone is not None
+    assert converted.backbone.timm_model() == model
+
+
+def test_the_heads_that_a_method_states_are_timms_too(tmp_path: Path) -> None:
+    """MoCo v3's ViT-S has 12 heads, timm's 6."""
+    at = test_vit.numbers(replace(TOY, embed_dim=384, depth=12, hidden_dim=1536))
+    torch.save({"state_dict": {f"module.base_encoder.{k}": v for k, v in at.items()}}, tmp_path / "source.pth")
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "out.pth", "mocov3", target="timm")
+    model = said(tmp_path / "out.pth")["timm"]
+    assert model == {"name": "vit_small_patch8_224", "arguments": {"img_size": 32, "num_heads": 12}}
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "out.pth", "mocov3", target="vitdet", force=True)
+    assert "timm" not in said(tmp_path / "out.pth")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ckptconv.backbones.interface import Hyperparameters
+from ckptconv.backbones.interface import Hyperparameters, PositionResampling, TimmModel
 from ckptconv.conversion.provenance import Origin, origin
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import IMAGENET
@@ -58,6 +58,12 @@ def changed(**backbone: Any) -> str:
         ({"num_heads": None}, Hyperparameters()),
         ({"num_heads": [3, 6, 12, 24]}, Hyperparameters()),
         ({"num_heads": 6, "heads": 12}, Hyperparameters(6)),
+        (
+            {"position_resampling": {"mode": "bicubic", "antialias": True, "align_corners": False, "offset": 0.1}},
+            Hyperparameters(position_resampling=PositionResampling("bicubic", True, False, 0.1)),
+        ),
+        ({"rope_periods": 16}, Hyperparameters()),  # how many the network has
+        ({"rope_periods": [1.0, 2.5]}, Hyperparameters(rope_periods=(1.0, 2.5))),
         ({}, Hyperparameters()),
     ],
 )
@@ -68,7 +74,40 @@ def test_the_hyperparameters_of_a_file(backbone: dict[str, Any], wanted: Hyperpa
 
 
 @pytest.mark.parametrize(
-    "backbone", [{"num_heads": 0}, {"num_heads": True}, {"num_heads": "6"}, {"heads": 1000}, {"eps": 1}, {"eps": 0.0}]
+    "backbone",
+    [
+        {"num_heads": 0},
+        {"num_heads": True},
+        {"num_heads": "6"},
+        {"heads": 1000},
+        {"eps": 1},
+        {"eps": 0.0},
+        {"position_resampling": {"mode": "nearest"}},
+        {"position_resampling": "bicubic"},
+        {"position_resampling": {"kind": "bicubic"}},
+        {"rope_periods": ["x"]},
+    ],
 )
 def test_a_file_with_values_that_ckptconv_never_writes_has_no_origin(backbone: dict[str, Any], tmp_path: Path) -> None:
     assert read(changed(**backbone), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        (None, None),
+        ({"name": "vit_tiny_patch16_224", "arguments": {}}, TimmModel("vit_tiny_patch16_224")),
+        ({"name": "vit", "arguments": {"init_values": None}}, TimmModel("vit", {"init_values": None})),
+    ],
+)
+def test_the_model_of_timm_is_read(model: object, wanted: TimmModel | None, tmp_path: Path) -> None:
+    found = read(json.dumps(json.loads(VIT) | {"timm": model}), tmp_path)
+    assert found is not None
+    assert found.timm == wanted
+
+
+@pytest.mark.parametrize(
+    "model", ["vit", {"name": "vit"}, {"name": "a b", "arguments": {}}, {"name": "a", "arguments": []}]
+)
+def test_a_model_that_ckptconv_never_writes_is_no_origin(model: object, tmp_path: Path) -> None:
+    assert read(json.dumps(json.loads(VIT) | {"timm": model}), tmp_path) is None

@@ -160,10 +160,58 @@ def test_a_bare_array_is_no_checkpoint(name: str, tmp_path: Path) -> None:
         open_checkpoint(tmp_path / name)
 
 
-def test_an_archive_of_arrays_is_no_checkpoint(tmp_path: Path) -> None:
-    np.savez(tmp_path / "arrays.npz", w=np.ones(2))
-    with pytest.raises(UnreadableError, match=r"is a numpy \.npz archive, not a checkpoint"):
-        open_checkpoint(tmp_path / "arrays.npz")
+def test_an_archive_of_arrays_is_read(tmp_path: Path) -> None:
+    model = {code: filled(code, (3, 4)) for code in ("<f4", ">f4", "<f8", "<f2", "|b1", "<i8", "<c8")}
+    model |= {"scalar": filled("<f4", ()), "empty": filled("<f4", (0, 2)), "blocks.0.w": filled("<f4", (2, 3, 4)).T}
+    np.savez(tmp_path / "model.npz", **model)
+    assert_reads(tmp_path / "model.npz", {"": model})
+
+
+def test_what_an_archive_holds_beside_numbers_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "model.npz", w=np.ones(2), config=np.array("vit"))
+    with open_checkpoint(tmp_path / "model.npz") as checkpoint:
+        assert (set(checkpoint.sections[""].tensors), dict(checkpoint.sections[""].others)) == (
+            {"w"},
+            {"config": "str"},
+        )
+
+
+def test_an_archive_is_read_as_its_checksum_says(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    np.savez(path, w=np.arange(64, dtype=np.float32))
+    data = bytearray(path.read_bytes())
+    data[data.index(np.float32(63).tobytes())] ^= 1
+    path.write_bytes(data)
+    with open_checkpoint(path) as checkpoint, pytest.raises(UnreadableError, match="checksum"):
+        b"".join(checkpoint.chunks(checkpoint.tensors("")["w"]))
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "model.npz", w=np.zeros(100))
+    with pytest.raises(UnreadableError, match=r"its arrays are compressed\nRead them with numpy"):
+        open_checkpoint(tmp_path / "model.npz")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"(2, 3)", b"(2, 4)"),
+        (b"(2, 3)", b"(2,-3)"),
+        (b"(2, 3)", b"(2, x)"),
+        (b"'shape'", b"'shale'"),
+        (b"\x93NUMPY", b"\x93NUMPX"),
+        (b"NUMPY\x01", b"NUMPY\x04"),
+        (b"\x76\x00{", b"\xff\xff{"),
+    ],
+)
+def test_an_array_whose_header_lies_is_refused(old: bytes, new: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    np.savez(path, w=np.ones((2, 3), np.float32))
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(UnreadableError, match="the header of its array 'w' is malformed"):
+        open_checkpoint(path)
 
 
 # Python 2 ---------------------------------------------------------------------------------------------------------

@@ -138,6 +138,8 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
     allowed = {
         ("pipeline.py", "generic"),
         ("interface.py", "timm"),
+        ("provenance.py", "timm"),  # a target
+        ("timm_network.py", "timm"),  # a package
         ("interface.py", "torchvision"),
         ("resnet.py", "torchvision"),
         *((name, "timm") for name in ("vit.py", "vit_targets.py", "beit.py")),
@@ -179,3 +181,13 @@ def test_a_method_is_frozen() -> None:
     with pytest.raises(AttributeError):
         METHODS[0].layouts[0].title = "other"  # type: ignore[misc]
     assert {m: m.name for m in METHODS}  # and hashable
+
+
+def test_plain_transformers_resize_positions_as_their_code_does_or_nobody_states_how() -> None:
+    """Their own code: that of MoCo v3 and MoBY takes images of one size, that of I-JEPA and VISSL fails for others,
+    SimMIM's and MaskFeat's resizes tables of relative positions only, DINOv3 has no table."""
+    plain = [m for m in METHODS if {f for layout in m.layouts for f in layout.families} & {"ViT", "BEiT"}]
+    silent = {m.name for m in plain if m.position_resampling is None and m.pixels is not None}
+    assert silent - {"dinov3", "dinov3-student"} == {
+        *("ijepa", "maskfeat", "moby", "mocov3", "simmim", "vissl", "vissl-dino")
+    }

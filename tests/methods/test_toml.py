@@ -181,7 +181,8 @@ PARTS_OF_NETWORKS = " or ".join(map(repr, PARTS_A_NETWORK_MAY_LACK))
 NAMES = "A name has letters, digits and - _ . +, and starts with a letter or a digit."
 HELP = "See how to write one: ckptconv guide rules"
 KNOWN = (
-    "Known: name, title, aliases, paper, repository, pixels, guess, num_heads, eps, releases, "
+    "Known: name, title, aliases, paper, repository, pixels, guess, num_heads, eps, position_resampling, "
+    "position_resampling_with_registers, releases, "
     "sections, families, without, rules, layouts, converted."
 )
 LAYOUT = '[[layouts]]\ntitle = "x"\n'

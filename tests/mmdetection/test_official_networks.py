@@ -95,8 +95,7 @@ class Built:
 
 
 def convert(network: Network, folder: Path, checkpoint: Mapping[str, Any] | None = None) -> Path:
-    source = folder / "official.pth"
-    torch.save(network.checkpoint() if checkpoint is None else checkpoint, source)
+    source = network.write(folder, checkpoint)
     ckptconv.convert(source, folder / "backbone.pth", "auto" if network.guessed else network.method, force=True)
     source.unlink()
     return folder / "backbone.pth"

@@ -577,7 +577,9 @@ ZIPS = (
     ),
     Row("zip: empty", "but not a checkpoint: it has no data.pkl", archive([])),
     Row("zip: two checkpoints", "but not a checkpoint", other_zip("a/data.pkl", "b/data.pkl")),
-    Row("zip: numpy's npz", "is a numpy .npz archive", lambda: numpy_file("savez", [1.0, 2.0])),
+    Row(
+        "zip: numpy's npz, compressed", "its arrays are compressed", lambda: numpy_file("savez_compressed", [1.0, 2.0])
+    ),
     Row("zip: TorchScript", "is a TorchScript archive", torchscript),
     Row("zip: byte order unknown", "its byte order", network_zip("byteorder", b"middle")),
     Row("zip: byte order damaged", "its byte order", network_zip("byteorder", b"big", {"crc": 1}, {"crc": 1})),

@@ -6,6 +6,7 @@ official code was run, so that the file holds names, shapes, and some of the num
     source      the repository and its commit
     code        the class that computed the features, as the official code names it; ``arguments`` are its arguments
     method      the method's name in ckptconv
+    container   ``npz`` or ``safetensors`` where the official file is one; else torch's
     auto        false where ckptconv must be told the method
     notes       what was replaced so that the code runs on a CPU, and what else is worth knowing
     taken       which of the maps the method's own users take: ``normed`` after the final norm, ``plain`` before it
@@ -22,7 +23,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 FOLDER = Path(__file__).parents[1] / "official"
@@ -138,6 +140,7 @@ class Network:
     name: str
     method: str
     guessed: bool
+    container: str
     taken: str
     features: tuple[Features, ...]
     layout: dict[str, Any]
@@ -147,9 +150,16 @@ class Network:
         filled: dict[str, Any] = _filled(self.layout, "", self.tables)
         return filled
 
-    def write(self, path: Path) -> Path:
-        """Write what the official code would have saved."""
-        torch.save(self.checkpoint(), path)
+    def write(self, folder: Path, checkpoint: Mapping[str, Any] | None = None) -> Path:
+        """Write what the official code would have saved; ``checkpoint`` replaces it."""
+        found = self.checkpoint() if checkpoint is None else checkpoint
+        path = folder / f"official.{self.container}"
+        if self.container == "npz":
+            np.savez(path, **{name: tensor.numpy() for name, tensor in found.items()})
+        elif self.container == "safetensors":
+            save_file(dict(found), path)
+        else:
+            torch.save(found, path)
         return path
 
     def __str__(self) -> str:
@@ -181,5 +191,7 @@ def _read() -> Iterator[Network]:
         features = tuple(
             Features(tuple(one["image"]), _maps(one["plain"]), _maps(one["normed"])) for one in found["features"]
         )
-        auto = found.get("auto", True)
-        yield Network(path.stem, found["method"], auto, found["taken"], features, found["checkpoint"], found["tables"])
+        auto, container = found.get("auto", True), found.get("container", "pth")
+        yield Network(
+            path.stem, found["method"], auto, container, found["taken"], features, found["checkpoint"], found["tables"]
+        )

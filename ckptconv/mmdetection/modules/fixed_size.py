@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
-from ckptconv.mmdetection.modules import positions
+from ckptconv.mmdetection.modules import positions, relative_positions
 
 _TIMM_WAY = positions.complete({"mode": "bicubic", "antialias": True})
 
@@ -18,7 +16,8 @@ _TIMM_WAY = positions.complete({"mode": "bicubic", "antialias": True})
 def resized(backbone: Any, state: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
     """Each table of a file that has another size than the network's, for the network's size.
 
-    A table of positions is resized as ``position_resampling`` says, a relative position bias as timm does for BEiT.
+    A table of positions is resized as ``position_resampling`` says, a relative position bias as BEiT's authors do it;
+    the file's must be that of a square window.
     """
     for name, own in backbone.state_dict().items():
         value = state.get(prefix + name)
@@ -32,11 +31,10 @@ def resized(backbone: Any, state: Mapping[str, Any], prefix: str) -> Iterator[tu
                 yield name, positions.resampled(value, old, backbone.grid, tokens, how)
         elif name.endswith("relative_position_bias_table") and value.shape[1:] == own.shape[1:]:
             window = tuple(backbone.get_submodule(name.rpartition(".")[0]).window_size)
-            resize = importlib.import_module("timm.layers").resize_rel_pos_bias_table
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # timm searches in tensors of which PyTorch says that it is slow
-                table = resize(value, new_window_size=window, new_bias_shape=own.shape)
-            yield name, table
+            rows = value.shape[0] - own.shape[0] + (2 * window[0] - 1) * (2 * window[1] - 1)
+            side = (math.isqrt(max(rows, 0)) + 1) // 2
+            if (2 * side - 1) ** 2 == rows:
+                yield name, relative_positions.resampled(value, (side, side), window)
 
 
 def _grid(rows: int, expected: tuple[int, int]) -> tuple[int, int] | None:
