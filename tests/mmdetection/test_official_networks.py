@@ -20,7 +20,11 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 import ckptconv
+from ckptconv.backbones import TargetName
+from ckptconv.conversion import provenance
+from ckptconv.formats import open_checkpoint
 from ckptconv.methods import METHODS
+from ckptconv.mmdetection.modules.timm_backbone import TimmBackbone
 from tests.support import official, pretrain
 from tests.support.official import Features, Map, Network
 
@@ -71,14 +75,48 @@ PENDING: Mapping[str, str] = dict.fromkeys(
 """Networks that ckptconv cannot yet put into a detector with these features: the reason."""
 
 
-def marked(network: Network) -> Any:
-    reason = PENDING.get(network.name)
-    return pytest.param(
-        network, id=network.name, marks=[pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-    )
+NOT_OF_TIMM: Mapping[str, str] = dict.fromkeys(
+    (
+        "dino_xcit",
+        "dinov3_convnext",
+        "dinov3_vit",
+        "dinov3_vit_7b_form",
+        "dinov3_vit_bf16_periods",
+        "dinov3_vit_swiglu",
+        "dinov3_vit_teacher",
+        "esvit_swin",
+        "eupe_vit",
+        "eva02_apart",
+        "eva02_packed",
+        "fcmae_convnextv2",
+        "hiera_mae",
+        "moby_swin",
+        "moco_resnet18",
+        "pe_core",
+        "pe_spatial",
+        "pe_spatial_layer_scale",
+        "radio_vit",
+        "seer_regnety",
+        "simclrv2_r50",
+        "simclrv2_r50_sk",
+        "simmim_swinv2",
+        "tipsv2_vit",
+        "tipsv2_vit_hub",
+    ),
+    "ckptconv does not write its family for timm yet",
+)
+"""Networks that ckptconv cannot yet write for timm: the reason."""
 
 
-EVERY = pytest.mark.parametrize("network", [marked(network) for network in official.networks()])
+def marked(pending: Mapping[str, str]) -> list[Any]:
+    return [
+        pytest.param(
+            network,
+            id=network.name,
+            marks=pytest.mark.xfail(reason=pending[network.name], strict=True) if network.name in pending else (),
+        )
+        for network in official.networks()
+    ]
 
 
 @dataclass(frozen=True)
@@ -94,9 +132,15 @@ class Built:
     smallest: int
 
 
-def convert(network: Network, folder: Path, checkpoint: Mapping[str, Any] | None = None) -> Path:
+def convert(
+    network: Network,
+    folder: Path,
+    checkpoint: Mapping[str, Any] | None = None,
+    target: TargetName | None = None,
+) -> Path:
     source = network.write(folder, checkpoint)
-    ckptconv.convert(source, folder / "backbone.pth", "auto" if network.guessed else network.method, force=True)
+    method = "auto" if network.guessed else network.method
+    ckptconv.convert(source, folder / "backbone.pth", method, target=target, force=True)
     source.unlink()
     return folder / "backbone.pth"
 
@@ -144,7 +188,41 @@ def differences(built: Built, network: Network) -> Iterator[float]:
         yield max(map_.difference(ours) for map_, ours in pairs if min(map_.shape[2:]) >= built.smallest)
 
 
-@EVERY
+def from_file(converted: Path, norm: bool, size: tuple[int, int]) -> TimmBackbone:
+    """What a file for timm says of its network, built without a config."""
+    pretrain.module("timm")
+    with open_checkpoint(converted) as checkpoint:
+        origin = provenance.origin(checkpoint)
+    assert origin is not None
+    assert origin.timm is not None
+    stated, resampling = origin.hyperparameters, origin.hyperparameters.position_resampling
+    given: dict[str, Any] = {
+        "norm": norm,
+        "norm_eps": stated.eps,
+        "position_resampling": resampling and vars(resampling),
+        "rope_periods": stated.rope_periods,
+        "init_cfg": {"type": "Pretrained", "checkpoint": str(converted)},
+    }
+    backbone = TimmBackbone(origin.timm.name, origin.timm.arguments, **given)
+    if backbone.image_size is not None:  # its class takes images of one size
+        backbone = TimmBackbone(origin.timm.name, origin.timm.arguments, image_size=size, **given)
+    backbone.init_weights()
+    return backbone.eval()
+
+
+@pytest.mark.parametrize("network", marked(NOT_OF_TIMM))
+def test_a_file_for_timm_says_how_its_network_is_built(network: Network, tmp_path: Path) -> None:
+    """Without a config, so that what a config must say is in the file."""
+    converted = convert(network, tmp_path, target="timm")
+    for features in network.features:
+        for norm, maps in ((False, features.plain), (True, features.normed)):
+            if maps:
+                built = Built(from_file(converted, norm, features.size), norm, 1)
+                for map_, found in zip(maps, computed(built, features), strict=True):
+                    assert map_.difference(found) <= CLOSE, f"{features}, {'normed' if norm else 'plain'}"
+
+
+@pytest.mark.parametrize("network", marked(PENDING))
 def test_the_maps_are_those_of_the_official_code(network: Network, tmp_path: Path) -> None:
     built = build(convert(network, tmp_path))
     for features, difference in zip(network.features, differences(built, network), strict=True):
@@ -159,8 +237,29 @@ def test_one_other_number_is_seen(changed: str, tmp_path: Path) -> None:
     assert max(differences(build(convert(network, tmp_path, checkpoint)), network)) > CLOSE
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "pos_embed",
+        "register_tokens",
+        "cls_token",
+        "patch_embed.proj.bias",
+        "blocks.0.ls1.gamma",
+        "blocks.2.mlp.fc2.bias",
+    ],
+)
+def test_one_other_number_is_seen_through_timm(changed: str, tmp_path: Path) -> None:
+    network = official.network("dinov2_vit_registers")
+    checkpoint = network.checkpoint()
+    official.change(checkpoint[changed])
+    converted = convert(network, tmp_path, checkpoint, "timm")
+    features = network.features[1]
+    (found,) = computed(Built(from_file(converted, True, features.size), True, 1), features)
+    assert features.normed[0].difference(found) > CLOSE
+
+
 def test_there_is_a_file_for_every_pending_network() -> None:
-    assert PENDING.keys() <= {network.name for network in official.networks()}
+    assert PENDING.keys() | NOT_OF_TIMM.keys() <= {network.name for network in official.networks()}
 
 
 def test_the_files_are_small_and_their_methods_known() -> None:
