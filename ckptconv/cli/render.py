@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from ckptconv.cli.spelling import spell
+from ckptconv.cli.spelling import option_of, spell
 from ckptconv.errors import CkptconvError, printable
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def count(number: int, noun: str) -> str:
 def error(problem: CkptconvError, code: int, as_json: bool) -> None:
     message, hint = spell(problem.message), spell(problem.hint)
     if as_json:
-        body = {"message": message, "hint": hint, "exit_code": code}
+        option = option_of(problem.parameter)
+        body = {"message": message, "hint": hint, "parameter": problem.parameter, "option": option, "exit_code": code}
         typer.echo(json.dumps({"schema": SCHEMA, "error": body}, indent=2))
         return
     red = _color(sys.stderr)

@@ -16,6 +16,11 @@ def spell(text: str) -> str:
     return rewrite(text, _spelled) if "`" in text else text
 
 
+def option_of(parameter: str) -> str:
+    """What the command line calls a parameter; '' if it has none."""
+    return _names().get(parameter, "") if parameter else ""
+
+
 def _spelled(found: Argument | Call) -> str | None:
     if isinstance(found, Argument):
         return " ".join(_option(found)) if found.name in _names() else None  # else it is code of another program

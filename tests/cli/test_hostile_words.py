@@ -268,6 +268,8 @@ def test_usage_errors_are_json_where_that_is_asked():
         == {
             "message": "no such option: --nothing",
             "hint": "See ckptconv inspect --help.",
+            "parameter": "",
+            "option": "",
             "exit_code": 2,
         }
         or "no such option: --nothing" in done.stdout

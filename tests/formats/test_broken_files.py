@@ -238,7 +238,7 @@ def test_the_command_line_refuses(name, files, tmp_path):
     assert done.stderr == ""
     answer = json.loads(done.stdout)
     assert answer["schema"] == 1
-    assert set(answer["error"]) == {"message", "hint", "exit_code"}
+    assert set(answer["error"]) == {"message", "hint", "parameter", "option", "exit_code"}
     assert row.says in answer["error"]["message"]
     assert answer["error"]["exit_code"] == 3
     assert list(tmp_path.iterdir()) == []

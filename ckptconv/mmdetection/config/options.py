@@ -100,7 +100,7 @@ class Choices:
             raise UsageError(f"{frozen}: a ResNet has 4 stages", "Give -1 to 4.", "frozen_stages")
         if bool(self.mean) != bool(self.std):
             given, other = ("mean", "std") if self.mean else ("std", "mean")
-            raise UsageError(f"{argument(given)} alone does not normalise", f"Give {argument(other)}, too.", other)
+            raise UsageError(f"{argument(given)} alone does not normalise", f"Give {argument(other)}, too.", given)
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std, default=1) <= 0:
             raise UsageError(
                 f"{argument('mean')} and {argument('std')} cannot be those of pixels",

@@ -89,6 +89,7 @@ class Overlay(Changes):
             raise UsageError(
                 f"{argument('frozen_stages', frozen)}: the backbone of {detector.title} has {stages} stages",
                 f"Give -1 to {stages}.",
+                "frozen_stages",
             )
         resnet = has_type(had, "ResNet", "ResNeXt")
         if had.get("dcn") and net.arguments["depth"] < 50:

@@ -183,6 +183,7 @@ def _require_number(number: int, detector: Detector, file: CocoFile | None) -> N
         raise UsageError(
             f"{argument('num_classes', number)} does not say which classes, and {file.path} has {len(file.categories)}",
             f"Leave it out for all of them, or name them: {_option(_names(file))}",
+            "num_classes",
         )
     own = _own_classes(detector)
     if number != (80 if own is None else len(own)):
@@ -190,6 +191,7 @@ def _require_number(number: int, detector: Detector, file: CocoFile | None) -> N
             f"{argument('num_classes', number)} does not say which classes: MMDetection would use the base's own",
             f"Name them: {argument('classes', ('a', 'b', 'c'))} or a file with one name on each line; or give "
             f"{argument('train_ann')} and {argument('val_ann')}, which have them.",
+            "num_classes",
         )
 
 
@@ -213,6 +215,7 @@ def _require_one_data_set(choices: Choices, detector: Detector) -> None:
                 f"{choices.base} cannot take {argument(f'{part}_ann')}: "
                 f"its {part}_dataloader does not have exactly one data set with one file",
                 "Write it into the config yourself.",
+                f"{part}_ann",
             )
     for path in detector.datasets:
         kind = str(value_at(detector.found, f"{path}.type", "CocoDataset")).rpartition(".")[2]
@@ -221,4 +224,5 @@ def _require_one_data_set(choices: Choices, detector: Detector) -> None:
                 f"{choices.base} reads its data set with {kind}, and {argument('train_ann')} is a file in "
                 "COCO's format",
                 "Choose a base with CocoDataset, such as mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
+                "train_ann",
             )

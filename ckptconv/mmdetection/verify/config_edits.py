@@ -106,7 +106,7 @@ def with_data_root(config: Config, root: str) -> Config:
     own = str(config.get("data_root"))
     if own not in roots and len(roots) != 1:
         where = f"the data sets are in {', '.join(sorted(roots))}" if roots else "the config has no data_root"
-        raise UsageError(f"`data_root` is ambiguous: {where}", "Set data_root in the config.")
+        raise UsageError(f"`data_root` is ambiguous: {where}", "Set data_root in the config.", "data_root")
     before = f"{(own if own in roots else roots.pop()).rstrip('/')}/"
     for part in parts:
         for _, node in dicts(part):

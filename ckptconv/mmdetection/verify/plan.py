@@ -184,6 +184,7 @@ def _require_one_data_set(request: Request, config: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{request.target} has several data sets in {part}_dataloader, and `images` takes from one",
                 "Leave out `images`, or leave one data set in the config.",
+                "images",
             )
 
 

@@ -75,7 +75,7 @@ class Request:
     def _require_tier(self) -> None:
         tier = argument("tier", self.tier)
         if self.tier == "eval" and self.checkpoint is None:
-            raise UsageError(f"{tier} needs a trained detector", "Give `checkpoint='DETECTOR.pth'`.", "checkpoint")
+            raise UsageError(f"{tier} needs a trained detector", "Give `checkpoint='DETECTOR.pth'`.", "tier")
         for parameter, given, tiers in (
             ("checkpoint", self.checkpoint is not None, ("eval",)),
             ("images", self.images is not None, ("lift",)),
@@ -89,9 +89,9 @@ class Request:
                 advice = f"It applies to {' and '.join(argument('tier', name) for name in tiers)}."
                 raise UsageError(f"{argument(parameter)} does not apply to {tier}", advice, parameter)
         if self.images is not None and self.data_root is None:
-            raise UsageError("`images` needs a data set of your own", "Give it, too: `data_root='DIR'`.")
+            raise UsageError("`images` needs a data set of your own", "Give it, too: `data_root='DIR'`.", "images")
         if self.tier == "lift" and self.seeds == 1:
-            raise UsageError("one seed has no confidence interval", "Give `seeds=3` or more.")
+            raise UsageError("one seed has no confidence interval", "Give `seeds=3` or more.", "seeds")
 
 
 def expectations(text: str) -> dict[str, float]:
@@ -103,6 +103,7 @@ def expectations(text: str) -> dict[str, float]:
             raise UsageError(
                 f"{argument('expect', text)}: {part.strip()!r} is neither box=AP nor mask=AP",
                 "Write it as box=38.0,mask=34.3.",
+                "expect",
             )
         try:
             expected[name] = float(value)
@@ -110,11 +111,15 @@ def expectations(text: str) -> dict[str, float]:
             expected[name] = math.nan
         if not 0 <= expected[name] <= 100:
             raise UsageError(
-                f"{argument('expect', text)}: {value!r} is not an AP in percent", "Write it as box=38.0,mask=34.3."
+                f"{argument('expect', text)}: {value!r} is not an AP in percent",
+                "Write it as box=38.0,mask=34.3.",
+                "expect",
             )
         if 0 < expected[name] < 1:
             raise UsageError(
-                f"{argument('expect', text)}: AP is in percent here", f"Do you mean {name}={expected[name] * 100:g}?"
+                f"{argument('expect', text)}: AP is in percent here",
+                f"Do you mean {name}={expected[name] * 100:g}?",
+                "expect",
             )
     return expected
 

@@ -86,5 +86,6 @@ def launch(launcher: str | None, gpus: int | None, nodes: int, gpus_here: int) -
         raise UsageError(
             f"`launcher='none'` starts one process, and the run needs {wanted * nodes}",
             "Give `launcher='pytorch'` or `launcher='slurm'`.",
+            "launcher",
         )
     return Launch(chosen, wanted, nodes)
