@@ -148,10 +148,10 @@ def check(
 
 
 def verify_ap(
-    target: Annotated[
+    config: Annotated[
         str,
         typer.Argument(
-            metavar="TARGET", help="A recipe of `ckptconv recipes`, or any MMDetection config.", show_default=False
+            metavar="CONFIG", help="Any MMDetection config, or a recipe of `ckptconv recipes`.", show_default=False
         ),
     ],
     tier: Annotated[
@@ -181,7 +181,7 @@ def verify_ap(
         ),
     ] = None,
     work_dir: Annotated[
-        str | None, typer.Option("--work-dir", metavar="DIR", help="Default: work_dirs/TARGET-TIER.")
+        str | None, typer.Option("--work-dir", metavar="DIR", help="Default: work_dirs/CONFIG-TIER.")
     ] = None,
     seeds: Annotated[
         int | None, typer.Option("--seeds", metavar="N", help="Number of trainings. Default: 1; 3 for lift.")
@@ -200,7 +200,7 @@ def verify_ap(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train or test TARGET, measure its AP, and judge it. After a stop, the same command resumes.
+    """Train or test CONFIG, measure its AP, and judge it. After a stop, the same command resumes.
 
     load proves that the detector starts from its checkpoint; smoke trains a small detector on generated images; lift
     compares the checkpoint with random weights; eval tests a trained detector; full trains the published recipe.
@@ -209,7 +209,7 @@ def verify_ap(
     from ckptconv.mmdetection.verify.request import Request, expectations
 
     request = Request(
-        target,
+        config,
         tier,
         pretrained=pretrained,
         data_root=data_root,
@@ -225,7 +225,7 @@ def verify_ap(
         expect=expectations(expect) if expect is not None else None,
         tolerance=tolerance,
     )
-    with waiting.stage(f"planning {target}, tier {tier}", as_json):
+    with waiting.stage(f"planning {config}, tier {tier}", as_json):
         from ckptconv.mmdetection.verify import pipeline
         from ckptconv.mmdetection.verify.verdict_rules import GOOD
 

@@ -30,7 +30,14 @@ CacheDir = Annotated[
     ),
 ]
 MethodName = Annotated[
-    str, typer.Option("--selfsup", "--method", "-m", metavar="auto|NAME", help="The method; see `ckptconv methods`.")
+    str,
+    typer.Option(
+        "--selfsup",
+        "--method",
+        "-m",
+        metavar="auto|NAME",
+        help="The method, see `ckptconv methods`. --selfsup and --method are the same.",
+    ),
 ]
 Prefix = Annotated[
     str, typer.Option("--strip-prefix", metavar="PREFIX", help="Take the tensors under this prefix only.")

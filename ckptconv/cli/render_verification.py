@@ -78,7 +78,7 @@ def _dump_plan(plan: VerificationPlan, data: DataFindings) -> None:
 
     expected = plan.expected
     body = {
-        "target": plan.request.target,
+        "config": plan.request.config,
         "title": plan.title,
         "tier": plan.request.tier,
         "purpose": plan.purpose,
@@ -106,7 +106,7 @@ def _notes(notes: Iterable[str]) -> None:
 
 
 def _head(plan: VerificationPlan) -> None:
-    render.row("target", f"{plan.request.target}, tier {plan.request.tier}")
+    render.row("config", f"{plan.request.config}, tier {plan.request.tier}")
     render.row("purpose", plan.purpose)
     if plan.expected is not None:
         render.row("expected", f"{plan.expected.band}; {plan.expected.source}")
@@ -230,7 +230,7 @@ def verdict(report: VerificationReport, folder: Path, as_json: bool) -> None:
     if as_json:
         render.text(render.json_text(body_of(report)))
         return
-    render.row("target", f"{report.target}, tier {report.tier}")
+    render.row("config", f"{report.config}, tier {report.tier}")
     render.row("purpose", report.purpose)
     if proof := report.proof:
         render.row("proof", f"{proof.equal}/{proof.total} tensors equal {proof.checkpoint}")

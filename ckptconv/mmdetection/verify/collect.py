@@ -45,7 +45,7 @@ def collect(
     first = next(iter(measured.values()), None)
     detector = plan.request.checkpoint
     return VerificationReport(
-        target=plan.request.target,
+        config=plan.request.config,
         title=plan.title,
         tier=plan.request.tier,
         purpose=plan.purpose,

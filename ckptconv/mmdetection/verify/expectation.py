@@ -69,7 +69,7 @@ def how_to_compare(rows: Iterable[Recipe], method: str | None) -> str:
     if method is None:
         return f"{recipe}: to compare with it, give the converted checkpoint of its weights, `pretrained='CKPT'`"
     if any(row.method == method for row in rows):
-        return f"{recipe}: give the name of the one with your weights as TARGET, and `pretrained='CKPT'`"
+        return f"{recipe}: give the name of the one with your weights instead of the config, and `pretrained='CKPT'`"
     return (
         f"{recipe}, with other weights than those of {method}: give the AP that you expect, "
         "`expect={'box': 'AP', 'mask': 'AP'}`"

@@ -103,9 +103,9 @@ def make_plan(request: Request, gpus_here: int) -> VerificationPlan:
     config, tier = named.config, request.tier
     own_data = tier in ("full", "eval") or request.data_root is not None
     if tier != "load":
-        config = evaluators.with_single_metric(config, request.target)
+        config = evaluators.with_single_metric(config, request.config)
         require_coco_ap(request, config, own_data)
-        adjustments.require_supported(config, request.target, tier, not own_data)
+        adjustments.require_supported(config, request.config, tier, not own_data)
     if request.data_root is not None:
         config = config_edits.with_data_root(config, request.data_root)
     if request.images is not None:
@@ -132,7 +132,7 @@ def make_plan(request: Request, gpus_here: int) -> VerificationPlan:
     planned = VerificationPlan(
         request=request,
         title=named.title,
-        folder=Path(request.work_dir or f"work_dirs/{_short(request.target)}-{tier}"),
+        folder=Path(request.work_dir or f"work_dirs/{_short(request.config)}-{tier}"),
         config=config,
         pretrained=named.pretrained,
         recipe=recipe,
@@ -182,7 +182,7 @@ def _require_one_data_set(request: Request, config: Mapping[str, Any]) -> None:
     for part in ("train", "val"):
         if len(list(config_edits.datasets(config, part))) > 1:
             raise UsageError(
-                f"{request.target} has several data sets in {part}_dataloader, and `images` takes from one",
+                f"{request.config} has several data sets in {part}_dataloader, and `images` takes from one",
                 "Leave out `images`, or leave one data set in the config.",
                 "images",
             )

@@ -27,14 +27,14 @@ METRICS = ("box", "mask")
 class Request:
     """One call of `verify-ap`.
 
-    ``target``: a recipe's name, or a config: a path or 'mmdet::…'. ``pretrained``: a converted checkpoint.
+    ``config``: a path, 'mmdet::…', or a recipe's name. ``pretrained``: a converted checkpoint.
     ``checkpoint``: the trained detector of the eval tier. ``gpus`` per node; 0 is the CPU, None all of this machine.
     ``seeds``: how many trainings, with the seeds ``seed``, ``seed`` + 1, …; ``images``: how many of the user's data
     the lift takes.
     ``expect``: AP in percent by 'box' and 'mask'; ``tolerance`` in points.
     """
 
-    target: str
+    config: str
     tier: str = "smoke"
     pretrained: str | None = None
     data_root: str | None = None
@@ -124,6 +124,6 @@ def expectations(text: str) -> dict[str, float]:
     return expected
 
 
-def is_config(target: str) -> bool:
-    """Whether a target names a config, not a recipe."""
-    return "::" in target or target.endswith(".py") or "/" in target or is_file(target)
+def is_config(name: str) -> bool:
+    """Whether a name is that of a config, not of a recipe."""
+    return "::" in name or name.endswith(".py") or "/" in name or is_file(name)

@@ -37,7 +37,7 @@ def require_machine(plan: VerificationPlan, gpus_here: int) -> None:
         raise EnvironmentMissingError("`amp` needs a GPU", "Leave it out.")
     if not launch.gpus and any("Amp" in type_name(run.config["optim_wrapper"]) for run in plan.runs if run.job.train):
         raise EnvironmentMissingError(
-            f"{request.target}: optim_wrapper.type is {type_name(plan.config['optim_wrapper'])}, which needs a GPU",
+            f"{request.config}: optim_wrapper.type is {type_name(plan.config['optim_wrapper'])}, which needs a GPU",
             "Set it to 'OptimWrapper'.",
         )
     if launch.gpus > gpus_here and launch.launcher != "slurm":

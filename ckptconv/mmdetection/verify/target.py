@@ -36,13 +36,13 @@ class Target:
 
 def target(request: Request) -> Target:
     """The target as it stands, before a tier changes its config. Raises UsageError for what is not a detector."""
-    recipe = None if is_config(request.target) else _row(request.target)
+    recipe = None if is_config(request.config) else _row(request.config)
     title, config, start = _resolved(request, recipe)
     if not isinstance(value_at(config, "model.backbone"), Mapping):
-        raise UsageError(f"{request.target} has no model.backbone", "Give a detector's config.")
+        raise UsageError(f"{request.config} has no model.backbone", "Give a detector's config.")
     if not isinstance(value_at(config, "train_dataloader.batch_size"), int):
         raise UsageError(
-            f"{request.target} does not set train_dataloader.batch_size", "Set it to the number of images per GPU."
+            f"{request.config} does not set train_dataloader.batch_size", "Set it to the number of images per GPU."
         )
     return Target(title, config, start, recipe)
 
@@ -54,7 +54,7 @@ def _row(name: str) -> Recipe:
     if not recipe.digest:
         raise UsageError(
             f"{name} was trained with another framework ({recipe.source}): MMDetection cannot train its recipe",
-            "To use its weights in MMDetection, give a config as TARGET, and the AP that you expect with `expect`.",
+            "To use its weights in MMDetection, give a config instead, and the AP that you expect with `expect`.",
         )
     return recipe
 
@@ -62,10 +62,10 @@ def _row(name: str) -> Recipe:
 def _resolved(request: Request, recipe: Recipe | None) -> tuple[str, dict[str, Any], Pretrained | None]:
     """Title, resolved config and checkpoint."""
     if recipe is None and request.pretrained is None:
-        path = runtime.find_config(request.target)
-        config: dict[str, Any] = runtime.read_config(path, shown=request.target, imports=False).to_dict()
+        path = runtime.find_config(request.config)
+        config: dict[str, Any] = runtime.read_config(path, shown=request.config, imports=False).to_dict()
         return type_name(value_at(config, "model")) or "?", config, _checkpoint(config)
-    choices = Choices(base=request.target) if recipe is None else recipe.choices
+    choices = Choices(base=request.config) if recipe is None else recipe.choices
     if request.pretrained is not None:
         emitted = emit.emit(request.pretrained, choices)
         start = emitted.pretrained
@@ -73,7 +73,7 @@ def _resolved(request: Request, recipe: Recipe | None) -> tuple[str, dict[str, A
             raise UsageError(
                 f"{request.pretrained} holds weights of {start.method}, and {recipe.name} was published for "
                 f"{recipe.method}",
-                "A published AP is of its own weights only. For others, give the config as TARGET, and `expect`.",
+                "A published AP is of its own weights only. For others, give a config instead, and `expect`.",
             )
         return emitted.title, runtime.resolve(emitted.text), start
     assert recipe is not None
@@ -100,7 +100,7 @@ def require_colour(request: Request, config: Mapping[str, Any]) -> None:
     channels = backbone.get("in_channels", backbone.get("in_chans", 3))
     if channels != 3:
         raise UsageError(
-            f"{request.target} takes images of {channels} channels, and the generated images have 3",
+            f"{request.config} takes images of {channels} channels, and the generated images have 3",
             "Use a data set of such images: `tier='lift'` `data_root='DIR'`.",
         )
 
@@ -108,8 +108,8 @@ def require_colour(request: Request, config: Mapping[str, Any]) -> None:
 def require_coco_ap(request: Request, config: Mapping[str, Any], own_data: bool) -> None:
     """Raises UsageError for an evaluator that does not measure what the request asks for."""
     evaluator = config["val_evaluator"]
-    evaluators.require_box_ap(evaluator, request.target)
+    evaluators.require_box_ap(evaluator, request.config)
     if own_data:
-        evaluators.require_measurable(evaluator, request.target)
+        evaluators.require_measurable(evaluator, request.config)
     if "mask" in (request.expect or ()) and "segm" not in evaluator.get("metric", "bbox"):
-        raise UsageError(f"{request.target} does not measure mask AP", "Leave mask out of `expect`.")
+        raise UsageError(f"{request.config} does not measure mask AP", "Leave mask out of `expect`.")

@@ -66,7 +66,7 @@ def labels(text: str) -> list[str]:
 
 def test_a_run_tells_how_it_goes_on_stderr_and_what_came_out_on_stdout(trained, folder):
     assert trained.returncode == 0
-    assert labels(trained.stdout) == ["target", "purpose", "proof", "run", "because", "rule", "report", "verdict"]
+    assert labels(trained.stdout) == ["config", "purpose", "proof", "run", "because", "rule", "report", "verdict"]
     assert trained.stdout.splitlines()[-1] == (
         "verdict   pass: the chain works; this does not judge the weights, the tier lift does"
     )
@@ -136,7 +136,7 @@ def test_a_dry_run_shows_the_recipe_and_does_nothing(folder):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert labels(done.stdout) == [
-        "target",
+        "config",
         "purpose",
         "expected",
         "row",

@@ -25,7 +25,7 @@ def test_rows_that_differ_in_their_weights_only_are_none():
     assert row_of(rows, "mmselfsup") is None
     text = how_to_compare(rows, "mmselfsup")
     assert all(row.name in text for row in rows)
-    assert text.endswith("): give the name of the one with your weights as TARGET, and `pretrained='CKPT'`")
+    assert text.endswith("): give the name of the one with your weights instead of the config, and `pretrained='CKPT'`")
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_mixed_precision_is_another_recipe(r50):
 def test_a_row_speaks_of_its_own_weights_only(r50):
     assert refused(SWAV, "full", pretrained=r50, gpus=8) == (
         f"{r50} holds weights of moco, and {SWAV} was published for swav",
-        "A published AP is of its own weights only. For others, give the config as TARGET, and `expect`.",
+        "A published AP is of its own weights only. For others, give a config instead, and `expect`.",
     )
 
 

@@ -45,7 +45,7 @@ def page(report: VerificationReport, images: EvaluatedImages | None) -> str:
     means = f"<p>{escape(verdict.meaning)}.</p>" if verdict.meaning else ""
     needed = f"<p>About {verdict.needed} seeds would decide.</p>" if verdict.needed else ""
     parts = [
-        f"<h1>{escape(report.target)}</h1>",
+        f"<h1>{escape(report.config)}</h1>",
         f'<p class="soft">{escape(report.title)}; tier {escape(report.tier)}: {escape(report.purpose)}</p>',
         f'<div class="verdict {escape(verdict.status)}"><b>{escape(verdict.status)}</b>{means}{reasons}{needed}',
         f'<p class="soft">Rule: {escape(verdict.rule)}.</p></div>',
@@ -63,7 +63,7 @@ def page(report: VerificationReport, images: EvaluatedImages | None) -> str:
         parts += ["<h2>Detections</h2>", f'<div class="six">{figures}</div>' if figures else "<p>None above 0.5.</p>"]
     parts += ["<h2>What was measured</h2>", _facts(report)]
     body = "\n".join(parts)
-    title = escape(f"{report.target}: {verdict.status}")
+    title = escape(f"{report.config}: {verdict.status}")
     text = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

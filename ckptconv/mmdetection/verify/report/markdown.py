@@ -32,7 +32,7 @@ def markdown(reports: Sequence[VerificationReport]) -> str:
         lines += [_line(_cells(report, group)) for group in groups]
         verdict = report.verdict
         meaning = f": {verdict.meaning}" if verdict.meaning else ""
-        below.append(f"{report.target}, tier {report.tier} ({report.purpose}): **{verdict.status}**{meaning}.")
+        below.append(f"{report.config}, tier {report.tier} ({report.purpose}): **{verdict.status}**{meaning}.")
         below += [f"  {reason}." for reason in verdict.reasons]
         below += [f"  {note}." for note in report.notes]
         below += [f"  {raw}." for run in report.runs if (raw := run.raw_weights())]
@@ -56,7 +56,7 @@ def _cells(report: VerificationReport, group: str) -> list[str]:
         f"{sum(speeds) / len(speeds):.1f} ({device})" if speeds else "",
         mean(runs, "box"),
         mean(runs, "mask"),
-        report.target,
+        report.config,
         "",
     ]
 

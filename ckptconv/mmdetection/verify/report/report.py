@@ -3,7 +3,7 @@
 ::
 
     schema, command        2, "verify-ap"
-    target, title, tier, purpose
+    config, title, tier, purpose
     verdict                {status, reasons, rule, needed, meaning}
     expected               {ap: {box, mask}, tolerance, above, band (in words), reason, source} or null
     proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
@@ -19,8 +19,9 @@
 ``ap`` the first of each; ``raw``: metrics of the raw weights, where ``metrics`` are of their average (EMAHook), else
 null. ``steps``: [iteration, loss, lr]; ``evaluations``: [iteration, {box, mask}].
 
-Schema 1, of ckptconv 0.1, has other names: ``claim`` for ``purpose``, ``images`` of the recipe, and of a run
-``seconds``, ``images_a_second`` and ``vals``; the first reports of it have neither notes nor ``raw``.
+Schema 1, of ckptconv 0.1, has other names: ``target`` for ``config``, ``claim`` for ``purpose``, ``images`` of the
+recipe, and of a run ``seconds``, ``images_a_second`` and ``vals``; the first reports of it have neither notes nor
+``raw``.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class RunReport:
 class VerificationReport:
     """All of it. ``purpose``: what the tier shows if it passes; ``date``: ISO 8601, UTC."""
 
-    target: str
+    config: str
     title: str
     tier: str
     purpose: str
@@ -159,7 +160,7 @@ def from_json(body: Mapping[str, Any]) -> VerificationReport:
     body = _from_schema_1(body) if schema == 1 else body
     expected, proof, detector = body["expected"], body["proof"], body["detector"]
     return VerificationReport(
-        target=body["target"],
+        config=body["config"],
         title=body["title"],
         tier=body["tier"],
         purpose=body["purpose"],
@@ -184,6 +185,7 @@ def _run(body: Mapping[str, Any]) -> RunReport:
 
 
 _RENAMED = {
+    "target": "config",
     "claim": "purpose",
     "images": "images_per_step",
     "seconds": "seconds_per_step",

@@ -102,7 +102,7 @@ def made(*runs: dict[str, Any], **changed: Any) -> dict[str, Any]:
     return {
         "schema": 2,
         "command": "verify-ap",
-        "target": "mocov2-mask-rcnn",
+        "config": "mocov2-mask-rcnn",
         "title": "MoCo v2, Mask R-CNN",
         "tier": "smoke",
         "purpose": "the whole chain works",
@@ -381,5 +381,5 @@ def test_what_is_not_known_is_no_fact():
 
 
 def test_a_file_whose_name_is_no_utf8_has_a_page(tmp_path):
-    write(from_json(made(target=os.fsdecode(b"caf\xe9.py"))), tmp_path, None, print)
+    write(from_json(made(config=os.fsdecode(b"caf\xe9.py"))), tmp_path, None, print)
     assert "caf" in (tmp_path / "report.html").read_text(encoding="utf-8", errors="surrogateescape")

@@ -135,7 +135,7 @@ def test_it_is_what_was_written(tmp_path):
 def test_the_schema_and_the_numbers_of_a_run_are_told(tmp_path):
     found = json.loads(json.dumps(as_json(reported(tmp_path))))
     (run,) = found["runs"]
-    assert (found["schema"], found["command"], found["target"]) == (2, "verify-ap", "target.py")
+    assert (found["schema"], found["command"], found["config"]) == (2, "verify-ap", "target.py")
     assert found["recipe"]["style"] == "caffe"
     assert (
         found["recipe"] | {"length": "12 epochs", "lr": 0.02, "detector": "MaskRCNN", "images_per_step": 16}
@@ -190,7 +190,7 @@ def test_the_table_has_the_columns_of_mmdetection(tmp_path):
 
 
 def test_what_could_steer_a_terminal_is_written_as_escapes(tmp_path):
-    found = replace(reported(tmp_path), target="a\x1b[2J\r\u202e.py")
+    found = replace(reported(tmp_path), config="a\x1b[2J\r\u202e.py")
     shown = markdown([found])
     assert all(c == "\n" or c.isprintable() for c in shown)
     assert "a\\x1b[2J\\r\\u202e.py" in shown
@@ -294,7 +294,7 @@ def test_a_report_of_the_first_schema_is_read(path):
     assert body["schema"] == 1
     found = from_json(body)
     (first, *_) = body["runs"]
-    assert (found.target, found.purpose, found.verdict.status) == (
+    assert (found.config, found.purpose, found.verdict.status) == (
         body["target"],
         body["claim"],
         body["verdict"]["status"],
