@@ -127,7 +127,7 @@ REFUSED: list[Refused] = [
     (
         lambda: layout(families=("Resnet",)),
         "'families': there is no network family 'Resnet'",
-        "Did you mean ResNet?",
+        "Did you mean ResNet or RegNetY?",
     ),
     (
         lambda: layout(families="ResNet"),

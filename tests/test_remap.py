@@ -304,7 +304,7 @@ def test_targets() -> None:
 def test_what_is_no_method_is_refused(method: Any) -> None:
     error = refusal(lambda: remap_state_dict(network(), method), UsageError)
     assert error.message == "the method must be a name, a Method or a list of rules"
-    assert error.hint == "Make rules with keep, drop, fuse."
+    assert error.hint == "Make rules with keep, drop, fuse, split."
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------------

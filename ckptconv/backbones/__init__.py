@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ckptconv.backbones import beit, convnext, resnet, swin, vit
+from ckptconv.backbones import beit, convnext, hiera, regnet, resnet, swin, vit, xcit
 from ckptconv.backbones.interface import Backbone, Dialect, Family, TargetName
 from ckptconv.spec import StateSpec
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
-    for family in (resnet.FAMILY, swin.FAMILY, swin.UNSHIFTED, vit.FAMILY, beit.FAMILY, convnext.FAMILY)
+    for family in (
+        resnet.FAMILY,
+        swin.FAMILY,
+        swin.V2,
+        swin.UNSHIFTED,
+        vit.FAMILY,
+        beit.FAMILY,
+        convnext.FAMILY,
+        hiera.FAMILY,
+        xcit.FAMILY,
+        regnet.FAMILY,
+    )
 }
 TARGETS: tuple[TargetName, ...] = tuple(sorted({target for family in FAMILIES.values() for target in family.targets}))
 

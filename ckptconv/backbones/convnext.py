@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ckptconv.backbones.blocks import NO_NORM, depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
@@ -123,17 +123,59 @@ class ConvNeXt:
     def optional(self, name: str) -> bool:  # noqa: ARG002 - a network without a final norm is another member
         return False
 
-    def obstacle(self, target: str) -> str:  # noqa: ARG002 - both targets take all of them
+    def obstacle(self, target: str) -> str:
+        if target == "timm" and self.patch_size == _SPLIT_STEM:
+            return "its patches have 2 pixels, where timm's ConvNeXt halves its map before the first stage, too"
         return ""
 
     def dialect(self, target: str) -> Dialect:
+        if target == "timm":
+            rules = (*(_TIMM_CONVOLVED if self.arch in _CONVOLVED else ()), *_TIMM)
+            return Dialect(rules, fresh=() if self.final_norm else ("head.norm.{p}",))
         if target != "mmpretrain":
             return CANONICAL
         return _MMPRETRAIN if self.final_norm else _MMPRETRAIN_WITHOUT_NORM
 
     def timm_model(self) -> TimmModel | None:
-        return None
+        """A model with as many kinds of parts as it has: timm does not pass on an argument that is None."""
+        if self.patch_size == _SPLIT_STEM:
+            return None
+        scaled_only = self.layer_scale and not self.grn
+        name, arguments = f"convnext{'v2' * (not scaled_only)}", dict[str, Any]()
+        if self.arch is None or self.arch == ("huge" if scaled_only else "xlarge"):
+            name += "_tiny"
+            arguments = {"depths": list(self.depths), "dims": list(self.embed_dims)}
+        else:
+            name += f"_{self.arch}"
+        if not scaled_only and not self.grn:
+            arguments["use_grn"] = False
+        if self.layer_scale and self.grn:
+            arguments["ls_init_value"] = _LAYER_SCALE
+        if self.patch_size != 4:
+            arguments["patch_size"] = self.patch_size
+        if self.in_channels != 3:
+            arguments["in_chans"] = self.in_channels
+        return TimmModel(name, arguments)
 
+
+_SPLIT_STEM = 2
+_LAYER_SCALE = 1e-6  # any number makes timm build one; the file holds the numbers
+_CONVOLVED = ("atto", "femto", "pico", "nano")
+"""Sizes whose MLPs are 1x1 convolutions in timm's models."""
+_TIMM = (
+    keep("downsample_layers.0.{layer}.{p}", "stem.{layer}.{p}"),
+    keep("downsample_layers.{s}.{layer}.{p}", "stages.{s}.downsample.{layer}.{p}"),
+    keep("stages.{s}.{b}.dwconv.{p}", "stages.{s}.blocks.{b}.conv_dw.{p}"),
+    keep("stages.{s}.{b}.pwconv{n}.{p}", "stages.{s}.blocks.{b}.mlp.fc{n}.{p}"),
+    keep("stages.{s}.{b}.grn.gamma", "stages.{s}.blocks.{b}.mlp.grn.weight", reshape(-1)),
+    keep("stages.{s}.{b}.grn.beta", "stages.{s}.blocks.{b}.mlp.grn.bias", reshape(-1)),
+    keep("stages.{s}.{b}.{key...}", "stages.{s}.blocks.{b}.{key...}"),
+    keep("norm.{p}", "head.norm.{p}"),
+)
+"""checkpoint_filter_fn of timm/models/convnext.py 1.0.31."""
+_TIMM_CONVOLVED = (
+    keep("stages.{s}.{b}.pwconv{n}.weight", "stages.{s}.blocks.{b}.mlp.fc{n}.weight", reshape(0, -1, 1, 1)),
+)
 
 _RULES = (
     keep("stages.{s}.{b}.dwconv.{p}", "backbone.stages.{s}.{b}.depthwise_conv.{p}"),
@@ -202,7 +244,7 @@ def read(state: StateSpec) -> ConvNeXt | None:
 FAMILY = Family(
     name="ConvNeXt",
     read=read,
-    targets=("mmpretrain", "official"),
+    targets=("mmpretrain", "timm", "official"),
     stem="downsample_layers.0.0.weight",
     blocks=(r"stages\.\d\.", r"stages\.\d\.\d+\."),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ckptconv.backbones.blocks import depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
@@ -26,7 +26,7 @@ _DEPTHS = {
     (True, (3, 24, 36, 3)): 200,
 }
 _MMDET_DEPTHS = (18, 34, 50, 101, 152)  # arch_settings of mmdet/models/backbones/resnet.py, 3.3.0
-_NORM = ("weight", "bias", "running_mean", "running_var")
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 STEP_COUNTER = ".num_batches_tracked"
 """How the names of batch norm's step counters end: no file needs them."""
 
@@ -88,7 +88,7 @@ class ResNet:
             entries[f"{name}.weight"] = (out, into, kernel, kernel)
 
         def norm(name: str, channels: int) -> None:
-            entries.update({f"{name}.{p}": (channels,) for p in _NORM})
+            entries.update({f"{name}.{p}": (channels,) for p in BATCH_NORM})
             entries[f"{name}.num_batches_tracked"] = ()
 
         conv("conv1", self.stem_channels, self.in_channels, self.stem_kernel)
@@ -120,6 +120,8 @@ class ResNet:
     def obstacle(self, target: str) -> str:
         if target == "torchvision":
             return self._unlike_torchvision()
+        if target == "timm":
+            return self._unlike_timm()
         if target != "mmdet":
             return ""
         if self.stem_kernel != 7:
@@ -149,11 +151,53 @@ class ResNet:
             )
         return ""
 
-    def dialect(self, target: str) -> Dialect:  # noqa: ARG002 - both targets take torchvision's names
+    def _unlike_timm(self) -> str:
+        """Why timm's class cannot hold it."""
+        if self.stem_kernel != 7:
+            return (
+                f"its stem is {self.stem_kernel}x{self.stem_kernel}, for small images, and timm's ResNet has a 7x7 stem"
+            )
+        if self.stem_channels != 64:
+            return f"its stem has {self.stem_channels} channels, and that of timm's ResNet always has 64"
+        if self.inner_channels * 64 % (self.planes * self.groups):
+            return "the channels of its groups are no whole share of its planes, which timm's ResNet needs"
+        return ""
+
+    def dialect(self, target: str) -> Dialect:  # noqa: ARG002 - all targets take torchvision's names
         return CANONICAL
 
     def timm_model(self) -> TimmModel | None:
-        return None
+        if self._unlike_timm():
+            return None
+        base_width = self.inner_channels * 64 // (self.planes * self.groups)
+        name = _TIMM.get((self.layers or 0, self.groups, base_width), "")
+        arguments: dict[str, Any] = {}
+        if not name:
+            name = f"resnet{self.layers}" if self.layers else f"resnet{50 if self.bottleneck else 18}"
+            if not self.layers:
+                arguments["layers"] = list(self.depths)
+            if self.groups > 1:
+                arguments["cardinality"] = self.groups
+            if base_width != 64:
+                arguments["base_width"] = base_width
+        if self.planes != 64:
+            arguments["channels"] = [self.planes << stage for stage in range(4)]
+        if self.in_channels != 3:
+            arguments["in_chans"] = self.in_channels
+        return TimmModel(name, arguments)
+
+
+_TIMM = {
+    (50, 1, 128): "wide_resnet50_2",
+    (101, 1, 128): "wide_resnet101_2",
+    (50, 32, 4): "resnext50_32x4d",
+    (101, 32, 4): "resnext101_32x4d",
+    (101, 32, 8): "resnext101_32x8d",
+    (101, 32, 16): "resnext101_32x16d",
+    (101, 32, 32): "resnext101_32x32d",
+    (101, 64, 4): "resnext101_64x4d",
+}
+"""Models of timm/models/resnet.py 1.0.31, by depth, groups and the width of a group in the first stage's 64 planes."""
 
 
 def _whole(bottleneck: bool, found: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -218,7 +262,7 @@ def read(state: StateSpec) -> ResNet | None:
 FAMILY = Family(
     name="ResNet",
     read=read,
-    targets=("mmdet", "torchvision", "official"),
+    targets=("mmdet", "torchvision", "timm", "official"),
     stem="conv1.weight",
     blocks=(r"layer\d\.", r"layer\d\.\d+\."),
 )

@@ -2,7 +2,7 @@
 
 A file that lost its last blocks still holds a network, of a depth that nobody trains. Sources: the tables of
 timm 1.0.31 (`timm/models/vision_transformer.py`, `swin_transformer.py`, `swin_transformer_v2.py`, `convnext.py`,
-`resnet.py`), and where one is named.
+`resnet.py`, `hiera.py`, `xcit.py`), and where one is named.
 """
 
 from __future__ import annotations
@@ -60,6 +60,15 @@ CONVNEXT: Mapping[int, Sequence[Depth]] = {
     352: ((3, 3, 27, 3),),
     384: ((3, 4, 30, 3),),
 }
+
+HIERA: Mapping[int, Sequence[Depth]] = {
+    96: ((1, 2, 7, 2), (1, 2, 11, 2), (2, 3, 16, 3)),
+    112: ((2, 3, 16, 3),),
+    144: ((2, 6, 36, 4),),
+    256: ((2, 6, 36, 4),),
+}
+
+XCIT: Mapping[int, Sequence[Depth]] = {128: (12,), 192: (12, 24), 384: (12, 24), 512: (24,), 768: (24,)}
 
 _RESNET: Sequence[Depth] = ((1, 1, 1, 1), (2, 2, 2, 2), (3, 4, 6, 3))
 _BOTTLENECKS: Sequence[Depth] = (

@@ -1,9 +1,8 @@
 """The Swin family in its authors' names, as one function of width, depths, heads and windows.
 
 Source of names and shapes: `models/swin_transformer.py` and `swin_transformer_v2.py` of microsoft/Swin-Transformer, and
-`models_mixmim.py` of Sense-X/MixMIM. Their buffers are no entries: a network computes them for its own image size.
-MMDetection's `SwinTransformer` has other names, and nn.Unfold's order of columns where patches merge: `swin_converter`
-in `mmdet/models/backbones/swin.py`.
+`models_mixmim.py` of Sense-X/MixMIM. Their buffers are no entries: a network computes them for its own image size. One
+is read, where a file has it: the table of coordinates of version 2, which tells the windows.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from dataclasses import dataclass, replace
 from math import isqrt
 from typing import ClassVar
 
+from ckptconv.backbones import swin_targets
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
 from ckptconv.backbones.image_size import KERNEL
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.sizes import SWIN, partial, unusual
-from ckptconv.ops import regroup
-from ckptconv.rules import drop, keep
+from ckptconv.backbones.swin_targets import COORDINATES
 from ckptconv.spec import StateSpec
 
 _SIZES: Mapping[tuple[int, tuple[int, ...]], str] = {
@@ -33,17 +32,14 @@ _SIZES: Mapping[tuple[int, tuple[int, ...]], str] = {
 _STAGES = 4
 _BIAS_MLP = 512  # channels inside version 2's network for position biases, whatever the size
 
-ROWS_FIRST = (0, 2, 1, 3)
-"""Four merged patches are (0, 0), (1, 0), (0, 1), (1, 1) for the authors, and row by row for nn.Unfold."""
-
 
 @dataclass(frozen=True)
 class Swin:
     """Channels of the first stage and inside its MLPs, which double from stage to stage; blocks and heads a stage.
 
     ``window_sizes`` are read from each stage's tables: a window is at most as large as its stage's map, so the last may
-    be smaller than the others; () in version 2, which has no tables. ``positions`` counts the tokens of an absolute
-    position embedding, 0 where there is none. ``shifted`` is what no tensor tells: MixMIM's windows never are.
+    be smaller than the others; () in version 2 without its table of coordinates. ``positions`` counts the tokens of an
+    absolute position embedding, 0 where there is none. ``shifted`` is what no tensor tells: MixMIM's windows never are.
     """
 
     embed_dim: int
@@ -65,12 +61,14 @@ class Swin:
 
     @property
     def family(self) -> str:
+        if self.version == 2:
+            return V2.name
         return FAMILY.name if self.shifted else UNSHIFTED.name
 
     @property
     def name(self) -> str:
         size = _SIZES.get((self.embed_dim, self.depths))
-        name = f"{self.family}{'V2' * (self.version == 2)}-{size or '-'.join(map(str, self.depths))}"
+        name = f"{self.family}-{size or '-'.join(map(str, self.depths))}"
         if size is None:
             name += f", {self.embed_dim} channels"
         sizes = dict.fromkeys(self.window_sizes)
@@ -126,6 +124,9 @@ class Swin:
                     entries[f"{at}attn.logit_scale"] = (heads, 1, 1)
                     if self.qkv_bias:
                         entries.update({f"{at}attn.{p}_bias": (width,) for p in "qv"})
+                    if self.window_sizes:
+                        rows = 2 * self.window_sizes[stage] - 1
+                        entries[f"{at}attn.{COORDINATES}"] = (1, rows, rows, 2)
                     layer(f"{at}attn.cpb_mlp.0", _BIAS_MLP, 2)
                     layer(f"{at}attn.cpb_mlp.2", heads, _BIAS_MLP, bias=False)
                 else:
@@ -143,59 +144,18 @@ class Swin:
             layer("norm", self.embed_dim << last)
         return entries
 
-    def optional(self, name: str) -> bool:  # noqa: ARG002 - a part is there as a whole or not at all
-        return False
+    def optional(self, name: str) -> bool:
+        return name.endswith(COORDINATES)
 
     def obstacle(self, target: str) -> str:
-        if target != "mmdet":
-            return ""
-        if not self.shifted:
-            return (
-                "its windows are never shifted and it adds positions to its patches, so MMDetection's SwinTransformer "
-                "would compute something else; mmpretrain has this network as MixMIMTransformer"
-            )
-        if self.version == 2:
-            return "MMDetection has no Swin Transformer V2; mmpretrain has it as SwinTransformerV2"
-        if self.positions:
-            return "it has an absolute position embedding, on which the loading code of MMDetection's Swin fails"
-        if not self.patch_norm:
-            return "it normalises merged patches but not the first ones; MMDetection's Swin does both or neither"
-        if self.hidden_dim % self.embed_dim:
-            return "the width of its MLPs is not a multiple of its stages' width, which MMDetection's Swin needs"
-        return ""
+        return swin_targets.obstacle(self, target)
 
     def dialect(self, target: str) -> Dialect:
-        return MMDET if target == "mmdet" else CANONICAL
+        return swin_targets.dialect(self, target)
 
     def timm_model(self) -> TimmModel | None:
-        return None
+        return swin_targets.timm_model(self)
 
-
-MMDET = Dialect(
-    rules=(
-        keep("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}"),
-        keep("patch_embed.norm.{p}", "backbone.patch_embed.norm.{p}"),
-        keep("layers.{s}.blocks.{b}.attn.{key...}", "backbone.stages.{s}.blocks.{b}.attn.w_msa.{key...}"),
-        keep("layers.{s}.blocks.{b}.mlp.fc1.{p}", "backbone.stages.{s}.blocks.{b}.ffn.layers.0.0.{p}"),
-        keep("layers.{s}.blocks.{b}.mlp.fc2.{p}", "backbone.stages.{s}.blocks.{b}.ffn.layers.1.{p}"),
-        keep("layers.{s}.blocks.{b}.{norm}.{p}", "backbone.stages.{s}.blocks.{b}.{norm}.{p}"),
-        keep(
-            "layers.{s}.downsample.reduction.{p}",
-            "backbone.stages.{s}.downsample.reduction.{p}",
-            regroup(1, ROWS_FIRST),
-        ),
-        keep("layers.{s}.downsample.norm.{p}", "backbone.stages.{s}.downsample.norm.{p}", regroup(0, ROWS_FIRST)),
-        drop(
-            "norm.{p}",
-            "the norm before a classifier: MMDetection has new norms, one for each stage's output",
-        ),
-    ),
-    fresh=(
-        "backbone.norm{stage}.{p}",
-        "backbone.stages.{s}.blocks.{b}.attn.w_msa.relative_position_index",
-    ),
-)
-"""Its `init_weights` keeps what starts with `backbone.`, and renames nothing while `convert_weights` is False."""
 
 _BLOCK_NAME = re.compile(
     r"layers\.([0-7])\.(?:blocks\.(\d+)|downsample)\.(.+)"
@@ -213,6 +173,18 @@ def _whole(width: int, found: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def read(state: StateSpec) -> Swin | None:
+    """The Swin of the first version of which most of these shapes are, or None if the names are not such a Swin's."""
+    member = _read(state)
+    return member if member and member.version == 1 else None
+
+
+def read_v2(state: StateSpec) -> Swin | None:
+    """The Swin of the second version of which most of these shapes are, or None if the names are not such a Swin's."""
+    member = _read(state)
+    return member if member and member.version == 2 else None
+
+
+def _read(state: StateSpec) -> Swin | None:
     """The Swin of which most of these shapes are, or None if the names are not a Swin's."""
     parts: list[tuple[int, str, tuple[int, ...]]] = []
     blocks: list[Counter[str]] = [Counter() for _ in range(8)]
@@ -248,6 +220,8 @@ def read(state: StateSpec) -> Swin | None:
     rows = lengths(("attn.relative_position_bias_table",), 0, 0)
     windows = [(s, (isqrt(n) + 1) // 2) for s, n in rows if isqrt(n) ** 2 == n and isqrt(n) % 2]
     version = 2 if len(scales) > len(tables) else 1
+    if version == 2:
+        windows = [(s, (n + 1) // 2) for s, n in lengths((f"attn.{COORDINATES}",), 1, 4)]
     heads = scales if version == 2 else tables
     names = {rest for _, rest, _ in parts}
     stem = state.get("patch_embed.proj.weight")
@@ -264,7 +238,7 @@ def read(state: StateSpec) -> Swin | None:
         hidden_dim=most_common(n >> s for s, n in inner) or 4 * width,
         depths=_whole(width, tuple(depths[:stages])),
         num_heads=tuple(of(s, heads, True) or max((width << s) // 32, 1) for s in range(stages)),
-        window_sizes=() if version == 2 else tuple(of(s, windows, False) or 7 for s in range(stages)),
+        window_sizes=tuple(of(s, windows, False) or 7 for s in range(stages)) if version == 1 or windows else (),
         patch_size=stem_shape[2] or 4,
         in_channels=stem_shape[1] or 3,
         patch_norm=any(name.startswith("patch_embed.norm.") for name in state),
@@ -282,5 +256,6 @@ def read_unshifted(state: StateSpec) -> Swin | None:
 
 
 _BLOCKS = (r"layers\.\d\.", r"layers\.\d\.blocks\.\d+\.")
-FAMILY = Family(name="Swin", read=read, targets=("mmdet", "official"), stem=KERNEL, blocks=_BLOCKS)
+FAMILY = Family(name="Swin", read=read, targets=("mmdet", "timm", "official"), stem=KERNEL, blocks=_BLOCKS)
+V2 = Family(name="SwinV2", read=read_v2, targets=("timm", "official"), stem=KERNEL, blocks=_BLOCKS)
 UNSHIFTED = Family(name="MixMIM", read=read_unshifted, targets=("mmdet", "official"), stem=KERNEL, blocks=_BLOCKS)

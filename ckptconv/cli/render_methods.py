@@ -200,7 +200,7 @@ def _kept(rules: Iterable[Rule]) -> list[str]:
 def _change(rule: Keep | Fuse | Split) -> str:
     """How the tensors are changed; '' if only the name is."""
     if isinstance(rule, Split):
-        return f"equal parts of axis {rule.axis}" + (f", without {rule.why}" if rule.why else "")
+        return f"split(axis={rule.axis})" + (f", without {rule.why}" if rule.why else "")
     return str(rule.op or "")
 
 

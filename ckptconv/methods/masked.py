@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ckptconv.methods import naming_stages
 from ckptconv.methods.interface import IMAGENET, MAE_RESAMPLING, Layout, Method, Published
 from ckptconv.methods.naming_convnext import SPARSE, TRUNK
 from ckptconv.rules import drop, keep, under
@@ -66,6 +67,24 @@ MAE = Method(
     pixels=IMAGENET,
     releases=Published("mae"),
     position_resampling=MAE_RESAMPLING,
+)
+
+HIERA = Method(
+    name="hiera",
+    title="MAE of Hiera",
+    aliases=("mae-hiera", "hiera-mae"),
+    paper="https://arxiv.org/abs/2306.00989",
+    repository="facebookresearch/hiera",
+    layouts=(
+        Layout(
+            title="released, with the decoder or a classifier",
+            sections=("model_state", ""),
+            rules=naming_stages.HIERA,
+            families=("Hiera",),
+        ),
+    ),
+    pixels=IMAGENET,
+    releases=Published("hiera"),
 )
 
 MASKFEAT = Method(

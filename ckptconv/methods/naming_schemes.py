@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods import naming_convnext, naming_resnet, naming_swin, naming_vit
+from ckptconv.methods import naming_convnext, naming_resnet, naming_stages, naming_swin, naming_vit
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import drop, keep, under
 
@@ -62,11 +62,23 @@ TIMM = Method(
             families=("ViT",),
             without=("class_token",),
         ),
+        Layout(
+            title="Hiera or XCiT",
+            sections=_FLAT,
+            rules=(drop("head.{p}", "the classifier"), _TIMM_HEAD, keep("{key...}", "{key...}")),
+            families=("Hiera", "XCiT"),
+        ),
+        Layout(
+            title="RegNetY",
+            sections=_FLAT,
+            rules=(*naming_stages.TIMM_REGNET, _TIMM_HEAD),
+            families=("RegNetY",),
+        ),
         Layout(  # older versions have the authors' names
             title="Swin, since version 0.9",
             sections=_FLAT,
             rules=(*naming_swin.TIMM_SWIN, _TIMM_HEAD),
-            families=("Swin",),
+            families=("Swin", "SwinV2"),
         ),
         Layout(title="ConvNeXt", sections=_FLAT, rules=(*naming_convnext.TIMM, _TIMM_HEAD), families=("ConvNeXt",)),
         Layout(
@@ -189,7 +201,7 @@ TRANSFORMERS = Method(
                 _MIM_DECODER,
                 _CLASSIFIER,
             ),
-            families=("Swin",),
+            families=("SwinV2",),
         ),
         Layout(
             title="ConvNeXt",
@@ -267,6 +279,12 @@ TORCHVISION = Method(
             sections=_FLAT,
             rules=(*naming_swin.TORCHVISION_SWIN, drop("head.{p}", "the classifier")),
             families=("Swin",),
+        ),
+        Layout(
+            title="Swin V2",
+            sections=_FLAT,
+            rules=(*naming_swin.TORCHVISION_SWIN_V2, drop("head.{p}", "the classifier")),
+            families=("SwinV2",),
         ),
         Layout(
             title="ConvNeXt",

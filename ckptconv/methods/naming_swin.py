@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.ops import concat, regroup
-from ckptconv.rules import Rule, drop, fuse, keep, under
+from ckptconv.rules import Rule, drop, fuse, keep, split, under
 
 _INDEX = "the relative position index; recomputed on load"
 _MASK = "the attention mask of shifted windows; recomputed for each image size"
@@ -12,10 +12,7 @@ OUTPUT_NORM = "the norm of an earlier stage's output; a detector initialises its
 
 SWIN_INDEX: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn.relative_position_index", _INDEX),)
 SWIN_MASK: tuple[Rule, ...] = (drop("layers.{s}.blocks.{b}.attn_mask", _MASK),)
-SWIN_COORDINATES: tuple[Rule, ...] = (
-    drop("layers.{s}.blocks.{b}.attn.relative_coords_table", "the table of relative coordinates; recomputed on load"),
-)
-"""The buffers of microsoft/Swin-Transformer, the last one of version 2. Some versions compute masks and save none."""
+"""The buffers of microsoft/Swin-Transformer that tell nothing. Some versions compute masks and save none."""
 
 _TIMM_SWIN: tuple[Rule, ...] = (
     *(keep(f"layers.{s + 1}.downsample.{{key...}}", f"layers.{s}.downsample.{{key...}}") for s in range(3)),
@@ -106,11 +103,10 @@ order. Older files hold the indices."""
 
 TRANSFORMERS_SWIN_V2: tuple[Rule, ...] = (
     *_TRANSFORMERS,
-    drop(f"{_HF}attention.self.relative_coords_table", "the table of relative coordinates; recomputed on load"),
     fuse(tuple(f"{part}.weight" for part in _SELF), f"{_OWN}attn.qkv.weight", concat(0)),
     keep(f"{_HF}attention.self.query.bias", f"{_OWN}attn.q_bias"),
     keep(f"{_HF}attention.self.value.bias", f"{_OWN}attn.v_bias"),
-    keep(f"{_HF}attention.self.logit_scale", f"{_OWN}attn.logit_scale"),
+    keep(f"{_HF}attention.self.{{scale_or_table}}", f"{_OWN}attn.{{scale_or_table}}"),
     keep(f"{_HF}attention.self.continuous_position_bias_mlp.{{n}}.{{p}}", f"{_OWN}attn.cpb_mlp.{{n}}.{{p}}"),
 )
 """transformers/models/swinv2/modeling_swinv2.py."""
@@ -133,3 +129,16 @@ TORCHVISION_SWIN: tuple[Rule, ...] = (
     keep("norm.{p}", "norm.{p}"),
 )
 """torchvision/models/swin_transformer.py: stages and patch merging alternate, in the authors' column order."""
+
+TORCHVISION_SWIN_V2: tuple[Rule, ...] = (
+    *(
+        split(
+            f"features.{2 * s + 1}.{{b}}.attn.qkv.bias",
+            [f"layers.{s}.blocks.{{b}}.attn.q_bias", "", f"layers.{s}.blocks.{{b}}.attn.v_bias"],
+            why="the key's bias, which torchvision sets to zero in each forward pass",
+        )
+        for s in range(4)
+    ),
+    *TORCHVISION_SWIN,
+)
+"""The same, swin_v2_*: ShiftedWindowAttentionV2."""

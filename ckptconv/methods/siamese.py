@@ -7,6 +7,7 @@ from dataclasses import replace
 from ckptconv.methods import naming_schemes, openmmlab
 from ckptconv.methods.interface import DINO_RESAMPLING, IMAGENET, Layout, Method, Published
 from ckptconv.methods.naming_resnet import NUMBERED
+from ckptconv.methods.naming_stages import XCIT
 from ckptconv.rules import drop, keep, under
 
 _BARE = Layout(title="released backbone", sections=("",), rules=(keep("{key...}", "{key...}"),), families=("ResNet",))
@@ -73,7 +74,11 @@ VICREG = Method(
     releases=Published("vicreg"),
 )
 
-_DINO_RULES = (keep("backbone.{key...}", "{key...}"), drop("head.{key...}", "the projection head"))
+_DINO_RULES = (
+    *under("backbone.", XCIT),
+    keep("backbone.{key...}", "{key...}"),
+    drop("head.{key...}", "the projection head"),
+)
 
 DINO = Method(
     name="dino",
@@ -86,9 +91,10 @@ DINO = Method(
             title="training checkpoint, teacher",
             sections=("teacher",),
             rules=_DINO_RULES,
-            families=("ResNet", "ViT"),
+            families=("ResNet", "ViT", "XCiT"),
         ),
         replace(_BARE, families=("ResNet", "ViT")),
+        Layout(title="released XCiT", sections=("",), rules=(*XCIT, keep("{key...}", "{key...}")), families=("XCiT",)),
     ),
     pixels=IMAGENET,
     releases=Published("dino"),
@@ -106,7 +112,7 @@ DINO_STUDENT = Method(
             title="training checkpoint, student",
             sections=("student",),
             rules=_DINO_RULES,
-            families=("ResNet", "ViT"),
+            families=("ResNet", "ViT", "XCiT"),
         ),
     ),
     pixels=IMAGENET,

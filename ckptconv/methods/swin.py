@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
-from ckptconv.methods.naming_swin import SWIN_COORDINATES, SWIN_INDEX, SWIN_MASK
+from ckptconv.methods.naming_swin import SWIN_INDEX, SWIN_MASK
 from ckptconv.rules import drop, keep, under
 
 _FLAT = ("", "state_dict", "model")
 
-_BARE = (*SWIN_INDEX, *SWIN_MASK, *SWIN_COORDINATES, keep("{key...}", "{key...}"))
+_BARE = (*SWIN_INDEX, *SWIN_MASK, keep("{key...}", "{key...}"))
 
 SWIN = Method(
     name="swin",
@@ -16,12 +16,12 @@ SWIN = Method(
     aliases=("swin-transformer",),
     repository="microsoft/Swin-Transformer",
     layouts=(
-        Layout(title="bare backbone", sections=_FLAT, rules=_BARE, families=("Swin",)),
+        Layout(title="bare backbone", sections=_FLAT, rules=_BARE, families=("Swin", "SwinV2")),
         Layout(
             title="network with a classifier",
             sections=_FLAT,
             rules=(drop("head.{p}", "the classifier"), *_BARE),
-            families=("Swin",),
+            families=("Swin", "SwinV2"),
         ),
     ),
     pixels=None,
@@ -114,12 +114,12 @@ SIMMIM = Method(
             title="training checkpoint",
             sections=("model",),
             rules=(
-                *under("encoder.", (*SWIN_INDEX, *SWIN_MASK, *SWIN_COORDINATES)),
+                *under("encoder.", (*SWIN_INDEX, *SWIN_MASK)),
                 drop("encoder.mask_token", _MASK_TOKEN),
                 keep("encoder.{key...}", "{key...}"),
                 drop("decoder.{p...}", "the decoder"),
             ),
-            families=("Swin", "BEiT"),  # models/vision_transformer.py is based on BEiT's
+            families=("Swin", "SwinV2", "BEiT"),  # models/vision_transformer.py is based on BEiT's
         ),
     ),
     pixels=IMAGENET,

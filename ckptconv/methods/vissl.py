@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ckptconv.methods import naming_schemes
 from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
-from ckptconv.rules import drop, keep
+from ckptconv.methods.naming_stages import CLASSY_REGNET
+from ckptconv.rules import drop, keep, under
 
 VISSL = Method(
     name="vissl",
@@ -37,6 +38,23 @@ VISSL = Method(
     releases=Published("vissl"),
     # extra_scripts/convert_vissl_to_torchvision.py and convert_vissl_to_detectron2.py
     converted=(*naming_schemes.TORCHVISION.layouts, *naming_schemes.DETECTRON2.layouts),
+)
+
+SEER = Method(
+    name="seer",
+    title="SEER, RegNets that VISSL trains with SwAV",
+    paper="https://arxiv.org/abs/2103.01988",
+    repository="facebookresearch/vissl",
+    layouts=(
+        Layout(
+            title="training checkpoint",
+            sections=("classy_state_dict.base_model.model.trunk",),
+            rules=under("_feature_blocks.", CLASSY_REGNET),
+            families=("RegNetY",),
+        ),
+    ),
+    pixels=IMAGENET,
+    releases=Published("seer"),
 )
 
 _DINO_HEADS = (

@@ -382,4 +382,4 @@ def test_a_stage_that_was_cut_off_is_missing(stage: int) -> None:
 
 def test_a_convnext_is_no_network_of_mmdet() -> None:
     (problem,) = plan_of(state(convnext().entries()), "mmdet").problems
-    assert "a ConvNeXt can be written for mmpretrain, official" in problem.text
+    assert "a ConvNeXt can be written for mmpretrain, timm, official" in problem.text

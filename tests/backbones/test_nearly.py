@@ -71,7 +71,7 @@ FAMILIES = {
     ),
     "Swin": Family(
         swin.members(),
-        swin.read,
+        swin.read_either,
         swin.NEAR,
         swin.plan_of,
         (

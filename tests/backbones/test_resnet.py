@@ -134,12 +134,16 @@ def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
 
 def test_targets() -> None:
     assert {name: family.targets for name, family in FAMILIES.items()} == {
-        "ResNet": ("mmdet", "torchvision", "official"),
-        "Swin": ("mmdet", "official"),
+        "ResNet": ("mmdet", "torchvision", "timm", "official"),
+        "Swin": ("mmdet", "timm", "official"),
+        "SwinV2": ("timm", "official"),
         "MixMIM": ("mmdet", "official"),
         "ViT": ("vitdet", "mmpretrain", "timm"),
         "BEiT": ("mmpretrain", "vitdet", "timm", "official"),
-        "ConvNeXt": ("mmpretrain", "official"),
+        "ConvNeXt": ("mmpretrain", "timm", "official"),
+        "Hiera": ("timm",),
+        "XCiT": ("timm",),
+        "RegNetY": ("timm",),
     }
     assert set(TARGETS) == {target for family in FAMILIES.values() for target in family.targets}
 
@@ -236,9 +240,11 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
     member, why = NO_PLACE[which]
     assert member.obstacle("mmdet") == why
     assert member.obstacle("torchvision") == ""
+    assert bool(member.obstacle("timm")) == (member.stem_kernel != 7)
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    way_out = f". {member.unusual}" if member.partial else " (`target='torchvision'` or `target='official'` can)"
+    others = [f"`target='{name}'`" for name in ("torchvision", "timm", "official") if not member.obstacle(name)]
+    way_out = f". {member.unusual}" if member.partial else f" ({' or '.join(others)} can)"
     assert problem.text == f"mmdet cannot hold {member.name}: {why}{way_out}"
     assert plan_of(state(member.entries()), "torchvision").complete
 

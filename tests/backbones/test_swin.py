@@ -17,7 +17,8 @@ from torch import Tensor
 
 import ckptconv
 from ckptconv.backbones.interface import PARTS, described
-from ckptconv.backbones.swin import MMDET, Swin, read, read_unshifted
+from ckptconv.backbones.swin import Swin, read, read_unshifted, read_v2
+from ckptconv.backbones.swin_targets import MMDET
 from ckptconv.errors import IncompletePlanError, UnidentifiedError
 from ckptconv.methods.swin import SWIN
 from ckptconv.patterns import Pattern
@@ -306,7 +307,9 @@ def members(draw: st.DrawFn) -> Swin:
         hidden_dim=draw(st.integers(1, 90)),
         depths=tuple(draw(count) for _ in range(stages)),
         num_heads=tuple(draw(st.integers(1, 50)) for _ in range(stages)),
-        window_sizes=tuple(draw(st.integers(1, 24)) for _ in range(stages)) if version == 1 else (),
+        window_sizes=tuple(draw(st.integers(1, 24)) for _ in range(stages))
+        if version == 1 or draw(st.booleans())
+        else (),
         patch_size=draw(st.sampled_from([1, 2, 4, 8])),
         in_channels=draw(st.integers(1, 5)),
         patch_norm=draw(st.booleans()),
@@ -332,6 +335,14 @@ def test_read_gives_none_for_names_of_no_swin(names: list[str]) -> None:
     found = {name: TensorSpec((64,), DTYPES["float32"]) for name in names}
     assert read(found) is None
     assert read_unshifted(found) is None
+    assert read_v2(found) is None
+
+
+def read_either(names: Mapping[str, TensorSpec]) -> Swin | None:
+    """What one of the two families reads; never both."""
+    found = [member for member in (read(names), read_v2(names)) if member is not None]
+    assert len(found) < 2
+    return found[0] if found else None
 
 
 # -- one thing wrong ---------------------------------------------------------------------------------------------------
@@ -370,7 +381,6 @@ def test_a_swin_without_its_last_norm_is_another_member_that_a_layout_must_know(
 # -- networks that MMDetection has no place for ------------------------------------------------------------------------
 
 NO_PLACE = {
-    "version 2": (V2, "MMDetection has no Swin Transformer V2; mmpretrain has it as SwinTransformerV2"),
     "positions": (
         replace(TINY, positions=3136),
         "it has an absolute position embedding, on which the loading code of MMDetection's Swin fails",
@@ -393,7 +403,8 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_the_official_nam
     assert member.obstacle("official") == ""
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    assert problem.text == f"mmdet cannot hold {member.name}: {why} (`target='official'` can)"
+    others = "`target='official'`" if member.obstacle("timm") else "`target='timm'` or `target='official'`"
+    assert problem.text == f"mmdet cannot hold {member.name}: {why} ({others} can)"
     assert plan_of(state(member.entries()), "official").complete
 
 
@@ -443,12 +454,26 @@ def test_mixmim_is_refused_with_the_reason_and_written_in_its_own_names() -> Non
     assert "absolute_pos_embed of MixMIM-B" in caught.value.message
 
 
-def test_version_2_is_refused_in_one_sentence() -> None:
-    for name in ("swinv2_t_classifier", "simmim_swinv2b"):
+def test_version_2_goes_to_timm_and_not_to_mmdet() -> None:
+    for name in ("swinv2_t_classifier", "simmim_swinv2b", "torchvision_swin_v2_t"):
+        assert choose(case(name).sections, "auto", Options()).plan.target == "timm"
         with pytest.raises(UnidentifiedError) as caught:
-            choose(case(name).sections, "auto", Options())
+            choose(case(name).sections, "auto", Options(target="mmdet"))
         (line,) = caught.value.message.splitlines()
-        assert "MMDetection has no Swin Transformer V2" in line
+        assert line.endswith("a SwinV2 can be written for timm, official")
+
+
+def test_version_2_without_its_buffers_does_not_tell_its_windows() -> None:
+    """No tensor but a buffer tells them, and position biases are computed from them."""
+    tensors = {k: v for k, v in case("swinv2_t_classifier").tensors.items() if not k.endswith("relative_coords_table")}
+    sections = {"model": Section(tensors, {})}
+    with pytest.raises(IncompletePlanError) as caught:
+        choose(sections, "swin", Options())
+    assert caught.value.message == (
+        "timm cannot hold SwinV2-T: no tensor of the file tells the size of its windows: relative_coords_table does, "
+        "which is a buffer (`target='official'` can)"
+    )
+    assert choose(sections, "swin", Options(target="official")).plan.complete
 
 
 # -- methods -----------------------------------------------------------------------------------------------------------

@@ -17,10 +17,13 @@ from torch import nn
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
+from ckptconv.backbones.hiera import Hiera
 from ckptconv.backbones.interface import Backbone
+from ckptconv.backbones.regnet import RegNetY
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
+from ckptconv.backbones.xcit import Xcit
 from ckptconv.errors import IncompletePlanError
 from ckptconv.patterns import Pattern
 from ckptconv.planning.identify import choose, nearest
@@ -84,8 +87,7 @@ BUILD: Mapping[tuple[str, type], Callable[[Any], Any]] = {
     ("mmpretrain", VisionTransformer): _mmpretrain,
     ("mmpretrain", Beit): _mmpretrain,
     ("mmpretrain", ConvNeXt): _mmpretrain,
-    ("timm", VisionTransformer): _timm,
-    ("timm", Beit): _timm,
+    **{("timm", family): _timm for family in (VisionTransformer, Beit, ResNet, Swin, ConvNeXt, Hiera, Xcit, RegNetY)},
 }
 NOT_HERE = {"vitdet", "official"}
 
@@ -131,7 +133,7 @@ def test_the_real_network_loads_what_is_written_and_lacks_nothing_more(which: st
     plan = PLANS[which]
     assert plan.backbone is not None
     network = real(plan.target, plan.backbone)
-    prefix = "backbone." if plan.target == "mmpretrain" or isinstance(plan.backbone, Swin) else ""
+    prefix = "backbone." if plan.target == "mmpretrain" or (plan.target, type(plan.backbone)) == ("mmdet", Swin) else ""
     assert all(move.target.startswith(prefix) for move in plan.moves)
     written = {move.target[len(prefix) :]: torch.empty(move.spec.shape, device="meta") for move in plan.moves}
     fresh = [Pattern(text) for text in plan.dialect.fresh]

@@ -36,7 +36,15 @@ def test_a_licence_has_its_source_and_unknown_is_empty() -> None:
     releases = [release for m in METHODS for release in m.releases]
     assert all(bool(r.licence) == bool(r.licence_url) for r in releases)
     assert all(r.licence_url.startswith("https://") for r in releases if r.licence)
-    assert {r.licence for r in releases} == {"", "MIT", "Apache-2.0", "CC-BY-NC-4.0", "CC-BY-NC", "DINOv3 License"}
+    assert {r.licence for r in releases} == {
+        "",
+        "MIT",
+        "Apache-2.0",
+        "CC-BY-NC-4.0",
+        "CC-BY-NC",
+        "DINOv3 License",
+        "SEER License",
+    }
     stated = {m.name: {r.licence for r in m.releases} for m in METHODS if m.releases}
     assert all(len(licences) == 1 for licences in stated.values())
     assert (stated["dinov2"], stated["mae"], stated["byol"]) == ({"Apache-2.0"}, {"CC-BY-NC-4.0"}, {""})
@@ -87,6 +95,8 @@ def test_published_releases_are_like_a_tuple_of_them() -> None:
 # -- facts: read off the READMEs of their repositories ----------------------------------------------------------------
 
 FB = "https://dl.fbaipublicfiles.com/"
+APEX = "sinkhorn10_proto16k_apex_syncBN64_warmup8k"
+LAST = "model_final_checkpoint_phase0"
 PRINTED = {
     "moco": {
         f"{FB}moco/moco_checkpoints/moco_v1_200ep/moco_v1_200ep_pretrain.pth.tar": "b251726a",
@@ -119,7 +129,10 @@ PRINTED = {
     },
     "dino": {
         f"{FB}dino/dino_{name}_pretrain/dino_{name}_pretrain{full}.pth": ""
-        for name in ("resnet50", "deitsmall16", "deitsmall8", "vitbase16", "vitbase8")
+        for name in (
+            *("resnet50", "deitsmall16", "deitsmall8", "vitbase16", "vitbase8"),
+            *(f"xcit_{size}_{patch}" for size in ("small_12", "medium_24") for patch in ("p16", "p8")),
+        )
         for full in ("", "_full_checkpoint")
     }
     | {
@@ -127,6 +140,19 @@ PRINTED = {
         for path in (
             "example_runs_logs/dino_rn50_checkpoint",
             "dino_vitsmall16_googlelandmark_pretrain/dino_vitsmall16_googlelandmark_pretrain",
+        )
+    },
+    "hiera": {
+        f"{FB}hiera/mae_hiera_{size}_224.pth": "" for size in ("tiny", "small", "base", "base_plus", "large", "huge")
+    },
+    "seer": {
+        f"{FB}vissl/model_zoo/{path}.torch": ""
+        for path in (
+            "seer_regnet32d/seer_regnet32gf_model_iteration244000",
+            "seer_regnet64/seer_regnet64gf_model_final_checkpoint_phase0",
+            f"swav_ig1b_regnet128Gf_cnstant_bs32_node16_sinkhorn10_proto16k_syncBN64_warmup8k/{LAST}",
+            f"swav_ig1b_cosine_rg256gf_noBNhead_wd1e5_fairstore_bs16_node64_{APEX}/{LAST}",
+            "seer_regnet10B/model_iteration124500_conso",
         )
     },
     "mae": {
@@ -337,7 +363,7 @@ def collected() -> dict[str, str]:
 def test_every_address_that_was_collected_is_a_release_of_that_network() -> None:
     known = {release.url: release.backbone for m in METHODS for release in m.releases}
     assert {url: known.get(url) for url in collected()} == collected()
-    assert len(collected()) == 133
+    assert len(collected()) == 152
 
 
 def test_every_release_says_its_network_and_none_gets_lost() -> None:

@@ -205,7 +205,11 @@ REFUSED = [
     (NAME + RULES + 'aliases = "y"', "'aliases' must be a list of texts, not 'y'", "Put it into a list: ['y']."),
     (NAME + RULES + 'aliases = ["X"]', "'aliases' has 'x' twice", "Leave out one of them."),
     (NAME + RULES + 'without = ["wings"]', f"'without' must be {PARTS_OF_NETWORKS}, not 'wings'", ""),
-    (NAME + RULES + 'families = ["Resnet"]', "'families': there is no network family 'Resnet'", "Did you mean ResNet?"),
+    (
+        NAME + RULES + 'families = ["Resnet"]',
+        "'families': there is no network family 'Resnet'",
+        "Did you mean ResNet or RegNetY?",
+    ),
     (NAME + RULES + "releases = 3", "'releases' must be a list of tables, not 3", "Write [[releases]] before each."),
     (NAME + RULES + '[[releases]]\nurl = "x"', "'name' must be a name, not ''", NAMES),
     (NAME + RULES + '[[releases]]\nname = "r"', "'url' must be a text that is not empty, not ''", ""),

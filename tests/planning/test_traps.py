@@ -214,7 +214,7 @@ def selective() -> dict[str, Section]:
 @pytest.mark.parametrize("method", ["auto", "simclrv2-separius"])
 def test_selective_kernels_are_refused_by_their_name(method: str) -> None:
     message = refusal(selective(), method)
-    assert "a ResNet with selective kernels (SimCLRv2's sk1), which MMDetection does not support" in message
+    assert "a ResNet with selective kernels (SimCLRv2's sk1). MMDetection has none, and timm's differs: " in message
 
 
 def test_a_dino_file_of_vissl_holds_two_networks_and_the_user_says_which() -> None:

@@ -7,12 +7,12 @@ A case starts with lines ``# key: value`` and goes on with one line a name::
     config !dict -> -
 
 ``-`` is dropped, ``()`` a scalar, ``!kind`` no tensor. ``-> qkv.weight [1]`` is the second of the tensors that are
-joined to one, ``-> conv.weight 96x1x7x7`` gets another shape, or the same one with its numbers moved, ``-> qkv.bias by
-NAME`` reads another name beside it, of which the case says itself what becomes. Keys of the head: ``source`` (the
-repository and code that wrote it), ``method``, ``also`` (methods that `auto` finds and that give the same plan),
-``section``, ``backbone``, ``layout`` (the file in `tests/layouts/` that the names were read from), ``prefix`` (what to
-ask for with it), ``target`` (where it is not the family's usual one;
-``none`` for a network that no target holds yet), ``auto: never`` for what is never guessed, and
+joined to one, ``-> q.weight 8x8, k.weight 8x8`` is cut into equal parts, ``-> conv.weight 96x1x7x7`` gets another
+shape, or the same one with its numbers moved, ``-> qkv.bias by NAME`` reads another name beside it, of which the case
+says itself what becomes. Keys of the head: ``source`` (the repository and code that wrote it), ``method``, ``also``
+(methods that `auto` finds and that give the same plan), ``section``, ``backbone``, ``layout`` (the file in
+`tests/layouts/` that the names were read from), ``prefix`` (what to ask for with it), ``target`` (where it is not the
+family's usual one; ``none`` for a network that no target holds yet), ``auto: never`` for what is never guessed, and
 ``auto: METHOD`` where `auto` finds a method that takes another copy of the network, from the same section.
 """
 
@@ -36,7 +36,10 @@ _TOP = "(top level)"
 
 @dataclass(frozen=True)
 class Case:
-    """One layout. ``targets`` maps each source name to the name it must get, None where it must be dropped."""
+    """One layout. ``targets`` maps each source name to the name it must get, None where it must be dropped.
+
+    ``others_of`` has the further names of one that is cut into several.
+    """
 
     name: str
     source: str
@@ -52,6 +55,7 @@ class Case:
     tensors: dict[str, TensorSpec]
     others: dict[str, str]
     targets: dict[str, str | None]
+    others_of: dict[str, tuple[str, ...]]
     positions: dict[str, int]
     shapes: dict[str, tuple[int, ...]]
     beside: dict[str, str]
@@ -93,6 +97,7 @@ class Case:
             target = self.targets[name]
             if target is not None:
                 kept[target] = (*kept.get(target, ()), name)
+            kept |= dict.fromkeys(self.others_of.get(name, ()), (name,))
         for target, other in self.beside.items():
             kept[target] = (*kept[target], other)
         return kept
@@ -113,6 +118,7 @@ def _read(path: Path) -> Case:
     positions: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     beside: dict[str, str] = {}
+    others_of: dict[str, tuple[str, ...]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):
             key, _, value = line[2:].partition(": ")
@@ -127,6 +133,11 @@ def _read(path: Path) -> Case:
         target, _, other = target.partition(" by ")
         if other:
             beside[target] = other
+        target, *further = target.split(", ")
+        for words in further:
+            other, shape = words.split(" ")
+            shapes[other] = _lengths(shape)
+            others_of[name] = (*others_of.get(name, ()), other)
         target, *rest = target.split(" ")
         for word in rest:
             if word.startswith("["):
@@ -154,6 +165,7 @@ def _read(path: Path) -> Case:
         tensors=tensors,
         others=others,
         targets=targets,
+        others_of=others_of,
         positions=positions,
         shapes=shapes,
         beside=beside,

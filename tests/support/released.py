@@ -17,12 +17,15 @@ import pytest
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
+from ckptconv.backbones.hiera import Hiera
 from ckptconv.backbones.interface import CANONICAL
+from ckptconv.backbones.regnet import RegNetY
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
+from ckptconv.backbones.xcit import Xcit
 from ckptconv.methods.interface import Method
-from ckptconv.ops import OpError
+from ckptconv.ops import Chunk, OpError
 from ckptconv.planning.identify import nearest
 from ckptconv.planning.matching import Move
 from ckptconv.planning.options import Options
@@ -51,11 +54,30 @@ CONVNEXTS = {
     "XL": ((3, 3, 27, 3), 256),
     "H": ((3, 3, 27, 3), 352),
 }
+HIERAS = {  # channels and blocks a stage, heads of the first: hiera/hiera.py
+    "T": (96, (1, 2, 7, 2), 1),
+    "S": (96, (1, 2, 11, 2), 1),
+    "B": (96, (2, 3, 16, 3), 1),
+    "B+": (112, (2, 3, 16, 3), 2),
+    "L": (144, (2, 6, 36, 4), 2),
+    "H": (256, (2, 6, 36, 4), 4),
+}
+XCITS = {"S": 384, "M": 512}
+REGNETS = {  # blocks and channels a stage, channels a group: what ClassyVision builds of VISSL's configs
+    "32Gf": ((2, 5, 12, 1), (232, 696, 1392, 3712), 232),
+    "64Gf": ((2, 5, 12, 1), (328, 984, 1968, 4920), 328),
+    "128Gf": ((2, 7, 17, 1), (528, 1056, 2904, 7392), 264),
+    "256Gf": ((2, 7, 17, 1), (746, 1492, 4103, 10444), 373),
+    "10B": ((2, 7, 17, 1), (2020, 4040, 11110, 28280), 1010),
+}
 NAMES = (
     r"(?P<kind>ResNet)-(?P<size>\d+)(, width x(?P<width>\d))?",
     r"(?P<kind>ViT)-(?P<size>\w)/(?P<patch>\d+)(, (?P<registers>\d) registers)?(?P<gated>, SwiGLU)?",
     r"(?P<kind>BEiT)-(?P<size>\w)/(?P<patch>\d+)",
     r"(?P<kind>Swin)-(?P<size>\w), windows? (?P<windows>[\d-]+)",
+    r"(?P<kind>Hiera)-(?P<size>[A-Z]\+?)",
+    r"(?P<kind>XCiT)-(?P<size>[A-Z])(?P<depth>\d+)/(?P<patch>\d+)",
+    r"(?P<kind>RegNetY)-(?P<size>\w+)",
     r"(?P<kind>ConvNeXt)( V2)?-(?P<size>\w+)(?P<unscaled>, without layer scale)?",
 )
 
@@ -91,7 +113,15 @@ def network(name: str, like: Any = None) -> Backbone:
         scaled = not s["unscaled"] and not like.grn
         dims = (width, 2 * width, 4 * width, 8 * width)
         return replace(like, depths=depths, embed_dims=dims, layer_scale=scaled)
+    if s["kind"] == "Hiera":
+        width, depths, heads = HIERAS[s["size"]]
+        return Hiera(width, 4 * width, depths, heads)
+    if s["kind"] == "RegNetY":
+        return RegNetY(*REGNETS[s["size"]])
     patch = int(s["patch"])
+    if s["kind"] == "XCiT":
+        width = XCITS[s["size"]]
+        return Xcit(width, int(s["depth"]), 8, 4 * width, patch)
     gated = bool(s.get("gated"))
     dim, depth, hidden = GIANTS[gated] if s["size"] == "g" else (*VITS[s["size"]], 4 * VITS[s["size"]][0])
     if s["kind"] == "BEiT":
@@ -125,14 +155,15 @@ class Written:
         """The same for an entry of a network with other sizes: a block is written as its stage's first two are."""
         if entry in self.moves:
             return self.moves[entry]
-        found = re.fullmatch(r"(.*(?:blocks|layer\d|stages\.\d)\.)(\d+)(\..*)", entry)
+        found = re.fullmatch(r"(.*(?:blocks|layer\d|stages\.\d|s\d)\.)(\d+)(\..*)", entry)
         if found is None:
             return None
-        first, second = (self.moves.get(f"{found[1]}{n}{found[3]}") for n in "01")
-        if first is None or second is None:
+        known = [n for n in "0123456789" if f"{found[1]}{n}{found[3]}" in self.moves][:2]
+        if len(known) < 2:
             return None
+        first, second = (self.moves[f"{found[1]}{n}{found[3]}"] for n in known)
         (at,) = (i for i, (a, b) in enumerate(zip(first[0], second[0], strict=True)) if a != b)
-        assert (first[0][at], second[0][at]) == ("0", "1")
+        assert [first[0][at], second[0][at]] == known
         return f"{first[0][:at]}{found[2]}{first[0][at + 1 :]}", first[1], first[2]
 
     def has(self, wanted: Backbone) -> bool:
@@ -157,6 +188,8 @@ def _before(shape: tuple[int, ...], spec: TensorSpec, op: Any) -> Iterator[tuple
         yield shape
         return
     candidates = [*permutations(shape), (1, *shape), (1, 1, 1, *shape), (1, shape[-1])]
+    if isinstance(op, Chunk):
+        candidates.append((op.of * shape[0], *shape[1:]))
     if len(shape) == 4:
         out, into, height, width = shape
         candidates += [(height * width, out), (height * width, into, out)]
@@ -184,10 +217,11 @@ def written(method: Method, family: str) -> list[Written]:
 
 
 def canonical(sections: Mapping[str, Section], method: Method, family: str, prefix: str = "") -> Plan:
-    """The plan that keeps the canonical names. No target of the ViTs has them for each of its members."""
+    """The plan that keeps the canonical names. No target of ViTs and RegNets has them for each of its members."""
     asked = Options(strip_prefix=prefix, target=FAMILIES[family].targets[-1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VisionTransformer, "dialect", lambda *_: CANONICAL)
+        for kind in (VisionTransformer, RegNetY):
+            patch.setattr(kind, "dialect", lambda *_: CANONICAL)
         return nearest(sections, method, asked).plan
 
 
