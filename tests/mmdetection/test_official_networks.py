@@ -178,7 +178,7 @@ def computed(built: Built, features: Features) -> tuple[Tensor, ...]:
 
 
 def expected(built: Built, features: Features) -> tuple[Map, ...]:
-    return features.normed if built.normed and features.normed else features.plain
+    return features.normed if built.normed and len(features.normed) == 1 else features.plain
 
 
 def differences(built: Built, network: Network) -> Iterator[float]:
@@ -216,7 +216,7 @@ def test_a_file_for_timm_says_how_its_network_is_built(network: Network, tmp_pat
     converted = convert(network, tmp_path, target="timm")
     for features in network.features:
         for norm, maps in ((False, features.plain), (True, features.normed)):
-            if maps:
+            if maps and (len(maps) == 1 or not norm):  # timm norms the map of a plain network alone
                 built = Built(from_file(converted, norm, features.size), norm, 1)
                 for map_, found in zip(maps, computed(built, features), strict=True):
                     assert map_.difference(found) <= CLOSE, f"{features}, {'normed' if norm else 'plain'}"
