@@ -16,7 +16,7 @@ from ckptconv import Fetching, Layout, Method, Pixels, Release, fields
 from ckptconv.backbones import FAMILIES, TARGETS
 from ckptconv.backbones.image_size import Size
 from ckptconv.errors import CkptconvError, UsageError
-from ckptconv.methods import METHODS, toml
+from ckptconv.methods import METHODS, rule_file
 from ckptconv.ops import add_row, concat, permute, regroup, reshape, resize_grid, resize_patch, take
 from ckptconv.patterns import Pattern, Template
 from ckptconv.planning.options import Options
@@ -340,7 +340,7 @@ def test_a_rule_file_is_refused_in_the_words_of_python(tmp_path: Path, text: str
     path = tmp_path / "rules.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as written:
-        toml.load(path)
+        rule_file.load(path)
     with pytest.raises(UsageError) as called:
         python()
     assert written.value.message == f"in the rule file {path}: {called.value.message}"

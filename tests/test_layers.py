@@ -21,7 +21,7 @@ LAYERS = (
     ("errors",),
     ("fields", "patterns", "spec", "text", "small_file", "wrappers", "guide"),
     ("sections", "ops", "rules"),
-    ("methods.interface", "methods.registry", "methods.toml", "methods", "backbones"),
+    ("methods.interface", "methods.registry", "methods.rule_file", "methods", "backbones"),
     ("sources", "formats"),
     ("planning",),
     ("conversion",),

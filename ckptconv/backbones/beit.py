@@ -17,7 +17,7 @@ from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patc
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TargetName, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
-from ckptconv.backbones.sizes import BEIT, partial, unusual
+from ckptconv.backbones.published_sizes import BEIT, partial, unusual
 from ckptconv.backbones.timm_models import closest
 from ckptconv.backbones.vitdet import vitdet
 from ckptconv.ops import concat_with_zeros

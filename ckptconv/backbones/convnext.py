@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from ckptconv.backbones.blocks import NO_NORM, depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
-from ckptconv.backbones.sizes import CONVNEXT, partial, unusual
+from ckptconv.backbones.published_sizes import CONVNEXT, partial, unusual
 from ckptconv.ops import reshape
 from ckptconv.rules import keep
 from ckptconv.spec import StateSpec

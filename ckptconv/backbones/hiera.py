@@ -17,7 +17,7 @@ from ckptconv.backbones.blocks import NO_NORM, blocks_of, lengths
 from ckptconv.backbones.image_size import KERNEL
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
-from ckptconv.backbones.sizes import HIERA, partial, unusual
+from ckptconv.backbones.published_sizes import HIERA, partial, unusual
 from ckptconv.spec import StateSpec
 
 _SIZES: Mapping[tuple[int, tuple[int, ...]], tuple[str, str]] = {

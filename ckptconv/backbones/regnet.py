@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 from ckptconv.backbones.blocks import depth_of
 from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
+from ckptconv.backbones.published_sizes import partial, unusual
 from ckptconv.backbones.resnet import BATCH_NORM, STEP_COUNTER
-from ckptconv.backbones.sizes import partial, unusual
 from ckptconv.rules import keep
 from ckptconv.spec import StateSpec
 

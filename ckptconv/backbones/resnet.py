@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from ckptconv.backbones.blocks import depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
-from ckptconv.backbones.sizes import partial, resnets, unusual
+from ckptconv.backbones.published_sizes import partial, resnets, unusual
 from ckptconv.spec import StateSpec
 
 _DEPTHS = {

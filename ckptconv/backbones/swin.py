@@ -19,7 +19,7 @@ from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
 from ckptconv.backbones.image_size import KERNEL
 from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
-from ckptconv.backbones.sizes import SWIN, partial, unusual
+from ckptconv.backbones.published_sizes import SWIN, partial, unusual
 from ckptconv.backbones.swin_targets import COORDINATES
 from ckptconv.spec import StateSpec
 

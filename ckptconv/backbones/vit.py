@@ -18,7 +18,7 @@ from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patc
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
 from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
-from ckptconv.backbones.sizes import VIT, partial, unusual
+from ckptconv.backbones.published_sizes import VIT, partial, unusual
 from ckptconv.spec import StateSpec
 
 _SIZES = {

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, width_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
+from ckptconv.backbones.published_sizes import XCIT, partial, unusual
 from ckptconv.backbones.resnet import BATCH_NORM, STEP_COUNTER
-from ckptconv.backbones.sizes import XCIT, partial, unusual
 from ckptconv.spec import StateSpec, TensorSpec
 
 _SIZES = {128: "N", 192: "T", 384: "S", 512: "M", 768: "L"}

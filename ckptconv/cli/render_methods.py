@@ -56,14 +56,14 @@ def named(selected: Sequence[Method], published: Iterable[Recipe], as_json: bool
 
 def rule_file(selected: Sequence[Method]) -> None:
     """A method as a rule file. Raises UsageError for an alias of several."""
-    from ckptconv.methods import toml
+    from ckptconv.methods import rule_file
 
     if len(selected) > 1:
         names = [m.name for m in selected]
         raise UsageError(
             f"several methods have that name: {', '.join(names)}", f"Name one: ckptconv methods {names[0]} --toml"
         )
-    render.text(toml.template(selected[0]))
+    render.text(rule_file.template(selected[0]))
 
 
 def _method(m: Method, published: Iterable[Recipe]) -> None:

@@ -115,9 +115,9 @@ def options_of(options: Options | None, rules: PathLike | None = None, **given: 
     """The options of a call: those given as one object, with what is given by itself, where it is not None."""
     options = options or Options()
     if rules is not None:
-        from ckptconv.methods import toml  # most runs need no TOML parser
+        from ckptconv.methods import rule_file  # most runs need no TOML parser
 
-        options = replace(options, methods=(toml.load(Path(rules)), *options.methods))
+        options = replace(options, methods=(rule_file.load(Path(rules)), *options.methods))
     for name, what in (("drop", "texts"), ("channels", "whole numbers")):
         if given.get(name) is not None:
             given[name] = fields.as_tuple(name, given[name], what)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from ckptconv.cli import main
 from ckptconv.errors import CkptconvError, UsageError
-from ckptconv.methods import toml as method_toml
+from ckptconv.methods import rule_file as method_toml
 from tests.support import broken, forked
 
 EVIL = "\x1b[31mred\x1b]0;title\x07\r\u202eabc\x9b2J[red]\u2066"

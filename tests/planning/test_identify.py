@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
-from ckptconv.methods import METHODS, toml
+from ckptconv.methods import METHODS, rule_file
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning.agreement import Match
 from ckptconv.planning.identify import Sections, choose, identify, nearest, rank
@@ -169,7 +169,7 @@ def own(tmp_path: Path, *texts: str) -> Options:
     for i, text in enumerate(texts):
         path = tmp_path / f"{i}.toml"
         path.write_text(text, encoding="utf-8")
-        methods.append(toml.load(path))
+        methods.append(rule_file.load(path))
     return Options(methods=tuple(methods))
 
 

@@ -19,7 +19,7 @@ import atheris
 with atheris.instrument_imports(include=["ckptconv", "tomllib"]):
     from ckptconv.errors import CkptconvError
     from ckptconv.formats import open_checkpoint
-    from ckptconv.methods import toml
+    from ckptconv.methods import rule_file
     from ckptconv.planning.identify import choose
     from ckptconv.planning.options import Options
     from ckptconv.sources.address import Address
@@ -46,7 +46,7 @@ def readers(path: Path) -> None:
 
 def rules(path: Path) -> None:
     """Load a rule file."""
-    toml.load(path)
+    rule_file.load(path)
 
 
 def addresses(path: Path) -> None:

@@ -15,7 +15,7 @@ import ckptconv
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.interface import PARTS as PARTS_A_NETWORK_MAY_LACK
 from ckptconv.errors import UsageError
-from ckptconv.methods import METHODS, toml
+from ckptconv.methods import METHODS, rule_file
 from ckptconv.methods.interface import Layout, Method, Pixels, Release
 from ckptconv.ops import (
     Composed,
@@ -65,7 +65,7 @@ def write(folder: Path, text: str) -> Path:
 
 def refused(folder: Path, text: str) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        toml.load(write(folder, text))
+        rule_file.load(write(folder, text))
     assert type(caught.value) is UsageError
     assert caught.value.exit_code == 2
     return caught.value
@@ -75,7 +75,7 @@ def refused(folder: Path, text: str) -> UsageError:
 
 
 def test_a_rule_file_is_a_method_as_any_other(tmp_path: Path) -> None:
-    assert toml.load(write(tmp_path, EXAMPLE)) == Method(
+    assert rule_file.load(write(tmp_path, EXAMPLE)) == Method(
         name="mine",
         title="my own runs",
         paper="https://example.org/paper",
@@ -97,15 +97,15 @@ def test_a_rule_file_is_a_method_as_any_other(tmp_path: Path) -> None:
 
 
 def test_a_name_and_one_rule_are_enough(tmp_path: Path) -> None:
-    method = toml.load(write(tmp_path, 'name = "a-1_b"\nrules = [{keep = "{k...}", to = "{k...}"}]'))
+    method = rule_file.load(write(tmp_path, 'name = "a-1_b"\nrules = [{keep = "{k...}", to = "{k...}"}]'))
     assert (method.name, method.title, method.pixels, method.guess) == ("a-1_b", "a-1_b", None, True)
     assert method.layouts[0].sections == ("state_dict", "model", "")
 
 
 def test_the_example_in_the_module_is_one(tmp_path: Path) -> None:
-    assert toml.__doc__ is not None
-    text = toml.__doc__.partition("::\n")[2].replace("\n    ", "\n")
-    method = toml.load(write(tmp_path, text))
+    assert rule_file.__doc__ is not None
+    text = rule_file.__doc__.partition("::\n")[2].replace("\n    ", "\n")
+    method = rule_file.load(write(tmp_path, text))
     assert [type(r).__name__ for r in method.layouts[0].rules] == ["Keep", "Drop", "Fuse"]
 
 
@@ -120,7 +120,7 @@ def test_rules_under_prefixes_are_those_of_python(tmp_path: Path) -> None:
         ]
     """
     rules = (drop("head.{p}", "the head"), *under("model.", [keep("{k...}", "{k...}")]))
-    assert toml.load(write(tmp_path, text)).layouts[0].rules == under(["", "vit."], rules)
+    assert rule_file.load(write(tmp_path, text)).layouts[0].rules == under(["", "vit."], rules)
 
 
 @pytest.mark.parametrize(
@@ -156,12 +156,12 @@ def test_rules_under_prefixes_are_those_of_python(tmp_path: Path) -> None:
     ],
 )
 def test_ops_are_written_as_in_python(tmp_path: Path, rule: str, wanted: object) -> None:
-    assert toml.load(write(tmp_path, f'name = "x"\nrules = [{rule}]')).layouts[0].rules == (wanted,)
+    assert rule_file.load(write(tmp_path, f'name = "x"\nrules = [{rule}]')).layouts[0].rules == (wanted,)
 
 
 def test_pixels_are_rgb_unless_said_otherwise(tmp_path: Path) -> None:
     text = 'name = "x"\nrules = [{keep = "a", to = "a"}]\npixels = {mean = [1, 2, 3], std = [4, 5.5, 6]}'
-    assert toml.load(write(tmp_path, text)).pixels == Pixels((1, 2, 3), (4, 5.5, 6), "RGB")
+    assert rule_file.load(write(tmp_path, text)).pixels == Pixels((1, 2, 3), (4, 5.5, 6), "RGB")
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_bytes(b"\x80\x02}q\x00.")
     with pytest.raises(UsageError) as caught:
-        toml.load(path)
+        rule_file.load(path)
     assert caught.value.message.startswith(f"the rule file {path} is not TOML: ")
 
 
@@ -389,7 +389,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, folder: bool) -> None:
     path = tmp_path if folder else tmp_path / "no.toml"
     with pytest.raises(UsageError) as caught:
-        toml.load(path)
+        rule_file.load(path)
     reason = "Is a directory" if folder else "No such file or directory"
     assert caught.value.message == f"the rule file {path} cannot be read: {reason}"
     assert caught.value.hint == "Give a TOML file."
@@ -410,7 +410,7 @@ def test_the_name_of_a_built_in_method_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_a_built_in_method_is_written_and_read_back(tmp_path: Path, method: Method) -> None:
-    assert toml.load(write(tmp_path, toml.to_toml(method))) == method
+    assert rule_file.load(write(tmp_path, rule_file.to_toml(method))) == method
 
 
 LINES = st.text(max_size=9).map(lambda text: "".join(filter(str.isprintable, text)) + "'\"\\")
@@ -490,7 +490,7 @@ WRITTEN = st.builds(
 @given(WRITTEN)
 def test_any_method_is_written_and_read_back(tmp_path_factory: pytest.TempPathFactory, method: Method) -> None:
     folder = tmp_path_factory.getbasetemp()
-    assert toml.load(write(folder, toml.to_toml(method))) == method
+    assert rule_file.load(write(folder, rule_file.to_toml(method))) == method
 
 
 class Own(Op):
@@ -501,7 +501,7 @@ class Own(Op):
 def test_an_op_without_a_name_in_toml_is_refused(op: Op) -> None:
     method = Method("x", "x", (Layout((keep("a", "b", op),), ("",)),))
     with pytest.raises(UsageError) as caught:
-        toml.to_toml(method)
+        rule_file.to_toml(method)
     assert caught.value.message.startswith("the op '")
     assert caught.value.message.endswith("' has no name in a rule file")
     assert caught.value.hint == "Write that method in Python."
@@ -509,7 +509,7 @@ def test_an_op_without_a_name_in_toml_is_refused(op: Op) -> None:
 
 def test_a_template_of_a_built_in_method_has_a_free_name_and_one_of_one_s_own_is_whole() -> None:
     (moco,) = (m for m in METHODS if m.name == "moco")
-    lines = toml.template(moco).splitlines()
+    lines = rule_file.template(moco).splitlines()
     assert lines[:3] == [
         "# A copy of the built-in method moco, without its aliases and releases.",
         'name = "my-moco"',
@@ -517,7 +517,7 @@ def test_a_template_of_a_built_in_method_has_a_free_name_and_one_of_one_s_own_is
     ]
     assert not [line for line in lines if line.startswith(("aliases", "releases"))]
     own = Method("mine", "mine", moco.layouts, aliases=("m",))
-    assert toml.template(own) == toml.to_toml(own)
+    assert rule_file.template(own) == rule_file.to_toml(own)
 
 
 # -- from end to end --------------------------------------------------------------------------------------------------
