@@ -11,7 +11,7 @@ from ckptconv.backbones.image_size import Change, Size
 from ckptconv.rules import Rule
 from ckptconv.spec import StateSpec
 
-TargetName = Literal["mmdet", "mmpretrain", "official", "timm", "torchvision", "vitdet"]
+TargetName = Literal["detectron2", "mmdet", "mmpretrain", "official", "timm", "torchvision", "vitdet"]
 """Whose names a network can be written with."""
 
 

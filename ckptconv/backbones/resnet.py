@@ -15,6 +15,7 @@ from ckptconv.backbones.blocks import depth_of
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import partial, resnets, unusual
+from ckptconv.rules import keep
 from ckptconv.spec import StateSpec
 
 _DEPTHS = {
@@ -122,6 +123,8 @@ class ResNet:
             return self._unlike_torchvision()
         if target == "timm":
             return self._unlike_timm()
+        if target == "detectron2":
+            return self._unlike_detectron2()
         if target != "mmdet":
             return ""
         if self.stem_kernel != 7:
@@ -163,8 +166,16 @@ class ResNet:
             return "the channels of its groups are no whole share of its planes, which timm's ResNet needs"
         return ""
 
-    def dialect(self, target: str) -> Dialect:  # noqa: ARG002 - all targets take torchvision's names
-        return CANONICAL
+    def _unlike_detectron2(self) -> str:
+        """Why no config of detectron2 builds it: `build_resnet_backbone` of its modeling/backbone/resnet.py."""
+        if self.stem_kernel != 7:
+            return f"its stem is {self.stem_kernel}x{self.stem_kernel}, and that of detectron2's ResNet is 7x7"
+        if self.layers not in _MMDET_DEPTHS:
+            return f"detectron2's ResNet has the depths {', '.join(map(str, _MMDET_DEPTHS))} only"
+        return ""
+
+    def dialect(self, target: str) -> Dialect:
+        return _DETECTRON2 if target == "detectron2" else CANONICAL
 
     def timm_model(self) -> TimmModel | None:
         if self._unlike_timm():
@@ -187,6 +198,24 @@ class ResNet:
         return TimmModel(name, arguments)
 
 
+_DETECTRON2 = Dialect(
+    rules=(
+        keep("conv1.{p}", "stem.conv1.{p}"),
+        keep("bn1.{p}", "stem.conv1.norm.{p}"),
+        *(
+            rule
+            for stage in range(1, 5)
+            for rule in (
+                keep(f"layer{stage}.{{b}}.conv{{n}}.{{p}}", f"res{stage + 1}.{{b}}.conv{{n}}.{{p}}"),
+                keep(f"layer{stage}.{{b}}.bn{{n}}.{{p}}", f"res{stage + 1}.{{b}}.conv{{n}}.norm.{{p}}"),
+                keep(f"layer{stage}.{{b}}.downsample.0.{{p}}", f"res{stage + 1}.{{b}}.shortcut.{{p}}"),
+                keep(f"layer{stage}.{{b}}.downsample.1.{{p}}", f"res{stage + 1}.{{b}}.shortcut.norm.{{p}}"),
+            )
+        ),
+    ),
+    section="model",
+)
+"""detectron2/modeling/backbone/resnet.py: a norm is a child of its convolution, stages are counted from the stem."""
 _TIMM = {
     (50, 1, 128): "wide_resnet50_2",
     (101, 1, 128): "wide_resnet101_2",
@@ -262,7 +291,7 @@ def read(state: StateSpec) -> ResNet | None:
 FAMILY = Family(
     name="ResNet",
     read=read,
-    targets=("mmdet", "torchvision", "timm", "official"),
+    targets=("mmdet", "torchvision", "timm", "detectron2", "official"),
     stem="conv1.weight",
     blocks=(r"layer\d\.", r"layer\d\.\d+\."),
 )

@@ -14,10 +14,12 @@ from ckptconv.backbones import FAMILIES, TARGETS
 from ckptconv.backbones.interface import described
 from ckptconv.backbones.resnet import ResNet, read
 from ckptconv.methods.naming_schemes import TORCHVISION
+from ckptconv.planning.identify import choose
 from ckptconv.planning.make import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec
+from tests.support.cases import case
 from tests.support.specs import state
 
 BLOCKS = {
@@ -134,7 +136,7 @@ def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
 
 def test_targets() -> None:
     assert {name: family.targets for name, family in FAMILIES.items()} == {
-        "ResNet": ("mmdet", "torchvision", "timm", "official"),
+        "ResNet": ("mmdet", "torchvision", "timm", "detectron2", "official"),
         "Swin": ("mmdet", "timm", "official"),
         "SwinV2": ("timm", "official"),
         "MixMIM": ("mmdet", "official"),
@@ -146,6 +148,16 @@ def test_targets() -> None:
         "RegNetY": ("timm",),
     }
     assert set(TARGETS) == {target for family in FAMILIES.values() for target in family.targets}
+
+
+def test_detectron2s_names_are_those_that_a_converter_to_it_writes() -> None:
+    """The case's names are of MoCo's convert-pretrain-to-detectron2.py; detectron2 itself is not installed."""
+    written = case("detectron2_moco_r50")
+    plan = choose(written.sections, "detectron2", Options(target="detectron2")).plan
+    kept = {source for sources in written.kept.values() for source in sources}
+    assert {move.target: move.sources for move in plan.moves} == {name: (name,) for name in kept}
+    assert all(move.op is None for move in plan.moves)
+    assert plan.dialect.section == "model"
 
 
 # -- reading back ------------------------------------------------------------------------------------------------------
@@ -243,7 +255,9 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
     assert bool(member.obstacle("timm")) == (member.stem_kernel != 7)
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    others = [f"`target='{name}'`" for name in ("torchvision", "timm", "official") if not member.obstacle(name)]
+    others = [
+        f"`target='{name}'`" for name in ("torchvision", "timm", "detectron2", "official") if not member.obstacle(name)
+    ]
     way_out = f". {member.unusual}" if member.partial else f" ({' or '.join(others)} can)"
     assert problem.text == f"mmdet cannot hold {member.name}: {why}{way_out}"
     assert plan_of(state(member.entries()), "torchvision").complete

@@ -1,7 +1,8 @@
 """Each network of the cases is loaded, strictly, into the real class of each target that is offered for it.
 
-Two targets have no class here. ViTDet's is a project of MMDetection's repository, which no package holds:
-tests/backbones/test_vit.py has its names. `official` are the names of the authors' repositories, which the cases list.
+Three targets have no class here. ViTDet's is a project of MMDetection's repository, which no package holds:
+tests/backbones/test_vit.py has its names. detectron2 is not installed: tests/backbones/test_resnet.py has its names.
+`official` are the names of the authors' repositories, which the cases list.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ BUILD: Mapping[tuple[str, type], Callable[[Any], Any]] = {
     ("mmpretrain", ConvNeXt): _mmpretrain,
     **{("timm", family): _timm for family in (VisionTransformer, Beit, ResNet, Swin, ConvNeXt, Hiera, Xcit, RegNetY)},
 }
-NOT_HERE = {"vitdet", "official"}
+NOT_HERE = {"detectron2", "vitdet", "official"}
 
 
 def planned() -> dict[str, Plan]:
