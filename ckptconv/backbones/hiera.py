@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Any, ClassVar
 
+from ckptconv.arguments import argument
 from ckptconv.backbones.blocks import NO_NORM, blocks_of, lengths
-from ckptconv.backbones.image_size import KERNEL
+from ckptconv.backbones.image_size import KERNEL, Change, PatchGrid, Size
 from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import HIERA, partial, unusual
+from ckptconv.errors import UsageError
 from ckptconv.spec import StateSpec
 
 _SIZES: Mapping[tuple[int, tuple[int, ...]], tuple[str, str]] = {
@@ -32,6 +34,7 @@ _BASE = "hiera_tiny_224"
 _HEADS = {96: 1, 112: 2, 144: 2, 256: 4}
 _STAGES = 4
 _STRIDE, _KERNEL = 4, 7
+_UNIT = 32  # pixels of a mask unit, which three poolings make one token
 _GRID = 56  # patches a side of 224 pixels, where no positions tell
 _WIDTHS = ("norm2.weight", "norm2.bias", "attn.proj.weight", "attn.proj.bias", "mlp.fc2.weight", "mlp.fc2.bias")
 
@@ -186,4 +189,23 @@ def read(state: StateSpec) -> Hiera | None:
     )
 
 
-FAMILY = Family(name="Hiera", read=read, targets=("timm",), stem=KERNEL, blocks=(r"blocks\.\d+\.",))
+def resize(network: Hiera, size: Size) -> tuple[Hiera, tuple[Change, ...]]:
+    """The Hiera for images of another size, and what changes of it."""
+    if size.patch is not None:
+        asked = argument("patch_size", size.patch)
+        raise UsageError(
+            f"{asked}: the patches of {network.name} overlap, and are not resized", "Leave it out.", "patch_size"
+        )
+    if size.image is not None and size.image % _UNIT:
+        asked = argument("image_size", size.image)
+        raise UsageError(
+            f"{asked} is not a multiple of {_UNIT}, the pixels of a mask unit",
+            f"Give {max(size.image // _UNIT, 1) * _UNIT} or {(size.image // _UNIT + 1) * _UNIT}.",
+            "image_size",
+        )
+    fixed = "" if network.grid_size else f"has {network.positions} positions, which are not a square grid"
+    changes = PatchGrid(network.name, _STRIDE, network.grid_size or 0, fixed).resized(size)
+    return replace(network, positions=changes[0].new ** 2), changes
+
+
+FAMILY = Family(name="Hiera", read=read, targets=("timm",), stem=KERNEL, blocks=(r"blocks\.\d+\.",), resize=resize)

@@ -20,6 +20,7 @@ from ckptconv.backbones.regnet import RegNetY, generating
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.xcit import Xcit
+from ckptconv.errors import UsageError
 from ckptconv.planning.identify import choose
 from ckptconv.planning.matching import apply_rules
 from ckptconv.planning.options import Options
@@ -378,6 +379,43 @@ def test_the_output_is_what_timms_own_filter_makes_of_the_file(which: str, dtype
         torch.equal(made[name], wanted[name]) and made[name].dtype == dtype for name in made if wanted[name].shape
     )
     network.load_state_dict(made, strict=True)
+
+
+@pytest.mark.mmdet
+def test_a_hiera_for_other_images_loads_into_timms(tmp_path: Path) -> None:
+    member, method, save = FILES["Hiera"]
+    torch.save(save(random(member.entries())), tmp_path / "source.pth")
+    receipt = ckptconv.convert(tmp_path / "source.pth", tmp_path / "out.pth", method, image_size=256)
+    assert receipt.plan.backbone is not None
+    model = receipt.plan.backbone.timm_model()
+    assert model is not None
+    assert model.arguments["img_size"] == [256, 256]
+    build(model).load_state_dict(torch.load(tmp_path / "out.pth", weights_only=True)["state_dict"], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "hint"),
+    [
+        (
+            {"image_size": 260},
+            "`image_size=260` is not a multiple of 32, the pixels of a mask unit",
+            "Give 256 or 288.",
+        ),
+        (
+            {"patch_size": 8},
+            "`patch_size=8`: the patches of Hiera-1-1-2-1, 64 channels overlap, and are not resized",
+            "Leave it out.",
+        ),
+    ],
+)
+def test_a_size_that_a_hiera_does_not_take_is_refused(
+    asked: Mapping[str, int], message: str, hint: str, tmp_path: Path
+) -> None:
+    member, method, save = FILES["Hiera"]
+    torch.save(save(random(member.entries())), tmp_path / "source.pth")
+    with pytest.raises(UsageError) as caught:
+        ckptconv.convert(tmp_path / "source.pth", tmp_path / "out.pth", method, **asked)  # type: ignore[arg-type]
+    assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
 def test_the_kinds_of_networks_are_all_here() -> None:
