@@ -25,6 +25,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "resnet": ("resnet10t", {}, {}),
 }
 """Name and arguments for timm, and what a `TimmBackbone` is given besides."""
+PIXELS = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}
 DYNAMIC = ("vit", "dinov2", "dinov3", "eva02", "swinv2")
 """Those whose class takes images of any size if it is told to."""
 
@@ -73,7 +74,7 @@ def retinanet(kind: str, **options: Any) -> dict[str, Any]:
     anchors = {"octave_base_scale": 4, "scales_per_octave": 1, "ratios": [1.0], "strides": [4, 8, 16, 32, 64]}
     return {
         "type": "RetinaNet",
-        "data_preprocessor": {"type": "DetDataPreprocessor", "mean": [0.0] * 3, "std": [1.0] * 3},
+        "data_preprocessor": {"type": "DetDataPreprocessor", "bgr_to_rgb": True, **PIXELS},
         "backbone": backbone,
         "neck": neck,
         "bbox_head": {
