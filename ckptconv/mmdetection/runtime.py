@@ -138,7 +138,18 @@ def build(config: Any, shown: str) -> Any:
         try:
             return MODELS.build(model)
         except Exception as error:
+            own = _missing(error)
+            if own is not None:
+                raise EnvironmentMissingError(f"{shown}: its model cannot be built: {own.message}", own.hint) from error
             raise UsageError(f"{shown}: its model cannot be built: {error_line(error)}", _fix(config, error)) from error
+
+
+def _missing(error: BaseException | None) -> EnvironmentMissingError | None:
+    """What a class of ours says is missing; mmengine raises each error again, around it another text."""
+    found = None
+    while error is not None:
+        found, error = error if isinstance(error, EnvironmentMissingError) else found, error.__context__
+    return found
 
 
 _UNEXPECTED = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")

@@ -23,7 +23,7 @@ from ckptconv.mmdetection.environment import probe
 
 # One child process for each line: torch is imported twice at the same time, and not eleven times in a row.
 PROCESSES = (
-    ("installed", "torch", "mmengine", "loading", "torchvision"),
+    ("installed", "torch", "mmengine", "loading", "torchvision", "timm"),
     ("mmcv", "mmdet", "models", "bases", "report", "pkg_resources"),
 )
 _SECONDS = 180.0  # torch from a cold network disk takes a minute

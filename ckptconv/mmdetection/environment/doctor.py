@@ -63,7 +63,7 @@ def judge(facts: Facts) -> Diagnosis:
     loading, how = _loading(facts, (torch, mmengine))
     machine = _answer(facts, "installed").found
     python = PackageStatus("python", machine.get("python", ""), "ok", machine.get("executable", ""))
-    findings = (python, torch, mmengine, mmcv, mmdet, _setuptools(facts), _torchvision(facts), how)
+    findings = (python, torch, mmengine, mmcv, mmdet, _setuptools(facts), _torchvision(facts), _timm(facts), how)
     return Diagnosis(findings, loading, not any(f.state == "bad" and f.name in _NEEDED for f in findings))
 
 
@@ -198,12 +198,29 @@ def _torchvision(facts: Facts) -> PackageStatus:
     error = _answer(facts, "torchvision").error
     if not error:
         return _finding(facts, "torchvision", "ok", "imports")
-    if _is_absent(facts, "torchvision"):
+    needed = bool(_distributions(facts, "timm"))
+    if _is_absent(facts, "torchvision") and not needed:
         return _finding(facts, "torchvision", "ok", "not installed, not needed")
+    commands = fixes.torchvision(_answer(facts, "torch").found) if needed else fixes.TORCHVISION
+    if _is_absent(facts, "torchvision"):
+        return _finding(facts, "torchvision", "note", "not installed, and timm needs it", commands)
     if _ends_the_report(facts):
         text = f"its import breaks mmengine's environment report, which a run starts with: {error}"
-        return _finding(facts, "torchvision", "bad", text, fixes.TORCHVISION)
-    return _finding(facts, "torchvision", "note", f"not needed, but broken: {error}", fixes.TORCHVISION)
+        return _finding(facts, "torchvision", "bad", text, commands)
+    return _finding(
+        facts, "torchvision", "note", f"{'timm needs it' if needed else 'not needed'}, but broken: {error}", commands
+    )
+
+
+def _timm(facts: Facts) -> PackageStatus:
+    error = _answer(facts, "timm").error
+    if not _distributions(facts, "timm"):
+        return _finding(facts, "timm", "ok", "not installed, needed for TimmBackbone only")
+    if not error:
+        return _finding(facts, "timm", "ok", "imports")
+    if _answer(facts, "torchvision").error:
+        return _finding(facts, "timm", "note", "cannot be imported without torchvision")
+    return _finding(facts, "timm", "note", f"cannot be imported: {error}", fixes.TIMM)
 
 
 def _loading(facts: Facts, earlier: Sequence[PackageStatus]) -> tuple[Loading, PackageStatus]:

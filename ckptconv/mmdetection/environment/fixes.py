@@ -29,6 +29,7 @@ _WHEEL_MACHINES = ("Linux x86_64", "Windows AMD64")
 
 SETUPTOOLS = ("pip install 'setuptools<82'",)  # 82 removed pkg_resources
 TORCHVISION = ("pip uninstall -y torchvision",)
+TIMM = ("pip install 'timm>=1.0.28,<1.1'",)  # as `pyproject.toml` says in its extra
 LOADER = ("custom_imports = dict(imports=['ckptconv.mmdetection.loader'])  # in the config; emit-config writes it",)
 
 
@@ -39,6 +40,15 @@ def torch(error: str, numpy: Mapping[str, str]) -> tuple[str, ...]:
     if "Numpy is not available" in error:  # torch before 2.3 was built for numpy 1
         return ("pip install 'numpy<2'" if numpy else "pip install numpy",)
     return ("pip install --force-reinstall torch",)
+
+
+def torchvision(torch: Mapping[str, Any]) -> tuple[str, ...]:
+    """The torchvision for this torch, where timm needs one: 0.28 belongs to torch 2.13, and so on down to 0.15."""
+    major, minor, *_ = (*_numbers(str(torch.get("version", ""))), 0, 0)
+    if major != 2:
+        return ()
+    cpu = "" if torch.get("cuda") else " --index-url https://download.pytorch.org/whl/cpu"
+    return (f"pip install --force-reinstall --no-deps 'torchvision==0.{minor + 15}.*'{cpu}",)
 
 
 def openmmlab(package: str, error: str, installed: Mapping[str, str], onedl: bool) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "numpy", "mmengine", "mmcv", "mmdet", "setuptools", "torchvision")
+PACKAGES = ("torch", "numpy", "mmengine", "mmcv", "mmdet", "setuptools", "torchvision", "timm")
 
 
 def load(name: str) -> Any:
@@ -106,6 +106,11 @@ def torchvision(_: Path) -> dict[str, Any]:
     return {}
 
 
+def timm(_: Path) -> dict[str, Any]:
+    load("timm")
+    return {}
+
+
 def pkg_resources(_: Path) -> dict[str, Any]:
     load("pkg_resources")
     return {}
@@ -144,7 +149,7 @@ def loading(folder: Path) -> dict[str, Any]:
 
 STEPS: dict[str, Callable[[Path], dict[str, Any]]] = {
     f.__name__: f
-    for f in (installed, torch, mmengine, mmcv, mmdet, models, bases, report, torchvision, pkg_resources, loading)
+    for f in (installed, torch, mmengine, mmcv, mmdet, models, bases, report, torchvision, timm, pkg_resources, loading)
 }
 
 

@@ -89,6 +89,7 @@ def test_a_machine_on_which_all_is_well():
         ("mmdet", "3.3.0", "ok", "imports, fits mmengine 0.10.7 and mmcv 2.1.0", ()),
         ("setuptools", "65.5.0", "ok", "bases such as 'mmdet::…' are found", ()),
         ("torchvision", "", "ok", "not installed, not needed", ()),
+        ("timm", "", "ok", "not installed, needed for TimmBackbone only", ()),
         ("loading", "", "ok", "safe: mmengine reads the checkpoints it saves and runs no code in one", ()),
     ]
 
@@ -341,7 +342,7 @@ def test_this_machine(here):
     assert finding(found, "mmdet").text.startswith("imports, fits mmengine 0.10.7 and mmcv 2.1.0")
     assert here["loading"].found["own"].startswith(UNPICKLING)
     assert set(here) == set(probe.STEPS)
-    assert {step for step, answer in here.items() if answer.error} <= {"torchvision"}
+    assert {step for step, answer in here.items() if answer.error} <= {"torchvision", "timm"}
 
 
 @pytest.mark.mmdet
@@ -469,6 +470,46 @@ def test_examining_imports_neither_torch_nor_mmengine():
     assert done.stdout.strip() == "[]"
 
 
+# timm and the torchvision that it imports
+
+
+def with_timm(installed: dict[str, str], **changes: Answer) -> Diagnosis:
+    return judge(healthy(installed=provided_by(timm={"timm": "1.0.31"}, torchvision=installed), **changes))
+
+
+def test_timm_and_its_torchvision():
+    found = with_timm({"torchvision": "0.16.2"}, torchvision=Answer())
+    assert [(f.version, f.state, f.text) for f in found.findings if f.name in ("torchvision", "timm")] == [
+        ("0.16.2", "ok", "imports"),
+        ("1.0.31", "ok", "imports"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("torchvision", "version", "cuda", "text", "command"),
+    [
+        ({}, "2.13.0", None, "not installed, and timm needs it",
+         "pip install --force-reinstall --no-deps 'torchvision==0.28.*' --index-url https://download.pytorch.org/whl/cpu"),
+        ({"torchvision": "0.28.0"}, "2.0.1+cu118", "11.8", "timm needs it, but broken: RuntimeError: x",
+         "pip install --force-reinstall --no-deps 'torchvision==0.15.*'"),
+    ],
+)  # fmt: skip
+def test_timm_without_a_torchvision_that_imports(torchvision, version, cuda, text, command):
+    error = "RuntimeError: x" if torchvision else "ModuleNotFoundError: No module named 'torchvision'"
+    found = with_timm(torchvision, torch=torch(version, cuda=cuda), torchvision=fails(error), timm=fails(error))
+    one, other = finding(found, "torchvision"), finding(found, "timm")
+    assert (one.state, one.text, one.commands) == ("note", text, (command,))
+    assert (other.state, other.text, other.commands) == ("note", "cannot be imported without torchvision", ())
+    assert found.can_detect
+
+
+def test_a_timm_that_is_broken_by_itself():
+    found = with_timm({"torchvision": "0.16.2"}, torchvision=Answer(), timm=fails("ImportError: x"))
+    one = finding(found, "timm")
+    assert (one.state, one.text) == ("note", "cannot be imported: ImportError: x")
+    assert one.commands == ("pip install 'timm>=1.0.28,<1.1'",)
+
+
 # The command
 
 
@@ -484,7 +525,7 @@ def test_the_command_in_json_where_all_is_well():
     assert (done.returncode, done.stderr) == (0, "")
     assert (data["schema"], data["command"], data["can_detect"], data["loading"]) == (2, "doctor", True, "refuses")
     assert data["verdict"] == "detection can run"
-    names = ["python", "torch", "mmengine", "mmcv", "mmdet", "setuptools", "torchvision", "loading"]
+    names = ["python", "torch", "mmengine", "mmcv", "mmdet", "setuptools", "torchvision", "timm", "loading"]
     assert [f["name"] for f in data["findings"]] == names
     assert data["findings"][3].keys() == {"name", "version", "state", "text", "commands"}
     assert data["findings"][3]["version"] == "2.1.0"

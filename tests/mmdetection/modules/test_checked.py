@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
 import ckptconv
+from ckptconv.errors import EnvironmentMissingError
 from ckptconv.mmdetection.check.run import check
 from tests.mmdetection.modules.networks import NETWORKS, randomise, retinanet, timms
 from tests.support import forked, tiny_coco
@@ -94,6 +96,15 @@ def test_another_file_is_not():
     (report,) = found.modules
     assert not found.good
     assert report.equal == report.total - 1
+
+
+def test_without_timm_the_command_that_installs_it_is_named():
+    converted()
+    path = config(detector("vit", "vit.pth"))
+    with mock.patch.dict(sys.modules, {"timm": None}), pytest.raises(EnvironmentMissingError) as caught:
+        check(path)
+    assert caught.value.message == "detector.py: its model cannot be built: TimmBackbone needs the package timm"
+    assert caught.value.hint == "pip install 'timm>=1.0.28,<1.1'"
 
 
 def train(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
