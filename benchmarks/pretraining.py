@@ -19,19 +19,19 @@ from benchmarks.recipe import ROW
 from ckptconv import convert
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.config import python_source
-from ckptconv.mmdetection.verify import arms, config_edits
+from ckptconv.mmdetection.verify import config_edits, lift
 from ckptconv.mmdetection.verify.config_edits import SyntheticTraining
 from ckptconv.mmdetection.verify.data import synthetic
-from ckptconv.mmdetection.verify.pipeline import planned
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run import launch
+from ckptconv.mmdetection.verify.verify_ap import planned
 
 _TRAINING = SyntheticTraining(train_images=1000, val_images=1, epochs=4, val_interval=4)
 _SEED = 1  # of images and training; verify-ap's is 0
 
 
 def untrained(path: Path) -> None:
-    """Write a checkpoint of a ResNet-18 with random weights, as `arms.from_random` has them."""
+    """Write a checkpoint of a ResNet-18 with random weights, as `lift.from_random` has them."""
     torch.manual_seed(2)
     net = ResNet(18, zero_init_residual=False)
     with runtime.quiet():
@@ -58,7 +58,7 @@ def prepare(folder: Path, training: SyntheticTraining, random: bool, hooks: dict
     convert(folder / "raw.pth", folder / "r18.pth", "moco", force=True)
     (run,) = planned(Request(ROW, "smoke", pretrained=str(folder / "r18.pth"), gpus=0, seed=_SEED)).runs
     config = config_edits.shrink(dict(run.config), training, folder / "data", synthetic.CLASSES)
-    config = arms.from_random(config, runtime.constructor_arguments(config)) if random else config
+    config = lift.from_random(config, runtime.constructor_arguments(config)) if random else config
     config["default_hooks"] |= hooks or {}
     synthetic.make(folder / "data", training.train_images, training.val_images, training.image_size, _SEED)
     work = folder / "work"

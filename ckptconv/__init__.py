@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ckptconv._version import __version__
 
 if TYPE_CHECKING:
-    from ckptconv.conversion.pipeline import Receipt, convert, plan
+    from ckptconv.conversion.convert import Receipt, convert, plan
     from ckptconv.errors import (
         CkptconvError,
         EnvironmentMissingError,
@@ -90,7 +90,7 @@ _HOMES = {
     ),
     "Options": "planning.options",
     **dict.fromkeys(("Layout", "Method", "Pixels", "Release"), "methods.interface"),
-    **dict.fromkeys(("Receipt", "convert", "plan"), "conversion.pipeline"),
+    **dict.fromkeys(("Receipt", "convert", "plan"), "conversion.convert"),
     **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "inspection"),
     "Plan": "planning.plan",
     "emit_config": "mmdetection.config.emit",

@@ -9,18 +9,18 @@ from fnmatch import fnmatchcase
 
 from ckptconv.arguments import call
 from ckptconv.backbones import TargetName
-from ckptconv.conversion.pipeline import MethodLike, PathLike, naming_files, options_of, wanted_method
+from ckptconv.conversion.convert import MethodLike, PathLike, naming_files, options_of, wanted_method
 from ckptconv.errors import UsageError, VerdictError, printable
 from ckptconv.fields import folded
 from ckptconv.formats import open_checkpoint
 from ckptconv.methods.interface import Method, Release
 from ckptconv.methods.registry import methods, named, releases
-from ckptconv.planning.alternatives import Alternative, find_alternatives
 from ckptconv.planning.copies import Copy, copies
 from ckptconv.planning.identify import explaining, nearest
+from ckptconv.planning.networks_elsewhere import Alternative, find_alternatives
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
-from ckptconv.planning.planner import Planner
+from ckptconv.planning.plan_search import Planner
 from ckptconv.planning.refusals import known_unsupported
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources.file import Transfer

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ckptconv.backbones import TargetName
-from ckptconv.conversion.pipeline import PathLike, options_of
+from ckptconv.conversion.convert import PathLike, options_of
 from ckptconv.methods.interface import Method
 from ckptconv.planning.adjust import adjust_plan
 from ckptconv.planning.identify import choose

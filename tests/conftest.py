@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from ckptconv.errors import CkptconvError
 from ckptconv.planning import identify
-from ckptconv.planning.planner import Planner
+from ckptconv.planning.plan_search import Planner
 from tests.support import hints
 from tests.support.broken import PATIENCE
 

@@ -29,7 +29,7 @@ HEAVY = f"import sys; print([m for m in {HEAVIES} if m in sys.modules])"
 
 
 def test_import_loads_neither_torch_nor_numpy():
-    assert run(f"import ckptconv, ckptconv.remap, ckptconv.conversion.pipeline; {HEAVY}").strip() == "[]"
+    assert run(f"import ckptconv, ckptconv.remap, ckptconv.conversion.convert; {HEAVY}").strip() == "[]"
 
 
 def test_help_loads_neither_torch_nor_numpy():

@@ -34,14 +34,14 @@ LAYERS = (
     ("mmdetection.check", "mmdetection.guard"),
     ("mmdetection.modules",),
     ("mmdetection.verify.request", "mmdetection.verify.recipes", "mmdetection.verify.measure"),
-    ("mmdetection.verify.verdict_rules",),
+    ("mmdetection.verify.compare_ap",),
     ("mmdetection.verify.run",),
     ("mmdetection.verify.report",),
     ("mmdetection.verify",),  # what a plan is made of
     ("mmdetection.verify.runs", "mmdetection.verify.target", "mmdetection.verify.expectation"),
     ("mmdetection.verify.plan",),
-    ("mmdetection.verify.requirements", "mmdetection.verify.collect", "mmdetection.verify.judge"),
-    ("mmdetection.verify.pipeline",),
+    ("mmdetection.verify.requirements", "mmdetection.verify.make_report", "mmdetection.verify.verdict"),
+    ("mmdetection.verify.verify_ap",),
     ("cli",),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -21,7 +21,7 @@ from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import concat, permute, reshape
 from ckptconv.patterns import RuleError
 from ckptconv.planning.adjust import cast_plan
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.remap import remap_state_dict, spec_of

@@ -15,7 +15,7 @@ from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.ops import chunk, concat, permute, reshape, scale
 from ckptconv.patterns import RuleError
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.plan import Plan
 from ckptconv.rules import Keep, Rule, drop, fuse, keep, split, under
 from ckptconv.spec import DTYPES, Section, TensorSpec

@@ -67,10 +67,10 @@ def convert(
 ) -> None:
     """Write the backbone of SRC to DST as MMDetection loads it, or name the tensors that prevent it."""
     from ckptconv.cli import render, render_checkpoints, render_sources
-    from ckptconv.conversion import pipeline
+    from ckptconv.conversion import convert
 
     with render_sources.fetching(whole, cache_dir) as fetching, render.progress() as progress:
-        receipt = pipeline.convert(
+        receipt = convert.convert(
             source,
             destination,
             method,

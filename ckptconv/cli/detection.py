@@ -226,20 +226,20 @@ def verify_ap(
         tolerance=tolerance,
     )
     with waiting.stage(f"planning {config}, tier {tier}", as_json):
-        from ckptconv.mmdetection.verify import pipeline
-        from ckptconv.mmdetection.verify.verdict_rules import GOOD
+        from ckptconv.mmdetection.verify import verify_ap
+        from ckptconv.mmdetection.verify.compare_ap import GOOD
 
-        plan = pipeline.planned(request)
+        plan = verify_ap.planned(request)
     if dry_run:
         with waiting.stage("checking the data", as_json) as stage:
-            data = pipeline.data_findings(plan, stage)
+            data = verify_ap.data_findings(plan, stage)
         render_verification.planned(plan, data, as_json)
         if data.problems:
             raise typer.Exit(2)
         return
     try:
         with render_verification.progress() as (watch, stage):
-            report, folder = pipeline.verify(request, watch, stage, plan)
+            report, folder = verify_ap.verify(request, watch, stage, plan)
     except KeyboardInterrupt:
         render.note("stopped; the same command resumes from the last checkpoint")
         raise typer.Exit(130) from None

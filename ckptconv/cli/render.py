@@ -20,7 +20,7 @@ from ckptconv.errors import CkptconvError, printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ckptconv.conversion.pipeline import Progress
+    from ckptconv.conversion.convert import Progress
 
 SCHEMA = 1
 _SENTENCES = {"problems", "notes", "findings", "first", "reasons", "claim", "known", "meaning"}

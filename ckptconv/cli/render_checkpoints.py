@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from ckptconv.arguments import argument, call
 from ckptconv.backbones.interface import described
 from ckptconv.cli import render, render_sources
-from ckptconv.conversion.pipeline import Receipt
+from ckptconv.conversion.convert import Receipt
 from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, Inspection, dropped_by_reason
 from ckptconv.mmdetection.config.backbone_args import network

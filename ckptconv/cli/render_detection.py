@@ -14,7 +14,7 @@ from ckptconv.text import some
 
 if TYPE_CHECKING:
     from ckptconv.mmdetection.check.evidence import Finding
-    from ckptconv.mmdetection.check.report import CheckReport
+    from ckptconv.mmdetection.check.verdict import CheckReport
     from ckptconv.mmdetection.config.emit import Emitted
     from ckptconv.mmdetection.config.training_commands import Command
     from ckptconv.mmdetection.environment.doctor import Diagnosis

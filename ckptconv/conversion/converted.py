@@ -19,7 +19,7 @@ from ckptconv.methods.interface import Method
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.matching import Move, translate
 from ckptconv.planning.options import Options
-from ckptconv.planning.planner import Planner
+from ckptconv.planning.plan_search import Planner
 from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 

@@ -1,4 +1,4 @@
-"""What a converted file says of itself: from which method, network and pixels it came. Written by `pipeline`.
+"""What a converted file says of itself: from which method, network and pixels it came. Written by `convert`.
 
 It is JSON: in a torch file the text at ``meta.ckptconv``, in safetensors at ``__metadata__.ckptconv``. Before,
 torch files held it as a dictionary, whose floats torch 1.13 refuses under ``weights_only``.
@@ -19,8 +19,8 @@ from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.records import Blob
 from ckptconv.methods.interface import Method, Pixels
-from ckptconv.planning.agreement import Match
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.same_result import Match
 from ckptconv.sources.file import Transfer
 
 KEY = "ckptconv"

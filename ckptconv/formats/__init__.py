@@ -1,6 +1,6 @@
 """Reading and writing checkpoint files."""
 
-from ckptconv.formats.detect import open_checkpoint
+from ckptconv.formats.detect_format import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.storage import Storage, StoredTensor
 from ckptconv.sources.file import RemotePath, Source

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ckptconv.arguments import call
 from ckptconv.methods import registry
-from ckptconv.planning.alternatives import Alternative
+from ckptconv.planning.networks_elsewhere import Alternative
 from ckptconv.planning.options import Options
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ckptconv.methods.interface import Method
-from ckptconv.planning.alternatives import Alternative, alternative_at
+from ckptconv.planning.networks_elsewhere import Alternative, alternative_at
 from ckptconv.planning.plan import Plan
-from ckptconv.planning.planner import Planner
+from ckptconv.planning.plan_search import Planner
 from ckptconv.sections import BELOW, section_at
 from ckptconv.spec import Section
 from ckptconv.wrappers import wrapper_of

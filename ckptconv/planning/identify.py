@@ -17,10 +17,9 @@ from ckptconv.errors import UnidentifiedError, UsageError, VerdictError
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
-from ckptconv.planning.agreement import Match, agreed
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
-from ckptconv.planning.planner import Planner, Sections, rank_key
+from ckptconv.planning.plan_search import Planner, Sections, rank_key
 from ckptconv.planning.refusals import (
     LOOK,
     instead,
@@ -30,6 +29,7 @@ from ckptconv.planning.refusals import (
     require_known,
     require_tensors,
 )
+from ckptconv.planning.same_result import Match, agreed
 from ckptconv.rules import RULES, Rule
 from ckptconv.text import fold, section_label, some
 

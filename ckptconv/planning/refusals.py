@@ -14,13 +14,13 @@ from ckptconv.backbones.unsupported import unsupported_network
 from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
-from ckptconv.planning.agreement import disagreement
-from ckptconv.planning.alternatives import Alternative, find_alternatives
 from ckptconv.planning.convert_calls import convert_call
-from ckptconv.planning.make import behind
+from ckptconv.planning.make_plan import behind
+from ckptconv.planning.networks_elsewhere import Alternative, find_alternatives
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
-from ckptconv.planning.planner import Planner, Sections
+from ckptconv.planning.plan_search import Planner, Sections
+from ckptconv.planning.same_result import disagreement
 from ckptconv.sections import section_at
 from ckptconv.spec import Section
 from ckptconv.text import fold, section_label, some

@@ -19,7 +19,7 @@ from ckptconv.backbones.beit import Beit, read
 from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.methods.beit import BEIT_NAMES
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.spec import Section, TensorSpec

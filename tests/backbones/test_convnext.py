@@ -18,7 +18,7 @@ from ckptconv.backbones.convnext import ConvNeXt, read
 from ckptconv.backbones.interface import described
 from ckptconv.methods.naming_schemes import CONVNEXT
 from ckptconv.patterns import Pattern
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec

@@ -15,7 +15,7 @@ from ckptconv.backbones.interface import described
 from ckptconv.backbones.resnet import ResNet, read
 from ckptconv.methods.naming_schemes import TORCHVISION
 from ckptconv.planning.identify import choose
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec

@@ -23,7 +23,7 @@ from ckptconv.errors import IncompletePlanError, UnidentifiedError
 from ckptconv.methods.swin import SWIN
 from ckptconv.patterns import Pattern
 from ckptconv.planning.identify import choose
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.rules import keep

@@ -20,7 +20,7 @@ from ckptconv.backbones.vit import VisionTransformer, read
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.methods.naming_schemes import TIMM
 from ckptconv.patterns import Pattern
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.spec import DTYPES, Section, TensorSpec

@@ -19,7 +19,7 @@ from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.cli import render_checkpoints
-from ckptconv.conversion import pipeline
+from ckptconv.conversion import convert
 from ckptconv.methods import METHODS, registry
 from ckptconv.rules import Drop, keep
 from tests.support import forked, hollow
@@ -97,7 +97,7 @@ def test_convert_ends_with_the_next_step_of_its_target(network, target, more, tm
     monkeypatch.chdir(tmp_path)
     torch.save({name: torch.rand(shape) for name, shape in network.entries().items()}, "raw.pth")
     render_checkpoints.receipt(
-        pipeline.convert("raw.pth", "a b.pth", [keep("{key...}", "{key...}")], target=target), False
+        convert.convert("raw.pth", "a b.pth", [keep("{key...}", "{key...}")], target=target), False
     )
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next")]
     assert said == ([f"next      ckptconv emit-config 'a b.pth'{more}"] if more else [])

@@ -17,10 +17,10 @@ import ckptconv
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.errors import UnidentifiedError, VerdictError
 from ckptconv.methods import METHODS
-from ckptconv.planning.agreement import Match
 from ckptconv.planning.identify import choose, nearest, rank
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.same_result import Match
 from ckptconv.rules import Rule
 from tests.formats.test_torch_files import records
 from tests.formats.test_writers import TORCH_1_13

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ckptconv.conversion.pipeline import convert
+from ckptconv.conversion.convert import convert
 from ckptconv.errors import CkptconvError, UnreadableError
 from tests.support import broken, forked
 from tests.support.broken import PATIENCE
@@ -175,7 +175,7 @@ def test_any_damage_has_an_answer(base, tmp_path, guard_each):
 CHILD = """
 import json, re, signal, sys, time
 from pathlib import Path
-from ckptconv.conversion.pipeline import convert
+from ckptconv.conversion.convert import convert
 
 def stop(*_):
     raise TimeoutError

@@ -135,7 +135,7 @@ def test_a_table_holds_literals_and_no_code(path: Path) -> None:
 def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
     known = {m.name for m in METHODS}
     allowed = {
-        ("pipeline.py", "generic"),
+        ("convert.py", "generic"),
         ("interface.py", "timm"),
         ("provenance.py", "timm"),  # a target
         ("timm_network.py", "timm"),  # a package
@@ -148,7 +148,7 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
         *((name, "timm") for name in ("convnext.py", "hiera.py", "xcit.py", "regnet.py")),
     }  # strip_prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
-    allowed |= {(name, "torchvision") for name in ("doctor.py", "probe.py", "collect.py")}  # a package
+    allowed |= {(name, "torchvision") for name in ("doctor.py", "probe.py", "installed.py")}  # a package
     allowed |= {("downloads.py", "torchvision")}  # a scheme of mmengine's
     allowed |= {
         ("unsupported.py", "eva"),

@@ -27,7 +27,7 @@ else:
         from mmengine.config import config as reading
 
     from ckptconv.mmdetection.check import run as checking
-    from ckptconv.mmdetection.check.report import CheckReport
+    from ckptconv.mmdetection.check.verdict import CheckReport
     from tests.support import fixes
 
 

@@ -18,11 +18,11 @@ import pytest
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
 from ckptconv.methods import METHODS, rule_file
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning.agreement import Match
 from ckptconv.planning.identify import Sections, choose, identify, nearest, rank
-from ckptconv.planning.make import make_plan, unexplained
+from ckptconv.planning.make_plan import make_plan, unexplained
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.same_result import Match
 from ckptconv.rules import drop, keep
 from ckptconv.sections import find_sections
 from ckptconv.spec import DTYPES, Section, TensorSpec

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ckptconv.conversion.pipeline import convert
+from ckptconv.conversion.convert import convert
 from ckptconv.errors import EnvironmentMissingError, UnreadableError, UsageError
 from tests.support import broken, hollow
 

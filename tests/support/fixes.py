@@ -18,8 +18,8 @@ import ckptconv
 from ckptconv.cli.spelling import spell
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.check.evidence import Finding
-from ckptconv.mmdetection.check.report import CheckReport
 from ckptconv.mmdetection.check.run import check
+from ckptconv.mmdetection.check.verdict import CheckReport
 from ckptconv.mmdetection.config import emit
 from ckptconv.mmdetection.config.options import choose
 from tests.support import converted

@@ -84,7 +84,7 @@ MMDETECTION = Server(
 )
 COMMANDS = Server(
     (
-        *(f"ckptconv.{name}" for name in ("cli.app", "cli.render", "inspection", "conversion.pipeline", "methods")),
+        *(f"ckptconv.{name}" for name in ("cli.app", "cli.render", "inspection", "conversion.convert", "methods")),
         *("rich.console", "rich.table", "numpy", "requests"),
     )
 )

@@ -22,8 +22,8 @@ from ckptconv.backbones import Backbone
 from ckptconv.conversion.converted import Converted
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check.by_value import Arrangement, arrangement, telling
 from ckptconv.mmdetection.check.init_cfg import LoadedModule, is_optional
+from ckptconv.mmdetection.check.match_by_value import Arrangement, arrangement, telling
 from ckptconv.mmdetection.check.mmdet_classes import resized
 from ckptconv.mmdetection.check.reading import Tensors, read, specs_of, value_of
 from ckptconv.patterns import Pattern

@@ -1,7 +1,8 @@
 """The parts of a detector's backbones that no checkpoint explains.
 
-A parameter of a backbone whose values tell anything (`by_value.telling`) is equal to a file's, or its module's report
-says why not, or it is in a gap. Knows torch; judges by structure and by a second start from other random numbers.
+A parameter of a backbone whose values tell anything (`match_by_value.telling`) is equal to a file's, or its module's
+report says why not, or it is in a gap. Knows torch; judges by structure and by a second start from other random
+numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from ckptconv import backbones
-from ckptconv.mmdetection.check.by_value import telling
+from ckptconv.mmdetection.check.match_by_value import telling
 from ckptconv.mmdetection.loading.tensors import specs
 
 _LAYERS = ("torch.nn.", "mmcv.cnn.bricks.", "mmcv.ops.")

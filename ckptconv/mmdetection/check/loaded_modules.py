@@ -14,11 +14,11 @@ import torch
 from ckptconv.conversion.converted import Converted
 from ckptconv.errors import CkptconvError
 from ckptconv.formats import open_checkpoint
-from ckptconv.mmdetection.check.by_value import telling
 from ckptconv.mmdetection.check.compare import compare
 from ckptconv.mmdetection.check.coverage import backbone_modules
 from ckptconv.mmdetection.check.downloads import LocalCheckpoint
 from ckptconv.mmdetection.check.init_cfg import LoadedModule
+from ckptconv.mmdetection.check.match_by_value import telling
 from ckptconv.mmdetection.check.reading import provided
 
 Loaded = list[tuple[LoadedModule, frozenset[str]]]

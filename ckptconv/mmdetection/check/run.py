@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptconv.conversion.pipeline import PathLike
+from ckptconv.conversion.convert import PathLike
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.registry import methods
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check import diagnosis, downloads, measured_input, whole_detector
+from ckptconv.mmdetection.check import detector_findings, downloads, measured_input, module_findings
 from ckptconv.mmdetection.check.detector_evidence import DetectorEvidence
 from ckptconv.mmdetection.check.downloads import LocalCheckpoint
 from ckptconv.mmdetection.check.evidence import ModuleEvidence
-from ckptconv.mmdetection.check.report import CheckReport, ModuleReport
+from ckptconv.mmdetection.check.verdict import CheckReport, ModuleReport
 from ckptconv.mmdetection.config.training_commands import training
 from ckptconv.mmdetection.hints import loader_line, non_tensors, raw_method
 from ckptconv.mmdetection.loading.inert_load import checkpoint_names, inert_loading, require_readable
@@ -49,8 +49,8 @@ def check(
     stage("importing MMDetection and building the detector")
     evidence = _evidence(Path(config), settings, fetching or Fetching(), stage)
     modules = tuple(_module_report(number, evidence) for number in range(len(evidence.modules)))
-    problems = tuple(whole_detector.problems(evidence, any(module.problems for module in modules)))
-    notes = tuple(whole_detector.notes(evidence)) if not problems else ()
+    problems = tuple(detector_findings.problems(evidence, any(module.problems for module in modules)))
+    notes = tuple(detector_findings.notes(evidence)) if not problems else ()
     transfers = tuple(transfer for local in evidence.local.values() for transfer in local.transfers)
     detector = type(evidence.start.model).__name__
     report = CheckReport(str(config), detector, modules, problems, transfers, None, notes)
@@ -71,7 +71,7 @@ def _evidence(config: Path, settings: Any, fetching: Fetching, stage: Callable[[
         for module in by_init_cfg:
             if module.checkpoint not in local:
                 local[module.checkpoint] = downloads.fetch(module.checkpoint, module.path, fetching)
-        load_from = whole_detector.load_from(settings)
+        load_from = detector_findings.load_from(settings)
         if load_from and load_from not in local and ("://" in load_from or Path(load_from).expanduser().is_file()):
             local[load_from] = downloads.fetch(load_from, "the detector", fetching)
         stage("initialising the detector")
@@ -105,8 +105,8 @@ def _module_report(number: int, detector: DetectorEvidence) -> ModuleReport:
         prefix=module.prefix,
         equal=len(comparison.equal),
         total=comparison.total,
-        problems=(*diagnosis.problems(evidence), *downloads.problems(local)),
-        notes=(*diagnosis.notes(evidence), *of_downloads),
+        problems=(*module_findings.problems(evidence), *downloads.problems(local)),
+        notes=(*module_findings.notes(evidence), *of_downloads),
     )
 
 
@@ -126,7 +126,7 @@ def _module_evidence(
     refused = type(start.init_error).__name__ == "UnpicklingError"
     return ModuleEvidence(
         config_path=_config_path(detector.settings, module),
-        config_node=whole_detector.config_node(detector.settings, module.path),
+        config_node=detector_findings.config_node(detector.settings, module.path),
         class_name=type(here).__name__,
         detector=type(start.model).__name__,
         checkpoint=local.shown,
@@ -147,7 +147,7 @@ def _module_evidence(
         init_info={n.removeprefix(inside): info for n, info in start.init_info.items() if n.startswith(inside)},
         changed_by={name: changed[name] for name in comparison.differing if name in changed},
         train_overrides=start.train_overrides,
-        load_from=whole_detector.load_from(detector.settings),
+        load_from=detector_findings.load_from(detector.settings),
         random=bool(comparison.missing) and detector.is_random(module.full_name(name) for name in comparison.missing),
         model_input=detector.model_input,
         preprocessor_path=detector.preprocessor_path,

@@ -13,7 +13,7 @@ from typing import Any
 from ckptconv._version import __version__
 from ckptconv.arguments import argument
 from ckptconv.backbones import Backbone
-from ckptconv.conversion.pipeline import PathLike
+from ckptconv.conversion.convert import PathLike
 from ckptconv.errors import UsageError, printable
 from ckptconv.methods.interface import IMAGENET
 from ckptconv.mmdetection.config import python_source

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ckptconv.arguments import argument
 from ckptconv.mmdetection.environment import fixes
-from ckptconv.mmdetection.environment.collect import Answer, Facts, collect
+from ckptconv.mmdetection.environment.installed import Answer, Facts, collect
 
 State = Literal["ok", "note", "bad"]
 Loading = Literal["safe", "refuses", "runs code", "unknown"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.verify.meanings import EXPECT
+from ckptconv.mmdetection.verify.compare_ap import FAIL, PASS, Expected
 from ckptconv.mmdetection.verify.recipes import Recipe
 from ckptconv.mmdetection.verify.request import Request
-from ckptconv.mmdetection.verify.verdict_rules import FAIL, PASS, Expected
+from ckptconv.mmdetection.verify.tiers import EXPECT
 from ckptconv.text import some
 
 _LEAST = 20.0  # AP points of a smoke test

@@ -10,7 +10,8 @@ from typing import Any
 from ckptconv.errors import UsageError, shell_word
 from ckptconv.mmdetection.config.checkpoint import Pretrained
 from ckptconv.mmdetection.config.detectors import value_at
-from ckptconv.mmdetection.verify import adjustments, config_edits, evaluators, meanings
+from ckptconv.mmdetection.verify import adjustments, config_edits, evaluators, tiers
+from ckptconv.mmdetection.verify.compare_ap import Expected
 from ckptconv.mmdetection.verify.config_edits import SyntheticTraining
 from ckptconv.mmdetection.verify.expectation import expectation, how_to_compare, row_of
 from ckptconv.mmdetection.verify.recipes import RECIPES, Recipe, digest
@@ -19,7 +20,6 @@ from ckptconv.mmdetection.verify.run.files import Run
 from ckptconv.mmdetection.verify.run.launch import RENDEZVOUS, Launch, launch
 from ckptconv.mmdetection.verify.runs import runs
 from ckptconv.mmdetection.verify.target import require_coco_ap, require_colour, target
-from ckptconv.mmdetection.verify.verdict_rules import Expected
 
 # Few images per step and many steps: even a backbone without useful weights learns enough from 1800 images.
 SMOKE = SyntheticTraining(train_images=200, val_images=60, epochs=9, val_interval=5, batch_size=4, lr=1e-3)
@@ -79,7 +79,7 @@ class VerificationPlan:
 
     @property
     def purpose(self) -> str:
-        return meanings.purpose(self.request.tier, self.expected)
+        return tiers.purpose(self.request.tier, self.expected)
 
     @property
     def metrics(self) -> tuple[str, ...]:

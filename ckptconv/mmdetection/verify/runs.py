@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.verify import arms, config_edits
+from ckptconv.mmdetection.verify import config_edits, lift
 from ckptconv.mmdetection.verify.config_edits import SyntheticTraining
 from ckptconv.mmdetection.verify.data.synthetic import CLASSES
 from ckptconv.mmdetection.verify.packages import require_packages
@@ -56,7 +56,7 @@ def runs(
             yield Run(name, folder / name, changed, job, group, launch.local)
 
 
-def _arguments(request: Request, config: Config) -> arms.Takes:
+def _arguments(request: Request, config: Config) -> lift.Takes:
     """What the detector's classes take, for the tiers that set arguments of theirs."""
     if request.tier not in ("smoke", "lift"):
         return lambda *_: ()
@@ -68,18 +68,18 @@ def _configs(
     request: Request,
     data: Path,
     config: dict[str, Any],
-    takes: arms.Takes,
+    takes: lift.Takes,
     synthetic: SyntheticTraining | None,
     batch_size: int,
 ) -> dict[str, Config]:
     """The configs that a tier trains, by group."""
     if synthetic is not None:
-        config = arms.unfrozen(config_edits.shrink(config, synthetic, data, CLASSES), takes)
+        config = lift.unfrozen(config_edits.shrink(config, synthetic, data, CLASSES), takes)
         config["default_scope"] = config.get("default_scope") or "mmdet"  # in which its new parts are named
         config = config_edits.with_mixed_precision(config) if request.amp else config
     elif request.tier == "lift":
-        config = arms.unfrozen(config, takes)
+        config = lift.unfrozen(config, takes)
         if request.images is not None:
             config = config_edits.with_annotations(config, data / "train.json", data / "val.json")
     config = config_edits.with_batch_size(config, batch_size)
-    return {CONVERTED: config, RANDOM: arms.from_random(config, takes)} if request.tier == "lift" else {TRAINED: config}
+    return {CONVERTED: config, RANDOM: lift.from_random(config, takes)} if request.tier == "lift" else {TRAINED: config}

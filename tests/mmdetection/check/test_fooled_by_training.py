@@ -25,8 +25,8 @@ import ckptconv
 from ckptconv.errors import ProofError
 from ckptconv.formats import open_checkpoint
 from ckptconv.mmdetection.check.guard_record import fingerprint_in
-from ckptconv.mmdetection.check.report import CheckReport
 from ckptconv.mmdetection.check.run import check
+from ckptconv.mmdetection.check.verdict import CheckReport
 from tests.mmdetection.check.test_fooled import (
     HEAD,
     IMAGENET,

@@ -18,8 +18,8 @@ import torch
 import ckptconv
 from ckptconv.errors import UnreadableError, UsageError
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check.report import CheckReport
 from ckptconv.mmdetection.check.run import check
+from ckptconv.mmdetection.check.verdict import CheckReport
 from ckptconv.mmdetection.config import emit
 from ckptconv.mmdetection.config.options import Choices
 from tests.support import forked, raw_files

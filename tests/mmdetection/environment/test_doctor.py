@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from ckptconv.mmdetection.environment import collect as collecting
 from ckptconv.mmdetection.environment import doctor, probe
-from ckptconv.mmdetection.environment.collect import Answer, collect
+from ckptconv.mmdetection.environment import installed as collecting
 from ckptconv.mmdetection.environment.doctor import Diagnosis, PackageStatus, judge
+from ckptconv.mmdetection.environment.installed import Answer, collect
 
 BUILD = (
     "pip install --no-cache-dir --no-build-isolation --no-binary mmcv 'mmcv==2.1.0'  # from source, about ten minutes"
@@ -463,7 +463,7 @@ def test_the_folder_one_stands_in_is_not_imported_from(tmp_path, monkeypatch):
 
 def test_examining_imports_neither_torch_nor_mmengine():
     code = (
-        "import sys; from ckptconv.mmdetection.environment.collect import collect; collect([['installed']]); "
+        "import sys; from ckptconv.mmdetection.environment.installed import collect; collect([['installed']]); "
         "print([m for m in ('torch', 'numpy', 'mmengine', 'mmcv', 'mmdet') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

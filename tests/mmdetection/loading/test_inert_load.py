@@ -20,10 +20,10 @@ from ckptconv.cli.spelling import spell
 from ckptconv.errors import UnreadableError
 from ckptconv.mmdetection.check.run import check
 from ckptconv.mmdetection.loading.inert_load import inert_loading
-from ckptconv.mmdetection.verify.pipeline import planned
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run import worker
 from ckptconv.mmdetection.verify.run.files import Job
+from ckptconv.mmdetection.verify.verify_ap import planned
 from tests.mmdetection.check.test_run import Marker, command, detector, only, save
 from tests.support import raw_files
 

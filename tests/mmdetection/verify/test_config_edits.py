@@ -21,7 +21,7 @@ from ckptconv.errors import UsageError
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.config import python_source
 from ckptconv.mmdetection.config.detectors import DETECTORS
-from ckptconv.mmdetection.verify import arms, config_edits
+from ckptconv.mmdetection.verify import config_edits, lift
 from ckptconv.mmdetection.verify.data import synthetic
 from tests.support.converted import OWN, emit, plain, read, resolve, values
 
@@ -67,11 +67,11 @@ TAKES = runtime.constructor_arguments({})
 
 
 def random_arm(config: dict[str, Any]) -> dict[str, Any]:
-    return arms.from_random(config, TAKES)
+    return lift.from_random(config, TAKES)
 
 
 def shrunk(config: dict[str, Any], data: Path) -> dict[str, Any]:
-    return arms.unfrozen(config_edits.shrink(config, TRAINING, data, synthetic.CLASSES), TAKES)
+    return lift.unfrozen(config_edits.shrink(config, TRAINING, data, synthetic.CLASSES), TAKES)
 
 
 def built(config: dict[str, Any]) -> Any:
@@ -91,8 +91,8 @@ def found(node: Any, key: str) -> list[Any]:
 
 CHANGES = {
     "shrink": lambda config: shrunk(config, Path("data")),
-    "from_random": lambda config: arms.from_random(config, TAKES),
-    "unfrozen": lambda config: arms.unfrozen(config, TAKES),
+    "from_random": lambda config: lift.from_random(config, TAKES),
+    "unfrozen": lambda config: lift.unfrozen(config, TAKES),
     "unsynced": config_edits.without_sync_bn,
     "batch": lambda config: config_edits.with_batch_size(config, 5),
     "mixed": config_edits.with_mixed_precision,
@@ -239,7 +239,7 @@ def test_a_config_without_hooks_has_a_random_arm_too():
 def test_an_unfrozen_backbone_trains_whole(name):
     config = emitted(name)
     config["model"]["backbone"]["frozen_stages"] = 2
-    free = arms.unfrozen(config, TAKES)
+    free = lift.unfrozen(config, TAKES)
     assert all(p.requires_grad for p in built(random_arm(free)).backbone.parameters())
     assert plain(free, "frozen_stages") == plain(config, "frozen_stages")
 

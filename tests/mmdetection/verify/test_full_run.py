@@ -15,13 +15,13 @@ import torch
 import ckptconv
 from ckptconv.cli import render_verification
 from ckptconv.mmdetection.config import python_source
-from ckptconv.mmdetection.verify import config_edits, pipeline, plan
+from ckptconv.mmdetection.verify import config_edits, plan, verify_ap
 from ckptconv.mmdetection.verify.data import synthetic
-from ckptconv.mmdetection.verify.pipeline import planned, verify
 from ckptconv.mmdetection.verify.report.report import VerificationReport
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run import supervisor
 from ckptconv.mmdetection.verify.run.events import Follower
+from ckptconv.mmdetection.verify.verify_ap import planned, verify
 from tests.support import forked
 from tests.support.raw_files import moco
 
@@ -63,7 +63,7 @@ def own(tmp_path_factory) -> Path:
 def trained(own) -> tuple[VerificationReport, Path]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        patch.setattr(pipeline, "require_machine", lambda *_: None)  # which wants a GPU for it
+        patch.setattr(verify_ap, "require_machine", lambda *_: None)  # which wants a GPU for it
         request = Request(str(own / "own.py"), "full", expect={"box": 0.0}, gpus=0, work_dir=str(own / "full"))
         report, work = verify(request)
     return report, work / "seed0"

@@ -7,7 +7,7 @@
     metainfo.py         the class names of a data set whose config sets none, from the installed MMDetection's source
     coco_dataset.py     a data set x its annotation file -> the images and labels that `CocoDataset` would give
     ground_truth.py     the evaluator's file x the evaluated images -> whether `CocoMetric` can measure their AP
-    classes.py          classes x categories x heads -> problems and notes
+    class_findings.py   classes x categories x heads -> problems and notes
     remaining.py        what remains to train on, and what looks unusual
     images.py           which images are missing
     commands.py         what to type about a file

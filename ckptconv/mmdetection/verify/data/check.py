@@ -11,7 +11,7 @@ from typing import Any
 
 from ckptconv.mmdetection.coco_file import CocoFile, no_collection, read
 from ckptconv.mmdetection.config.detectors import value_at
-from ckptconv.mmdetection.verify.data import classes, coco_dataset, commands, ground_truth, images, remaining
+from ckptconv.mmdetection.verify.data import class_findings, coco_dataset, commands, ground_truth, images, remaining
 from ckptconv.mmdetection.verify.data.coco_dataset import Fault, LoadedDataset
 from ckptconv.mmdetection.verify.data.dataset_configs import DatasetConfig, EvaluatorConfig, datasets, evaluators
 from ckptconv.mmdetection.verify.data.findings import DataFindings
@@ -163,15 +163,15 @@ class _Check:
             truth = self._truth(coco, judge, tested[0][0])
             self._same_images(coco, judge.where, truth, tested)
             names.append((path, [c.name for c in truth.labels]))
-        classes.same_labels(names, self._findings)
-        classes.head_sizes(value_at(self._config, "model", {}), trained, truth, path, self._findings)
+        class_findings.same_labels(names, self._findings)
+        class_findings.head_sizes(value_at(self._config, "model", {}), trained, truth, path, self._findings)
 
     def _truth(self, coco: CocoFile, judge: EvaluatorConfig, dataset: DatasetConfig) -> ground_truth.GroundTruth:
         truth = ground_truth.ground_truth(coco, dataset.classes, judge.masks)
         for fault in truth.faults:
             self._fault(coco.path, fault)
         if not truth.labels:
-            self._findings.problem(*classes.no_class(dataset, coco))
+            self._findings.problem(*class_findings.no_class(dataset, coco))
         elif not truth.objects and not truth.faults:
             self._findings.problem(
                 f"{coco.path} has no annotation of a class, except crowds: there is no AP", "Annotate its images."

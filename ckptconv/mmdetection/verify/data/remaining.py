@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.mmdetection.coco_file import CocoFile
-from ckptconv.mmdetection.verify.data import classes
+from ckptconv.mmdetection.verify.data import class_findings
 from ckptconv.mmdetection.verify.data.coco_dataset import LoadedDataset
 from ckptconv.mmdetection.verify.data.dataset_configs import DatasetConfig
 from ckptconv.mmdetection.verify.data.findings import DataFindings
@@ -16,7 +16,7 @@ def require_objects(dataset: DatasetConfig, coco: CocoFile, loaded: LoadedDatase
     if not total:
         findings.problem(f"{path} has no images", "Give the file of the training images.")
     elif not loaded.labels:
-        findings.problem(*classes.no_class(dataset, coco))
+        findings.problem(*class_findings.no_class(dataset, coco))
     elif not loaded.images and loaded.small and loaded.small + loaded.empty == total:
         largest = max(min(image.width, image.height) for image in coco.images)
         rest = f"; images without an annotation of a class: {loaded.empty:,}" if loaded.empty else ""
@@ -50,7 +50,7 @@ def require_objects(dataset: DatasetConfig, coco: CocoFile, loaded: LoadedDatase
 
 def note_unusual(dataset: DatasetConfig, coco: CocoFile, loaded: LoadedDataset, findings: DataFindings) -> None:
     """Notes on what MMDetection accepts without a message, and what may not be intended."""
-    classes.note_classes(dataset, coco, loaded, findings)
+    class_findings.note_classes(dataset, coco, loaded, findings)
     numbers = {image.id for image in coco.images}
     categories = {category.id for category in coco.categories}
     notes = {

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from ckptconv.errors import UnreadableError
-from ckptconv.mmdetection.verify.verdict_rules import Expected, Verdict
+from ckptconv.mmdetection.verify.compare_ap import Expected, Verdict
 
 SCHEMA = 2
 COMMAND = "verify-ap"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ckptconv.errors import UnreadableError
-from ckptconv.mmdetection.verify.collect import collect
+from ckptconv.mmdetection.verify.compare_ap import Expected, Verdict
+from ckptconv.mmdetection.verify.make_report import collect
 from ckptconv.mmdetection.verify.measure import NAMES, Measured
 from ckptconv.mmdetection.verify.plan import SMOKE, VerificationPlan
 from ckptconv.mmdetection.verify.report import report as reporting
@@ -22,7 +23,6 @@ from ckptconv.mmdetection.verify.report.write import write
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run.files import Job, Run
 from ckptconv.mmdetection.verify.run.launch import Launch
-from ckptconv.mmdetection.verify.verdict_rules import Expected, Verdict
 
 pytestmark = pytest.mark.mmdet
 

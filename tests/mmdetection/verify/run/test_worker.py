@@ -1,4 +1,4 @@
-"""The processes of a run among themselves; what they compute is shown by test_pipeline."""
+"""The processes of a run among themselves; what they compute is shown by test_verify_ap."""
 
 from __future__ import annotations
 

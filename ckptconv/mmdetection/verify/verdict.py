@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ckptconv.mmdetection.check.report import CheckReport
-from ckptconv.mmdetection.verify import meanings
+from ckptconv.mmdetection.check.verdict import CheckReport
+from ckptconv.mmdetection.verify import tiers
+from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
 from ckptconv.mmdetection.verify.measure import Measured
 from ckptconv.mmdetection.verify.plan import VerificationPlan
 from ckptconv.mmdetection.verify.run.events import Curve, curve
 from ckptconv.mmdetection.verify.run.files import CONVERTED, EVENTS, RANDOM, Run
-from ckptconv.mmdetection.verify.verdict_rules import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
 
 CHECK = "ckptconv check"
 _DIVERGED = 1.5  # mean loss of the last tenth of the steps, divided by that of the first
@@ -65,11 +65,11 @@ def judge(
     """The verdict. ``checked``: the proof of the start, if there was one; ``measured`` by the run's name."""
     if unsound.failures or unsound.doubts:
         started = checked is None or checked.good
-        rule, means = ("an unsound run proves nothing", meanings.NO_EVIDENCE) if started else (CHECK, meanings.NO_START)
+        rule, means = ("an unsound run proves nothing", tiers.NO_EVIDENCE) if started else (CHECK, tiers.NO_START)
         sure = unsound.failures and (checked is None or checked.proved)
         return Verdict(FAIL if sure else INCONCLUSIVE, (*unsound.failures, *unsound.doubts), rule, meaning=means)
     verdict = _of_tier(plan, measured)
-    return replace(verdict, meaning=meanings.meaning(plan.request.tier, verdict.status))
+    return replace(verdict, meaning=tiers.meaning(plan.request.tier, verdict.status))
 
 
 def _of_tier(plan: VerificationPlan, measured: Mapping[str, Measured]) -> Verdict:

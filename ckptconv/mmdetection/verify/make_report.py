@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ckptconv.mmdetection.config.detectors import value_at
 from ckptconv.mmdetection.type_names import type_name
+from ckptconv.mmdetection.verify.compare_ap import Verdict
 from ckptconv.mmdetection.verify.measure import Measured
 from ckptconv.mmdetection.verify.plan import VerificationPlan
 from ckptconv.mmdetection.verify.recipes import digest, length
@@ -24,7 +25,6 @@ from ckptconv.mmdetection.verify.report.report import (
 from ckptconv.mmdetection.verify.run.environment import value_or_none
 from ckptconv.mmdetection.verify.run.events import curve
 from ckptconv.mmdetection.verify.run.files import EVENTS, Run, RunResult, sha256
-from ckptconv.mmdetection.verify.verdict_rules import Verdict
 
 _POINTS = 400  # of a loss curve
 

@@ -14,9 +14,9 @@ from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
 from ckptconv.patterns import Pattern
-from ckptconv.planning.make import behind
+from ckptconv.planning.make_plan import behind
 from ckptconv.planning.plan import Plan
-from ckptconv.planning.planner import MOST_PLANNED, Planner, Prefilter, SectionPart
+from ckptconv.planning.plan_search import MOST_PLANNED, Planner, Prefilter, SectionPart
 from ckptconv.spec import Section
 from ckptconv.text import section_label
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import ckptconv
-from ckptconv.mmdetection.verify import meanings
+from ckptconv.mmdetection.verify import tiers
+from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
 from ckptconv.mmdetection.verify.request import TIERS
-from ckptconv.mmdetection.verify.verdict_rules import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
 
 pytestmark = pytest.mark.mmdet
 
@@ -34,12 +34,12 @@ def expected(source: str) -> Expected:
     ],
 )
 def test_a_purpose_says_what_is_compared(tier, source, text):
-    assert meanings.purpose(tier, expected(source) if source else None) == text
+    assert tiers.purpose(tier, expected(source) if source else None) == text
 
 
 @pytest.mark.parametrize("status", [PASS, FAIL, INCONCLUSIVE])
 def test_a_smoke_test_does_not_judge_the_weights(status):
-    assert "this does not judge the weights" in meanings.meaning("smoke", status)
+    assert "this does not judge the weights" in tiers.meaning("smoke", status)
     assert "this does not judge the weights, the tier lift does" in TIERS["smoke"]
 
 
@@ -52,8 +52,8 @@ def test_a_smoke_test_does_not_judge_the_weights(status):
     ],
 )
 def test_every_verdict_has_a_meaning_of_its_own(tier, status):
-    assert meanings.meaning(tier, status)
-    assert "published" not in meanings.meaning(tier, status)
+    assert tiers.meaning(tier, status)
+    assert "published" not in tiers.meaning(tier, status)
 
 
 def test_the_guide_says_of_smoke_what_it_shows():

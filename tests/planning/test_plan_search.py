@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ckptconv.errors import VerdictError
-from ckptconv.planning import identify, make, planner
+from ckptconv.planning import identify, make_plan, plan_search
 from ckptconv.planning.options import Options
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.wrappers import wrapper_of
@@ -60,8 +60,8 @@ class Counts:
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     made = Counts()
-    rank: Callable[..., Any] = planner.Planner._ranked
-    made_by = make.make_plan
+    rank: Callable[..., Any] = plan_search.Planner._ranked
+    made_by = make_plan.make_plan
 
     def counted(method: Any, layout: Any, path: str, section: Section, options: Options | None = None) -> Any:
         wrapper = wrapper_of(section.tensors)
@@ -73,8 +73,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
         made.ranks += 1
         return rank(*arguments)
 
-    monkeypatch.setattr(planner, "make_plan", counted)
-    monkeypatch.setattr(planner.Planner, "_ranked", ranked)
+    monkeypatch.setattr(plan_search, "make_plan", counted)
+    monkeypatch.setattr(plan_search.Planner, "_ranked", ranked)
     return made
 
 

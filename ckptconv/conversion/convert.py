@@ -32,7 +32,7 @@ from ckptconv.planning.copies import Copy, copies
 from ckptconv.planning.identify import choose
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
-from ckptconv.planning.planner import Planner
+from ckptconv.planning.plan_search import Planner
 from ckptconv.rules import Rule
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching

@@ -14,7 +14,7 @@ from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.errors import UsageError, printable
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning import droppable, matching
+from ckptconv.planning import matching, user_drops
 from ckptconv.planning.adjust import keep_channels, translated_name
 from ckptconv.planning.matching import Dropped, Move, Problem, apply_rules, apply_to_others, translate
 from ckptconv.planning.options import Options
@@ -128,7 +128,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     prefix = taken_off(layout.rules, section, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drop]
     draft = apply_rules(layout.rules, names, prefix, drops)
-    problems = [*droppable.forbidden(layout, names, prefix, drops, draft), *draft.problems]
+    problems = [*user_drops.forbidden(layout, names, prefix, drops, draft), *draft.problems]
     optional_missing, droppable_names, moves, dialect = list[str](), tuple[str, ...](), draft.moves, CANONICAL
     dropped, target = list(draft.dropped), options.target or ""
     selected_channels: SelectedChannels | None = None
@@ -144,7 +144,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
         found, optional_missing = _compared(backbone, moves, target)
         problems += found
         problems += _missing_parts(backbone, layout, dropped)
-        droppable_names = droppable.droppable_names(backbone, layout, names, moves, problems)
+        droppable_names = user_drops.droppable_names(backbone, layout, names, moves, problems)
         if not problems:
             dialect = backbone.dialect(target)
             said = translate(moves, dialect.rules)

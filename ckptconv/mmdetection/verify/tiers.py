@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
 from ckptconv.mmdetection.verify.request import TIERS
-from ckptconv.mmdetection.verify.verdict_rules import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
 
 EXPECT = "given by the user"
 """The source of an AP that the user expects."""

@@ -23,14 +23,14 @@ from mmengine.config import Config
 import ckptconv
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config import emit
-from ckptconv.mmdetection.verify import arms, config_edits, pipeline, plan
-from ckptconv.mmdetection.verify.pipeline import planned, verify
+from ckptconv.mmdetection.verify import config_edits, lift, plan, verify_ap
 from ckptconv.mmdetection.verify.report.report import from_json
 from ckptconv.mmdetection.verify.report.write import WRITERS
 from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run import supervisor
 from ckptconv.mmdetection.verify.run.events import Follower
 from ckptconv.mmdetection.verify.run.supervisor import locked
+from ckptconv.mmdetection.verify.verify_ap import planned, verify
 from tests.support import forked
 from tests.support.raw_files import moco
 
@@ -157,7 +157,7 @@ def test_killed_between_the_ap_and_the_report_nothing_is_trained_again(first, fo
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "collect", killed)
+    monkeypatch.setattr(verify_ap, "collect", killed)
     (work / "seed0" / "ap.json").unlink()
     with pytest.raises(KeyboardInterrupt):
         verify(smoke(folder, "first"))
@@ -318,14 +318,14 @@ def test_the_lift_compares_arms_with_the_same_seeds(folder):
 
 
 def test_a_random_arm_that_breaks_says_nothing_about_the_checkpoint(folder, monkeypatch):
-    whole = arms.from_random
+    whole = lift.from_random
 
     def broken(config, takes):
         random = whole(config, takes)
         random["optim_wrapper"]["optimizer"]["lr"] = 1e12
         return random
 
-    monkeypatch.setattr(arms, "from_random", broken)
+    monkeypatch.setattr(lift, "from_random", broken)
     request = Request(ROW, "lift", pretrained=str(folder / "r18.pth"), work_dir=str(folder / "weak"), gpus=0, seeds=2)
     found, _ = verify(request)
     assert found.verdict.status == "inconclusive"
@@ -351,7 +351,7 @@ def tree(root: int) -> list[int]:
 CALL = """
 import sys, warnings
 warnings.simplefilter("ignore")
-from tests.mmdetection.verify.test_pipeline import SHORT, smoke, plan, verify
+from tests.mmdetection.verify.test_verify_ap import SHORT, smoke, plan, verify
 from pathlib import Path
 plan.SMOKE = SHORT
 verify(smoke(Path(sys.argv[1]), "killed"))

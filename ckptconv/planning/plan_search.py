@@ -12,7 +12,7 @@ from functools import cached_property
 
 from ckptconv.backbones import FAMILIES
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning.make import behind, make_plan, taken_off, unexplained
+from ckptconv.planning.make_plan import behind, make_plan, taken_off, unexplained
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.sections import section_at

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ckptconv.mmdetection.verify.verdict_rules import (
+from ckptconv.mmdetection.verify.compare_ap import (
     FAIL,
     GOOD,
     INCONCLUSIVE,

@@ -8,12 +8,12 @@ import pytest
 
 from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Layout
-from ckptconv.planning.droppable import blocks_of
 from ckptconv.planning.identify import choose, nearest
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.matching import apply_rules
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.user_drops import blocks_of
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from ckptconv.text import fold
 from tests.support.cases import Case, case, cases

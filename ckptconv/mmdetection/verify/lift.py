@@ -1,4 +1,4 @@
-"""The two arms of a lift: one network that trains whole, from its checkpoint and from random weights. Pure; no torch.
+"""The two runs of a lift: one network that trains whole, from its checkpoint and from random weights. Pure; no torch.
 
 A network is frozen by its config or by the default of its class, so callers say which arguments a class takes.
 """

@@ -12,12 +12,12 @@ import pytest
 from ckptconv.arguments import call
 from ckptconv.errors import CkptconvError, UnidentifiedError, UsageError
 from ckptconv.methods import METHODS
-from ckptconv.planning.alternatives import Alternative, find_alternatives
 from ckptconv.planning.copies import Copy, copies
 from ckptconv.planning.identify import choose
-from ckptconv.planning.make import make_plan
+from ckptconv.planning.make_plan import make_plan
+from ckptconv.planning.networks_elsewhere import Alternative, find_alternatives
 from ckptconv.planning.options import Options
-from ckptconv.planning.planner import Planner, Prefilter
+from ckptconv.planning.plan_search import Planner, Prefilter
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.backbones.test_resnet import resnet
 from tests.support import hints

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.check.report import CheckReport
 from ckptconv.mmdetection.check.run import check
+from ckptconv.mmdetection.check.verdict import CheckReport
 from ckptconv.mmdetection.config import python_source
 from ckptconv.mmdetection.loading.inert_load import require_readable
 from ckptconv.mmdetection.verify import config_edits, same_network
-from ckptconv.mmdetection.verify.collect import collect
 from ckptconv.mmdetection.verify.data import subset, synthetic
 from ckptconv.mmdetection.verify.data.check import check_data
 from ckptconv.mmdetection.verify.data.findings import DataFindings
-from ckptconv.mmdetection.verify.judge import Unsound, flaws, judge, unproved
+from ckptconv.mmdetection.verify.make_report import collect
 from ckptconv.mmdetection.verify.measure import CocoMetricSettings, Measured, differences, measure
 from ckptconv.mmdetection.verify.packages import gpus_here, require_packages
 from ckptconv.mmdetection.verify.plan import VerificationPlan, make_plan
@@ -42,6 +41,7 @@ from ckptconv.mmdetection.verify.run.files import (
     sha256,
 )
 from ckptconv.mmdetection.verify.run.supervisor import Stopped, Watch, locked, supervise
+from ckptconv.mmdetection.verify.verdict import Unsound, flaws, judge, unproved
 
 IDENTITY = "request.json"
 Stage = Callable[[str], None]

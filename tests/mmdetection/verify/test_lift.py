@@ -21,7 +21,7 @@ from mmengine.registry import DefaultScope
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.verify import arms, same_network
+from ckptconv.mmdetection.verify import lift, same_network
 
 pytestmark = pytest.mark.mmdet
 NARROW = {"base_channels": 8, "stem_channels": 8}
@@ -66,8 +66,8 @@ def both(backbone: dict[str, Any], **others: Any) -> list[dict[str, Any]]:
     """The backbones of the two arms."""
     config = {"model": {"type": "RetinaNet", "backbone": backbone}, **others}
     takes = runtime.constructor_arguments(config)
-    free = arms.unfrozen(config, takes)
-    return [arm["model"]["backbone"] for arm in (free, arms.from_random(free, takes))]
+    free = lift.unfrozen(config, takes)
+    return [arm["model"]["backbone"] for arm in (free, lift.from_random(free, takes))]
 
 
 def built(backbone: dict[str, Any]) -> torch.nn.Module:
@@ -138,7 +138,7 @@ def test_networks_inside_and_beside_the_backbone_train_too():
         }
     }
     takes = runtime.constructor_arguments(config)
-    random = arms.from_random(arms.unfrozen(config, takes), takes)["model"]
+    random = lift.from_random(lift.unfrozen(config, takes), takes)["model"]
     free = {"frozen_stages": -1, "norm_eval": False, "zero_init_residual": False}
     assert random["backbone"] == {
         "type": "TwoStreams",
