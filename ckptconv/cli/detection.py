@@ -29,7 +29,9 @@ def emit_config(
     ] = None,
     schedule: Annotated[
         str | None,
-        typer.Option("--schedule", "-s", metavar="NAME", help="1x (the default), 2x, ms-1x, ms-2x or mmselfsup."),
+        typer.Option(
+            "--schedule", "-s", metavar="NAME", help="1x (the default), 2x, ms-1x, ms-2x, mmselfsup or vitdet."
+        ),
     ] = None,
     base: Annotated[
         str | None,
@@ -40,6 +42,10 @@ def emit_config(
     ] = "inherit",
     frozen_stages: Annotated[
         int | None, typer.Option("--frozen-stages", metavar="N", help="-1 none, 0 the stem, 1 also layer1, …")
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option("--freeze", metavar="all|N|none", help="What of the backbone is not trained: N blocks or stages."),
     ] = None,
     norm: Annotated[
         str, typer.Option("--norm", metavar="SyncBN|BN|frozen", help="Batch norm of the backbone.")
@@ -103,6 +109,7 @@ def emit_config(
             base=base,
             style=style,
             frozen_stages=frozen_stages,
+            freeze=freeze,
             norm=norm,
             num_classes=num_classes,
             classes=classes,

@@ -10,7 +10,7 @@ mmdet 3.3.0, `projects/ViTDet` of its repository; `convnext.py`, `vision_transfo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ckptconv.backbones import FAMILIES, Backbone
@@ -20,50 +20,11 @@ from ckptconv.backbones.interface import Hyperparameters
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
-from ckptconv.mmdetection.type_names import has_type
+from ckptconv.mmdetection.config.network import Network, TrainingRecipe
+from ckptconv.mmdetection.config.timm_args import timm_network
 
 VITDET = "projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py"
 ON_ONE_MAP = "mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py"
-
-
-@dataclass(frozen=True)
-class TrainingRecipe:
-    """How a network that SGD does not train well is trained: it replaces the optimizer of a base with SGD.
-
-    ``lr`` is for a batch size of 16; ``warmup`` counts iterations; ``source`` is the MMDetection config it is from.
-    """
-
-    lr: float
-    optimizer: Mapping[str, Any]
-    wrapper: Mapping[str, Any]
-    warmup: int
-    source: str
-
-
-@dataclass(frozen=True)
-class Network:
-    """``arguments`` of the constructor, all of them with their values; ``channels`` of each stage's output.
-
-    ``batch_norm`` is whether it has any. ``init`` is what ``init_cfg`` has besides the file, ``imports`` what must be
-    imported for its class. ``training`` is None for what the detector's own optimizer trains. ``base`` is a
-    config that it can stand on, '' if the table's detectors will do: then either ``stands_on`` is the type of backbone
-    that a base must have for it, or ``stride`` that of its only output map, 0 if it outputs one map per stage.
-    """
-
-    arguments: Mapping[str, Any]
-    channels: tuple[int, ...]
-    batch_norm: bool = True
-    init: Mapping[str, Any] = field(default_factory=dict)
-    imports: tuple[str, ...] = ()
-    training: TrainingRecipe | None = None
-    base: str = ""
-    stands_on: str = ""
-    stride: int = 0
-
-    @property
-    def plain(self) -> bool:
-        """Whether `mmdet`'s ResLayer, which only takes a depth, can be its last stage."""
-        return has_type(self.arguments, "ResNet") and bool(self.arguments["base_channels"] == 64)
 
 
 DEFAULTS: Mapping[str, Any] = {
@@ -283,6 +244,8 @@ def network(backbone: Backbone, target: str = "", stated: Hyperparameters | None
     ``stated`` is what no tensor tells. None if no config here can build it.
     """
     stated = stated or Hyperparameters()
+    if target == "timm" or (not target and FAMILIES[backbone.family].targets[0] == "timm"):
+        return timm_network(backbone, stated)
     match backbone, target or FAMILIES[backbone.family].targets[0]:
         case ResNet() as resnet, "mmdet":
             return _resnet(resnet)

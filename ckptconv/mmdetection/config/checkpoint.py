@@ -14,7 +14,8 @@ from ckptconv.errors import UsageError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.interface import Pixels
-from ckptconv.mmdetection.config.backbone_args import Network, network
+from ckptconv.mmdetection.config.backbone_args import network
+from ckptconv.mmdetection.config.network import Network
 from ckptconv.mmdetection.hints import convert_command, raw_method
 from ckptconv.sources.interface import Fetching
 from ckptconv.sources.locate import locate

@@ -47,6 +47,8 @@ class Detector:
     ``files``: of 'train' and 'val', the file and the folder of images below the data root; no part that has several.
     ``evaluators``: what names a file with the truth.
     ``strides``: where that of its only map stands, in a base that has one.
+    ``levels``: the strides of the maps that its neck gives; () without a neck. ``level_strides``: where some of them
+    stand, with their values.
     ``found``: all of it, where it has been read; None for MMDetection's own, of which the row says enough.
     """
 
@@ -75,6 +77,8 @@ class Detector:
     files: Mapping[str, tuple[str, str]] = field(default_factory=lambda: _FILES)
     evaluators: tuple[str, ...] = tuple(_EVALUATED)
     strides: tuple[str, ...] = ()
+    levels: tuple[int, ...] = (4, 8, 16, 32, 64)
+    level_strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     found: Mapping[str, Any] | None = None
     accumulative_counts: int = 1
 
@@ -108,12 +112,19 @@ _CASCADE = {
     "model.roi_head.bbox_head[].norm_cfg": _SYNC,
 }
 _MASK = {"model.roi_head.mask_head.norm_cfg": _SYNC}
+_FINE, _COARSE = (4, 8, 16, 32, 64), (8, 16, 32, 64, 128)
+_BOXES = {
+    "model.rpn_head.anchor_generator.strides": _FINE,
+    "model.roi_head.bbox_roi_extractor.featmap_strides": _FINE[:4],
+}
+_MASKS = {**_BOXES, "model.roi_head.mask_roi_extractor.featmap_strides": _FINE[:4]}
 _one_stage = partial(
     Detector,
     widths=_FPN,
     classes=("model.bbox_head.num_classes",),
     start_level=1,
     lr=0.01,
+    levels=_COARSE,
     synced={"model.neck.norm_cfg": _SYNC},
     synced_note="A one-stage head is shared by all levels and keeps its own normalisation; it does not use 4conv1fc.",
 )
@@ -124,6 +135,7 @@ _with_queries = partial(
     warmup=None,
     milestones={12: (11,), 24: (20,)},
     scales=False,
+    levels=_COARSE[:4],
     optimizer="AdamW",
     synced_note="Its neck and heads have no batch norm, and its own augmentation stays.",
 )
@@ -140,7 +152,7 @@ DetectorName = Literal[
     "deformable-detr",
     "dino",
 ]
-ScheduleName = Literal["1x", "2x", "ms-1x", "ms-2x", "mmselfsup"]
+ScheduleName = Literal["1x", "2x", "ms-1x", "ms-2x", "mmselfsup", "vitdet"]
 
 DETECTORS: Mapping[str, Detector] = {
     d.name: d
@@ -152,6 +164,7 @@ DETECTORS: Mapping[str, Detector] = {
             widths=_FPN,
             classes=("model.roi_head.bbox_head.num_classes", "model.roi_head.mask_head.num_classes"),
             masks=True,
+            level_strides=_MASKS,
             synced={**_TWO_STAGE, **_MASK},
         ),
         Detector(
@@ -170,6 +183,8 @@ DETECTORS: Mapping[str, Detector] = {
             backbone=_CAFFE,
             pixels=None,
             synced_note="MMSelfSup adds a batch norm after the shared head. MMDetection does not have a module for it.",
+            levels=(),
+            strides=("model.rpn_head.anchor_generator.strides", "model.roi_head.bbox_roi_extractor.featmap_strides"),
             shared_head="model.roi_head.shared_head",
         ),
         Detector(
@@ -178,6 +193,7 @@ DETECTORS: Mapping[str, Detector] = {
             bases={12: "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py", 24: "faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py"},
             widths=_FPN,
             classes=("model.roi_head.bbox_head.num_classes",),
+            level_strides=_BOXES,
             synced=_TWO_STAGE,
         ),
         Detector(
@@ -187,6 +203,7 @@ DETECTORS: Mapping[str, Detector] = {
             widths=_FPN,
             classes=("model.roi_head.bbox_head[].num_classes", "model.roi_head.mask_head.num_classes"),
             masks=True,
+            level_strides=_MASKS,
             synced={**_CASCADE, **_MASK},
         ),
         Detector(
@@ -195,12 +212,14 @@ DETECTORS: Mapping[str, Detector] = {
             bases={12: "cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py"},
             widths=_FPN,
             classes=("model.roi_head.bbox_head[].num_classes",),
+            level_strides=_BOXES,
             synced=_CASCADE,
         ),
         _one_stage(
             name="retinanet",
             title="RetinaNet",
             bases={12: "retinanet/retinanet_r50_fpn_1x_coco.py", 24: "retinanet/retinanet_r50_fpn_2x_coco.py"},
+            level_strides={"model.bbox_head.anchor_generator.strides": _COARSE},
         ),
         _one_stage(
             name="fcos",
@@ -209,11 +228,13 @@ DETECTORS: Mapping[str, Detector] = {
             backbone=_CAFFE,
             pixels=None,
             warmup={"type": "ConstantLR", "factor": 1 / 3, "by_epoch": False, "begin": 0, "end": 500},
+            level_strides={"model.bbox_head.strides": _COARSE},
         ),
         _one_stage(
             name="atss",
             title="ATSS",
             bases={12: "atss/atss_r50_fpn_1x_coco.py"},
+            level_strides={"model.bbox_head.anchor_generator.strides": _COARSE},
         ),
         _with_queries(
             name="deformable-detr",
@@ -234,7 +255,10 @@ DETECTORS: Mapping[str, Detector] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """Epochs, how images are resized in training (None: as the base does), and whether heads and neck are synced."""
+    """Epochs, how images are resized in training (None: as the base does), and whether heads and neck are synced.
+
+    ``large_scale_jitter`` is ViTDet's schedule, which replaces the base's: only plain transformers have it.
+    """
 
     name: str
     title: str
@@ -242,6 +266,7 @@ class Schedule:
     resize: Mapping[str, Any] | None = None
     frozen_stages: int = 0
     synced: bool = False
+    large_scale_jitter: bool = False
 
 
 # configs/selfsup_pretrain/*_ms-2x_coco.py of mmdet 3.3.0
@@ -260,6 +285,7 @@ SCHEDULES: Mapping[str, Schedule] = {
         Schedule("2x", "24 epochs", 24),
         Schedule("ms-1x", "12 epochs, multi-scale", 12, _RANGE),
         Schedule("ms-2x", "24 epochs, multi-scale", 24, _RANGE),
+        Schedule("vitdet", "ViTDet's recipe: 100 epochs, large-scale jitter", 100, large_scale_jitter=True),
         Schedule("mmselfsup", "MMSelfSup's recipe: 12 epochs, multi-scale", 12, _STEPS, -1, True),
     )
 }

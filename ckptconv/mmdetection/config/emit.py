@@ -16,7 +16,7 @@ from ckptconv.backbones import Backbone
 from ckptconv.conversion.convert import PathLike
 from ckptconv.errors import UsageError, printable
 from ckptconv.methods.interface import IMAGENET
-from ckptconv.mmdetection.config import python_source
+from ckptconv.mmdetection.config import large_scale_jitter, python_source
 from ckptconv.mmdetection.config.backbone_args import network
 from ckptconv.mmdetection.config.checkpoint import Pretrained, pretrained
 from ckptconv.mmdetection.config.checkpoint_path import named, with_checkpoint
@@ -105,7 +105,21 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
         base = base_config.reference(choices.base, folder)
         detector, schedule = base_config.detector(choices.base), None
         title = f"{detector.title} of {choices.base}"
-    if detector.shared_head and not found.network.plain:
+    if schedule is not None and schedule.large_scale_jitter:
+        if not found.network.pyramid:
+            raise UsageError(
+                f"{argument('schedule', schedule.name)} is for plain transformers; {found.backbone.name} has stages",
+                f"Choose another: {argument('schedule', 'ms-2x')}",
+                "schedule",
+            )
+        detector = replace(
+            detector,
+            images=large_scale_jitter.IMAGES,
+            batch_size=large_scale_jitter.BATCH_SIZE,
+            lr=large_scale_jitter.RATE,
+            optimizer="AdamW",
+        )
+    if detector.shared_head and not (found.network.plain or found.network.of_timm):
         raise UsageError(
             f"{found.backbone.name} cannot be the backbone of {detector.title}: its last stage is MMDetection's "
             "ResLayer, a plain ResNet's without widths and groups",

@@ -54,8 +54,9 @@ class Choices:
     ``base`` is a config to stand on instead of a detector and a schedule: 'mmdet::…' or a path.
     ``classes`` are the names of the data set's classes. ``train_ann`` and ``val_ann`` are files in COCO's format,
     ``train_images`` and ``val_images`` folders: below ``data_root``, or from the current folder.
-    ``batch_size`` is images a GPU. ``mean`` and ``std`` are those of the pixels, a number for each channel in the
-    order of the file, or one for all.
+    ``freeze`` is how much of the backbone is not trained: 'all', 'none', or a number of blocks or stages with the
+    embeddings or the stem before them. ``batch_size`` is images a GPU. ``mean`` and ``std`` are those of the pixels, a
+    number for each channel in the order of the file, or one for all.
     """
 
     detector: DetectorName = "mask-rcnn"
@@ -63,6 +64,7 @@ class Choices:
     style: str = "inherit"
     base: str | None = None
     frozen_stages: int | None = None
+    freeze: str | None = None
     norm: str = "SyncBN"
     num_classes: int | None = None
     classes: tuple[str, ...] = ()
@@ -98,6 +100,16 @@ class Choices:
         if self.frozen_stages is not None and self.frozen_stages > 4:
             frozen = argument("frozen_stages", self.frozen_stages)
             raise UsageError(f"{frozen}: a ResNet has 4 stages", "Give -1 to 4.", "frozen_stages")
+        if self.freeze is not None and self.freeze not in ("all", "none") and not self.freeze.isdecimal():
+            raise UsageError(
+                f"{argument('freeze', self.freeze)} is neither all, none nor a number of blocks",
+                f"Such as {argument('freeze', 'all')} or {argument('freeze', '4')}",
+                "freeze",
+            )
+        if self.freeze is not None and self.frozen_stages is not None:
+            raise UsageError(
+                f"{argument('freeze')} and {argument('frozen_stages')} say the same thing twice", "Give one.", "freeze"
+            )
         if bool(self.mean) != bool(self.std):
             given, other = ("mean", "std") if self.mean else ("std", "mean")
             raise UsageError(f"{argument(given)} alone does not normalise", f"Give {argument(other)}, too.", given)
@@ -121,6 +133,13 @@ class Choices:
             )
         if len(set(self.classes)) != len(self.classes):
             raise UsageError(f"{argument('classes')} names a class twice", "Each class has one name.", "classes")
+
+    @property
+    def frozen(self) -> int | None:
+        """``frozen_stages`` of a network of MMDetection or MMPretrain; None where nothing is said."""
+        if self.freeze is None:
+            return self.frozen_stages
+        return {"none": -1, "all": 4}[self.freeze] if self.freeze in ("none", "all") else int(self.freeze)
 
     @property
     def own_data(self) -> bool:

@@ -8,12 +8,16 @@ from typing import Any
 
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.config.backbone_args import DEFAULTS, TrainingRecipe
+from ckptconv.mmdetection.config import large_scale_jitter
+from ckptconv.mmdetection.config.backbone_args import DEFAULTS
+from ckptconv.mmdetection.config.batch_norm import few_images, set_batch_norm
 from ckptconv.mmdetection.config.channels import ORDER
 from ckptconv.mmdetection.config.checkpoint import Pretrained
 from ckptconv.mmdetection.config.detectors import WARMUP, Detector, Schedule, among, value_at
 from ckptconv.mmdetection.config.edits import ABSENT, Changes
 from ckptconv.mmdetection.config.image_normalisation import feed, loading_for
+from ckptconv.mmdetection.config.learning_rate import images_per_step, scale_learning_rate, set_optimizer
+from ckptconv.mmdetection.config.network import TrainingRecipe
 from ckptconv.mmdetection.config.options import NORMS, Choices
 from ckptconv.mmdetection.config.own_data import Data
 from ckptconv.mmdetection.config.python_source import Code, inline
@@ -25,8 +29,6 @@ GUARD = "ckptconv.mmdetection.guard"
 LOADER = "ckptconv.mmdetection.loader"
 
 
-_FEW = 4
-"""Images of which batch norm's statistics are poor: below 8 its error rises (arXiv:1803.08494, table 2)."""
 _OF_THE_DETECTOR = (
     "num_stages",
     "strides",
@@ -47,7 +49,7 @@ class Overlay(Changes):
     def __init__(self, detector: Detector, found: Pretrained, choices: Choices, data: Data) -> None:
         super().__init__(detector.found)
         self._detector, self._found, self._choices, self._data = detector, found, choices, data
-        self.images, self.lr = detector.images, detector.lr
+        self.images, self.lr = images_per_step(detector, choices), detector.lr
         self.batch_size = choices.batch_size or detector.batch_size
         self.advice: list[str] = []
         """Notes for the user."""
@@ -80,16 +82,17 @@ class Overlay(Changes):
         if not net.batch_norm:
             place(self, detector, self._found, choices)
             return
-        norm_cfg, norm_eval, why = NORMS[choices.norm]
-        frozen = choices.frozen_stages
+        why = NORMS[choices.norm][2]
+        stages = 3 if detector.shared_head else had.get("num_stages", 4)
+        frozen = stages if choices.freeze == "all" else choices.frozen
         if frozen is None:
             frozen = schedule.frozen_stages if schedule else 0
-        stages = 3 if detector.shared_head else had.get("num_stages", 4)
         if frozen > stages:
+            given = "frozen_stages" if choices.freeze is None else "freeze"
             raise UsageError(
-                f"{argument('frozen_stages', frozen)}: the backbone of {detector.title} has {stages} stages",
-                f"Give -1 to {stages}.",
-                "frozen_stages",
+                f"{argument(given, frozen)}: the backbone of {detector.title} has {stages} stages",
+                f"Give {'-1' if choices.freeze is None else '0'} to {stages}.",
+                given,
             )
         resnet = has_type(had, "ResNet", "ResNeXt")
         if had.get("dcn") and net.arguments["depth"] < 50:
@@ -110,7 +113,7 @@ class Overlay(Changes):
             why += self._few_images(f", or keep those of the pretraining: {argument('norm', 'frozen')}")
         note = "-1 freezes nothing, 0 conv1 and bn1, 1 also layer1. MMDetection's rows use 0."
         self.set(f"{at}.frozen_stages", frozen, note)
-        self._norm_and_start(at, norm_cfg, norm_eval, "_delete_" in changed)
+        set_batch_norm(self, at, choices, self._found.path, "_delete_" in changed)
         self.notes["model", "backbone", "norm_cfg"] = why
         for path, stages in detector.widths.items():
             width = among(net.channels, stages)
@@ -121,29 +124,13 @@ class Overlay(Changes):
                 self.set(f"{detector.shared_head}.depth", net.arguments["depth"])
             if had.get("style") == "caffe":
                 self.set(f"{detector.shared_head}.style", "pytorch")
-            self._norm_and_start(detector.shared_head, norm_cfg, norm_eval, False)
+            set_batch_norm(self, detector.shared_head, choices, self._found.path, False)
 
     def _few_images(self, instead: str = "") -> str:
-        """A comment where batch norm sees the images of one GPU only, and those are few; the user gets a note, too.
-
-        mmengine makes BN of SyncBN in a training of one process (`Runner.__init__`, mmengine/runner/runner.py 0.10.7).
-        """
-        gpus = self._choices.gpus or max(self._detector.images // self._detector.batch_size, 1)
-        if gpus > 1 or self.batch_size > _FEW:
-            return ""
-        count = f"{self.batch_size} image{'s' * (self.batch_size != 1)}"
-        self.advice.append(
-            f"batch norm takes its statistics from the {count} of one GPU: give it more, "
-            f"{argument('batch_size', 8)}{instead}"
-        )
-        return f" Here these are the {count} of one GPU."
-
-    def _norm_and_start(self, module: str, norm_cfg: Mapping[str, Any], norm_eval: bool, fresh: bool) -> None:
-        """Batch norm and checkpoint of a module; ``fresh`` if nothing of the base's module is kept."""
-        put = self.set if fresh else self.put
-        put(f"{module}.norm_cfg", norm_cfg)
-        self.set(f"{module}.norm_eval", norm_eval)
-        put(f"{module}.init_cfg", {"type": "Pretrained", "checkpoint": self._found.path})
+        """The comment where batch norm sees few images; the user gets a note, too."""
+        comment, note = few_images(self._detector, self._choices, instead)
+        self.advice += [note] if note else []
+        return comment
 
     def _synced(self) -> None:
         for path, value in self._detector.synced.items():
@@ -154,7 +141,12 @@ class Overlay(Changes):
             self._few_images()
 
     def _schedule(self, schedule: Schedule) -> None:
-        detector = self._detector
+        detector, net = self._detector, self._found.network
+        if schedule.large_scale_jitter:
+            load = loading_for(detector, self._found, self._choices)
+            assert net.training is not None
+            large_scale_jitter.set_schedule(self, detector, net.training, net.depth, load)
+            return
         if schedule.resize is not None and detector.scales:
             load = loading_for(self._detector, self._found, self._choices)
             self.set(
@@ -221,47 +213,10 @@ class Overlay(Changes):
     def _optimizer(self) -> None:
         detector, choices = self._detector, self._choices
         if self._training is not None:
-            self._own_optimizer(self._training)
+            self.lr = set_optimizer(self, self._training, detector.images, self._found.backbone.family)
         if choices.amp:
             self.set("optim_wrapper.type", "AmpOptimWrapper", "float16 where it is safe, with a scaled loss.")
-        if choices.batch_size is None and choices.gpus is None:
-            return
-        if self.lr is None:
-            raise UsageError(
-                f"{choices.base} does not have a learning rate to scale",
-                f"Leave out {argument('batch_size')} and {argument('gpus')}.",
-            )
-        batch = self.batch_size
-        counts = detector.accumulative_counts
-        gpus = choices.gpus or max(detector.images // (detector.batch_size * counts), 1)
-        usual, self.images = self.images, batch * gpus * counts
-        product = " x ".join(map(str, (gpus, batch, *([counts] if counts > 1 else []))))
-        rate, self.lr = self.lr, float(f"{self.lr * self.images / usual:.6g}")
-        self.set("train_dataloader.batch_size", batch)
-        self.set(
-            "optim_wrapper.optimizer.lr",
-            self.lr,
-            f"Linear rule: {rate:g} for {usual} images a step, here {product} = {self.images}.",
-        )
-        note = "The rate above is scaled already."
-        if counts > 1:
-            note = f"{note} Leave enable off: MMDetection does not count accumulated batches."
-            if value_at(detector.found, "auto_scale_lr.enable"):
-                self.set("auto_scale_lr.enable", False)
-        if self.had("auto_scale_lr") is None:
-            self.put("auto_scale_lr", {"base_batch_size": self.images}, {"base_batch_size": note})
-        else:
-            self.set("auto_scale_lr.base_batch_size", self.images, note)
-
-    def _own_optimizer(self, training: TrainingRecipe) -> None:
-        at, images = "optim_wrapper", self._detector.images
-        self.lr = float(f"{training.lr * images / 16:.6g}")
-        self.set(f"{at}.optimizer._delete_", True)
-        note = f"SGD does not train a {self._found.backbone.family}: as MMDetection's {training.source}."
-        for key, value in {"type": training.optimizer["type"], "lr": self.lr, **training.optimizer}.items():
-            self.set(f"{at}.optimizer.{key}", value, note if key == "type" else "")
-        for key, value in training.wrapper.items():
-            self.set(f"{at}.{key}", value)
+        self.lr = scale_learning_rate(self, detector, choices, self.lr)
 
     def _imports(self) -> None:
         guarded = self._choices.guard
@@ -272,7 +227,9 @@ class Overlay(Changes):
         what += " The guard stops a training that does not start from this checkpoint." * guarded
         had = value_at(self._detector.found, "custom_imports.imports") or []
         needed = self._found.network.imports
-        if needed:
+        if self._found.network.of_timm:
+            what = f"timm's network is the backbone: pip install timm. {what}"
+        elif needed:
             package = needed[0].partition(".")[0]
             what = f"{package} holds the backbone: mim install {package}. {what}"
         if swapped:
@@ -283,7 +240,8 @@ class Overlay(Changes):
             imports = [*([had] if isinstance(had, str) else had), *modules]
             self.put("custom_imports", {"imports": imports, "allow_failed_imports": False}, {"imports": what.strip()})
         if guarded:
-            modules = ["backbone", self._detector.shared_head.removeprefix("model.")]
+            shared = "" if self._found.network.of_timm else self._detector.shared_head
+            modules = ["backbone", shared.removeprefix("model.")]
             hook = {"type": "CheckpointGuard", "modules": list(filter(None, modules))}
             guard: list[Any] = [{**hook, "fingerprint": self._found.fingerprint}]
             before = [Code("*_base_.custom_hooks")] if value_at(self._detector.found, "custom_hooks") else []

@@ -70,7 +70,9 @@ def test_the_schedule_that_is_made_is_the_bases_own(detector, epochs):
 @FIRST
 def test_every_schedule_has_a_base_or_steps(detector):
     for schedule in SCHEDULES.values():
-        assert schedule.epochs in detector.bases or schedule.epochs in detector.milestones
+        assert (
+            schedule.large_scale_jitter or schedule.epochs in detector.bases or schedule.epochs in detector.milestones
+        )
 
 
 @EVERY
@@ -170,3 +172,20 @@ def test_synced_paths_are_there_or_become_legal(detector):
 def test_the_multi_scale_range_is_mmdetections(folder):
     pipeline = read(OWN / "selfsup_pretrain" / f"{folder}.py")["train_dataloader"]["dataset"]["pipeline"]
     assert plain(pipeline[2]) == plain(dict(SCHEDULES["ms-2x"].resize)) == plain(dict(SCHEDULES["ms-1x"].resize))
+
+
+@EVERY
+def test_strides_are_all_that_the_base_says_of_its_maps(detector, epochs):
+    model = base(detector, epochs)["model"]
+    stated = {
+        f"model.{path}": tuple(plain(value))
+        for path, value in walk(model).items()
+        if path.endswith((".strides", ".featmap_strides")) and not path.startswith("backbone.")
+    }
+    assert stated == {path.replace("[]", ""): tuple(v) for path, v in detector.level_strides.items()} | dict.fromkeys(
+        detector.strides, (16,)
+    )
+    neck = model.get("neck")
+    assert (neck or {}).get("num_outs", 0) == len(detector.levels)
+    for path, strides in detector.level_strides.items():
+        assert strides == detector.levels[: len(strides)], path

@@ -44,7 +44,13 @@ pytestmark = pytest.mark.mmdet
 
 GUARDED = ("custom_imports", "custom_hooks")
 ALL = pytest.mark.parametrize(
-    ("detector", "schedule"), [pytest.param(d, s, id=f"{d}-{s}") for d in DETECTORS for s in SCHEDULES]
+    ("detector", "schedule"),
+    [
+        pytest.param(d, s, id=f"{d}-{s}")
+        for d in DETECTORS
+        for s, schedule in SCHEDULES.items()
+        if not schedule.large_scale_jitter  # it is for plain transformers: test_timm.py
+    ],
 )
 DETECTOR = pytest.mark.parametrize("detector", DETECTORS)
 STYLE = pytest.mark.parametrize("style", STYLES)
