@@ -152,7 +152,7 @@ DetectorName = Literal[
     "deformable-detr",
     "dino",
 ]
-ScheduleName = Literal["1x", "2x", "ms-1x", "ms-2x", "mmselfsup", "vitdet"]
+ScheduleName = Literal["1x", "2x", "ms-1x", "ms-2x", "vitdet", "mmselfsup"]
 
 DETECTORS: Mapping[str, Detector] = {
     d.name: d
