@@ -29,7 +29,7 @@ _WHEEL_MACHINES = ("Linux x86_64", "Windows AMD64")
 
 SETUPTOOLS = ("pip install 'setuptools<82'",)  # 82 removed pkg_resources
 TORCHVISION = ("pip uninstall -y torchvision",)
-TIMM = ("pip install 'timm>=1.0.28,<1.1'",)  # as `pyproject.toml` says in its extra
+TIMM = ("pip install 'timm==1.0.31'",)  # as `pyproject.toml` says in its extra
 LOADER = ("custom_imports = dict(imports=['ckptconv.mmdetection.loader'])  # in the config; emit-config writes it",)
 
 

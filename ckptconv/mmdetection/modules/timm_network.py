@@ -15,7 +15,7 @@ import torch
 
 from ckptconv.errors import EnvironmentMissingError
 
-_SUPPORTED = "timm>=1.0.28,<1.1"
+_SUPPORTED = "timm==1.0.31"
 """What `pyproject.toml` says in the extra of the same name."""
 _OPTIONAL: Mapping[str, Any] = {"global_pool": "", "dynamic_img_size": True, "strict_img_size": False}
 """Arguments that not every class takes: no pooling, and images of any size (in Swin's classes by their older name)."""

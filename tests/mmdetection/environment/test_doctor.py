@@ -507,7 +507,7 @@ def test_a_timm_that_is_broken_by_itself():
     found = with_timm({"torchvision": "0.16.2"}, torchvision=Answer(), timm=fails("ImportError: x"))
     one = finding(found, "timm")
     assert (one.state, one.text) == ("note", "cannot be imported: ImportError: x")
-    assert one.commands == ("pip install 'timm>=1.0.28,<1.1'",)
+    assert one.commands == ("pip install 'timm==1.0.31'",)
 
 
 # The command

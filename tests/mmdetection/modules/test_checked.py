@@ -104,7 +104,7 @@ def test_without_timm_the_command_that_installs_it_is_named():
     with mock.patch.dict(sys.modules, {"timm": None}), pytest.raises(EnvironmentMissingError) as caught:
         check(path)
     assert caught.value.message == "detector.py: its model cannot be built: TimmBackbone needs the package timm"
-    assert caught.value.hint == "pip install 'timm>=1.0.28,<1.1'"
+    assert caught.value.hint == "pip install 'timm==1.0.31'"
 
 
 def train(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

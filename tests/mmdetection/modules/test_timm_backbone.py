@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -14,6 +15,8 @@ import pytest
 import torch
 
 from ckptconv.errors import EnvironmentMissingError
+from ckptconv.mmdetection.environment import fixes
+from ckptconv.mmdetection.modules import timm_network
 from tests.mmdetection.modules.networks import NETWORKS, images, made, randomise, timms
 
 PLAIN = ("vit", "dinov2", "dinov3", "eva02", "beit", "xcit")
@@ -150,7 +153,17 @@ def test_without_timm_the_command_that_installs_it_is_named():
 
     with mock.patch.dict(sys.modules, {"timm": None}), pytest.raises(EnvironmentMissingError) as caught:
         TimmBackbone("resnet10t")
-    assert str(caught.value) == "TimmBackbone needs the package timm\npip install 'timm>=1.0.28,<1.1'"
+    assert str(caught.value) == "TimmBackbone needs the package timm\npip install 'timm==1.0.31'"
+
+
+def test_the_version_is_the_one_that_is_tested():
+    """Newer and older ones have other names and other defaults."""
+    made("resnet")
+    root = Path(__file__).parents[3]
+    asked = re.search(r'^timm = \["(.*?)"', (root / "pyproject.toml").read_text(), re.MULTILINE)
+    tested = re.search(r"^timm==.*$", (root / "constraints.txt").read_text(), re.MULTILINE)
+    assert asked[1] == tested[0] == timm_network._SUPPORTED == f"timm=={sys.modules['timm'].__version__}"
+    assert (f"pip install '{asked[1]}'",) == fixes.TIMM
 
 
 def test_nothing_is_downloaded():
