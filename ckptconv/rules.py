@@ -144,13 +144,15 @@ class Fuse:
 class Split:
     """One source tensor is cut along ``axis`` into equal parts, one for each target, in this order.
 
-    None as a target leaves that part out, and ``why`` says why; '' where all parts are kept.
+    None as a target leaves that part out, and ``why`` says why; '' where all parts are kept. ``ops`` make the parts in
+    another way: one for each target, all of which are kept.
     """
 
     source: Pattern
     targets: tuple[Template | None, ...]
     axis: int = 0
     why: str = ""
+    ops: tuple[Op, ...] = ()
 
     def __post_init__(self) -> None:
         _check_kind("source", self.source, Pattern)
@@ -158,6 +160,12 @@ class Split:
             _check_target(target, [self.source])
         fields.set_fields(self, axis=fields.integer("axis", self.axis, 0))
         require_text("the reason of a split", self.why)
+        fields.set_fields(self, ops=fields.items("ops", self.ops, Op, "ops"))
+        if self.ops and (len(self.ops) != len(self.kept) or len(self.kept) != len(self.targets) or self.axis):
+            raise RuleError(f"'{self.source}' is split by ops, and not each part has one", "Give one for each target.")
+        for op in self.ops:
+            if op.arity != 1:
+                raise RuleError(f"'{self.source}' is one tensor, but {op} takes several", "Use fuse().")
         if len(self.targets) < 2 or not self.kept:
             raise RuleError(f"'{self.source}' is split into fewer than two parts", "Use keep() for one.")
         if None in self.targets and not self.why.strip():
@@ -183,14 +191,18 @@ class Split:
     @property
     def parts(self) -> tuple[tuple[Template, Op], ...]:
         """Each kept target with the op that cuts its part out."""
+        if self.ops:
+            return tuple(zip(self.kept, self.ops, strict=True))
         count = len(self.targets)
         return tuple((t, chunk(self.axis, i, count)) for i, t in enumerate(self.targets) if t is not None)
 
     def under(self, prefix: str) -> Split:
-        return Split(self.source.under(prefix), self.targets, self.axis, self.why)
+        return Split(self.source.under(prefix), self.targets, self.axis, self.why, self.ops)
 
     def __str__(self) -> str:
         targets = " + ".join(str(target) if target else "nothing" for target in self.targets)
+        if self.ops:
+            return f"split {self.source} -> {targets} ({' + '.join(map(str, self.ops))})"
         return f"split {self.source} -> {targets} (axis={self.axis}{f', {self.why}' if self.why else ''})"
 
 
@@ -232,11 +244,13 @@ def fuse(sources: Sequence[str], target: str, op: Op) -> Fuse:
     return Fuse(tuple(map(Pattern, fields.texts("sources", sources))), Template(target), op)
 
 
-def split(source: str, targets: Sequence[str], axis: int = 0, why: str = "") -> Split:
-    """Cut a tensor into equal parts, such as qkv into q, k and v; '' leaves a part out, and ``why`` is the reason."""
-    return Split(
-        Pattern(source), tuple(Template(t) if t else None for t in fields.texts("targets", targets)), axis, why
-    )
+def split(source: str, targets: Sequence[str], axis: int = 0, why: str = "", ops: Sequence[Op] = ()) -> Split:
+    """Cut a tensor into equal parts, such as qkv into q, k and v; '' leaves a part out, and ``why`` is the reason.
+
+    With ``ops``, each part is what its op makes of the whole tensor.
+    """
+    texts = fields.texts("targets", targets)
+    return Split(Pattern(source), tuple(Template(t) if t else None for t in texts), axis, why, tuple(ops))
 
 
 def under(prefix: str | Sequence[str], rules: Iterable[Rule]) -> tuple[Rule, ...]:

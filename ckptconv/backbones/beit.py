@@ -137,11 +137,12 @@ class Beit:
             scales = (("attn.proj", "gamma_1"), ("mlp.fc2", "gamma_2"))
             return vitdet(scales if self.layer_scale else (), _QKV_BIAS if self.qv_bias else ())
         if target == "timm":
-            return Dialect(_TIMM, fresh=() if self.final_norm or not self._has_tables else _FC_NORM)
+            return Dialect(_TIMM, fresh=() if self.final_norm or not self.has_tables else _FC_NORM)
         return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
 
     @property
-    def _has_tables(self) -> bool:
+    def has_tables(self) -> bool:
+        """Whether its attention has relative position biases."""
         return self.shared_relative_positions or self.own_relative_positions
 
     def timm_model(self) -> TimmModel:
@@ -158,7 +159,7 @@ class Beit:
             "layer_scale": self.layer_scale,
             "use_abs_pos_emb": self.absolute_positions,
         }
-        if not self._has_tables:
+        if not self.has_tables:
             wanted["use_post_transformer_norm"] = None if self.final_norm else False
             return closest(wanted, _EVA_MODELS, "eva_giant_patch14_224")
         wanted |= {
@@ -279,7 +280,7 @@ def resize(network: Beit, size: Size) -> tuple[Beit, tuple[Change, ...]]:
 FAMILY = Family(
     name="BEiT",
     read=read,
-    targets=("mmpretrain", "vitdet", "timm", _OFFICIAL),
+    targets=("timm", "mmpretrain", "vitdet", _OFFICIAL),
     stem=KERNEL,
     blocks=(r"blocks\.\d+\.",),
     resize=resize,

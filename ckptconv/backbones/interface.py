@@ -130,18 +130,20 @@ class PositionResampling:
 
     ``mode`` is that of ``torch.nn.functional.interpolate``, ``antialias`` and ``align_corners`` are its arguments.
     ``offset`` is what DINO's code adds to each side of the new grid before it divides by the old one; the table is then
-    scaled by that factor.
+    scaled by that factor. ``square`` resizes it to a square of the grid's longer side, and cuts off what is too much.
     """
 
     mode: Literal["bicubic", "bilinear"] = "bicubic"
     antialias: bool = False
     align_corners: bool = False
     offset: float = 0.0
+    square: bool = False
 
     def __post_init__(self) -> None:
         checks.choice("mode", self.mode, ("bicubic", "bilinear"))
         checks.boolean("antialias", self.antialias)
         checks.boolean("align_corners", self.align_corners)
+        checks.boolean("square", self.square)
         offset = checks.number("offset", self.offset) if self.offset else 0.0
         checks.set_fields(self, offset=offset)
 
@@ -164,7 +166,7 @@ class Hyperparameters:
 class Family:
     """A family of networks. ``read`` gives the member that fits names and shapes best, or None if none is near.
 
-    ``targets`` are what its members can be written for: the usual one first, the canonical names last.
+    ``targets`` are what its members can be written for: the usual one first.
     ``blocks`` are expressions for how the canonical names of one block, or of one stage, start.
     ``stem`` is the kernel that sees the image, by its canonical name; its second axis is the image's channels.
     ``resize`` gives a member for other images or patches, and what changes; it raises UsageError where nothing does.

@@ -107,14 +107,6 @@ MARKS = (
         absent=(r"relative_position_bias", r"(^|\.)reg_token$"),
         gated=True,
     ),
-    # timm/layers/mlp.py SwiGLUPacked, in DINOv2's giant and in ViTs of pathology (UNI 2, H-optimus, Virchow)
-    Sign(
-        "a ViT with gated MLPs (SwiGLU) in timm's names (DINOv2's giant, UNI 2, H-optimus, Virchow), which no method "
-        "reads yet. Use DINOv2's own files without registers",
-        (_FC1, _FC2, r"(^|\.)blocks\.\d+\.attn\.qkv\."),
-        absent=(r"(^|\.)blocks\.\d+\.attn\.q_bias$",),
-        gated=True,
-    ),
     # facebookresearch/capi model.py
     Sign(
         f"CAPI's ViT, {_ROPE}. Use the ViTs of DINOv2 without registers",

@@ -88,7 +88,7 @@ class VisionTransformer:
         size = _SIZES.get((self.embed_dim, self.depth), f"{self.embed_dim}x{self.depth}")
         parts = [f"ViT-{size}/{self.patch_size}"]
         if self.num_registers:
-            parts.append(f"{self.num_registers} registers")
+            parts.append(f"{self.num_registers} register{'s' * (self.num_registers > 1)}")
         if self.swiglu:
             parts.append("SwiGLU")
         if self.rope_periods:
@@ -227,7 +227,7 @@ def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, t
 FAMILY = Family(
     name="ViT",
     read=read,
-    targets=("vitdet", "mmpretrain", "timm"),
+    targets=("timm", "vitdet", "mmpretrain"),
     stem=KERNEL,
     blocks=(r"blocks\.\d+\.",),
     resize=resize,

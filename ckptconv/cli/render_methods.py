@@ -110,6 +110,7 @@ def _resized(how: PositionResampling) -> str:
         f"{how.mode}, {'with' if how.antialias else 'without'} antialias",
         "corners aligned" * how.align_corners,
         f"offset {how.offset:g}" * bool(how.offset),
+        "to a square that is cut" * how.square,
     ]
     return f"resized for other images: {', '.join(filter(None, parts))}"
 

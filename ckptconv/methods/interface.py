@@ -190,6 +190,8 @@ class Method:
     the attention heads and the epsilon of layer norms, where they differ from the family's usual ones.
     ``position_resampling`` is how its own code resizes the positions of a plain transformer, and
     ``position_resampling_with_registers`` those of one with registers, where that differs. None if no code states it.
+    ``num_registers`` is how many register tokens its networks have, where that tells them from those of other methods
+    with the same names: `auto` takes it for files with so many, and for no others. None does not tell.
     ``converted`` are layouts of other methods to which this method's own repository converts its files. They are tried
     if the method is named and none of its own layouts fits. `auto` names the method whose names such a file has.
     """
@@ -204,6 +206,7 @@ class Method:
     guess: bool = True
     num_heads: int | None = None
     eps: float | None = None
+    num_registers: int | None = None
     position_resampling: PositionResampling | None = None
     position_resampling_with_registers: PositionResampling | None = None
     aliases: tuple[str, ...] = ()
@@ -238,12 +241,14 @@ class Method:
         fields.boolean("guess", self.guess)
         num_heads = None if self.num_heads is None else fields.integer("num_heads", self.num_heads, 1)
         eps = None if self.eps is None else fields.number("eps", self.eps)
+        registers = None if self.num_registers is None else fields.integer("num_registers", self.num_registers, 0)
         fields.set_fields(
             self,
             layouts=layouts,
             releases=releases,
             num_heads=num_heads,
             eps=eps,
+            num_registers=registers,
             aliases=aliases,
             converted=converted,
         )

@@ -54,11 +54,14 @@ TIMM = Method(
         Layout(
             title="ViT with a classifier",
             sections=_FLAT,
-            rules=(
-                drop("head.{p}", "the classifier"),
-                drop("fc_norm.{p}", "the norm after pooling", instead="norm"),
-                keep("{key...}", "{key...}"),
-            ),
+            rules=(*naming_vit.TIMM_HEAD, keep("{key...}", "{key...}")),
+            families=("ViT",),
+            without=("class_token",),
+        ),
+        Layout(  # SwiGLUPacked: DINOv2's giant, UNI 2, H-optimus, Virchow
+            title="ViT with gated MLPs",
+            sections=_FLAT,
+            rules=(*naming_vit.TIMM_HEAD, *naming_vit.TIMM_GATED, keep("{key...}", "{key...}")),
             families=("ViT",),
             without=("class_token",),
         ),

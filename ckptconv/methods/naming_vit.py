@@ -155,3 +155,13 @@ TORCHVISION_VIT: tuple[Rule, ...] = (
     keep("encoder.ln.{p}", "norm.{p}"),
 )
 """torchvision/models/vision_transformer.py; older files name the layers of an MLP."""
+
+TIMM_HEAD: tuple[Rule, ...] = (
+    drop("head.{p}", "the classifier"),
+    drop("fc_norm.{p}", "the norm after pooling", instead="norm"),
+)
+TIMM_GATED: tuple[Rule, ...] = (
+    keep("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.w12.{p}"),
+    keep("blocks.{i}.mlp.fc2.{p}", "blocks.{i}.mlp.w3.{p}"),
+)
+"""timm/layers/mlp.py, SwiGLUPacked."""

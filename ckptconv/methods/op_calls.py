@@ -29,11 +29,12 @@ _OPS: Mapping[str, tuple[Callable[..., ops.Op], type[ops.Op]]] = {
     "scale": (ops.scale, ops.Scale),
     "select_channels": (ops.select_channels, ops.SelectChannels),
     "take": (ops.take, ops.Take),
+    "zeros": (ops.zeros, ops.Zeros),
 }
 _HINT = (
     "Ops: concat(axis), chunk(axis, index, of), take(axis, start, stop), permute(axis, …), reshape(length, …), "
     "regroup(axis, order, back), scale(), concat_with_zeros(), add_row(row), select_channels(numbers), "
-    "cast(from, to), resize_grid(tokens, side), resize_patch(side), chain(op, op, …)."
+    "cast(from, to), resize_grid(tokens, side), resize_patch(side), zeros(), chain(op, op, …)."
 )
 _LONGEST = 500  # characters
 _MOST = 10**9  # a number that no shape has

@@ -42,7 +42,7 @@ _SHORT = ("sections", "families", "without", "rules")
 """What stands at the top in a file of one layout."""
 _RESAMPLING = ("position_resampling", "position_resampling_with_registers")
 _OWN = (
-    *("name", "title", "aliases", "paper", "repository", "pixels", "guess", "num_heads", "eps"),
+    *("name", "title", "aliases", "paper", "repository", "pixels", "guess", "num_heads", "eps", "num_registers"),
     *_RESAMPLING,
     "releases",
 )
@@ -53,7 +53,7 @@ _RULES: Mapping[str, tuple[str, ...]] = {
     "keep": ("keep", "to", "op", "by"),
     "drop": ("drop", "why", "instead"),
     "fuse": ("fuse", "to", "op"),
-    "split": ("split", "to", "axis", "why"),
+    "split": ("split", "to", "axis", "why", "ops"),
     "under": ("under", "rules"),
 }
 _ONE_RULE = 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].'
@@ -161,7 +161,7 @@ def _rule(entry: Any) -> tuple[Rule, ...]:
         raise UsageError(f"the rule {entry} is not understood", hint)
     if kind == "under":
         return under(entry["under"], _rules(entry.get("rules", [])))
-    lists = {"fuse", "by", "to"} if kind == "split" else {"fuse", "by"}
+    lists = {"fuse", "by", "to", "ops"} if kind == "split" else {"fuse", "by"}
     for key, value in entry.items():
         if key == "axis":
             continue
@@ -173,7 +173,8 @@ def _rule(entry: Any) -> tuple[Rule, ...]:
     if "to" not in entry:
         raise UsageError(f"the rule {entry} does not say what the tensor becomes", 'Add to = "name".')
     if kind == "split":
-        return (split(entry["split"], entry["to"], entry.get("axis", 0), entry.get("why", "")),)
+        ops = [op_calls.parsed(text) for text in entry.get("ops", ())]
+        return (split(entry["split"], entry["to"], entry.get("axis", 0), entry.get("why", ""), ops),)
     op = op_calls.parsed(entry["op"]) if "op" in entry else None
     if kind == "keep":
         return (keep(entry["keep"], entry["to"], op, entry.get("by", ())),)
@@ -227,7 +228,8 @@ def _as_table(rule: Rule) -> dict[str, object]:
         table = {"fuse": [s.text for s in rule.sources], "to": rule.target.text, "op": op_calls.written(rule.op)}
     elif isinstance(rule, Split):
         targets = [target.text if target else "" for target in rule.targets]
-        table = {"split": rule.source.text, "to": targets, "axis": rule.axis, "why": rule.why}
+        ops = [op_calls.written(op) for op in rule.ops]
+        table = {"split": rule.source.text, "to": targets, "axis": rule.axis, "why": rule.why, "ops": ops}
     else:
         op = op_calls.written(rule.op) if rule.op else ""
         by = [name.text for name in rule.by]

@@ -74,13 +74,15 @@ _CENTRES = (
 _FULL = ("model", "")
 """Sections of a full training checkpoint with all its networks: {'model': …, 'optimizer': …, 'iteration': …}."""
 
+_MASK = drop("mask_token", "the mask token")
 _DINOV2 = (
-    drop("mask_token", "the mask token"),
+    _MASK,
     keep("register_tokens", "reg_token"),
 )
 _DINOV2_PLAIN = (*_DINOV2, keep("{key...}", "{key...}"))
-_DINOV2_CHUNKS = (*_DINOV2, keep("blocks.{chunk}.{i}.{key...}", "blocks.{i}.{key...}"), keep("{key...}", "{key...}"))
+_CHUNKS = (keep("blocks.{chunk}.{i}.{key...}", "blocks.{i}.{key...}"), keep("{key...}", "{key...}"))
 """block_chunks of the training configs: a block keeps its number in the network, and has none of its own in a chunk."""
+_DINOV2_CHUNKS = (*_DINOV2, *_CHUNKS)
 
 DINOV2 = Method(
     name="dinov2",
@@ -151,6 +153,25 @@ DINOV2_STUDENT = Method(
     guess=False,
     position_resampling=DINOV2.position_resampling,
     position_resampling_with_registers=DINOV2.position_resampling_with_registers,
+)
+
+FRANCA = Method(
+    name="franca",
+    title="Franca",
+    paper="https://arxiv.org/abs/2507.14137",
+    repository="valeoai/Franca",
+    layouts=(
+        Layout(  # franca/hub/backbones.py
+            title="released teacher with its blocks in chunks",
+            sections=("teacher",),
+            rules=(*under("backbone.", (_MASK, *_CHUNKS)), *_HEADS),
+            families=("ViT",),
+        ),
+    ),
+    pixels=IMAGENET,
+    releases=Published("franca"),
+    guess=False,  # DINOv2's training checkpoints have the same names
+    position_resampling=DINO_RESAMPLING,  # franca/hub/backbones.py
 )
 
 _AGAIN = "the last norm again, under a second name"
@@ -261,41 +282,4 @@ DINOV3_STUDENT = Method(
     ),
     pixels=DINOV3.pixels,
     guess=False,
-)
-
-MSN = Method(
-    name="msn",
-    title="MSN, the target encoder",
-    paper="https://arxiv.org/abs/2204.07141",
-    repository="facebookresearch/msn",
-    layouts=(
-        Layout(
-            title="training checkpoint, target encoder",
-            sections=("target_encoder",),
-            rules=(drop("fc.{p...}", "the projection head"), keep("{key...}", "{key...}")),
-            families=("ViT",),
-        ),
-    ),
-    pixels=IMAGENET,
-    releases=Published("msn"),
-    position_resampling=PositionResampling(),  # interpolate_pos_encoding in src/deit.py
-)
-
-IJEPA = Method(
-    name="ijepa",
-    title="I-JEPA, the target encoder",
-    aliases=("jepa",),
-    paper="https://arxiv.org/abs/2301.08243",
-    repository="facebookresearch/ijepa",
-    layouts=(
-        Layout(
-            title="training checkpoint, target encoder",
-            sections=("target_encoder",),
-            rules=(keep("{key...}", "{key...}"),),
-            families=("ViT",),
-            without=("class_token",),
-        ),
-    ),
-    pixels=IMAGENET,
-    releases=Published("ijepa"),  # interpolate_pos_encoding takes the first patch for a class token: states nothing
 )

@@ -17,6 +17,7 @@ from ckptconv.ops.moving import (
     Regroup,
     Reshape,
     Take,
+    Zeros,
     chunk,
     concat,
     concat_with_zeros,
@@ -24,6 +25,7 @@ from ckptconv.ops.moving import (
     regroup,
     reshape,
     take,
+    zeros,
 )
 from ckptconv.ops.resizing import ResizeGrid, ResizePatch, resize_grid, resize_patch
 
@@ -44,6 +46,7 @@ __all__ = [
     "Scale",
     "SelectChannels",
     "Take",
+    "Zeros",
     "add_row",
     "cast",
     "chain",
@@ -59,4 +62,5 @@ __all__ = [
     "scale",
     "select_channels",
     "take",
+    "zeros",
 ]

@@ -222,6 +222,26 @@ class Take(Op):
         return f"take {self.start} to {'the end' if self.stop is None else self.stop} of axis {self.axis}"
 
 
+@dataclass(frozen=True)
+class Zeros(Op):
+    """A zero for each row (first axis): the bias of a layer that does not have one."""
+
+    def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
+        (part,) = parts
+        if not part.shape:
+            raise OpError(f"{self} does not suit {part}")
+        return TensorSpec(part.shape[:1], part.dtype)
+
+    def apply(self, parts: Sequence[Array]) -> Array:
+        import numpy as np
+
+        zeros: Array = np.zeros(parts[0].shape[:1], parts[0].dtype)
+        return zeros
+
+    def __str__(self) -> str:
+        return "a zero for each row"
+
+
 def _permutation(field: str, value: Sequence[int]) -> tuple[int, ...]:
     """Each of 0, 1, … up to their count, in any order."""
     numbers = fields.items(field, value, int, "whole numbers")
@@ -256,3 +276,7 @@ def regroup(axis: int, order: Sequence[int], back: bool = False) -> Regroup:
 
 def take(axis: int, start: int, stop: int | None = None) -> Take:
     return Take(axis, start, stop)
+
+
+def zeros() -> Zeros:
+    return Zeros()

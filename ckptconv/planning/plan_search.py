@@ -170,9 +170,13 @@ class Planner:
         return None
 
     def explaining(self, methods: Iterable[Method]) -> list[tuple[Method, Plan]]:
-        """Every method with a complete plan, those that may be guessed first."""
+        """Every method with a complete plan, those that may be guessed first.
+
+        A method that states how many registers its networks have explains no others, and these before any other.
+        """
         complete = [(m, p) for m in methods if (p := self.complete(m)) is not None]
-        return sorted(complete, key=lambda pair: (not pair[0].guess, rank_key(pair[1])))
+        suiting = [pair for pair in complete if _suits(*pair)]
+        return sorted(suiting, key=lambda pair: (not pair[0].guess, pair[0].num_registers is None, rank_key(pair[1])))
 
     def best(self, method: Method) -> Plan | None:
         """The plan of the layout and section that leaves fewest problems; None if the file has no such section."""
@@ -221,7 +225,12 @@ class Planner:
                 plan = self.plan(method, layout, path, section)
                 if known is None or rank_key(plan) < rank_key(known[1]):
                     best[method.name] = method, plan
-        return sorted(best.values(), key=lambda pair: rank_key(pair[1]))
+        return sorted((pair for pair in best.values() if _suits(*pair)), key=lambda pair: rank_key(pair[1]))
+
+
+def _suits(method: Method, plan: Plan) -> bool:
+    """Whether the network has as many registers as the method says that its networks have."""
+    return method.num_registers in (None, getattr(plan.backbone, "num_registers", 0))
 
 
 def rank_key(plan: Plan) -> tuple[bool, int, int]:

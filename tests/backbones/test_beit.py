@@ -101,14 +101,14 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
                 member,
                 (
                     "its attention has relative position biases, which MMDetection's ViTDet does not have "
-                    "(`target='mmpretrain'` or `target='timm'` or `target='official'` can)"
+                    "(`target='timm'` or `target='mmpretrain'` or `target='official'` can)"
                 ),
             )
             for member in (PRETRAINED, FINETUNED)
         ),
         (
             replace(ABSOLUTE, absolute_positions=False),
-            ("it has no positions (`target='mmpretrain'` or `target='timm'` or `target='official'` can)"),
+            ("it has no positions (`target='timm'` or `target='mmpretrain'` or `target='official'` can)"),
         ),
     ],
     ids=["shared table", "own tables", "no positions"],
@@ -259,7 +259,7 @@ def test_mmpretrain_computes_what_the_source_computes(method: str, member: Beit,
             name.replace("blocks.0", "cls_pt_layers.0"): -tensor for name, tensor in at.items() if "ks.0." in name
         }
     torch.save({"model": content}, tmp_path / "source.pth")
-    ckptconv.convert(tmp_path / "source.pth", tmp_path / "beit.pth", method)
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "beit.pth", method, target="mmpretrain")
     init = {"type": "Pretrained", "checkpoint": str(tmp_path / "beit.pth"), "prefix": "backbone."}
     real = mmpretrain(member, init_cfg=init)
     real.init_weights()
@@ -274,7 +274,7 @@ def test_mmpretrain_gives_each_block_the_shared_table_where_its_config_wants_tha
     """Its hook takes the shared index away together with the table, so a file without an index would stop it."""
     at = numbers(TOY)
     torch.save({"model": at}, tmp_path / "source.pth")
-    ckptconv.convert(tmp_path / "source.pth", tmp_path / "beit.pth", "beit")
+    ckptconv.convert(tmp_path / "source.pth", tmp_path / "beit.pth", "beit", target="mmpretrain")
     init = {"type": "Pretrained", "checkpoint": str(tmp_path / "beit.pth"), "prefix": "backbone."}
     real = mmpretrain(replace(TOY, shared_relative_positions=False, own_relative_positions=True), init_cfg=init)
     real.init_weights()

@@ -305,7 +305,7 @@ def test_where_nothing_can_be_resized_nothing_is_written(
     monkeypatch.setattr(VisionTransformer, "obstacle", lambda *_: "")  # no target holds RoPE yet
     network, said, message, hint = REFUSED[which]
     saved(network, tmp_path / "raw.pth")
-    target = FAMILIES[network.family].targets[-1]
+    target = "timm" if isinstance(network, VisionTransformer) else FAMILIES[network.family].targets[-1]
     with pytest.raises(UsageError) as caught:
         ckptconv.convert(
             tmp_path / "raw.pth", tmp_path / "o.pth", [keep("{key...}", "{key...}")], target=target, **said

@@ -209,7 +209,7 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
         assert problem.kind == "target"
         assert problem.text.startswith(f"{target} cannot hold {member.name}: ")
         assert (why if target != "timm" else "timm's class ") in problem.text
-        others = [t for t in ("vitdet", "mmpretrain", "timm") if t not in without]
+        others = [t for t in ("timm", "vitdet", "mmpretrain") if t not in without]
         named = " or ".join(f"`target='{other}'`" for other in others)
         assert problem.text.endswith(f"({named} can)") == bool(others)
         assert ("`target=" in problem.text) == bool(others)
@@ -519,7 +519,7 @@ def test_a_folded_layer_scale_changes_nothing_in_a_plain_vit(which: str, tmp_pat
 def test_a_file_for_vitdet_is_a_torch_file(tmp_path: Path) -> None:
     torch.save(numbers(TOY), tmp_path / "vit.pth")
     with pytest.raises(UsageError) as caught:
-        ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.safetensors", "timm")
+        ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.safetensors", "timm", target="vitdet")
     assert caught.value.message == (
         "vitdet reads its weights from 'model' of a torch file, and safetensors has no such thing"
     )

@@ -59,7 +59,15 @@ def changed(**backbone: Any) -> str:
         ({"num_heads": [3, 6, 12, 24]}, Hyperparameters()),
         ({"num_heads": 6, "heads": 12}, Hyperparameters(6)),
         (
-            {"position_resampling": {"mode": "bicubic", "antialias": True, "align_corners": False, "offset": 0.1}},
+            {
+                "position_resampling": {
+                    "mode": "bicubic",
+                    "antialias": True,
+                    "align_corners": False,
+                    "offset": 0.1,
+                    "square": False,
+                }
+            },
             Hyperparameters(position_resampling=PositionResampling("bicubic", True, False, 0.1)),
         ),
         ({"rope_periods": 16}, Hyperparameters()),  # how many the network has

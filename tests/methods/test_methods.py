@@ -84,8 +84,10 @@ def test_what_only_its_name_selects_is_never_guessed() -> None:
         "ibot-student",
         "pycontrast-ema",
         "soco-ema",
+        "ijepa-encoder",
     }
     others_names = {"beit", "beit-1k", "data2vec", "eva", "generic", "simclr-tonylins", "byol-chigur"}
+    others_names |= {"franca"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
@@ -100,9 +102,9 @@ def test_a_naming_scheme_has_no_pixels_and_a_method_has() -> None:
     schemes |= {"solo-learn-momentum", "lightly-train"}
     schemes |= {"bolts", "transformers", "detectron2", "beit-names"}
     unfit = {"cmc"}  # takes the channels of Lab
-    unit = {m.name for m in METHODS if m.name.startswith("simclr")}
+    unit = {m.name for m in METHODS if m.name.startswith(("simclr", "tips"))}
     assert {m.name for m in METHODS if m.pixels is None} >= schemes - {"vissl"} | unfit
-    half, clip = {"beit"}, {"eva"}
+    half, clip = {"beit"}, {"eva", "radio"}
     assert {m.name for m in METHODS if m.pixels == UNIT} == unit
     assert {m.name for m in METHODS if m.pixels == HALF} == half
     assert {m.name for m in METHODS if m.pixels == CLIP} == clip
@@ -137,7 +139,7 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
     allowed = {
         ("convert.py", "generic"),
         ("interface.py", "timm"),
-        ("provenance.py", "timm"),  # a target
+        *((name, "timm") for name in ("provenance.py", "backbone_args.py")),  # a target
         ("timm_network.py", "timm"),  # a package
         ("interface.py", "torchvision"),
         ("resnet.py", "torchvision"),
@@ -148,7 +150,10 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
         *((name, "timm") for name in ("convnext.py", "hiera.py", "xcit.py", "regnet.py")),
     }  # strip_prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
-    allowed |= {(name, "torchvision") for name in ("doctor.py", "probe.py", "installed.py")}  # a package
+    allowed |= {
+        (name, p) for name in ("doctor.py", "probe.py", "installed.py") for p in ("timm", "torchvision")
+    }  # packages
+    allowed |= {(name, "detectron2") for name in ("interface.py", "resnet.py")}  # a target
     allowed |= {("downloads.py", "torchvision")}  # a scheme of mmengine's
     allowed |= {
         ("unsupported.py", "eva"),
@@ -197,5 +202,5 @@ def test_plain_transformers_resize_positions_as_their_code_does_or_nobody_states
     plain = [m for m in METHODS if {f for layout in m.layouts for f in layout.families} & {"ViT", "BEiT"}]
     silent = {m.name for m in plain if m.position_resampling is None and m.pixels is not None}
     assert silent - {"dinov3", "dinov3-student"} == {
-        *("ijepa", "maskfeat", "moby", "mocov3", "simmim", "vissl", "vissl-dino")
+        *("ijepa", "ijepa-encoder", "maskfeat", "moby", "mocov3", "simmim", "vissl", "vissl-dino")
     }

@@ -36,14 +36,13 @@ def test_a_licence_has_its_source_and_unknown_is_empty() -> None:
     releases = [release for m in METHODS for release in m.releases]
     assert all(bool(r.licence) == bool(r.licence_url) for r in releases)
     assert all(r.licence_url.startswith("https://") for r in releases if r.licence)
+    spdx = {"MIT", "Apache-2.0", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC"}
     assert {r.licence for r in releases} == {
         "",
-        "MIT",
-        "Apache-2.0",
-        "CC-BY-NC-4.0",
-        "CC-BY-NC",
+        *spdx,
         "DINOv3 License",
         "SEER License",
+        "Franca RESEARCH-ONLY RAIL-AMS",
     }
     stated = {m.name: {r.licence for r in m.releases} for m in METHODS if m.releases}
     assert all(len(licences) == 1 for licences in stated.values())
@@ -199,6 +198,26 @@ PRINTED = {
         f"{FB}dinov2/dinov2_vit{size}14/dinov2_vit{size}14{registers}_pretrain.pth": ""
         for size in "sblg"
         for registers in ("", "_reg4")
+    },
+    "franca": {
+        f"https://github.com/valeoai/Franca/releases/download/v1.0.0/franca_{name}.pth": ""
+        for name in ("vitb14_In21k", "vitl14_In21k", "vitl14_Laion600M")
+    },
+    "tips": {
+        f"https://storage.googleapis.com/tips_data/{version}/checkpoints/pytorch/tips_{name}_vision.npz": ""
+        for version, names in (
+            (
+                "v1_0",
+                (
+                    *(f"oss_{size}14_highres_distilled" for size in "sbl"),
+                    "oss_so400m14_highres_largetext_distilled",
+                    "oss_g14_lowres",
+                    "oss_g14_highres",
+                ),
+            ),
+            ("v2_0", (f"v2_oss_{size}14" for size in ("b", "l", "so", "g"))),
+        )
+        for name in names
     },
     "dinov3": {
         f"{FB}dinov3/dinov3_convnext_{size}/dinov3_convnext_{size}_pretrain_lvd1689m-{mark}.pth": ""

@@ -35,6 +35,7 @@ from ckptconv.ops import (
     scale,
     select_channels,
     take,
+    zeros,
 )
 from ckptconv.rules import Rule, drop, fuse, keep, split, under
 from ckptconv.spec import DTYPES
@@ -133,6 +134,10 @@ def test_rules_under_prefixes_are_those_of_python(tmp_path: Path) -> None:
         ('{fuse = ["q", "k"], to = "qk", op = "concat(axis=1)"}', fuse(["q", "k"], "qk", concat(1))),
         ('{fuse = ["q", "v"], to = "qkv", op = "concat_with_zeros()"}', fuse(["q", "v"], "qkv", concat_with_zeros())),
         ('{split = "qk", to = ["q", "k"]}', split("qk", ["q", "k"])),
+        (
+            '{split = "t", to = ["c", "r"], ops = ["take(0, 0, 1)", "zeros()"]}',
+            split("t", ["c", "r"], ops=[take(0, 0, 1), zeros()]),
+        ),
         ('{split = "qk", to = ["q", ""], axis = 1, why = "no use"}', split("qk", ["q", ""], 1, "no use")),
         ('{keep = "a", to = "b", op = "chunk(0, 1, 3)"}', keep("a", "b", chunk(0, 1, 3))),
         ('{keep = "a", to = "b", op = "reshape()"}', keep("a", "b", reshape())),
@@ -174,15 +179,15 @@ TEXT = "Patterns are text; fuse, by, and the to of a split take a list of them."
 OPS = (
     "Ops: concat(axis), chunk(axis, index, of), take(axis, start, stop), permute(axis, …), reshape(length, …), "
     "regroup(axis, order, back), scale(), concat_with_zeros(), add_row(row), select_channels(numbers), "
-    "cast(from, to), resize_grid(tokens, side), resize_patch(side), chain(op, op, …)."
+    "cast(from, to), resize_grid(tokens, side), resize_patch(side), zeros(), chain(op, op, …)."
 )
 PIXELS = 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
 PARTS_OF_NETWORKS = " or ".join(map(repr, PARTS_A_NETWORK_MAY_LACK))
 NAMES = "A name has letters, digits and - _ . +, and starts with a letter or a digit."
 HELP = "See how to write one: ckptconv guide rules"
 KNOWN = (
-    "Known: name, title, aliases, paper, repository, pixels, guess, num_heads, eps, position_resampling, "
-    "position_resampling_with_registers, releases, "
+    "Known: name, title, aliases, paper, repository, pixels, guess, num_heads, eps, num_registers, "
+    "position_resampling, position_resampling_with_registers, releases, "
     "sections, families, without, rules, layouts, converted."
 )
 LAYOUT = '[[layouts]]\ntitle = "x"\n'

@@ -96,9 +96,6 @@ NOT_OF_TIMM: Mapping[str, str] = {
         "pe_core",
         "pe_spatial",
         "pe_spatial_layer_scale",
-        "radio_vit",
-        "tipsv2_vit",
-        "tipsv2_vit_hub",
     ),
     "ckptconv does not write its family for timm yet",
 )

@@ -30,6 +30,8 @@ UNTOLD = (
     ("transformers_data2vec_vits16_classifier_unpooled", "relative_position_bias_table"),
     ("vicregl_convnext_t_full", "gamma"),
     ("timm_vit_small_reg4", "_token"),
+    ("timm_vitg14_reg4", "_token"),
+    ("tips_vit", "register_tokens"),
     ("dinov3_vit", "storage_tokens"),
     ("dinov3_vit", "attn.qkv.bias"),
 )

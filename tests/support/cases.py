@@ -7,7 +7,7 @@ A case starts with lines ``# key: value`` and goes on with one line a name::
     config !dict -> -
 
 ``-`` is dropped, ``()`` a scalar, ``!kind`` no tensor. ``-> qkv.weight [1]`` is the second of the tensors that are
-joined to one, ``-> q.weight 8x8, k.weight 8x8`` is cut into equal parts, ``-> conv.weight 96x1x7x7`` gets another
+joined to one, ``-> q.weight 8x8, k.weight 8x8`` is cut into parts, ``-> conv.weight 96x1x7x7`` gets another
 shape, or the same one with its numbers moved, ``-> qkv.bias by NAME`` reads another name beside it, of which the case
 says itself what becomes. Keys of the head: ``source`` (the repository and code that wrote it), ``method``, ``also``
 (methods that `auto` finds and that give the same plan), ``section``, ``backbone``, ``layout`` (the file in

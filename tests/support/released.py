@@ -39,7 +39,10 @@ RESNETS = {  # blocks, bottleneck
     "101": ((3, 4, 23, 3), True),
     "200": ((3, 24, 36, 3), True),
 }
-VITS = {"S": (384, 12), "B": (768, 12), "L": (1024, 24), "H": (1280, 32)}  # channels and blocks; MLPs are 4 times wider
+VITS = {"S": (384, 12), "B": (768, 12), "L": (1024, 24), "So400m": (1152, 27), "H": (1280, 32)}  # channels, blocks
+MLPS = {
+    "So400m": 4304
+}  # elsewhere 4 times wider; gated ones two thirds of it, in multiples of 8: DINOv2's swiglu_ffn.py
 GIANTS = {False: (1408, 40, 6144), True: (1536, 40, 4096)}  # I-JEPA's; DINOv2's, whose MLPs are gated
 SWINS = {"T": (96, (2, 2, 6, 2)), "S": (96, (2, 2, 18, 2)), "B": (128, (2, 2, 18, 2))}
 CONVNEXTS = {
@@ -72,7 +75,7 @@ REGNETS = {  # blocks and channels a stage, channels a group: what ClassyVision 
 }
 NAMES = (
     r"(?P<kind>ResNet)-(?P<size>\d+)(, width x(?P<width>\d))?",
-    r"(?P<kind>ViT)-(?P<size>\w)/(?P<patch>\d+)(, (?P<registers>\d) registers)?(?P<gated>, SwiGLU)?",
+    r"(?P<kind>ViT)-(?P<size>\w+)/(?P<patch>\d+)(, (?P<registers>\d) registers?)?(?P<gated>, SwiGLU)?",
     r"(?P<kind>BEiT)-(?P<size>\w)/(?P<patch>\d+)",
     r"(?P<kind>Swin)-(?P<size>\w), windows? (?P<windows>[\d-]+)",
     r"(?P<kind>Hiera)-(?P<size>[A-Z]\+?)",
@@ -123,7 +126,12 @@ def network(name: str, like: Any = None) -> Backbone:
         width = XCITS[s["size"]]
         return Xcit(width, int(s["depth"]), 8, 4 * width, patch)
     gated = bool(s.get("gated"))
-    dim, depth, hidden = GIANTS[gated] if s["size"] == "g" else (*VITS[s["size"]], 4 * VITS[s["size"]][0])
+    if s["size"] == "g":
+        dim, depth, hidden = GIANTS[gated]
+    else:
+        dim, depth = VITS[s["size"]]
+        hidden = MLPS.get(s["size"], 4 * dim)
+        hidden = (hidden * 2 // 3 + 7) // 8 * 8 if gated else hidden
     if s["kind"] == "BEiT":
         assert isinstance(like, Beit)
         return replace(like, embed_dim=dim, depth=depth, hidden_dim=hidden, num_heads=dim // 64, patch_size=patch)

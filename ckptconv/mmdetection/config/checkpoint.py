@@ -73,6 +73,12 @@ def pretrained(path: str | Path) -> Pretrained:
                 f"{path} was written for {origin.target}, not for MMDetection",
                 f"Convert it again from its source, without {argument('target')}.",
             )
+        if built is None and getattr(backbone, "grid_size", 0) is None:
+            raise UsageError(
+                f"{backbone.name} has {getattr(backbone, 'positions', 0)} positions, which are not a square grid: "
+                "nobody knows for images of which sides",
+                "Take a ViT with a square grid, such as MAE's or DINO's.",
+            )
         if built is None:
             raise UsageError(
                 f"{backbone.name} knows relative positions for images of one size, and a detector's images differ",

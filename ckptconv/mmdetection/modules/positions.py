@@ -15,13 +15,14 @@ class Resampling(TypedDict, total=False):
     antialias: bool
     align_corners: bool
     offset: float
+    square: bool
 
 
-_DEFAULTS = Resampling(mode="bicubic", antialias=False, align_corners=False, offset=0.0)
+_DEFAULTS = Resampling(mode="bicubic", antialias=False, align_corners=False, offset=0.0, square=False)
 
 
 def complete(given: Resampling) -> Resampling:
-    """All four fields. Raises ValueError for another one."""
+    """All fields. Raises ValueError for another one."""
     unknown = sorted(set(given) - set(_DEFAULTS))
     if unknown:
         raise ValueError(f"position_resampling has no {unknown[0]!r}: it has {', '.join(_DEFAULTS)}")
@@ -37,13 +38,19 @@ def resampled(
 
     Source of ``offset``: ``interpolate_pos_encoding`` of facebookresearch/dino and dinov2. A scale that is a bit too
     large keeps the size from being rounded down; the values are then taken at places that are a bit off, too.
+    Source of ``square``: ``_get_pos_embeddings`` of NVlabs/RADIO, radio/vit_patch_generator.py.
     """
     if old == new:
         return table
     first, patches = table[:, :prefix], table[:, prefix:]
     grid = patches.float().reshape(1, *old, -1).permute(0, 3, 1, 2)
-    offset = how["offset"]
-    size = {"scale_factor": tuple((n + offset) / o for n, o in zip(new, old, strict=True))} if offset else {"size": new}
+    offset, wanted = how["offset"], (max(new), max(new)) if how["square"] else new
+    size = (
+        {"scale_factor": tuple((n + offset) / o for n, o in zip(wanted, old, strict=True))}
+        if offset
+        else {"size": wanted}
+    )
     grid = interpolate(grid, mode=how["mode"], antialias=how["antialias"], align_corners=how["align_corners"], **size)
+    grid = grid[:, :, : new[0], : new[1]]
     rows = grid.permute(0, 2, 3, 1).reshape(1, new[0] * new[1], -1)
     return torch.cat([first, rows.to(table.dtype)], dim=1)

@@ -187,7 +187,7 @@ RELATIVE = replace(CAE, absolute_positions=False, own_relative_positions=True)
 
 def test_a_beit_with_relative_positions_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
-        emit.emit(vit_of(RELATIVE), choose(base=ON_ONE_MAP))
+        emit.emit(vit_of(RELATIVE, "timm"), choose(base=ON_ONE_MAP))
     assert caught.value.message == (
         "BEiT-64x3/16 knows relative positions for images of one size, and a detector's images differ"
     )

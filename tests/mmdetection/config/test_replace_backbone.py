@@ -16,8 +16,10 @@ import torch
 from mmdet.models.backbones.swin import SwinTransformer
 
 import ckptconv
+from ckptconv.backbones import TargetName
 from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.interface import Backbone
+from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.errors import UsageError
@@ -66,7 +68,8 @@ def file_of(
     torch.manual_seed(seed)
     state = {f"{prefix}{n}": torch.rand(shape) * 0.1 for n, shape in backbone.entries().items()}
     torch.save({"state_dict" if method == "mocov3" else "model": state}, "raw.pth")
-    ckptconv.convert("raw.pth", name, method)
+    target: TargetName | None = "vitdet" if isinstance(backbone, VisionTransformer) else None
+    ckptconv.convert("raw.pth", name, method, target=target)
     return name
 
 
@@ -206,7 +209,7 @@ def test_a_vit_stands_on_vitdet_only() -> None:
 def test_vitdet_is_told_of_positions_that_were_resized() -> None:
     Path("vitdet.py").write_text(VITDET)
     file_of(VIT, "mae", "usual.pth")
-    ckptconv.convert("raw.pth", "large.pth", "mae", image_size=1024)
+    ckptconv.convert("raw.pth", "large.pth", "mae", image_size=1024, target="vitdet")
     assert made("usual.pth", base="vitdet.py")["model"]["backbone"]["pretrain_img_size"] == 224
     assert made("large.pth", base="vitdet.py")["model"]["backbone"]["pretrain_img_size"] == 1024
 
@@ -218,7 +221,15 @@ def test_what_was_written_for_another_target_is_refused() -> None:
     ckptconv.convert("raw.pth", "oblong.pth", [keep("{key...}", "{key...}")], target="timm")
     with pytest.raises(UsageError) as caught:
         emitted("oblong.pth")
-    assert caught.value.message == "oblong.pth was written for timm, not for MMDetection"
+    assert caught.value.message == (
+        "ViT-S/16 has 200 positions, which are not a square grid: nobody knows for images of which sides"
+    )
+    assert caught.value.hint == "Take a ViT with a square grid, such as MAE's or DINO's."
+    file_of(ResNet((2, 2, 2, 2), False, 64, 64, 64, 1, 7, 3))
+    ckptconv.convert("raw.pth", "theirs.pth", [keep("{key...}", "{key...}")], target="torchvision")
+    with pytest.raises(UsageError) as caught:
+        emitted("theirs.pth")
+    assert caught.value.message == "theirs.pth was written for torchvision, not for MMDetection"
     assert caught.value.hint == "Convert it again from its source, without `target`."
 
 
