@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from ckptconv.backbones import FAMILIES, TARGETS, Backbone, Dialect
+from ckptconv.backbones import FAMILIES, TARGETS, Backbone, Dialect, TargetName
 from ckptconv.backbones.interface import CANONICAL, PARTS
 from ckptconv.conversion import provenance
 from ckptconv.conversion.provenance import Origin
@@ -27,6 +27,9 @@ _SECTION = "state_dict"
 """Where mmengine looks for weights; in a file without it, at the top (`mmengine/runner/checkpoint.py`, 0.10.7)."""
 _SECTION_OF_VITDET = "model"
 """Where ViTDet looks: a file that ckptconv wrote for it has them there."""
+
+_ANY: TargetName = "official"
+"""A target that holds networks of which the file's tensors do not tell all: the windows of a Swin V2 of timm."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,13 @@ def _backbone(sections: Mapping[str, Section], section: str, target: str) -> Bac
     plan = nearest(sections, unchanged, options).plan
     if not plan.complete and not _has_names_of(target, sections[section].tensors, plan.backbone):
         # in the target's own names, or what another target has no entry for would be dropped
-        in_target = replace(options, target=target if target in TARGETS else None)
-        explaining = Planner(sections, in_target).explaining(_lenient(registry.methods().values()))
-        whole = next((plan for _, plan in explaining[:1] if not plan.dropped), None)
+        methods = _lenient(registry.methods().values())
+        explaining = (
+            plan
+            for name in (target if target in TARGETS else None, _ANY)
+            for _, plan in Planner(sections, replace(options, target=name)).explaining(methods)[:1]
+        )
+        whole = next((plan for plan in explaining if not plan.dropped), None)
         plan = whole or choose(sections, unchanged, options).plan
     assert plan.backbone is not None
     return plan.backbone

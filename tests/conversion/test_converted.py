@@ -16,6 +16,7 @@ from ckptconv.backbones.swin import Swin
 from ckptconv.conversion.converted import Converted
 from ckptconv.errors import VerdictError
 from ckptconv.formats import open_checkpoint
+from tests.support import official
 
 SWIN = Swin(96, 384, (2, 2, 6, 2), (3, 6, 12, 24), (7, 7, 7, 7))
 MEMBERS: dict[str, Backbone] = {
@@ -84,3 +85,14 @@ def test_names_that_are_not_a_networks_are_an_error_to_whoever_needs_the_network
     assert converted.origin is not None
     assert (converted.backbone, converted.fresh) == (None, ())
     assert isinstance(converted.error, VerdictError)
+
+
+def test_a_swin_v2_for_timm_is_read_back_though_no_tensor_tells_its_windows(tmp_path: Path) -> None:
+    ckptconv.convert(official.network("simmim_swinv2").write(tmp_path), tmp_path / "swin.pth", target="timm")
+    found = read(tmp_path / "swin.pth")
+    assert found.error is None
+    assert found.backbone is not None
+    assert found.backbone.name == "SwinV2-1-1-2-1, 32 channels"
+    assert found.origin is not None
+    assert found.origin.timm is not None
+    assert found.origin.timm.arguments["window_size"] == 6
