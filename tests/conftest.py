@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -22,6 +23,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples in every run, and no limit in time: what is drawn tells nothing of a machine's speed.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """MMDetection is not even imported where nothing that needs it is to run."""
+    if config.option.markexpr == "not mmdet" and collection_path == Path(__file__).parent / "mmdetection":
+        return True
+    return None
 
 
 @pytest.fixture(autouse=True)

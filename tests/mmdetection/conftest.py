@@ -28,7 +28,7 @@ else:
 
     from ckptconv.mmdetection.check import run as checking
     from ckptconv.mmdetection.check.verdict import CheckReport
-    from tests.support import fixes
+    from tests.support import fixes, forked
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -42,6 +42,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _bases_are_found_once() -> Iterator[None]:
     """mmengine reads a hundred YAML files for each ``mmdet::`` base."""
     with mock.patch.object(reading, "_get_external_cfg_path", functools.cache(reading._get_external_cfg_path)):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _configs_are_not_formatted() -> Iterator[None]:
+    """yapf takes half a second for each config that mmengine prints or writes."""
+    with mock.patch.object(reading, "FormatCode", forked.parse_only):
         yield
 
 
