@@ -21,6 +21,7 @@ from ckptconv.planning.networks_elsewhere import Alternative, find_alternatives
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.plan_search import Planner
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.planning.refusals import known_unsupported
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources.file import Transfer
@@ -56,10 +57,10 @@ def _fit(found: Method, plan: Plan) -> Fit:
         section=plan.section,
         complete=plan.complete,
         problems=len(plan.problems),
-        first=plan.problems[0].text if plan.problems else "",
+        first=text_of(plan.problems[0]) if plan.problems else "",
         backbone=plan.backbone.name if plan.backbone else "",
         guess=found.guess,
-        unusual=plan.unusual,
+        unusual=plan.backbone.unusual if plan.backbone else "",
     )
 
 
@@ -241,7 +242,7 @@ def explain(
         "section": match.plan.section,
         "prefix": match.plan.prefix,
     }
-    problem = next((p.text for p in match.plan.problems if p.key == key), "")
+    problem = next((text_of(p) for p in match.plan.problems if p.key == key), "")
     for move in match.plan.moves:
         if key in move.sources:
             why = problem or (f"changed by {move.op}" if move.op else "only its name changes")

@@ -17,6 +17,7 @@ from ckptconv.ops import chunk, concat, permute, reshape, scale
 from ckptconv.patterns import RuleError
 from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.rules import Keep, Rule, drop, fuse, keep, split, under
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
@@ -94,7 +95,7 @@ def test_a_name_that_no_rule_matches_is_reported_and_not_guessed() -> None:
     plan = apply(["encoder.w", "encoder_k.w"], keep("encoder.{x}", "{x}"))
     first = plan.problems[0]
     assert (first.kind, first.key) == ("unexplained", "encoder_k.w")
-    assert first.text == "encoder_k.w (float32 [4]): no rule explains it"
+    assert text_of(first) == "encoder_k.w (float32 [4]): no rule explains it"
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------
@@ -178,7 +179,7 @@ def test_the_parts_of_a_fuse_are_joined_by_their_captures_in_the_order_of_the_ru
 def test_a_part_that_is_not_there_is_a_problem_and_no_move() -> None:
     plan = apply(["layer.0.query.weight", "layer.0.value.weight", "layer.1.key.weight"], QKV)
     assert plan.moves == ()
-    assert [(p.kind, p.key, p.text) for p in plan.problems if p.kind == "parts"] == [
+    assert [(p.kind, p.key, text_of(p)) for p in plan.problems if p.kind == "parts"] == [
         (
             "parts",
             "layer.0.query.weight",
@@ -212,7 +213,7 @@ def test_a_part_of_a_split_may_be_left_out_for_a_reason() -> None:
 def test_a_tensor_that_has_no_equal_parts_is_a_problem() -> None:
     plan = apply(["a.qkv.bias"], KEYLESS, shape=(4,))
     assert plan.moves == ()
-    assert {p.text for p in plan.problems if p.kind == "shape"} == {
+    assert {text_of(p) for p in plan.problems if p.kind == "shape"} == {
         f"a.qkv.bias: chunk(axis=0, index={i}, of=3) does not suit float32 [4]" for i in (0, 2)
     }
 
@@ -236,7 +237,7 @@ def test_a_rule_may_read_tensors_that_other_rules_take() -> None:
 def test_what_a_rule_reads_must_be_there() -> None:
     plan = apply(["block.0.proj.w", "block.1.gamma"], *FOLDED)
     assert plan.moves == ()
-    assert [(p.kind, p.key, p.text) for p in plan.problems if p.kind == "parts"] == [
+    assert [(p.kind, p.key, text_of(p)) for p in plan.problems if p.kind == "parts"] == [
         ("parts", "block.0.proj.w", "block.0.proj.w: cannot become block.0.proj.w without block.0.gamma")
     ]
 

@@ -49,8 +49,8 @@ def receipt(done: Receipt, as_json: bool) -> None:
         "backbone",
         f"{backbone.name}: {filled}/{wanted} tensors for {plan.target}, of {plan.tensors}{others} in the file",
     )
-    if plan.unusual:
-        render.row("unusual", plan.unusual)
+    if backbone.unusual:
+        render.row("unusual", backbone.unusual)
     if plan.optional_missing:
         render.row("", f"not in the file and not needed: {_folded(plan.optional_missing)}")
     for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
@@ -127,7 +127,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
         "layout": plan.layout,
         "section": plan.section,
         "target": plan.target,
-        "backbone": {"name": plan.backbone.name, "unusual": plan.unusual or None, **described(plan.backbone)},
+        "backbone": {"name": plan.backbone.name, "unusual": plan.backbone.unusual or None, **described(plan.backbone)},
         "tensors": {
             "in_section": plan.tensors,
             "entries": plan.entries,

@@ -20,8 +20,10 @@ from ckptconv.methods.naming_schemes import GENERIC
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.plan_search import Planner, Sections, rank_key
+from ckptconv.planning.problem_texts import advice
 from ckptconv.planning.refusals import (
     LOOK,
+    incomplete,
     instead,
     known_unsupported,
     nothing_fits,
@@ -114,10 +116,10 @@ def _named(planner: Planner, methods: Sequence[Method]) -> Match:
         if converted is not None:
             return Match(method, converted, named=True)
     if plan is not None and plan.unsupported_target:
-        plan.require_complete(other_target(plan, options, wanted.name))
-    hint = "" if plan is not None and plan.advice else instead(planner, wanted, plan)
+        raise incomplete(plan, other_target(plan, options, wanted.name))
+    hint = "" if plan is not None and advice(plan) else instead(planner, wanted, plan)
     if plan is not None:
-        plan.require_complete(hint)
+        raise incomplete(plan, hint)
     known = dict.fromkeys(s or "the top level" for layout in wanted.layouts for s in layout.sections)
     what = known_unsupported(sections)
     raise UnidentifiedError(

@@ -9,16 +9,26 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ckptconv import backbones
-from ckptconv.arguments import argument
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.interface import CANONICAL
-from ckptconv.errors import UsageError, printable
+from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.planning import matching, user_drops
 from ckptconv.planning.adjust import keep_channels, translated_name
-from ckptconv.planning.matching import Dropped, Move, Problem, apply_rules, apply_to_others, translate
+from ckptconv.planning.matching import Dropped, Move, apply_rules, apply_to_others, translate
 from ckptconv.planning.options import Options
-from ckptconv.planning.plan import CUT, Plan, SelectedChannels
+from ckptconv.planning.plan import Plan, SelectedChannels
+from ckptconv.planning.problems import (
+    Collision,
+    EntryMissing,
+    NoBackbone,
+    NoEntry,
+    PartMissing,
+    Problem,
+    UnsupportedTarget,
+    WrongDtype,
+    WrongShape,
+)
 from ckptconv.rules import Drop, Rule, drop
 from ckptconv.spec import Section
 from ckptconv.text import some
@@ -50,20 +60,13 @@ def taken_off(rules: Sequence[Rule], section: Section, options: Options) -> str:
     return start if spelled_out else start + wrapper
 
 
-def _other_targets(backbone: Backbone, target: str) -> tuple[str, ...]:
-    """The other targets that can hold the network."""
-    return tuple(t for t in FAMILIES[backbone.family].targets if t != target and not backbone.obstacle(t))
-
-
 def _missing_parts(backbone: Backbone, layout: Layout, dropped: Iterable[Dropped]) -> Iterator[Problem]:
     """Problems for the parts that the network lacks and files of this layout have, or networks of every known depth."""
     without = {*layout.without, *(d.rule.instead for d in dropped if isinstance(d.rule, Drop))}
     for part in backbone.missing_parts:
-        start = f"{part.entry} of {backbone.name}: {part.what}"
-        if part.part not in without:
-            yield Problem("missing", part.entry, f"{start}, {CUT}")
-        elif part.part in ("norm", "stages") and backbone.partial:
-            yield Problem("missing", part.entry, f"{start}, so the network is not complete. {backbone.unusual}")
+        truncated = part.part not in without
+        if truncated or (part.part in ("norm", "stages") and backbone.partial):
+            yield PartMissing(part.entry, backbone, part, truncated)
 
 
 def _compared(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tuple[list[Problem], list[str]]:
@@ -72,41 +75,22 @@ def _compared(backbone: Backbone, moves: Sequence[Move], for_target: str) -> tup
     entries = backbone.entries()
     filled: dict[str, Move] = {}
     for move in moves:
-        source, target = printable(move.sources[0]), printable(move.target)
-        if move.target in filled:
-            text = f"{source}: {target} is already made from {printable(filled[move.target].sources[0])}"
-            problems.append(Problem("collision", move.sources[0], text))
+        source, target = move.sources[0], move.target
+        if target in filled:
+            problems.append(Collision(source, target, filled[target].sources[0]))
             continue
-        filled[move.target] = move
-        shape = entries.get(move.target)
+        filled[target] = move
+        shape = entries.get(target)
         if shape is None:
-            text = f"{source} ({move.spec}): {backbone.name} has no {target}"
-            problems.append(Problem("unexplained", move.sources[0], text))
+            problems.append(NoEntry(source, move.spec, target, backbone))
         elif shape != move.spec.shape:
-            text = f"{source}: shape {list(move.spec.shape)}, but {target} of {backbone.name} is {list(shape)}"
-            problems.append(Problem("shape", move.sources[0], text))
-        elif not backbone.optional(move.target) and not move.spec.dtype.is_float:
-            text = f"{source}: dtype {move.spec.dtype}, but {target} of {backbone.name} is floating point"
-            problems.append(Problem("dtype", move.sources[0], text))
+            problems.append(WrongShape(source, move.spec, target, backbone))
+        elif not backbone.optional(target) and not move.spec.dtype.is_float:
+            problems.append(WrongDtype(source, move.spec, target, backbone))
     empty = [name for name in entries if name not in filled]
-    problems.extend(
-        Problem(
-            "missing",
-            name,
-            f"{name} of {backbone.name} ({list(entries[name])}): missing, no tensor of the file becomes it",
-        )
-        for name in empty
-        if not backbone.optional(name)
-    )
-    targets = FAMILIES[backbone.family].targets
-    known = for_target in targets
-    obstacle = backbone.obstacle(for_target) if known else f"a {backbone.family} can be written for {some(targets)}"
-    if obstacle:
-        others = _other_targets(backbone, for_target) if known and not backbone.partial else ()
-        advice = f" ({' or '.join(argument('target', other) for other in others)} can)" if others else ""
-        advice += f". {backbone.unusual}" if backbone.partial else ""
-        text = f"{for_target} cannot hold {backbone.name}: {obstacle}{advice}"
-        problems.append(Problem("target", backbone.name, text))
+    problems += [EntryMissing(name, backbone) for name in empty if not backbone.optional(name)]
+    if for_target not in FAMILIES[backbone.family].targets or backbone.obstacle(for_target):
+        problems.append(UnsupportedTarget(backbone.name, for_target, backbone))
     return problems, [name for name in empty if backbone.optional(name)]
 
 
@@ -134,9 +118,8 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     selected_channels: SelectedChannels | None = None
     backbone = backbones.read({m.target: m.spec for m in moves}, layout.families)
     if backbone is None:
-        kept = [m.sources[0] for m in draft.moves]
-        text = f"the kept tensors are not a known backbone: {some(kept, 3)}" if kept else "no tensor is kept"
-        problems.append(Problem("backbone", kept[0] if kept else "", text))
+        kept = tuple(m.sources[0] for m in draft.moves)
+        problems.append(NoBackbone(kept[0] if kept else "", kept))
     else:
         target = target or FAMILIES[backbone.family].targets[0]
         if options.channels and not problems:

@@ -9,20 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from ckptconv.arguments import argument
-from ckptconv.errors import UsageError, printable
 from ckptconv.ops import Op, OpError, compose
 from ckptconv.patterns import Pattern
+from ckptconv.planning.problems import DropsPart, NoRule, NotReadable, PartsMissing, Problem, UnsuitableOp
 from ckptconv.rules import Drop, Keep, Rule, Split
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
-from ckptconv.text import some
 from ckptconv.wrappers import COUNTERS, unwrapped, wrapped
-
-ProblemKind = Literal[
-    "unexplained", "unreadable", "missing", "shape", "dtype", "collision", "parts", "backbone", "target", "drop"
-]
 
 
 @dataclass(frozen=True)
@@ -43,16 +37,6 @@ class Dropped:
     source: str
     why: str
     rule: Rule | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a plan is not complete: one source key or one backbone entry, a sentence about it, and what would help."""
-
-    kind: ProblemKind
-    key: str
-    text: str
-    advice: str = ""
 
 
 @dataclass
@@ -109,9 +93,7 @@ def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops
             outcome.dropped.append(answer)
             continue
         if answer is None:
-            outcome.problems.append(
-                Problem("unexplained", key, f"{printable(key)} ({names[key]}): no rule explains it")
-            )
+            outcome.problems.append(NoRule(key, names[key]))
             continue
         (_, rule, index, position), captures = answer
         outcome.used.add(index)
@@ -130,10 +112,10 @@ def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops
             if len(group) == len(rule.sources):
                 _move(outcome, tuple(group[i] for i in range(len(group))), target, rule, rule.op, names)
     for (index, target, _), group in parts.items():
-        missing = [str(s) for i, s in enumerate(rules[index].sources) if i not in group]
+        missing = tuple(str(s) for i, s in enumerate(rules[index].sources) if i not in group)
         if missing:
-            text = f"{some(group.values())}: cannot become {target} without {some(missing)}"
-            outcome.problems.append(Problem("parts", next(iter(group.values())), text))
+            sources = tuple(group.values())
+            outcome.problems.append(PartsMissing(sources[0], sources, target, missing))
     return outcome
 
 
@@ -154,36 +136,23 @@ def apply_to_others(
     answers = dict(_Matcher(rules, dict.fromkeys(section.unreadable, _NO_SPEC), prefix, ()).answers())
     modules = {name.partition(".")[0] for name in network}
     for name, kind in section.others.items():
-        what, answer, shown = section.unreadable.get(name), answers.get(name), printable(name)
+        entry, answer = section.unreadable.get(name), answers.get(name)
         matched = answer if isinstance(answer, tuple) else None
         module = _target(*matched).partition(".")[0] if matched else ""
         accepted = next((d for d in drops if d.source.match(name) is not None), None)
         if accepted is not None and module in modules:
-            kept = f"it is part of {module}, and other tensors of {module} are kept"
-            text = f"{argument('drop')} cannot remove {shown}: {kept}"
-            outcome.problems.append(Problem("drop", name, text, what.advice if what else ""))
+            outcome.problems.append(DropsPart(name, module, entry))
         elif accepted is not None:
             outcome.dropped.append(Dropped(name, accepted.why, accepted))
         elif isinstance(answer, Dropped) and only_inside:
             outcome.dropped.append(answer)
         elif matched is not None and isinstance(matched[0].rule, Drop):
             outcome.dropped.append(Dropped(name, matched[0].rule.why, matched[0].rule))
-        elif what is None or not (matched or what.certain):
+        elif entry is None or not (matched or entry.certain):
             outcome.dropped.append(Dropped(name, f"not a tensor: {kind}"))
         else:
-            text = f"{shown} is {what.what}, which cannot be read as a plain tensor"
-            advice = what.advice if module in modules else what.advice + _drop_advice(name)
-            outcome.problems.append(Problem("unreadable", name, text, advice))
+            outcome.problems.append(NotReadable(name, entry, inside=module in modules))
     return outcome
-
-
-def _drop_advice(name: str) -> str:
-    """How to drop an entry that cannot be read; '' for a name that no pattern matches."""
-    try:
-        matched = Pattern(name).match(name) is not None
-    except UsageError:
-        matched = False
-    return f" If it is not part of the backbone, drop it: {argument('drop', [name])}" if matched else ""
 
 
 def _target(source: _Source, captures: Mapping[str, str]) -> str:
@@ -252,16 +221,15 @@ class _Matcher:
 
 
 def _move(outcome: Outcome, sources: tuple[str, ...], target: str, rule: Rule, op: Op | None, names: StateSpec) -> None:
-    missing = [s for s in sources if s not in names]
+    missing = tuple(s for s in sources if s not in names)
     if missing:
-        text = f"{printable(sources[0])}: cannot become {target} without {some(missing)}"
-        outcome.problems.append(Problem("parts", sources[0], text))
+        outcome.problems.append(PartsMissing(sources[0], sources[:1], target, missing))
         return
     specs = [names[s] for s in sources]
     try:
         spec = op.spec(specs) if op else specs[0]
     except OpError as error:
-        outcome.problems.append(Problem("shape", sources[0], f"{some(sources)}: {error.message}"))
+        outcome.problems.append(UnsuitableOp(sources[0], sources, error.message))
         return
     outcome.moves.append(Move(sources, target, op, spec, rule))
 

@@ -17,6 +17,7 @@ from ckptconv.patterns import Pattern
 from ckptconv.planning.make_plan import behind
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.plan_search import MOST_PLANNED, Planner, Prefilter, SectionPart
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.spec import Section
 from ckptconv.text import section_label
 
@@ -157,7 +158,7 @@ def _first_target(plan: Plan) -> tuple[str | None, str]:
     """The first target that can hold the network of a plan, or why the requested target cannot."""
     assert plan.backbone is not None
     targets = [t for t in FAMILIES[plan.backbone.family].targets if not plan.backbone.obstacle(t)]
-    return (targets[0], "") if targets else (None, plan.problems[0].text)
+    return (targets[0], "") if targets else (None, text_of(plan.problems[0]))
 
 
 def _explaining(planner: Planner, part: SectionPart, methods: Iterable[Method]) -> Iterator[Explained]:

@@ -8,15 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ckptconv.arguments import call
 from ckptconv.backbones import Backbone
 from ckptconv.backbones.interface import Dialect
-from ckptconv.backbones.unsupported import unsupported_network
-from ckptconv.errors import IncompletePlanError, printable
-from ckptconv.planning.matching import Dropped, Move, Problem
-from ckptconv.text import section_label, some
-
-CUT = "unlike other files of this layout: this file may be truncated"
+from ckptconv.planning.matching import Dropped, Move
+from ckptconv.planning.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -85,11 +80,6 @@ class Plan:
         )
 
     @property
-    def unusual(self) -> str:
-        """A sentence if no published network has this depth; '' if one has, or without a network."""
-        return self.backbone.unusual if self.backbone else ""
-
-    @property
     def complete(self) -> bool:
         return not self.problems
 
@@ -104,40 +94,3 @@ class Plan:
     def unsupported_target(self) -> bool:
         """Whether every name is accounted for and the target is the only problem: it cannot hold the network."""
         return bool(self.problems) and all(p.kind == "target" for p in self.problems)
-
-    def require_complete(self, hint: str = "") -> Plan:
-        """This plan, or IncompletePlanError that names the keys, with a hint."""
-        if self.complete:
-            return self
-        hint = "\n".join(filter(None, (self.advice, hint)))
-        raise IncompletePlanError(self.refusal, hint or f"See what the file holds: {call('inspect', 'SRC')}")
-
-    @property
-    def refusal(self) -> str:
-        """The problems as lines for people: the first few of each kind."""
-        if self.unsupported_target:
-            return "\n".join(p.text for p in self.problems)
-        kinds = {
-            kind: [p for p in self.problems if p.kind == kind] for kind in dict.fromkeys(p.kind for p in self.problems)
-        }
-        count = len(self.problems)
-        problems = f"{count} problem{'s' * (count != 1)}"
-        lines = [f"the rules of {self.method} do not account for {section_label(self.section)}: {problems}"]
-        named = [p.key for p in self.problems if p.kind not in ("missing", "target")]
-        shapes: dict[str, tuple[int, ...] | None] = dict.fromkeys((*named, *(gone.source for gone in self.dropped)))
-        for move in self.moves:
-            shapes |= dict.fromkeys(move.sources) if move.op else {move.sources[0]: move.spec.shape}
-        key, what = unsupported_network(shapes)
-        lines += [f"  {printable(key)}: this is {what}"] if key else []
-        for kind, found in kinds.items():
-            lines.extend(f"  {p.text}" for p in found[:3] if not (key and p.text.endswith(CUT)))
-            if len(found) > 3:
-                lines.append(
-                    f"  … and {len(found) - 3} more like these ({kind}): {some([p.key for p in found[3:]], 3)}"
-                )
-        return "\n".join(lines)
-
-    @property
-    def advice(self) -> str:
-        """What to do about its problems, a line each."""
-        return "\n".join(dict.fromkeys(p.advice for p in self.problems if p.advice))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ckptconv.arguments import argument, call
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.unsupported import unsupported_network
-from ckptconv.errors import UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
+from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError, VerdictError, printable
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
 from ckptconv.planning.convert_calls import convert_call
@@ -20,6 +20,7 @@ from ckptconv.planning.networks_elsewhere import Alternative, find_alternatives
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.plan_search import Planner, Sections
+from ckptconv.planning.problem_texts import advice, refusal
 from ckptconv.planning.same_result import disagreement
 from ckptconv.sections import section_at
 from ckptconv.spec import Section
@@ -29,6 +30,11 @@ _MOST_DROPS = 8  # patterns that a person types
 
 _OWN_RULES = f"To write rules for it: {argument('rules', 'FILE.toml')} (ckptconv guide rules)"
 LOOK = f"See what the file holds: {call('inspect', 'SRC')}"
+
+
+def incomplete(plan: Plan, hint: str = "") -> IncompletePlanError:
+    """The error for a plan that is not complete: it names the keys, and what to do about them before the hint."""
+    return IncompletePlanError(refusal(plan), "\n".join(filter(None, (advice(plan), hint))) or LOOK)
 
 
 def _largest(sections: Sections) -> tuple[str, Section]:
@@ -104,7 +110,7 @@ def nothing_fits(planner: Planner, methods: Sequence[Method]) -> VerdictError:
     near, hint = None, ""
     if ranked and ranked[0][1].backbone is not None:
         near, plan = ranked[0]
-        hint = other_target(plan, options, near.name) if plan.unsupported_target else plan.advice
+        hint = other_target(plan, options, near.name) if plan.unsupported_target else advice(plan)
     elsewhere = () if hint else find_alternatives(planner, methods)
     if near is not None and not hint:
         hint = _drops(planner, near, plan)
@@ -125,7 +131,7 @@ def nothing_fits(planner: Planner, methods: Sequence[Method]) -> VerdictError:
             "\n".join(found) or f"{LOOK}\n{_OWN_RULES}",
         )
     nearest = "" if plan.unsupported_target else f"no method explains this file; the nearest is {near.name}:\n"
-    return UnidentifiedError(f"{nearest}{plan.refusal}", hint or LOOK)
+    return UnidentifiedError(f"{nearest}{refusal(plan)}", hint or LOOK)
 
 
 def _unreadable(path: str, section: Section) -> UnidentifiedError:

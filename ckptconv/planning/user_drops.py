@@ -10,15 +10,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from ckptconv import backbones
-from ckptconv.arguments import argument
 from ckptconv.backbones import FAMILIES, Backbone
-from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout
-from ckptconv.planning.matching import Move, Outcome, Problem, apply_rules
+from ckptconv.planning.matching import Move, Outcome, apply_rules
+from ckptconv.planning.problems import DropsEntry, DropsPart, Problem
 from ckptconv.rules import Drop
 from ckptconv.spec import StateSpec
-
-_OTHERWISE = "without it the network computes something else"
 
 
 def blocks_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
@@ -88,16 +85,13 @@ def forbidden(
     own = {source: m.target for m in undropped if m.target in entries for source in m.sources}
     alone = apply_rules(layout.rules, {key: names[key] for key in gone}, prefix).moves
     again = {m.sources[0] for m in (*undropped, *alone) if m.target in filled}
-    problems = []
+    problems: list[Problem] = []
     for key in gone:
         block = inside(key, blocks)
         if key in own:
-            text = f"this is {own[key]} of {whole.name}: {_OTHERWISE}"
+            problems.append(DropsEntry(key, own[key], whole))
         elif block and key not in again:
-            text = f"it is part of {printable(block[:-1])}, and other tensors of it are kept: {_OTHERWISE}"
-        else:
-            continue
-        problems.append(Problem("drop", key, f"{argument('drop')} cannot remove {printable(key)}: {text}"))
+            problems.append(DropsPart(key, block[:-1]))
     return problems
 
 

@@ -22,6 +22,7 @@ from ckptconv.methods.beit import BEIT_NAMES
 from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.spec import Section, TensorSpec
 from tests.backbones.test_vit import BASE
 from tests.backbones.test_vit import forward as plain_forward
@@ -90,7 +91,9 @@ def test_mmpretrain_takes_every_tensor_and_lacks_none(which: str) -> None:
 def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "mmpretrain").problems
     assert (problem.kind, plan_of(state(member.entries())).problems) == ("target", ())
-    assert problem.text == f"mmpretrain cannot hold {member.name}: {why} (`target='timm'` or `target='official'` can)"
+    assert (
+        text_of(problem) == f"mmpretrain cannot hold {member.name}: {why} (`target='timm'` or `target='official'` can)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
 )
 def test_what_vitdet_has_no_place_for(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "vitdet").problems
-    assert problem.text == f"vitdet cannot hold {member.name}: {why}"
+    assert text_of(problem) == f"vitdet cannot hold {member.name}: {why}"
 
 
 def test_a_vit_is_read_as_a_vit_and_a_beit_as_a_beit() -> None:

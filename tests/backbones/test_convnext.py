@@ -21,6 +21,7 @@ from ckptconv.patterns import Pattern
 from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import pretrain
 from tests.support.specs import state
@@ -382,4 +383,4 @@ def test_a_stage_that_was_cut_off_is_missing(stage: int) -> None:
 
 def test_a_convnext_is_no_network_of_mmdet() -> None:
     (problem,) = plan_of(state(convnext().entries()), "mmdet").problems
-    assert "a ConvNeXt can be written for mmpretrain, timm, official" in problem.text
+    assert "a ConvNeXt can be written for mmpretrain, timm, official" in text_of(problem)

@@ -18,6 +18,7 @@ from ckptconv.planning.identify import choose
 from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.cases import case
 from tests.support.specs import state
@@ -259,7 +260,7 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
         f"`target='{name}'`" for name in ("torchvision", "timm", "detectron2", "official") if not member.obstacle(name)
     ]
     way_out = f". {member.unusual}" if member.partial else f" ({' or '.join(others)} can)"
-    assert problem.text == f"mmdet cannot hold {member.name}: {why}{way_out}"
+    assert text_of(problem) == f"mmdet cannot hold {member.name}: {why}{way_out}"
     assert plan_of(state(member.entries()), "torchvision").complete
 
 

@@ -26,6 +26,7 @@ from ckptconv.planning.identify import choose
 from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support.cases import case
@@ -355,7 +356,7 @@ def test_of_two_tables_that_do_not_agree_the_other_stages_tell_which_is_wrong() 
         key = f"layers.3.blocks.{block}.attn.relative_position_bias_table"
         for wrong in ((169, 12), (225, 24)):
             (problem,) = plan_of({**NEAR[TINY.name], key: TensorSpec(wrong, DTYPES["float32"])}).problems
-            assert problem.text == f"{key}: shape {list(wrong)}, but {key} of {TINY.name} is [169, 24]"
+            assert text_of(problem) == f"{key}: shape {list(wrong)}, but {key} of {TINY.name} is [169, 24]"
 
 
 @pytest.mark.parametrize("stage", [0, 1, 3])
@@ -372,7 +373,7 @@ def test_a_swin_without_its_last_norm_is_another_member_that_a_layout_must_know(
     assert plan.complete
     assert plan.backbone == replace(read(NEAR[TINY.name]), final_norm=False)
     (problem,) = make_plan(SWIN, SWIN.layouts[0], "", Section(names, {})).problems
-    assert problem.text == (
+    assert text_of(problem) == (
         f"norm.weight of {TINY.name}: it has no norm after the last block, unlike other files of this layout: this "
         "file may be truncated"
     )
@@ -404,7 +405,7 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_the_official_nam
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
     others = "`target='official'`" if member.obstacle("timm") else "`target='timm'` or `target='official'`"
-    assert problem.text == f"mmdet cannot hold {member.name}: {why} ({others} can)"
+    assert text_of(problem) == f"mmdet cannot hold {member.name}: {why} ({others} can)"
     assert plan_of(state(member.entries()), "official").complete
 
 

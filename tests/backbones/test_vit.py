@@ -23,6 +23,7 @@ from ckptconv.patterns import Pattern
 from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import pretrain
 from tests.support.specs import state
@@ -207,12 +208,12 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
             continue
         (problem,) = plan.problems
         assert problem.kind == "target"
-        assert problem.text.startswith(f"{target} cannot hold {member.name}: ")
-        assert (why if target != "timm" else "timm's class ") in problem.text
+        assert text_of(problem).startswith(f"{target} cannot hold {member.name}: ")
+        assert (why if target != "timm" else "timm's class ") in text_of(problem)
         others = [t for t in ("timm", "vitdet", "mmpretrain") if t not in without]
         named = " or ".join(f"`target='{other}'`" for other in others)
-        assert problem.text.endswith(f"({named} can)") == bool(others)
-        assert ("`target=" in problem.text) == bool(others)
+        assert text_of(problem).endswith(f"({named} can)") == bool(others)
+        assert ("`target=" in text_of(problem)) == bool(others)
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,8 @@ def test_an_entry_that_a_rule_would_keep_is_a_problem(sort: str, tmp_path: Path)
     with pytest.raises(UnidentifiedError) as caught:
         convert(path, tmp_path / "out.pth", drop=[LOST])
     assert (
-        f"`drop` cannot remove {LOST}: it is part of layer1, and other tensors of layer1 are kept"
-        in caught.value.message
+        f"`drop` cannot remove {LOST}: it is part of layer1, and other tensors of it are kept: "
+        "without it the network computes something else" in caught.value.message
     )
     found = inspect(path)
     assert found.unreadable[""][LOST].startswith(what)

@@ -139,7 +139,8 @@ def test_a_depth_that_nobody_publishes_is_said(which: str) -> None:
     network, said = PARTS[which]
     plan = choose(left(network, lambda _: True), "auto", Options()).plan
     assert plan.complete
-    assert plan.unusual == f"{network.name}: {said}; if the file is truncated, this is a part of a network"
+    assert plan.backbone is not None
+    assert plan.backbone.unusual == f"{network.name}: {said}; if the file is truncated, this is a part of a network"
 
 
 @pytest.mark.parametrize("network", [VIT, SWIN, convnext(), resnet(18), resnet(152)], ids=lambda one: one.name)

@@ -22,6 +22,7 @@ from ckptconv.planning.identify import Sections, choose, identify, nearest, rank
 from ckptconv.planning.make_plan import make_plan, unexplained
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
+from ckptconv.planning.problem_texts import text_of
 from ckptconv.planning.same_result import Match
 from ckptconv.rules import drop, keep
 from ckptconv.sections import find_sections
@@ -438,7 +439,7 @@ def test_the_quick_look_at_rules_says_what_the_plan_says(case: Case) -> None:
     for method in METHODS:
         for layout in method.layouts:
             plan = make_plan(method, layout, "", section)
-            left = [p for p in plan.problems if p.text.endswith("no rule explains it")]
+            left = [p for p in plan.problems if text_of(p).endswith("no rule explains it")]
             assert unexplained(layout, section, Options(), len(left)) == len(left), (method.name, layout.title)
             assert bool(unexplained(layout, section, Options())) == bool(left), (method.name, layout.title)
             said.add(not left)
