@@ -45,11 +45,10 @@ def errors_that_name_one() -> Iterator[tuple[str, str, str]]:
 
 def errors_of(function: ast.FunctionDef, module: str) -> Iterator[tuple[str, str, str]]:
     variables: dict[str, set[str]] = {}
-    for node in ast.walk(function):
+    for node in sorted(ast.walk(function), key=lambda node: getattr(node, "lineno", 0)):  # the last value counts
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Call):
             variables[node.targets[0].id] = code_of_parameters(node.value, {})
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "UsageError":
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "UsageError":
             message, *rest = node.args
             named = code_of_parameters(message, variables)
             if len(named) == 1:
