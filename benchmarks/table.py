@@ -76,7 +76,7 @@ def ap(reports: Iterable[Row]) -> str:
 
 
 def fetching(result: Row) -> str:
-    """What a conversion by address costs, beside a download of the whole file."""
+    """What a conversion by address costs, next to a download of the whole file."""
     lines = ["| input | file | kept | sent | time | download | time ÷ download's |", "|---|---|---|---|---|---|---|"]
     for row in result["rows"]:
         if "skipped" in row:

@@ -184,7 +184,7 @@ def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
 class Explanation:
     """What happens to one key: its ``fate`` ('kept', 'dropped' or 'unexplained'), the rule, and why.
 
-    The rule speaks of the name without ``prefix``, which wraps every name of the section.
+    The rule is about the name without ``prefix``, which wraps every name of the section.
     """
 
     key: str

@@ -59,7 +59,7 @@ class Backbone(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     derived: ClassVar[tuple[str, ...]]
-    """Properties that `described` lists beside the fields."""
+    """Properties that `described` lists besides the fields."""
 
     @property
     def in_channels(self) -> int:

@@ -1,6 +1,6 @@
 """The depths of published networks, by their width: they tell a truncated network from a small one.
 
-A file that lost its last blocks still holds a network, of a depth that nobody trains. Sources: the tables of
+A file that lost its last blocks still holds a network, of a depth that no one trains. Sources: the tables of
 timm 1.0.31 (`timm/models/vision_transformer.py`, `swin_transformer.py`, `swin_transformer_v2.py`, `convnext.py`,
 `resnet.py`, `hiera.py`, `xcit.py`), and where one is named.
 """
@@ -81,7 +81,7 @@ _BOTTLENECKS: Sequence[Depth] = (
 
 
 def resnets(bottleneck: bool) -> Sequence[Depth]:
-    """Blocks a stage, of whatever width."""
+    """Blocks a stage, of any width."""
     return _BOTTLENECKS if bottleneck else _RESNET
 
 

@@ -163,7 +163,7 @@ class ResNet:
         if self.stem_channels != 64:
             return f"its stem has {self.stem_channels} channels, and that of timm's ResNet always has 64"
         if self.inner_channels * 64 % (self.planes * self.groups):
-            return "the channels of its groups are no whole share of its planes, which timm's ResNet needs"
+            return "the channels of its groups are not a whole share of its planes, which timm's ResNet needs"
         return ""
 
     def _unlike_detectron2(self) -> str:

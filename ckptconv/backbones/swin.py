@@ -1,7 +1,7 @@
 """The Swin family in its authors' names, as one function of width, depths, heads and windows.
 
 Source of names and shapes: `models/swin_transformer.py` and `swin_transformer_v2.py` of microsoft/Swin-Transformer, and
-`models_mixmim.py` of Sense-X/MixMIM. Their buffers are no entries: a network computes them for its own image size. One
+`models_mixmim.py` of Sense-X/MixMIM. Their buffers are not entries: a network computes them for its own image size. One
 is read, where a file has it: the table of coordinates of version 2, which tells the windows.
 """
 
@@ -30,7 +30,7 @@ _SIZES: Mapping[tuple[int, tuple[int, ...]], str] = {
     (192, (2, 2, 18, 2)): "L",
 }
 _STAGES = 4
-_BIAS_MLP = 512  # channels inside version 2's network for position biases, whatever the size
+_BIAS_MLP = 512  # channels inside version 2's network for position biases, for any size
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ _LAYER_SCALE = 1e-5  # any number makes timm build one; the file holds the numbe
 def closest(wanted: Mapping[str, Any], published: Mapping[str, Mapping[str, Any]], base: str) -> TimmModel:
     """The published model of this width and depth with the fewest other arguments; ``base`` where there is none.
 
-    ``wanted`` and the models have timm's arguments, but for two: ``hidden``, the length of `mlp.fc1`, stands for
+    ``wanted`` and the models have timm's arguments, except for two: ``hidden``, the length of `mlp.fc1`, stands for
     `mlp_ratio`, and ``layer_scale`` for `init_values`.
     """
     names = [name for name, own in published.items() if all(own[key] == wanted[key] for key in _SIZE)]

@@ -6,7 +6,7 @@ it, so the rows and biases of that layer hold it exactly. MMPretrain's `VisionTr
 registers and RoPE.
 
 timm's `VisionTransformer` (1.0.31, `timm/models/vision_transformer.py`) holds everything but RoPE. It has no row for
-the class token in `pos_embed` beside registers: `_convert_dinov2` adds that row to the class token. Its gated MLPs,
+the class token in `pos_embed` next to registers: `_convert_dinov2` adds that row to the class token. Its gated MLPs,
 SwiGLUPacked, have `fc1` and `fc2` for DINOv2's `w12` and `w3`.
 """
 
@@ -184,7 +184,7 @@ _GATED_MODELS: Mapping[str, Mapping[str, Any]] = {
 
 
 def timm_model(member: VisionTransformer) -> TimmModel | None:
-    """Timm's model; None where an obstacle says why, and where nobody knows the sides of its grid."""
+    """Timm's model; None where an obstacle says why, and where no one knows the sides of its grid."""
     if _unlike_timm(member) or member.grid_size is None:
         return None
     prefix = member.class_token + member.num_registers

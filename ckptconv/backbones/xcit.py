@@ -1,7 +1,7 @@
 """The XCiT family in timm's names, as one function of width, depth, heads and patches.
 
 Source of names and shapes: `Xcit` of `timm/models/xcit.py` 1.0.31, which has the tensors of `xcit.py` of
-facebookresearch/xcit but for the attention of the class token: there query, key and value are one layer.
+facebookresearch/xcit except for the attention of the class token: there query, key and value are one layer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TIMM = {128: "nano", 192: "tiny", 384: "small", 512: "medium", 768: "large"}
 _HEADS = {128: 4, 192: 4, 384: 8, 512: 8, 768: 16}
 _PUBLISHED = {(128, 12), (192, 12), (384, 12), (192, 24), (384, 24), (512, 24), (768, 24)}
 _BASE = "xcit_small_12_p16_224"
-_FOURIER = 64  # channels of the position encoding, whatever the size
+_FOURIER = 64  # channels of the position encoding, for any size
 _CLASS_BLOCKS = 2
 _TIMM_PATCHES = (8, 16)
 

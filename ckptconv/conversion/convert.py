@@ -219,7 +219,7 @@ def convert(
         strip_prefix: the prefix that the method's rules apply under; every tensor outside it is dropped.
         section: dotted path to the mapping with the weights; the method knows where to look if None.
         target: whose names are written, such as 'mmdet' or 'torchvision'; None is the network's usual one.
-        rules: a TOML file with a method of your own, known beside the built-in ones.
+        rules: a TOML file with a method of your own, known besides the built-in ones.
         channels: the channels of an image that the network keeps, numbered from 1, in this order; () keeps all of them.
             A channel that is named n times gets an n-th of its weights each time.
         image_size: pixels per side of the images that a transformer's positions are resized for; None keeps them.

@@ -1,4 +1,4 @@
-"""A second reader beside the writer: it verifies the source's checksums and takes the fingerprint of what is kept.
+"""A second reader next to the writer: it verifies the source's checksums and takes the fingerprint of what is kept.
 
 It reads the source by itself, on another core, so that neither waits for the other and nothing piles up between them.
 """

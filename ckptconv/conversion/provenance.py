@@ -72,7 +72,7 @@ def describe(
 
 
 def _resampling_of(method: Method, backbone: Backbone) -> PositionResampling | None:
-    """How the method resizes this network's positions; None if it has none, and if nobody states it."""
+    """How the method resizes this network's positions; None if it has none, and if no one states it."""
     if "pos_embed" not in backbone.entries():
         return None
     with_registers = getattr(backbone, "num_registers", 0) and method.position_resampling_with_registers

@@ -61,7 +61,7 @@ def read(source: Source, directory: ZipDirectory) -> Checkpoint:
 
 
 def _array(source: Source, record: ZipEntry, name: str, start: int) -> tuple[object, Storage]:
-    """An array as a view of its record, or the name of its elements' type if they are no numbers."""
+    """An array as a view of its record, or the name of its elements' type if they are not numbers."""
     head = source.read(start, min(record.size, _MAX_HEADER))
     width = {1: 2, 2: 4, 3: 4}[head[6] if head.startswith(NPY_MAGIC) else 0]
     begin = 8 + width + int.from_bytes(head[8 : 8 + width], "little")

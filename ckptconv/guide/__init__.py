@@ -1,4 +1,4 @@
-"""The guide: one Markdown page a topic, beside this module. It knows its pages, and not how they are shown."""
+"""The guide: one Markdown page a topic, next to this module. It knows its pages, and not how they are shown."""
 
 from __future__ import annotations
 

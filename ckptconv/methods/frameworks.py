@@ -118,7 +118,7 @@ LIGHTLY = Method(
     converted=(*naming_schemes.TORCHVISION.layouts, *naming_schemes.TIMM.layouts),
 )
 
-_SOLO_HEADS = (  # a method's modules are beside the backbone, whose fc is nn.Identity: solo/methods/
+_SOLO_HEADS = (  # a method's modules are next to the backbone, whose fc is nn.Identity: solo/methods/
     drop("classifier.{p}", "the online classifier, for monitoring"),
     drop("momentum_classifier.{p}", "the online classifier on the momentum backbone"),
     drop("projector.{p...}", "the projection head"),

@@ -1,4 +1,4 @@
-"""Networks that were trained with texts beside the images: TIPS and TIPSv2, whose image encoders are DINOv2's."""
+"""Networks that were trained with texts besides the images: TIPS and TIPSv2, whose image encoders are DINOv2's."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ UNIT = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 class Release:
     """A file that the method's authors published, and the network in it.
 
-    ``md5`` and ``sha256`` are the digests, often shortened, that they print beside it. ``licence`` is that of the
-    weights: an SPDX identifier, or the name that the page at ``licence_url`` prints. '' is what nobody states.
+    ``md5`` and ``sha256`` are the digests, often shortened, that they print next to it. ``licence`` is that of the
+    weights: an SPDX identifier, or the name that the page at ``licence_url`` prints. '' is what no one states.
     """
 
     name: str
@@ -186,7 +186,7 @@ class Method:
     ``aliases`` are other names for it. Case, hyphens and underscores do not matter in any name. An alias that several
     methods have stands for all of them: the file decides.
     ``guess`` is False for a method that only its name selects, never `auto`, such as DINO's student.
-    ``pixels`` is None if nobody states how images were normalised. ``num_heads`` and ``eps`` are what no tensor tells:
+    ``pixels`` is None if no one states how images were normalised. ``num_heads`` and ``eps`` are what no tensor tells:
     the attention heads and the epsilon of layer norms, where they differ from the family's usual ones.
     ``position_resampling`` is how its own code resizes the positions of a plain transformer, and
     ``position_resampling_with_registers`` those of one with registers, where that differs. None if no code states it.

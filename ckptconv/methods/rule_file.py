@@ -89,7 +89,7 @@ def _method(table: Mapping[str, Any]) -> Method:
     if "layouts" in table:
         for key in _SHORT:
             if key in table:
-                raise UsageError(f"'{key}' stands beside 'layouts'", "Put it into one of the layouts.")
+                raise UsageError(f"'{key}' stands next to 'layouts'", "Put it into one of the layouts.")
         layouts = tuple(_layout(entry, "checkpoint") for entry in _tables("layouts", table["layouts"]))
     else:
         layouts = (_layout({key: table[key] for key in _SHORT if key in table}, "rule file"),)

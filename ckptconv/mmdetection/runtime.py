@@ -1,6 +1,6 @@
 """The installed MMDetection: configs resolved, detectors built, weights initialised.
 
-Nothing else here imports it, but for `guard` and `loader`, which are parts of a training, and `probe` in its child.
+Nothing else here imports it, except for `guard` and `loader`, which are parts of a training, and `probe` in its child.
 """
 
 from __future__ import annotations

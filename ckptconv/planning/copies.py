@@ -1,4 +1,4 @@
-"""Where a file holds the network of a plan once more, such as the momentum encoder beside the query encoder.
+"""Where a file holds the network of a plan once more, such as the momentum encoder next to the query encoder.
 
 Pure: it sees names and shapes, and no file.
 """

@@ -162,7 +162,7 @@ def _first_target(plan: Plan) -> tuple[str | None, str]:
 
 
 def _explaining(planner: Planner, part: SectionPart, methods: Iterable[Method]) -> Iterator[Explained]:
-    """Every method that explains a part of a section, whatever section it looks in, with the first plan that will do.
+    """Every method that explains a part of a section, in any section, with the first plan that will do.
 
     That is a complete one, or one for a network that only the target cannot hold.
     """

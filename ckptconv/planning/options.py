@@ -34,7 +34,7 @@ class Options:
     """Whose names are written, such as 'mmdet' or 'torchvision'; None is the usual one of the network."""
 
     methods: tuple[Method, ...] = ()
-    """Methods of your own, known beside the built-in ones; the parameter ``rules`` adds one from a TOML file."""
+    """Methods of your own, known besides the built-in ones; the parameter ``rules`` adds one from a TOML file."""
 
     channels: tuple[int, ...] = ()
     """The channels of an image that the network keeps, numbered from 1, in this order; () keeps all of them.

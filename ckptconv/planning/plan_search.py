@@ -63,7 +63,7 @@ class SectionPart:
 
     @cached_property
     def content(self) -> object:
-        """The same for two parts that hold the same names, shapes and types, whatever wraps all of their names."""
+        """The same for two parts that hold the same names, shapes and types, whichever wrapper their names have."""
         wrapper, section = self.section.wrapper, self.section
         return tuple(
             frozenset((name.removeprefix(wrapper), one) for name, one in entries.items())
@@ -212,7 +212,7 @@ class Planner:
                     continue
                 left = self._unexplained(layout, path, section, most)
                 if not left and glance is not None and glance.rules_out(layout):
-                    continue  # whatever it keeps is no network
+                    continue  # what it keeps is not a network
                 if not left:
                     whole.append((method, layout, path, section))
                 elif left <= most:

@@ -1,4 +1,4 @@
-"""Which tensors a user may drop: what lies beside the network, and nothing of the network itself.
+"""Which tensors a user may drop: what is in the file besides the network, and nothing of the network itself.
 
 Without a bias, a token or a norm of its own, a network computes something else, and its file often reads as another,
 smaller network. Pure: it sees names, shapes and rules.
@@ -42,7 +42,7 @@ def parts_of(backbone: Backbone, moves: Sequence[Move]) -> tuple[str, ...]:
 
 
 def _joins_tokens(key: str, names: StateSpec, backbone: Backbone, moves: Sequence[Move]) -> bool:
-    """Whether a tensor is as wide as the tokens and beside theirs: register tokens, prompts, positions, or a norm.
+    """Whether a tensor is as wide as the tokens and next to theirs: register tokens, prompts, positions, or a norm.
 
     The mask token is only used in pre-training.
     """

@@ -4,7 +4,7 @@ Each file has its own folder, named by a digest of its address, with the file an
 folder's name ends in `.part`; the last step is one rename. An interrupted fetch continues where it stopped, if the file
 is still the same.
 
-The content of the cache is untrusted input, as a checkpoint is. The cache is used only if nobody else can write to it;
+The content of the cache is untrusted input, as a checkpoint is. The cache is used only if no one else can write to it;
 links in it are not followed, names in notes are checked, and a digest is computed each time before a receipt names it.
 `safe_folder` opens what this module reads and writes.
 """

@@ -42,7 +42,7 @@ class Retries:
         self._label, self._policy, self.received = label, POLICY, 0
 
     def wait(self, failure: FailedAttemptError) -> None:
-        """Wait until the next attempt. Raises UnreachableError if there is to be none."""
+        """Wait until the next attempt. Raises UnreachableError if there will be none."""
         reason = f"{self._label} cannot be fetched: {failure.reason}"
         if failure.pause > _MAX_PAUSE:
             raise UnreachableError(f"{reason} and asks to wait {failure.pause:.0f} s", "Try again after that time.")

@@ -1,4 +1,4 @@
-"""A folder to which nobody else can write, and its content, opened without following a link.
+"""A folder to which no one else can write, and its content, opened without following a link.
 
 Everything is opened relative to an open folder, so that no name is looked up twice. A plain file here has exactly one
 name and belongs to the user: another name could be that of a file that must not be written to.

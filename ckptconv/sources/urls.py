@@ -63,7 +63,7 @@ class Url:
 
     @property
     def is_secure(self) -> bool:
-        """Whether nobody can read or change what is sent: by TLS, or because it does not leave this machine."""
+        """Whether no one can read or change what is sent: by TLS, or because it does not leave this machine."""
         return self.scheme == "https" or (self.scheme == "http" and self.is_loopback)
 
 

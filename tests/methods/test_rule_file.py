@@ -222,7 +222,7 @@ REFUSED = [
     (NAME + "layouts = []", "'layouts' must be a non-empty list of Layout, not []", ""),
     (NAME + 'layouts = ["x"]', "'layouts' must be a list of tables, not ['x']", "Write [[layouts]] before each."),
     (NAME + LAYOUT, "there are no rules", ONE_RULE),
-    (NAME + RULES + LAYOUT + RULES, "'rules' stands beside 'layouts'", "Put it into one of the layouts."),
+    (NAME + RULES + LAYOUT + RULES, "'rules' stands next to 'layouts'", "Put it into one of the layouts."),
     (NAME + LAYOUT + RULES + "rulez = []", "there is no entry 'rulez'", "Did you mean 'rules'?"),
     (NAME + LAYOUT + RULES + LAYOUT + RULES, "'layouts' has 'x' twice", "Leave out one of them."),
     (

@@ -125,7 +125,7 @@ def test_a_worker_of_lightly_is_not_taken_for_an_example() -> None:
     assert {m.target: m.sources for m in plan.moves}["conv1.weight"] == ("model.backbone.1.weight",)
 
 
-# -- what a state dict holds beside tensors ---------------------------------------------------------------------------
+# -- what a state dict holds besides tensors ---------------------------------------------------------------------------
 
 
 def test_a_dict_in_a_state_dict_is_dropped_and_its_tensors_are_not_taken() -> None:

@@ -182,7 +182,7 @@ def config_node(settings: Any, path: str) -> Mapping[str, Any]:
 
 
 def _shared_heads(e: DetectorEvidence) -> Iterator[Finding]:
-    """Shared heads, as a C4 detector has, that could take what a file has beside the backbone's stages."""
+    """Shared heads, as a C4 detector has, that could take what a file has besides the backbone's stages."""
     covered = [f"{module.path}." if module.path else "" for module, _ in e.modules]
     for number, comparison in e.comparisons.items():
         module, _ = e.modules[number]

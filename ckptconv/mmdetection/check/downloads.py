@@ -98,7 +98,7 @@ def _not_there(checkpoint: str, scheme: str, module: str) -> UsageError:
     if path.is_absolute():
         return UsageError(
             f"{start}, but the file does not exist",
-            "Copy it there, or give its path. For a file beside the config: "
+            "Copy it there, or give its path. For a file next to the config: "
             f"checkpoint={'{{ fileDirname }}/' + path.name!r}",
         )
     return UsageError(

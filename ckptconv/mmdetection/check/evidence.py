@@ -64,7 +64,7 @@ class ModuleEvidence:
     init_error: str
     """The error of the initialisation, or ''."""
     refused: tuple[str, ...]
-    """What the file holds beside tensors, if torch refused it for that."""
+    """What the file holds besides tensors, if torch refused it for that."""
     loader_fix: tuple[str, ...]
     """The line that lets our loader read the file, if it can."""
     own_loader: bool

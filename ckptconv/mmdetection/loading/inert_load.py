@@ -51,7 +51,7 @@ _PLAIN = {
 
 @dataclass
 class LoadLog:
-    """Files that a training would unpickle, with what they name beside tensors; and the refusals of unsafe files."""
+    """Files that a training would unpickle, with what they name besides tensors; and the refusals of unsafe files."""
 
     unpickled: dict[Path, tuple[str, ...]] = field(default_factory=dict)
     unsafe: list[UnreadableError] = field(default_factory=list)

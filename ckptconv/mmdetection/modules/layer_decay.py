@@ -1,4 +1,4 @@
-"""Learning rates that decay with the depth of a `TimmBackbone`, of whatever class of timm. Knows mmengine's optimizers.
+"""Learning rates that decay with the depth of a `TimmBackbone`, of any class of timm. Knows mmengine's optimizers.
 
 timm says by `group_matcher` which layer a parameter belongs to, and by `no_weight_decay` which ones are not to shrink.
 """

@@ -1,6 +1,6 @@
 """Relative position biases for windows of another size, as BEiT's authors resize them. Knows arrays, and no network.
 
-timm resizes them linearly, for it does without SciPy; MMDetection needs SciPy anyway.
+timm resizes them linearly, for it does not need SciPy; MMDetection needs SciPy anyway.
 
 Source: ``beit/run_class_finetuning.py`` of microsoft/unilm (and beit2's, and EVA's). Distances of the old window are
 stretched so that far ones are further apart, by powers of a ratio, and a cubic spline is read at the new distances.

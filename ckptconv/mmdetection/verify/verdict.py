@@ -1,4 +1,4 @@
-"""What was proved and measured -> the verdict. An unsound run proves nothing, whatever its AP is."""
+"""What was proved and measured -> the verdict. An unsound run proves nothing, at any AP."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_a_config_and_its_checkpoint_that_were_apart(r18, tmp_path, monkeypatch)
         check(tmp_path / "A" / "a.py")
     assert caught.value.message == f"backbone starts from {tmp_path}/r18.pth, but the file does not exist"
     assert caught.value.hint == (
-        "Copy it there, or give its path. For a file beside the config: checkpoint='{{ fileDirname }}/r18.pth'"
+        "Copy it there, or give its path. For a file next to the config: checkpoint='{{ fileDirname }}/r18.pth'"
     )
     line = caught.value.hint.split("config: ")[1]
     text = (tmp_path / "A" / "a.py").read_text()

@@ -9,7 +9,7 @@ from ckptconv.mmdetection.coco_file import Category
 
 _MANY = 20  # names that are readable in one line
 
-# The original file stays beside the new one, which gets its name when it is complete.
+# The original file stays next to the new one, which gets its name when it is complete.
 _WRITE = (
     "json.dump(d, open(p + '.new', 'w')); os.path.exists(p + '.old') or os.replace(p, p + '.old'); "
     "os.replace(p + '.new', p)"

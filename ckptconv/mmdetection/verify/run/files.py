@@ -113,7 +113,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``evaluation.json``, beside the detections that it is about.
+    """``evaluation.json``, next to the detections that it is about.
 
     ``images``: ids of the images that were evaluated; ``categories``: ids of the categories that count; ``mmdet``: what
     CocoMetric itself reported.
