@@ -1,4 +1,4 @@
-"""Learning rates by depth, against timm's and MMDetection's own groups."""
+"""Learning rates by depth, against timm's own groups and ViTDet's formula."""
 
 from __future__ import annotations
 
@@ -97,8 +97,7 @@ def test_the_rest_of_the_detector_learns_at_the_whole_rate():
     assert {decay for name, (_, decay) in rest.items() if name.endswith("conv.weight")} == {0.1}
 
 
-def test_mmdetections_own_class_agrees_on_a_convnext():
-    """Stages of MMDetection's constructor for ConvNeXt are coarser: only which layers learn slower is compared."""
+def test_later_stages_learn_faster():
     rates = {name: rate for name, (rate, _) in groups(made("convnext")).items()}
     order = [rates[f"stages.{i}.blocks.0.mlp.fc1.weight"] for i in range(4)]
     assert order == sorted(order)
