@@ -80,14 +80,14 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
 
     Raises UsageError where none loads images as mmdet's configs do, and for what is written for three channels.
     """
-    pipelines = dict(_pipelines(config, ""))
-    loads = {path for path, steps in pipelines.items() if any(has_type(step, LOAD) for step in steps)}
+    every = dict(pipelines(config, ""))
+    loads = {path for path, steps in every.items() if any(has_type(step, LOAD) for step in steps)}
     if not any(path.startswith("train_dataloader") for path in loads):
         raise UsageError(
             f"its training has no {LOAD}, which an image of {channels} channels needs otherwise",
             "Write the loading into the config yourself; ckptconv check CONFIG proves its backbone.",
         )
-    for steps in pipelines.values():
+    for steps in every.values():
         for step in transforms(steps):
             if has_type(step, *_OF_COLOURS) or (has_type(step, "Pad") and channels > _MOST_OF_PAD):
                 raise UsageError(
@@ -96,9 +96,9 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
                 )
     changed = {
         path: [new for step in steps for new in _replaced(step, channels, mean, std)]
-        for path, steps in pipelines.items()
+        for path, steps in every.items()
     }
-    return {path: steps for path, steps in changed.items() if steps != pipelines[path]}
+    return {path: steps for path, steps in changed.items() if steps != every[path]}
 
 
 def _replaced(step: Any, channels: int, mean: Sequence[float], std: Sequence[float]) -> list[Any]:
@@ -117,7 +117,7 @@ def _filled(node: Any) -> Any:
     return {key: _filled(child) for key, child in node.items()}
 
 
-def _pipelines(node: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
+def pipelines(node: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
     """Every list that is called a pipeline, by its path: ``a.b[0].pipeline``."""
     if isinstance(node, Mapping):
         for name, child in node.items():
@@ -125,10 +125,10 @@ def _pipelines(node: Any, path: str) -> Iterator[tuple[str, list[Any]]]:
             if str(name).endswith("pipeline") and isinstance(child, list):
                 yield where, child
             else:
-                yield from _pipelines(child, where)
+                yield from pipelines(child, where)
     elif isinstance(node, list | tuple):
         for i, child in enumerate(node):
-            yield from _pipelines(child, f"{path}[{i}]")
+            yield from pipelines(child, f"{path}[{i}]")
 
 
 def transforms(node: Any) -> Iterator[Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
-from ckptconv.mmdetection.config import large_scale_jitter
+from ckptconv.mmdetection.config import fixed_size, large_scale_jitter
 from ckptconv.mmdetection.config.backbone_args import DEFAULTS
 from ckptconv.mmdetection.config.batch_norm import few_images, set_batch_norm
 from ckptconv.mmdetection.config.channels import ORDER
@@ -59,6 +59,9 @@ class Overlay(Changes):
         self._names()
         self._backbone(schedule)
         feed(self, self._detector, self._found, self._choices)
+        if self._found.network.fixed_size:
+            load = loading_for(self._detector, self._found, self._choices)
+            fixed_size.set_image_size(self, self._detector, load, self._found.network.fixed_size)
         if schedule is not None:
             if schedule.synced:
                 self._synced()
@@ -147,7 +150,7 @@ class Overlay(Changes):
             assert net.training is not None
             large_scale_jitter.set_schedule(self, detector, net.training, net.depth, load)
             return
-        if schedule.resize is not None and detector.scales:
+        if schedule.resize is not None and detector.scales and not net.fixed_size:
             load = loading_for(self._detector, self._found, self._choices)
             self.set(
                 "train_pipeline",

@@ -25,6 +25,9 @@ pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore")]  # of mmd
 
 PLAIN = {"dino_vit": 16, "dinov2_vit": 14}
 """Networks of `tests/official`, and the pixels of a patch."""
+STAGES = ("hiera_mae", "seer_regnety")
+FIXED = ("hiera_mae", "beit_vit")
+"""Networks that take images of one size."""
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +35,11 @@ def files(tmp_path_factory):
     """The converted file of each network, for timm."""
     folder = tmp_path_factory.mktemp("timm")
     written = {}
-    for name in PLAIN:
+    for name in dict.fromkeys((*PLAIN, *STAGES, *FIXED)):
         network = official.network(name)
         source = network.write(folder)
         written[name] = folder / f"{name}.pth"
-        ckptconv.convert(source, written[name], network.method, target="timm")
+        ckptconv.convert(source, written[name], "auto" if network.guessed else network.method, target="timm")
     pretrain.module("timm")
     return written
 
@@ -68,9 +71,14 @@ def batch(height: int = 320, width: int = 352) -> dict[str, Any]:
     return {"inputs": [image], "data_samples": [sample]}
 
 
-@pytest.mark.parametrize("network", PLAIN)
-@pytest.mark.parametrize("detector", DETECTORS)
-def test_one_step_trains_every_parameter(files, detector, network):
+@pytest.mark.parametrize(
+    ("network", "detector"),
+    [
+        *((network, detector) for network in PLAIN for detector in DETECTORS),
+        *((network, detector) for network in (*STAGES, *FIXED) for detector in ("mask-rcnn-c4", "retinanet", "dino")),
+    ],
+)
+def test_one_step_trains_every_parameter(files, network, detector):
     model = built(config_of(files[network], detector=detector)).train()
     loss, _ = model.parse_losses(model(**model.data_preprocessor(batch(), training=True), mode="loss"))
     loss.backward()
@@ -164,6 +172,39 @@ def test_a_config_of_the_users_own_gets_the_network(files, base):
     model = built(config_of(files["dinov2_vit"], base=base)).train()
     loss, _ = model.parse_losses(model(**model.data_preprocessor(batch(), training=True), mode="loss"))
     assert torch.isfinite(loss)
+
+
+RESIZE = {"type": "Resize", "scale": (1024, 1024), "keep_ratio": True}
+
+
+def resizing(node: Any) -> list[Any]:
+    """Every step that resizes, wherever it stands."""
+    if isinstance(node, Mapping):
+        own = [dict(node)] if "Resize" in str(node.get("type", "")) else []
+        return own + [step for child in node.values() for step in resizing(child)]
+    return [step for child in node for step in resizing(child)] if isinstance(node, list | tuple) else []
+
+
+@pytest.mark.parametrize("network", FIXED)
+@pytest.mark.parametrize("choices", [{}, {"schedule": "ms-2x"}, {"detector": "dino"}, {"base": "OWN"}], ids=str)
+def test_images_have_the_size_that_the_network_takes(files, network, choices):
+    if choices.get("base"):
+        choices = {"base": "mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py"}
+    config = config_of(files[network], **choices)
+    assert tuple(config.model.backbone.image_size) == (1024, 1024)
+    for part in ("train", "val", "test"):
+        steps = resizing(config[f"{part}_dataloader"].dataset.pipeline)
+        assert steps
+        assert all(plain(step) == plain(RESIZE) for step in steps), part
+
+
+def test_batch_norm_of_timm_is_synchronised_by_the_runner(files):
+    assert config_of(files["seer_regnety"]).sync_bn == "torch"
+    assert "sync_bn" not in config_of(files["seer_regnety"], norm="BN")
+    with pytest.raises(UsageError) as caught:
+        config_of(files["seer_regnety"], norm="frozen")
+    assert caught.value.parameter == "norm"
+    assert caught.value.hint == "Leave it out, or freeze the whole backbone: `freeze='all'`"
 
 
 # ViTDet's schedule: facts of projects/ViTDet/configs of mmdetection, key by key --------------------------------------
