@@ -95,8 +95,7 @@ def adapted(config: Mapping[str, Any], channels: int, mean: Sequence[float], std
                     f"Give a base without it: {argument('base')} takes any config.",
                 )
     changed = {
-        path: [new for step in steps for new in _replaced(step, channels, mean, std)]
-        for path, steps in every.items()
+        path: [new for step in steps for new in _replaced(step, channels, mean, std)] for path, steps in every.items()
     }
     return {path: steps for path, steps in changed.items() if steps != every[path]}
 
