@@ -70,7 +70,7 @@ class Inspection:
 
     ``unreadable`` says what those of ``others`` are that stand for tensors and cannot be read. ``unsupported`` says
     which network it is if no target supports it. ``copies`` are other places with the network of the best fit;
-    ``alternatives`` lead to networks in other sections and behind prefixes, where nothing fits.
+    ``alternatives`` lead to networks in other sections and under prefixes, where nothing fits.
     """
 
     path: str
@@ -157,7 +157,7 @@ def _as_explained(sections: Mapping[str, Section], explained: Iterable[str]) -> 
 
 
 @dataclass(frozen=True)
-class Fitting:
+class FittingMethods:
     """The methods whose rules explain a file, those that may be guessed first."""
 
     path: str
@@ -167,7 +167,7 @@ class Fitting:
     transfers: tuple[Transfer, ...] = ()
 
 
-def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetching | None = None) -> Fitting:
+def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetching | None = None) -> FittingMethods:
     """Which methods explain a file, those included that `auto` never guesses. Reads names and shapes only.
 
     Raises UnidentifiedError, with the nearest method and what it leaves, if none does.
@@ -177,7 +177,7 @@ def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
     with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
         known = list(methods(options.methods).values())
         fits = tuple(_fit(m, p) for m, p in explaining(checkpoint.sections, known, options))
-        return Fitting(found.label, checkpoint.format, checkpoint.size, fits, checkpoint.transfers)
+        return FittingMethods(found.label, checkpoint.format, checkpoint.size, fits, checkpoint.transfers)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ckptconv.backbones.interface import PositionResampling
 from ckptconv.cli import render, render_sources
 from ckptconv.errors import UsageError
-from ckptconv.inspection import Fitting
+from ckptconv.inspection import FittingMethods
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import Drop, Fuse, Keep, Rule, Split
 from ckptconv.sections import BELOW
@@ -122,7 +122,7 @@ def _licences(m: Method) -> Iterable[tuple[str, int]]:
         yield (f"{licence} ({url})" if url else licence) or "not stated for the weights", files
 
 
-def fitting(fitted: Fitting, as_json: bool) -> None:
+def fitting(fitted: FittingMethods, as_json: bool) -> None:
     """The methods that explain a file, one per line."""
     if as_json:
         data = {

@@ -19,7 +19,7 @@ from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
-from ckptconv.planning.plan_search import Planner, Sections, rank_key
+from ckptconv.planning.plan_search import Planner, Sections, distance
 from ckptconv.planning.problem_texts import advice
 from ckptconv.planning.refusals import (
     LOOK,
@@ -108,7 +108,7 @@ def _named(planner: Planner, methods: Sequence[Method]) -> Match:
     if len(methods) > 1 and (complete := planner.explaining(methods)):
         return agreed(complete, options)
     plans = [(m, p) for m in methods if (p := planner.best(m)) is not None]
-    wanted, plan = min(plans, key=lambda pair: rank_key(pair[1]), default=(methods[0], None))
+    wanted, plan = min(plans, key=lambda pair: distance(pair[1]), default=(methods[0], None))
     if plan is not None and plan.complete:
         return Match(wanted, plan, named=True)
     for method, layout in ((m, layout) for m in methods for layout in m.converted):
@@ -141,7 +141,7 @@ def nearest(sections: Sections, method: str | Method | Iterable[Rule], options: 
         near = planner.rank(wanted) if auto else [(m, p) for m in wanted if (p := planner.best(m)) is not None]
         if not near:
             raise
-        method, plan = min(near, key=lambda pair: rank_key(pair[1]))
+        method, plan = min(near, key=lambda pair: distance(pair[1]))
         return Match(method, plan, named=not auto)
 
 

@@ -37,7 +37,7 @@ from ckptconv.wrappers import wrapper_of
 _ACCEPTED = "dropped on request"
 
 
-def behind(names: Iterable[str], prefix: str) -> str | None:
+def actual_prefix(names: Iterable[str], prefix: str) -> str | None:
     """The prefix as names have it: as it is, or after the wrapper of all names. None if no name has it."""
     if not prefix:
         return ""
@@ -49,7 +49,7 @@ def behind(names: Iterable[str], prefix: str) -> str | None:
 def taken_off(rules: Sequence[Rule], section: Section, options: Options) -> str:
     """What is removed from every name before rules are applied: the user's prefix, and the wrapper after it."""
     names: Collection[str] = section.tensors or section.unreadable
-    start = behind(names, options.strip_prefix)
+    start = actual_prefix(names, options.strip_prefix)
     if start is None:
         heads = dict.fromkeys(".".join(n.split(".")[:2]) + "." for n in names if n.count(".") > 1)
         raise UsageError(

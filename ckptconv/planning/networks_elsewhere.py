@@ -14,7 +14,7 @@ from ckptconv.errors import printable
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.methods.naming_schemes import GENERIC
 from ckptconv.patterns import Pattern
-from ckptconv.planning.make_plan import behind
+from ckptconv.planning.make_plan import actual_prefix
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.plan_search import MOST_PLANNED, Planner, Prefilter, SectionPart
 from ckptconv.planning.problem_texts import text_of
@@ -147,8 +147,8 @@ def alternative_at(
     needed = None if usual and all(plan.same_as(other) for _, _, other in usual) else method.name
     searched = [at for at in layout.sections if at in sections]
     if prefix:
-        searched = [at for at in searched if behind(sections[at].tensors, prefix) is not None] or [
-            at for at, section in sections.items() if behind(section.tensors, prefix) is not None
+        searched = [at for at in searched if actual_prefix(sections[at].tensors, prefix) is not None] or [
+            at for at, section in sections.items() if actual_prefix(section.tensors, prefix) is not None
         ]
     network = plan.backbone.name if plan.backbone else ""
     return Alternative(network, path, prefix, needed, searched[:1] != [path], target, obstacle)

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from ckptconv.backbones import FAMILIES
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.planning.make_plan import behind, make_plan, taken_off, unexplained
+from ckptconv.planning.make_plan import actual_prefix, make_plan, taken_off, unexplained
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.sections import section_at
@@ -55,7 +55,7 @@ class Prefilter:
 
 @dataclass(frozen=True)
 class SectionPart:
-    """What the section at ``path`` holds behind ``prefix``, without what the user drops: names without the prefix."""
+    """What the section at ``path`` holds under ``prefix``, without what the user drops: names without the prefix."""
 
     path: str
     prefix: str
@@ -92,11 +92,12 @@ class Planner:
             self._found[path] = found if found is None or found.entries <= MOST_PLANNED else None
         return self._found[path]
 
-    def _behind(self, path: str) -> bool:
-        """Whether the section at a path exists and has names behind the prefix that the user gave."""
+    def _has_prefix(self, path: str) -> bool:
+        """Whether the section at a path exists and has names under the prefix that the user gave."""
         section = self._section(path)
         return (
-            section is not None and behind(section.tensors or section.unreadable, self.options.strip_prefix) is not None
+            section is not None
+            and actual_prefix(section.tensors or section.unreadable, self.options.strip_prefix) is not None
         )
 
     def places(self, method: Method) -> Iterator[tuple[Layout, str, Section]]:
@@ -106,9 +107,9 @@ class Planner:
         """
         for layout in method.layouts:
             wanted: Iterable[str] = layout.sections if self.options.section is None else (self.options.section,)
-            paths = [path for path in wanted if self._behind(path)]
+            paths = [path for path in wanted if self._has_prefix(path)]
             if self.options.strip_prefix and self.options.section is None:
-                paths = paths or [path for path in self.sections if self._behind(path)]
+                paths = paths or [path for path in self.sections if self._has_prefix(path)]
             for path in paths:
                 section = self._section(path)
                 assert section is not None
@@ -126,7 +127,7 @@ class Planner:
         if self.options.drop:
             return None
         if path not in self._glances:
-            start = behind(section.tensors, self.options.strip_prefix) or ""
+            start = actual_prefix(section.tensors, self.options.strip_prefix) or ""
             names = {n[len(start) :]: s for n, s in section.tensors.items() if n.startswith(start)}
             self._glances[path] = Prefilter(names)
         return self._glances[path]
@@ -176,7 +177,7 @@ class Planner:
         """
         complete = [(m, p) for m in methods if (p := self.complete(m)) is not None]
         suiting = [pair for pair in complete if _suits(*pair)]
-        return sorted(suiting, key=lambda pair: (not pair[0].guess, pair[0].num_registers is None, rank_key(pair[1])))
+        return sorted(suiting, key=lambda pair: (not pair[0].guess, pair[0].num_registers is None, distance(pair[1])))
 
     def best(self, method: Method) -> Plan | None:
         """The plan of the layout and section that leaves fewest problems; None if the file has no such section."""
@@ -185,7 +186,7 @@ class Planner:
             plans.append(self.plan(method, layout, path, section))
             if plans[-1].complete:
                 return plans[-1]
-        return min(plans, key=rank_key, default=None)
+        return min(plans, key=distance, default=None)
 
     def rank(self, methods: Iterable[Method]) -> list[tuple[Method, Plan]]:
         """The best plan of each method that is near, best first: complete plans, then those with fewest problems.
@@ -223,9 +224,9 @@ class Planner:
             known = best.get(method.name)
             if known is None or not known[1].complete:
                 plan = self.plan(method, layout, path, section)
-                if known is None or rank_key(plan) < rank_key(known[1]):
+                if known is None or distance(plan) < distance(known[1]):
                     best[method.name] = method, plan
-        return sorted((pair for pair in best.values() if _suits(*pair)), key=lambda pair: rank_key(pair[1]))
+        return sorted((pair for pair in best.values() if _suits(*pair)), key=lambda pair: distance(pair[1]))
 
 
 def _suits(method: Method, plan: Plan) -> bool:
@@ -233,6 +234,6 @@ def _suits(method: Method, plan: Plan) -> bool:
     return method.num_registers in (None, getattr(plan.backbone, "num_registers", 0))
 
 
-def rank_key(plan: Plan) -> tuple[bool, int, int]:
+def distance(plan: Plan) -> tuple[bool, int, int]:
     """How far a plan is from what a person wants: no network is worst, then problems, then rules without a use."""
     return plan.backbone is None, len(plan.problems), plan.unused_rules

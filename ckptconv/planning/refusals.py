@@ -15,7 +15,7 @@ from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableEr
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
 from ckptconv.planning.convert_calls import convert_call
-from ckptconv.planning.make_plan import behind
+from ckptconv.planning.make_plan import actual_prefix
 from ckptconv.planning.networks_elsewhere import Alternative, find_alternatives
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
@@ -157,7 +157,9 @@ def require_known(planner: Planner) -> None:
     looked = [s for p, s in sections.items() if options.section in (None, p)]
     if options.section is not None and not looked:  # all that lies below a path
         looked = [s for s in (section_at(sections, options.section),) if s]
-    if any(behind(section.tensors or section.unreadable, options.strip_prefix) is not None for section in looked):
+    if any(
+        actual_prefix(section.tensors or section.unreadable, options.strip_prefix) is not None for section in looked
+    ):
         return
     found = find_alternatives(planner, list(registry.methods(options.methods).values()))
     heads = dict.fromkeys(

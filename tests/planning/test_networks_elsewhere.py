@@ -35,7 +35,7 @@ def bare(of: Case) -> Section:
     return section
 
 
-def behind(prefix: str, section: Section, others: Mapping[str, TensorSpec] = OTHER) -> Section:
+def with_prefix(prefix: str, section: Section, others: Mapping[str, TensorSpec] = OTHER) -> Section:
     return Section({**{prefix + name: spec for name, spec in section.tensors.items()}, **others}, section.others)
 
 
@@ -59,7 +59,7 @@ def one_of_each_network() -> list[Case]:
 
 @pytest.mark.parametrize("prefix", ["model.resnet.", "module.backbone_module.", "encoder.module.", "a.b.c.d.e."])
 def test_a_network_behind_a_prefix_that_no_method_knows_is_offered_with_the_command(prefix: str) -> None:
-    sections = {"state_dict": behind(prefix, bare(case("torchvision_r18")))}
+    sections = {"state_dict": with_prefix(prefix, bare(case("torchvision_r18")))}
     error = refused(sections)
     outer = "encoder." if prefix == "encoder.module." else prefix  # what wraps the names behind it goes by itself
     assert error.message.startswith("no method explains this file: 'state_dict' holds ")
@@ -82,7 +82,7 @@ def test_a_method_that_explains_all_of_another_section_goes_before_drops() -> No
 
 
 def test_a_prefix_leads_to_the_section_that_has_it() -> None:
-    sections = {"net": behind("teacher.", bare(case("torchvision_r18")))}
+    sections = {"net": with_prefix("teacher.", bare(case("torchvision_r18")))}
     assert refused(sections).hint == (
         "A ResNet-18 is under 'teacher.': `ckptconv.convert('SRC', 'DST', strip_prefix='teacher.')`"
     )
@@ -90,7 +90,7 @@ def test_a_prefix_leads_to_the_section_that_has_it() -> None:
 
 
 def test_of_two_sections_that_have_the_prefix_the_later_one_is_named() -> None:
-    network = behind("teacher.", bare(case("torchvision_r18")))
+    network = with_prefix("teacher.", bare(case("torchvision_r18")))
     first = {"teacher.conv1.weight": TensorSpec((1,), FLOAT)}
     sections = {"a": Section(first, {}), "b": network}
     assert refused(sections).hint == (
@@ -99,7 +99,7 @@ def test_of_two_sections_that_have_the_prefix_the_later_one_is_named() -> None:
 
 
 def test_a_prefix_that_exists_is_never_denied() -> None:
-    broken = dict(behind("teacher.", bare(case("torchvision_r18"))).tensors)
+    broken = dict(with_prefix("teacher.", bare(case("torchvision_r18"))).tensors)
     del broken["teacher.layer1.0.conv1.weight"]
     error = refused({"net": Section(broken, {})}, Options(strip_prefix="teacher."))
     assert "no name starts with" not in error.message
@@ -110,7 +110,7 @@ def test_a_prefix_that_exists_is_never_denied() -> None:
 
 
 def test_a_prefix_that_does_not_exist_is_refused_with_those_that_help() -> None:
-    sections = {"net": behind("teacher.", bare(case("torchvision_r18")))}
+    sections = {"net": with_prefix("teacher.", bare(case("torchvision_r18")))}
     error = refused(sections, Options(strip_prefix="net.teacher."))
     assert isinstance(error, UsageError)
     assert error.message == "no name starts with 'net.teacher.'"
@@ -127,7 +127,7 @@ def test_a_method_that_looks_elsewhere_is_told_where() -> None:
 
 def test_what_was_asked_for_stays_in_the_command() -> None:
     extra = {"teacher.extra": TensorSpec((1,), FLOAT), **OTHER}
-    sections = {"net": behind("teacher.", bare(case("torchvision_r18")), extra)}
+    sections = {"net": with_prefix("teacher.", bare(case("torchvision_r18")), extra)}
     error = refused(sections, Options(drop=("teacher.extra",), target="torchvision"))
     assert error.hint == (
         "A ResNet-18 is under 'teacher.': "
@@ -136,14 +136,14 @@ def test_what_was_asked_for_stays_in_the_command() -> None:
 
 
 def test_a_network_that_no_target_holds_is_named_behind_a_prefix_too() -> None:
-    error = refused({"run": behind("model.net.", bare(case("dinov3_vitl16_sat493m")))})
+    error = refused({"run": with_prefix("model.net.", bare(case("dinov3_vitl16_sat493m")))})
     assert re.match(r"A ViT-L/16, 4 registers, RoPE is under 'model\.net\.': .* registers", error.hint)
     assert "ckptconv.convert" not in error.hint
 
 
 def test_a_network_that_another_target_holds_is_offered_for_that() -> None:
     small = Section({**bare(case("torchvision_r18")).tensors, "conv1.weight": TensorSpec((64, 3, 3, 3), FLOAT)}, {})
-    error = refused({"run": behind("model.net.", small)})
+    error = refused({"run": with_prefix("model.net.", small)})
     assert error.hint == (
         "A ResNet-18 is under 'model.net.': "
         "`ckptconv.convert('SRC', 'DST', strip_prefix='model.net.', target='torchvision')`"
@@ -162,7 +162,7 @@ WITHOUT_NORM = [
 @pytest.mark.parametrize("of", [*one_of_each_network(), *map(case, WITHOUT_NORM)], ids=str)
 def test_every_network_is_found_behind_any_prefix(of: Case) -> None:
     """The commands are typed as for every test; that there is one for each case is what this says."""
-    sections = {"run": behind("model.net_1.", bare(of))}
+    sections = {"run": with_prefix("model.net_1.", bare(of))}
     found = find_alternatives(Planner(sections, AUTO), METHODS)
     assert [(one.section, one.prefix) for one in found][:1] == [("run", "model.")] or found[0].prefix == "model.net_1."
     error, usual = refused(sections), replace(of.options, target=None)
@@ -267,8 +267,8 @@ def test_hints_work_whatever_letters_a_name_has(odd: str) -> None:
     network = bare(case("torchvision_r18"))
     for sections in (
         {f"a.{odd}": network},
-        {"state_dict": behind(f"{odd}.", network)},
-        {"": behind("", network, {odd: FLAT})},
+        {"state_dict": with_prefix(f"{odd}.", network)},
+        {"": with_prefix("", network, {odd: FLAT})},
     ):
         error = refused(sections)
         assert hints.commands(error.hint), error
