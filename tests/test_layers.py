@@ -33,8 +33,9 @@ LAYERS = (
     ("mmdetection.verify.data",),
     ("mmdetection.check", "mmdetection.guard"),
     ("mmdetection.modules",),
-    ("mmdetection.verify.request", "mmdetection.verify.recipes", "mmdetection.verify.measure"),
     ("mmdetection.verify.compare_ap",),
+    ("mmdetection.verify.tiers",),
+    ("mmdetection.verify.request", "mmdetection.verify.recipes", "mmdetection.verify.measure"),
     ("mmdetection.verify.run",),
     ("mmdetection.verify.report",),
     ("mmdetection.verify",),  # what a plan is made of

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 _WIDTH = 11  # of 'torchvision'
 _SCHEMA = 2  # of check and doctor
-_ANSWERS = {
-    (True, True): "the detector starts from its checkpoint",
-    (False, True): "the detector does not start as it should",
-    (False, False): "not proved: check cannot tell how the detector starts",
-}
 
 
 def diagnosis(found: Diagnosis, as_json: bool) -> None:
@@ -119,7 +114,7 @@ def verdict(report: CheckReport, as_json: bool) -> None:
         render.row("equal", f"{module.equal}/{module.total}")
         _findings(module.problems, module.notes)
     _findings(report.problems, report.notes)
-    render.row("verdict", _ANSWERS[report.good, report.proved])
+    render.row("verdict", report.verdict)
     if report.training is not None:
         render.row("train", report.training.rate)
         for command in report.training.commands:

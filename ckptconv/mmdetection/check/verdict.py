@@ -8,6 +8,12 @@ from ckptconv.mmdetection.check.evidence import Finding
 from ckptconv.mmdetection.config.training_commands import Training
 from ckptconv.sources.file import Transfer
 
+_VERDICTS = {
+    (True, True): "the detector starts from its checkpoint",
+    (False, True): "the detector does not start as it should",
+    (False, False): "not proved: check cannot tell how the detector starts",
+}
+
 
 @dataclass(frozen=True)
 class ModuleReport:
@@ -51,3 +57,8 @@ class CheckReport:
     def proved(self) -> bool:
         """Whether it is certain how the detector starts, right or wrong."""
         return self.good or any(finding.certain for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        return _VERDICTS[self.good, self.proved]

@@ -88,7 +88,7 @@ def _half(scatter: float, seeds: int) -> float:
     return float(t.ppf((1 + LEVEL) / 2, seeds - 1)) * scatter / math.sqrt(seeds)
 
 
-def _needed(values: Sequence[float], bound: float) -> int | None:
+def needed_seeds(values: Sequence[float], bound: float) -> int | None:
     """How many seeds would separate this mean from the bound."""
     scatter, distance = stdev(values), abs(fmean(values) - bound)
     return next((n for n in range(len(values) + 1, _MOST_SEEDS) if _half(scatter, n) < distance), None)
@@ -123,22 +123,5 @@ def _metric(metric: str, values: Sequence[float], ap: float, expected: Expected)
         INCONCLUSIVE,
         (f"{comparison}: its interval contains {nearest:g}, the bound",),
         "",
-        _needed(values, nearest) if len(values) > 1 else None,
+        needed_seeds(values, nearest) if len(values) > 1 else None,
     )
-
-
-def lifted(differences: Mapping[str, Sequence[float]]) -> Verdict:
-    """Whether AP is above that of random weights, from one difference per seed. Box AP decides, or the only metric."""
-    metric = "box" if "box" in differences else next(iter(differences))
-    values = differences[metric]
-    mean = interval(values)
-    reasons = tuple(f"{name} AP {interval(v)} above random weights" for name, v in differences.items())
-    rule = (
-        f"pass if the {LEVEL:.0%} interval of the mean difference in {metric} AP over {len(values)} seeds lies "
-        "above 0, fail if below"
-    )
-    if mean.low > 0:
-        return Verdict(PASS, reasons, rule)
-    if mean.high < 0:
-        return Verdict(FAIL, (*reasons, "the checkpoint is worse than random weights"), rule)
-    return Verdict(INCONCLUSIVE, (*reasons, "the interval contains 0"), rule, _needed(values, 0))

@@ -1,15 +1,18 @@
-"""The two runs of a lift: one network that trains whole, from its checkpoint and from random weights. Pure; no torch.
+"""The tier lift: is the checkpoint better than random weights? The configs of its two runs, and the rule. No torch.
+
+Both runs train one and the same network completely, from its checkpoint and from random weights.
 
 A network is frozen by its config or by the default of its class, so callers say which arguments a class takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 from ckptconv.mmdetection.type_names import has_type, loads_checkpoint
+from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, LEVEL, PASS, Verdict, interval, needed_seeds
 from ckptconv.mmdetection.verify.config_edits import Config, dicts
 
 Takes = Callable[[Mapping[str, Any], str | None], Collection[str]]
@@ -47,6 +50,23 @@ def from_random(config: Config, takes: Takes) -> Config:
     random["load_from"] = None
     random["custom_hooks"] = [h for h in random.get("custom_hooks") or [] if not has_type(h, "CheckpointGuard")]
     return random
+
+
+def lifted(differences: Mapping[str, Sequence[float]]) -> Verdict:
+    """Whether AP is above that of random weights, from one difference per seed. Box AP decides, or the only metric."""
+    metric = "box" if "box" in differences else next(iter(differences))
+    values = differences[metric]
+    mean = interval(values)
+    reasons = tuple(f"{name} AP {interval(v)} above random weights" for name, v in differences.items())
+    rule = (
+        f"pass if the {LEVEL:.0%} interval of the mean difference in {metric} AP over {len(values)} seeds lies "
+        "above 0, fail if below"
+    )
+    if mean.low > 0:
+        return Verdict(PASS, reasons, rule)
+    if mean.high < 0:
+        return Verdict(FAIL, (*reasons, "the checkpoint is worse than random weights"), rule)
+    return Verdict(INCONCLUSIVE, (*reasons, "the interval contains 0"), rule, needed_seeds(values, 0))
 
 
 def _networks(config: Config) -> Iterator[tuple[Config, str | None]]:

@@ -8,16 +8,8 @@ from dataclasses import dataclass
 
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError, unknown
+from ckptconv.mmdetection.verify.tiers import TIERS
 from ckptconv.small_file import is_file
-
-TIERS: Mapping[str, str] = {
-    "load": "the detector starts from its checkpoint; nothing is trained",
-    "smoke": "the chain works, from the file to an AP; this does not judge the weights, the tier lift does",
-    "lift": "the checkpoint helps: its AP compared with that of the same network from random weights",
-    "eval": "a trained detector has the published AP",
-    "full": "the recipe's training reaches the published AP",
-}
-"""Each tier with what it shows if it passes."""
 
 LAUNCHERS = ("none", "pytorch", "slurm")
 METRICS = ("box", "mask")

@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
-from ckptconv.mmdetection.verify.request import TIERS
 
+TIERS: Mapping[str, str] = {
+    "load": "the detector starts from its checkpoint; nothing is trained",
+    "smoke": "the chain works, from the file to an AP; this does not judge the weights, the tier lift does",
+    "lift": "the checkpoint helps: its AP compared with that of the same network from random weights",
+    "eval": "a trained detector has the published AP",
+    "full": "the recipe's training reaches the published AP",
+}
+"""Each tier with what it shows if it passes."""
 EXPECT = "given by the user"
 """The source of an AP that the user expects."""
 NO_START = "it is not proved that the detector starts from its checkpoint"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from ckptconv.mmdetection.check.verdict import CheckReport
 from ckptconv.mmdetection.verify import tiers
-from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared, lifted
+from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared
+from ckptconv.mmdetection.verify.lift import lifted
 from ckptconv.mmdetection.verify.measure import Measured
 from ckptconv.mmdetection.verify.plan import VerificationPlan
 from ckptconv.mmdetection.verify.run.events import Curve, curve

@@ -21,8 +21,8 @@ from ckptconv.mmdetection.verify.compare_ap import (
     Expected,
     compared,
     interval,
-    lifted,
 )
+from ckptconv.mmdetection.verify.lift import lifted
 
 pytestmark = pytest.mark.mmdet
 

@@ -6,7 +6,8 @@ import pytest
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.verify.recipes import RECIPES
-from ckptconv.mmdetection.verify.request import LAUNCHERS, TIERS, Request, expectations, is_config
+from ckptconv.mmdetection.verify.request import LAUNCHERS, Request, expectations, is_config
+from ckptconv.mmdetection.verify.tiers import TIERS
 
 pytestmark = pytest.mark.mmdet
 ROW = "mocov2-mask-rcnn-r50-fpn-1x"

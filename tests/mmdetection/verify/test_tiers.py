@@ -9,7 +9,7 @@ import pytest
 import ckptconv
 from ckptconv.mmdetection.verify import tiers
 from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, MEASURED, PASS, Expected
-from ckptconv.mmdetection.verify.request import TIERS
+from ckptconv.mmdetection.verify.tiers import TIERS
 
 pytestmark = pytest.mark.mmdet
 
