@@ -102,4 +102,4 @@ def test_nothing_imports_what_could_execute_a_pickle():
         nodes = ast.walk(ast.parse(text))
         names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
         assert not names & {"pickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}, path
-        assert not re.search(r"\b(eval|exec)\(", text), path
+        assert not re.search(r"(?<![.\w])(eval|exec)\(", text), path  # a module's .eval() is another thing
