@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ckptconv import fields
-from ckptconv.ops import Op, chunk
+from ckptconv.ops import Op, chunk, compose
 from ckptconv.patterns import CAPTURE, Pattern, RuleError, Template, require_text
 
 _MADE = "Rules are made with keep, drop, fuse and split."
@@ -42,12 +42,7 @@ class Keep:
             fields.set_fields(self, by=fields.items("by", self.by, Template, "Template"))
         for name in (self.target, *self.by):
             _check_target(name, [self.source])
-        if self.op is not None:
-            _check_kind("op", self.op, Op)
-        if self.op is not None and self.op.arity != 1 and not self.by:
-            raise RuleError(f"'{self.source}' is one tensor, but {self.op} takes several", "Use fuse().")
-        if self.by and (self.op is None or self.op.arity == 1):
-            raise RuleError(f"'{self.source}' is changed by {self.by[0]}, but no op says how", "Give an op of several.")
+        _check_op(self.source, self.op, self.by)
 
     @property
     def sources(self) -> tuple[Pattern, ...]:
@@ -146,6 +141,8 @@ class Split:
 
     None as a target leaves that part out, and ``why`` says why; '' where all parts are kept. ``ops`` make the parts in
     another way: one for each target, all of which are kept.
+
+    ``op`` changes the tensor before it is cut. ``by`` names further tensors that the op reads, as those of a `Keep`.
     """
 
     source: Pattern
@@ -153,16 +150,23 @@ class Split:
     axis: int = 0
     why: str = ""
     ops: tuple[Op, ...] = ()
+    op: Op | None = None
+    by: tuple[Template, ...] = ()
 
     def __post_init__(self) -> None:
         _check_kind("source", self.source, Pattern)
-        for target in self.kept:
+        if self.by:
+            fields.set_fields(self, by=fields.items("by", self.by, Template, "Template"))
+        for target in (*self.kept, *self.by):
             _check_target(target, [self.source])
+        _check_op(self.source, self.op, self.by)
         fields.set_fields(self, axis=fields.integer("axis", self.axis, 0))
         require_text("the reason of a split", self.why)
         fields.set_fields(self, ops=fields.items("ops", self.ops, Op, "ops"))
         if self.ops and (len(self.ops) != len(self.kept) or len(self.kept) != len(self.targets) or self.axis):
             raise RuleError(f"'{self.source}' is split by ops, and not each part has one", "Give one for each target.")
+        if self.ops and self.op is not None:
+            raise RuleError(f"'{self.source}' has an op and ops", "Give one of the two.")
         for op in self.ops:
             if op.arity != 1:
                 raise RuleError(f"'{self.source}' is one tensor, but {op} takes several", "Use fuse().")
@@ -194,16 +198,21 @@ class Split:
         if self.ops:
             return tuple(zip(self.kept, self.ops, strict=True))
         count = len(self.targets)
-        return tuple((t, chunk(self.axis, i, count)) for i, t in enumerate(self.targets) if t is not None)
+        first = [(self.op, 1 + len(self.by))]
+        cuts = ((target, chunk(self.axis, i, count)) for i, target in enumerate(self.targets))
+        return tuple((target, (compose(cut, first) or cut) if self.op else cut) for target, cut in cuts if target)
 
     def under(self, prefix: str) -> Split:
-        return Split(self.source.under(prefix), self.targets, self.axis, self.why, self.ops)
+        by = tuple(Template(prefix + b.text) for b in self.by)
+        return Split(self.source.under(prefix), self.targets, self.axis, self.why, self.ops, self.op, by)
 
     def __str__(self) -> str:
         targets = " + ".join(str(target) if target else "nothing" for target in self.targets)
         if self.ops:
             return f"split {self.source} -> {targets} ({' + '.join(map(str, self.ops))})"
-        return f"split {self.source} -> {targets} (axis={self.axis}{f', {self.why}' if self.why else ''})"
+        op = f", {self.op}" if self.op else ""
+        by = f" by {', '.join(map(str, self.by))}" if self.by else ""
+        return f"split {self.source} -> {targets} (axis={self.axis}{op}{by}{f', {self.why}' if self.why else ''})"
 
 
 Rule = Keep | Drop | Fuse | Split
@@ -214,6 +223,16 @@ def _check_kind(field: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         hint = "Ops are made with the functions of ckptconv.ops." if kind is Op else _MADE
         raise RuleError(f"'{field}' must be {kind.__name__}, not {value!r}", hint)
+
+
+def _check_op(source: Pattern, op: Op | None, by: Sequence[Template]) -> None:
+    """Refuses an op of several tensors where there is one, and further tensors that no op reads."""
+    if op is not None:
+        _check_kind("op", op, Op)
+    if op is not None and op.arity != 1 and not by:
+        raise RuleError(f"'{source}' is one tensor, but {op} takes several", "Use fuse().")
+    if by and (op is None or op.arity == 1):
+        raise RuleError(f"'{source}' is changed by {by[0]}, but no op says how", "Give an op of several.")
 
 
 def _check_target(target: Template, sources: Sequence[Pattern]) -> None:
@@ -244,13 +263,24 @@ def fuse(sources: Sequence[str], target: str, op: Op) -> Fuse:
     return Fuse(tuple(map(Pattern, fields.texts("sources", sources))), Template(target), op)
 
 
-def split(source: str, targets: Sequence[str], axis: int = 0, why: str = "", ops: Sequence[Op] = ()) -> Split:
+def split(
+    source: str,
+    targets: Sequence[str],
+    axis: int = 0,
+    why: str = "",
+    ops: Sequence[Op] = (),
+    op: Op | None = None,
+    by: Sequence[str] = (),
+) -> Split:
     """Cut a tensor into equal parts, such as qkv into q, k and v; '' leaves a part out, and ``why`` is the reason.
 
     With ``ops``, each part is what its op makes of the whole tensor.
+
+    ``op`` changes the tensor before it is cut, and may also read the tensors of ``by``.
     """
-    texts = fields.texts("targets", targets)
-    return Split(Pattern(source), tuple(Template(t) if t else None for t in texts), axis, why, tuple(ops))
+    parts = tuple(Template(t) if t else None for t in fields.texts("targets", targets))
+    names = tuple(map(Template, fields.texts("by", by))) if by else ()
+    return Split(Pattern(source), parts, axis, why, tuple(ops), op, names)
 
 
 def under(prefix: str | Sequence[str], rules: Iterable[Rule]) -> tuple[Rule, ...]:

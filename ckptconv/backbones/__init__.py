@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ckptconv.backbones import beit, convnext, hiera, regnet, resnet, swin, vit, xcit
+from ckptconv.backbones import beit, convnext, eva, hiera, regnet, resnet, swin, vit, xcit
 from ckptconv.backbones.interface import Backbone, Dialect, Family, TargetName
 from ckptconv.spec import StateSpec
 
@@ -16,6 +16,7 @@ FAMILIES: Mapping[str, Family] = {
         swin.V2,
         swin.UNSHIFTED,
         vit.FAMILY,
+        eva.FAMILY,
         beit.FAMILY,
         convnext.FAMILY,
         hiera.FAMILY,

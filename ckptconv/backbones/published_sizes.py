@@ -27,9 +27,19 @@ VIT: Mapping[int, Sequence[Depth]] = {
     1408: (40,),
     1536: (40,),
     1664: (48,),
-    4096: (40,),  # facebookresearch/dinov3 dinov3/hub/backbones.py, vit7b
 }
 """Blocks by channels. timm's vit_*_18x2 have two of each part in a block, under other names."""
+
+EVA: Mapping[int, Sequence[Depth]] = {
+    192: (12,),
+    384: (12,),
+    768: (12,),
+    1024: (23, 24),
+    1280: (32,),
+    1536: (47, 50),
+    4096: (40,),
+}
+"""timm/models/eva.py; the language models of Perception Encoder end before the last blocks."""
 
 BEIT: Mapping[int, Sequence[Depth]] = {
     192: (12,),  # Atten4Vis/CAE models/modeling_finetune.py

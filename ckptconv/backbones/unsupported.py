@@ -34,8 +34,6 @@ class Sign:
 
 
 _ROPE = "with rotary position embeddings (RoPE), which no target supports"
-_DINOV3 = f"{_ROPE}. Use the ConvNeXts of DINOv3, or the ViTs of DINOv2 without registers"
-_EVA02 = f"EVA-02, {_ROPE}. Use the first EVA ({argument('method', 'eva')})"
 _STEM = r"(^|\.)patch_embed\.proj\.\d+\.weight$"
 _MOST_NAMES = 6_000  # of a section that is planned
 _FC1 = r"(^|\.)blocks\.\d+\.mlp\.fc1\.weight$"
@@ -85,31 +83,9 @@ MARKS = (
         "supports. Use MAE's ViTs",
         (r"(^|\.)patch_embed\.\d+\.proj\.weight$", r"(^|\.)channel_embed$"),
     ),
-    # transformers/models/dinov3_vit/modeling_dinov3_vit.py; DINOv2's have positions, and these names in version 5
-    Sign(
-        f"a DINOv3 ViT (in transformers' names), {_DINOV3}",
-        (r"(^|\.)layer\.\d+\.attention\.o_proj\.", r"(^|\.)register_tokens$"),
-        absent=(r"(^|\.)position_embeddings$",),
-    ),
-    # timm/models/eva.py vit_*_dinov3: no positions, no periods
-    Sign(
-        f"a DINOv3 ViT (in timm's names), {_DINOV3}",
-        (r"(^|\.)blocks\.\d+\.gamma_1$", r"(^|\.)reg_token$", r"(^|\.)blocks\.\d+\.attn\.qkv\.weight$"),
-        absent=(r"(^|\.)pos_embed$",),
-    ),
-    # baaivision/EVA EVA-02/asuka/rope.py
-    Sign(_EVA02, (r"(^|\.)rope\.freqs_cos$",)),
-    # timm/models/eva.py eva02_*: SwiGLU in small ones packed, in larger ones as two layers
-    Sign(_EVA02, (r"(^|\.)blocks\.\d+\.mlp\.fc1_g\.weight$", r"(^|\.)cls_token$", r"(^|\.)blocks\.\d+\.attn\.q_")),
-    Sign(
-        _EVA02,
-        (_FC1, _FC2, r"(^|\.)blocks\.\d+\.attn\.q_bias$"),
-        absent=(r"relative_position_bias", r"(^|\.)reg_token$"),
-        gated=True,
-    ),
     # facebookresearch/capi model.py
     Sign(
-        f"CAPI's ViT, {_ROPE}. Use the ViTs of DINOv2 without registers",
+        f"CAPI's ViT, {_ROPE}. Use the ViTs of DINOv2 or DINOv3",
         (r"\.fn\.rope\.freqs$",),
     ),
     # facebookresearch/fairseq examples/data2vec/models/modalities/modules.py, AltBlock

@@ -1,9 +1,8 @@
 """The plain vision transformer in timm's names, as one function of width, depth and the parts it may have.
 
 Source of names and shapes: `timm/models/vision_transformer.py` (`VisionTransformer`, `reg_token`, `LayerScale`);
-`mlp.w12` and `mlp.w3` of gated MLPs are DINOv2's (`dinov2/layers/swiglu_ffn.py`), `rope.periods` is of DINOv3's rotary
-embeddings (`dinov3/layers/rope_position_encoding.py`). No tensor tells the number of heads: it is the usual one for the
-width.
+`mlp.w12` and `mlp.w3` of gated MLPs are DINOv2's (`dinov2/layers/swiglu_ffn.py`). No tensor tells the number of heads:
+it is the usual one for the width. Transformers with rotary positions, such as DINOv3's, are in `eva`.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ _SIZES = {
     (1280, 32): "H",
     (1408, 40): "g",
     (1536, 40): "g",
-    (4096, 40): "7B",
 }
-_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 4096: 32}
-"""TIPSv2's so400m, MAE's, I-JEPA's, timm's gigantic and DINOv3's; elsewhere a head has 64 channels."""
+_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+"""TIPSv2's so400m, MAE's, I-JEPA's and timm's gigantic; elsewhere a head has 64 channels."""
 _IMAGE = 224  # of nearly every pre-training, where no positions tell
 
 
@@ -42,7 +40,6 @@ class VisionTransformer:
     """Widths of tokens and MLPs, depth, patches, and parts.
 
     ``positions`` counts the rows of `pos_embed` for patches, ``prefix_positions`` those before them.
-    ``rope_periods`` is the length of `rope.periods`, 0 without RoPE.
     """
 
     embed_dim: int
@@ -58,7 +55,6 @@ class VisionTransformer:
     swiglu: bool = False
     qkv_bias: bool = True
     final_norm: bool = True
-    rope_periods: int = 0
 
     derived: ClassVar[tuple[str, ...]] = ("num_heads", "grid_size")
 
@@ -78,9 +74,7 @@ class VisionTransformer:
 
     @property
     def num_heads(self) -> int | None:
-        """The usual number for this width; RoPE's periods are a quarter of a head's channels. None if none is usual."""
-        if self.rope_periods:
-            return self.embed_dim // (4 * self.rope_periods) or None
+        """The usual number for this width. None if none is usual."""
         return _HEADS.get(self.embed_dim, self.embed_dim // 64 if self.embed_dim % 64 == 0 else None)
 
     @property
@@ -91,15 +85,13 @@ class VisionTransformer:
             parts.append(f"{self.num_registers} register{'s' * (self.num_registers > 1)}")
         if self.swiglu:
             parts.append("SwiGLU")
-        if self.rope_periods:
-            parts.append("RoPE")
         return ", ".join(parts) + channels_suffix(self.in_channels)
 
     @property
     def missing_parts(self) -> tuple[MissingPart, ...]:
         parts = (
             (self.class_token, MissingPart("class_token", "cls_token", "it has no class token")),
-            (self.qkv_bias or bool(self.rope_periods), MissingPart("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
+            (self.qkv_bias, MissingPart("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
             (self.final_norm, MissingPart("norm", "norm.weight", NO_NORM)),
         )
         return tuple(part for present, part in parts if not present)
@@ -125,10 +117,7 @@ class VisionTransformer:
             entries["cls_token"] = (1, 1, dim)
         if self.num_registers:
             entries["reg_token"] = (1, self.num_registers, dim)
-        if self.rope_periods:
-            entries["rope.periods"] = (self.rope_periods,)
-        else:
-            entries["pos_embed"] = (1, self.prefix_positions + self.positions, dim)
+        entries["pos_embed"] = (1, self.prefix_positions + self.positions, dim)
         layer("patch_embed.proj", dim, self.in_channels, self.patch_size, self.patch_size)
         for i in range(self.depth):
             at = f"blocks.{i}."
@@ -188,11 +177,10 @@ def read(state: StateSpec) -> VisionTransformer | None:
     else:
         hidden = most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1))
     patch, channels = patch_of(state)
-    tokens, periods = state.get("reg_token"), state.get("rope.periods")
+    tokens = state.get("reg_token")
     registers = tokens.shape[1] if tokens is not None and len(tokens.shape) > 1 else 0
     cls = "cls_token" in state
-    rope = periods is not None and "pos_embed" not in state
-    positions, slots = (0, 0) if rope else positions_of(state, patch, cls, registers)
+    positions, slots = positions_of(state, patch, cls, registers)
     return VisionTransformer(
         embed_dim=dim,
         depth=depth,
@@ -207,16 +195,13 @@ def read(state: StateSpec) -> VisionTransformer | None:
         swiglu=swiglu,
         qkv_bias="attn.qkv.bias" in parts,
         final_norm=any(name.startswith("norm.") for name in state),
-        rope_periods=(periods.shape[0] if periods is not None and periods.shape else 1) if rope else 0,
     )
 
 
 def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, tuple[Change, ...]]:
     """The ViT for images or patches of another size, and what changes of it."""
     fixed = ""
-    if network.rope_periods:
-        fixed = "has rotary position embeddings (RoPE), which suit images of any size"
-    elif network.grid_size is None:
+    if network.grid_size is None:
         fixed = f"has {network.positions} positions, which are not a square grid"
     changes = PatchGrid(network.name, network.patch_size, network.grid_size or 0, fixed).resized(size)
     grids = [change.new for change in changes if change.name == POSITIONS]

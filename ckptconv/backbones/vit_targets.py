@@ -3,9 +3,9 @@
 MMDetection's ViTDet (`projects/ViTDet/vitdet/vit.py`) reads a file's section ``model``, uses the row of a class token
 in `pos_embed` but no class token, and ends before the last norm. A LayerScale multiplies the output of the layer before
 it, so the rows and biases of that layer hold it exactly. MMPretrain's `VisionTransformer` (1.2.0) holds everything but
-registers and RoPE.
+registers.
 
-timm's `VisionTransformer` (1.0.31, `timm/models/vision_transformer.py`) holds everything but RoPE. It has no row for
+timm's `VisionTransformer` (1.0.31, `timm/models/vision_transformer.py`) holds everything. It has no row for
 the class token in `pos_embed` next to registers: `_convert_dinov2` adds that row to the class token. Its gated MLPs,
 SwiGLUPacked, have `fc1` and `fc2` for DINOv2's `w12` and `w3`.
 """
@@ -65,11 +65,6 @@ def obstacle(member: VisionTransformer, target: str) -> str:
     if target == "timm":
         return _unlike_timm(member)
     theirs = _CLASSES[target]
-    if member.rope_periods:
-        return (
-            f"it has rotary position embeddings (RoPE), and {theirs} adds positions to patches. "
-            "Use the ConvNeXts of DINOv3, or the ViTs of DINOv2 without registers"
-        )
     if member.num_registers:
         return (
             f"{theirs} has no registers, and without its {member.num_registers} it computes something else: "
@@ -102,11 +97,6 @@ def _has_row_to_add(member: VisionTransformer) -> bool:
 
 def _unlike_timm(member: VisionTransformer) -> str:
     """Why timm 1.0.31 does not hold it; '' if it does."""
-    if member.rope_periods:
-        return (
-            "timm's class for rotary position embeddings (RoPE), Eva, loads this network under other names, which "
-            "ckptconv does not write yet"
-        )
     tokens = member.class_token + member.num_registers
     if member.prefix_positions not in (0, tokens) and not _has_row_to_add(member):
         return (

@@ -14,6 +14,7 @@ from typing import Any
 from ckptconv._version import __version__
 from ckptconv.backbones import Backbone
 from ckptconv.backbones.interface import Hyperparameters, PositionResampling, TimmModel, described
+from ckptconv.conversion.periods import own_periods
 from ckptconv.errors import UsageError
 from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
@@ -43,6 +44,9 @@ def describe(
     resampling = _resampling_of(match.method, settled.backbone)
     if resampling is not None:
         network["position_resampling"] = vars(resampling)
+    periods = own_periods(checkpoint, settled)
+    if periods is not None:
+        network["rope_periods"] = list(periods)
     model = settled.backbone.timm_model() if settled.target == _TIMM else None
     source: dict[str, object] = {
         "name": checkpoint.path.name,

@@ -10,6 +10,7 @@ from ckptconv.methods import (
     beit,
     clustering,
     contrastive,
+    dinov3,
     distillation,
     frameworks,
     haiku,
@@ -19,6 +20,7 @@ from ckptconv.methods import (
     naming_schemes,
     openmmlab,
     predictive,
+    rotary,
     siamese,
     simclr,
     swin,
@@ -39,12 +41,14 @@ _FAMILIES = (
     clustering,
     siamese,
     teachers,
+    dinov3,
     predictive,
     image_text,
     distillation,
     haiku,
     masked,
     beit,
+    rotary,
 )
 
 METHODS: tuple[Method, ...] = tuple(

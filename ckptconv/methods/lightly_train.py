@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ckptconv.methods import naming_convnext
 from ckptconv.methods.interface import Layout, Method
+from ckptconv.methods.naming_dinov3 import DINOV3_VIT
 from ckptconv.rules import drop, keep, under
 
 _SECTIONS = ("state_dict", "")
@@ -29,6 +30,13 @@ _CONVNEXT = (  # torchvision's without its last norm, DINOv3's or timm's
     drop("_model.norms.3.{p}", "the last norm again, under a second name"),
     keep("_model.norm.{p}", "norm.{p}"),
     *under("_model.", (*naming_convnext.TIMM_V1, *naming_convnext.TRUNK)),
+)
+_DINOV3 = under("_model.", DINOV3_VIT)
+_DINOV3S = (
+    *_DINOV3,
+    *under("wrapped_model.", _DINOV3),
+    *(rule.under("{copy}.wrapped_model.") for rule in _DINOV3),
+    *under("teacher_embedding_model_wrapper.", _DINOV3),
 )
 _RESNETS_AND_VITS = (
     *_NETWORK,
@@ -83,6 +91,12 @@ LIGHTLY_TRAIN = Method(
             rules=(*_STUDENT_LAST, *_REST, *_CONVNEXTS),
             families=("ConvNeXt",),
             without=("norm",),
+        ),
+        Layout(
+            title="checkpoint, or exported wrapped or embedding model, of a DINOv3 ViT",
+            sections=_SECTIONS,
+            rules=(*_STUDENT_LAST, *_REST, *_DINOV3S),
+            families=("Eva",),
         ),
         Layout(
             title="checkpoint of a distillation: the student",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckptconv.methods import naming_convnext, naming_resnet, naming_stages, naming_swin, naming_vit
+from ckptconv.methods import naming_convnext, naming_dinov3, naming_resnet, naming_stages, naming_swin, naming_vit
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import drop, keep, under
 
@@ -76,6 +76,18 @@ TIMM = Method(
             sections=_FLAT,
             rules=(*naming_stages.TIMM_REGNET, _TIMM_HEAD),
             families=("RegNetY",),
+        ),
+        Layout(  # timm/models/eva.py
+            title="Eva: DINOv3, EVA-02 or Perception Encoder",
+            sections=_FLAT,
+            rules=(
+                drop("head.{p}", "the classifier"),
+                drop("fc_norm.{p}", "the norm after pooling", instead="norm"),
+                drop("attn_pool.{p...}", "the attention pooling"),
+                keep("{key...}", "{key...}"),
+            ),
+            families=("Eva",),
+            without=("class_token", "norm"),
         ),
         Layout(  # older versions have the authors' names
             title="Swin, since version 0.9",
@@ -164,6 +176,13 @@ TRANSFORMERS = Method(
                 _CLASSIFIER,
             ),
             families=("ViT",),
+        ),
+        Layout(title="DINOv3", sections=_SAVED, rules=naming_dinov3.TRANSFORMERS_DINOV3, families=("Eva",)),
+        Layout(
+            title="DINOv3 with gated MLPs",
+            sections=_SAVED,
+            rules=naming_dinov3.TRANSFORMERS_DINOV3_GATED,
+            families=("Eva",),
         ),
         Layout(
             title="BEiT or data2vec",

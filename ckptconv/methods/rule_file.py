@@ -29,7 +29,7 @@ from ckptconv.backbones.interface import PositionResampling
 from ckptconv.errors import UsageError, shortened
 from ckptconv.methods import METHODS, op_calls
 from ckptconv.methods.interface import Layout, Method, Pixels, Release
-from ckptconv.rules import Drop, Fuse, Rule, Split, drop, fuse, keep, split, under
+from ckptconv.rules import Drop, Fuse, Keep, Rule, Split, drop, fuse, keep, split, under
 from ckptconv.small_file import read_small
 
 if sys.version_info >= (3, 11):
@@ -53,7 +53,7 @@ _RULES: Mapping[str, tuple[str, ...]] = {
     "keep": ("keep", "to", "op", "by"),
     "drop": ("drop", "why", "instead"),
     "fuse": ("fuse", "to", "op"),
-    "split": ("split", "to", "axis", "why", "ops"),
+    "split": ("split", "to", "axis", "why", "ops", "op", "by"),
     "under": ("under", "rules"),
 }
 _ONE_RULE = 'Write rules = [{keep = "encoder.{key...}", to = "{key...}"}].'
@@ -172,10 +172,11 @@ def _rule(entry: Any) -> tuple[Rule, ...]:
         return (drop(entry["drop"], entry.get("why", ""), entry.get("instead", "")),)
     if "to" not in entry:
         raise UsageError(f"the rule {entry} does not say what the tensor becomes", 'Add to = "name".')
-    if kind == "split":
-        ops = [op_calls.parsed(text) for text in entry.get("ops", ())]
-        return (split(entry["split"], entry["to"], entry.get("axis", 0), entry.get("why", ""), ops),)
     op = op_calls.parsed(entry["op"]) if "op" in entry else None
+    if kind == "split":
+        axis, why = entry.get("axis", 0), entry.get("why", "")
+        ops = [op_calls.parsed(text) for text in entry.get("ops", ())]
+        return (split(entry["split"], entry["to"], axis, why, ops, op, entry.get("by", ())),)
     if kind == "keep":
         return (keep(entry["keep"], entry["to"], op, entry.get("by", ())),)
     if op is None:
@@ -222,17 +223,18 @@ def _layout_lines(layout: Layout) -> Iterator[str]:
 def _as_table(rule: Rule) -> dict[str, object]:
     """A rule's inline table, without what is empty."""
     table: dict[str, object]
+    op = "" if isinstance(rule, Drop) or rule.op is None else op_calls.written(rule.op)
+    by = [name.text for name in rule.by] if isinstance(rule, Keep | Split) else []
     if isinstance(rule, Drop):
         table = {"drop": rule.source.text, "why": rule.why, "instead": rule.instead}
     elif isinstance(rule, Fuse):
-        table = {"fuse": [s.text for s in rule.sources], "to": rule.target.text, "op": op_calls.written(rule.op)}
+        table = {"fuse": [s.text for s in rule.sources], "to": rule.target.text, "op": op}
     elif isinstance(rule, Split):
         targets = [target.text if target else "" for target in rule.targets]
-        ops = [op_calls.written(op) for op in rule.ops]
+        ops = [op_calls.written(each) for each in rule.ops]
         table = {"split": rule.source.text, "to": targets, "axis": rule.axis, "why": rule.why, "ops": ops}
+        table |= {"op": op, "by": by}
     else:
-        op = op_calls.written(rule.op) if rule.op else ""
-        by = [name.text for name in rule.by]
         table = {"keep": rule.source.text, "to": rule.target.text, "op": op, "by": by}
     return {key: value for key, value in table.items() if value}
 

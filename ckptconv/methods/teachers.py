@@ -5,8 +5,7 @@ from __future__ import annotations
 from ckptconv.backbones.interface import PositionResampling
 from ckptconv.methods.interface import DINO_RESAMPLING, IMAGENET, Layout, Method, Published
 from ckptconv.methods.naming_swin import SWIN_INDEX
-from ckptconv.ops import concat, scale
-from ckptconv.rules import drop, fuse, keep, under
+from ckptconv.rules import drop, keep, under
 
 _IBOT_RULES = (
     *under("backbone.", SWIN_INDEX),
@@ -56,22 +55,22 @@ IBOT_STUDENT = Method(
     position_resampling=DINO_RESAMPLING,
 )
 
-_HEADS = (drop("dino_head.{p...}", "the DINO projection head"), drop("ibot_head.{p...}", "the iBOT projection head"))
-_TEACHER_HEADS = (
+HEADS = (drop("dino_head.{p...}", "the DINO projection head"), drop("ibot_head.{p...}", "the iBOT projection head"))
+TEACHER_HEADS = (
     drop("teacher.dino_head.{p...}", "the teacher's DINO projection head"),
     drop("teacher.ibot_head.{p...}", "the teacher's iBOT projection head"),
 )
-_STUDENT_HEADS = (
+STUDENT_HEADS = (
     drop("student.dino_head.{p...}", "the student's DINO projection head"),
     drop("student.ibot_head.{p...}", "the student's iBOT projection head"),
 )
-_STUDENT = drop("student.{key...}", "the student")
-_TEACHER = drop("teacher.{key...}", "the teacher")
-_CENTRES = (
+STUDENT = drop("student.{key...}", "the student")
+TEACHER = drop("teacher.{key...}", "the teacher")
+CENTRES = (
     drop("dino_loss.center", "the centre of the DINO outputs"),
     drop("ibot_patch_loss.center", "the centre of the iBOT outputs"),
 )
-_FULL = ("model", "")
+FULL = ("model", "")
 """Sections of a full training checkpoint with all its networks: {'model': …, 'optimizer': …, 'iteration': …}."""
 
 _MASK = drop("mask_token", "the mask token")
@@ -100,25 +99,25 @@ DINOV2 = Method(
         Layout(
             title="training checkpoint, teacher",
             sections=("teacher",),
-            rules=(*under("backbone.", _DINOV2_PLAIN), *_HEADS),
+            rules=(*under("backbone.", _DINOV2_PLAIN), *HEADS),
             families=("ViT",),
         ),
         Layout(
             title="training checkpoint, teacher with its blocks in chunks",
             sections=("teacher",),
-            rules=(*under("backbone.", _DINOV2_CHUNKS), *_HEADS),
+            rules=(*under("backbone.", _DINOV2_CHUNKS), *HEADS),
             families=("ViT",),
         ),
         Layout(
             title="full training checkpoint, teacher",
-            sections=_FULL,
-            rules=(*under("teacher.backbone.", _DINOV2_PLAIN), *_TEACHER_HEADS, _STUDENT, *_CENTRES),
+            sections=FULL,
+            rules=(*under("teacher.backbone.", _DINOV2_PLAIN), *TEACHER_HEADS, STUDENT, *CENTRES),
             families=("ViT",),
         ),
         Layout(
             title="full training checkpoint, teacher with its blocks in chunks",
-            sections=_FULL,
-            rules=(*under("teacher.backbone.", _DINOV2_CHUNKS), *_TEACHER_HEADS, _STUDENT, *_CENTRES),
+            sections=FULL,
+            rules=(*under("teacher.backbone.", _DINOV2_CHUNKS), *TEACHER_HEADS, STUDENT, *CENTRES),
             families=("ViT",),
         ),
     ),
@@ -130,7 +129,7 @@ DINOV2 = Method(
     ),  # dinov2/configs/eval/vitl14_reg4_pretrain.yaml
 )
 
-DINOV2_STUDENT = Method(
+DINOV2STUDENT = Method(
     name="dinov2-student",
     title="DINOv2, the student",
     paper=DINOV2.paper,
@@ -138,14 +137,14 @@ DINOV2_STUDENT = Method(
     layouts=(
         Layout(
             title="full training checkpoint, student",
-            sections=_FULL,
-            rules=(*under("student.backbone.", _DINOV2_PLAIN), *_STUDENT_HEADS, _TEACHER, *_CENTRES),
+            sections=FULL,
+            rules=(*under("student.backbone.", _DINOV2_PLAIN), *STUDENT_HEADS, TEACHER, *CENTRES),
             families=("ViT",),
         ),
         Layout(
             title="full training checkpoint, student with its blocks in chunks",
-            sections=_FULL,
-            rules=(*under("student.backbone.", _DINOV2_CHUNKS), *_STUDENT_HEADS, _TEACHER, *_CENTRES),
+            sections=FULL,
+            rules=(*under("student.backbone.", _DINOV2_CHUNKS), *STUDENT_HEADS, TEACHER, *CENTRES),
             families=("ViT",),
         ),
     ),
@@ -164,7 +163,7 @@ FRANCA = Method(
         Layout(  # franca/hub/backbones.py
             title="released teacher with its blocks in chunks",
             sections=("teacher",),
-            rules=(*under("backbone.", (_MASK, *_CHUNKS)), *_HEADS),
+            rules=(*under("backbone.", (_MASK, *_CHUNKS)), *HEADS),
             families=("ViT",),
         ),
     ),
@@ -172,114 +171,4 @@ FRANCA = Method(
     releases=Published("franca"),
     guess=False,  # DINOv2's training checkpoints have the same names
     position_resampling=DINO_RESAMPLING,  # franca/hub/backbones.py
-)
-
-_AGAIN = "the last norm again, under a second name"
-_DINOV3 = (
-    drop("mask_token", "the mask token"),
-    drop("local_cls_norm.{p}", "a norm used in training only"),
-    keep("storage_tokens", "reg_token"),
-    keep("rope_embed.periods", "rope.periods"),
-    keep(  # the layer multiplies its bias by the mask: 0 for keys, NaN in a file from before the initialisation
-        "blocks.{i}.attn.qkv.bias", "blocks.{i}.attn.qkv.bias", scale(), by=["blocks.{i}.attn.qkv.bias_mask"]
-    ),
-    drop("blocks.{i}.attn.qkv.bias_mask", "multiplied into qkv.bias"),
-    fuse(("blocks.{i}.mlp.w1.{p}", "blocks.{i}.mlp.w2.{p}"), "blocks.{i}.mlp.w12.{p}", concat(0)),
-    keep("{key...}", "{key...}"),
-)
-
-_DINOV3_CONVNEXT = (drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}"))
-"""models/convnext.py registers its norm twice."""
-_EMA = drop("model_ema.{key...}", "the moving average of the student: the same as the teacher, unless the run distils")
-_EMA_HEADS = (
-    drop("model_ema.dino_head.{p...}", "the moving average's DINO projection head"),
-    drop("model_ema.ibot_head.{p...}", "the moving average's iBOT projection head"),
-)
-_DISTILLED_FROM = drop("teacher.{key...}", "the teacher: the moving average again, or the model that was distilled")
-_GRAM = drop("gram_teacher.{key...}", "the frozen teacher of the Gram loss")
-
-DINOV3 = Method(
-    name="dinov3",
-    title="DINOv3",
-    aliases=("dinov3-teacher",),
-    paper="https://arxiv.org/abs/2508.10104",
-    repository="facebookresearch/dinov3",
-    layouts=(
-        Layout(title="released ViT", sections=("",), rules=_DINOV3, families=("ViT",)),
-        Layout(
-            title="training checkpoint of a ViT, teacher",
-            sections=("teacher",),
-            rules=(*under("backbone.", _DINOV3), *_HEADS),
-            families=("ViT",),
-        ),
-        Layout(title="released ConvNeXt", sections=("",), rules=_DINOV3_CONVNEXT, families=("ConvNeXt",)),
-        Layout(
-            title="training checkpoint of a ConvNeXt, teacher",
-            sections=("teacher",),
-            rules=(*under("backbone.", _DINOV3_CONVNEXT), *_HEADS),
-            families=("ConvNeXt",),
-        ),
-        Layout(  # train.py evaluates model_ema; it equals the teacher, unless the run distils
-            title="full training checkpoint of a ViT, moving average of the student",
-            sections=_FULL,
-            rules=(
-                *under("model_ema.backbone.", _DINOV3),
-                *_EMA_HEADS,
-                _DISTILLED_FROM,
-                _STUDENT,
-                _GRAM,
-                *_CENTRES,
-            ),
-            families=("ViT",),
-        ),
-        Layout(
-            title="full training checkpoint of a ConvNeXt, teacher",
-            sections=_FULL,
-            rules=(
-                *under("teacher.backbone.", _DINOV3_CONVNEXT),
-                *_TEACHER_HEADS,
-                _EMA,
-                _STUDENT,
-                *_CENTRES,
-            ),
-            families=("ConvNeXt",),
-        ),
-        Layout(  # configs/train/distillation_convnext: the teacher is a ViT, saved or not
-            title="full training checkpoint of a distilled ConvNeXt, moving average of the student",
-            sections=_FULL,
-            rules=(
-                *under("model_ema.backbone.", _DINOV3_CONVNEXT),
-                *_EMA_HEADS,
-                _DISTILLED_FROM,
-                _STUDENT,
-                *_CENTRES,
-            ),
-            families=("ConvNeXt",),
-        ),
-    ),
-    pixels=IMAGENET,
-    releases=Published("dinov3"),
-)
-
-DINOV3_STUDENT = Method(
-    name="dinov3-student",
-    title="DINOv3, the student",
-    paper=DINOV3.paper,
-    repository=DINOV3.repository,
-    layouts=(
-        Layout(
-            title="full training checkpoint of a ViT, student",
-            sections=_FULL,
-            rules=(*under("student.backbone.", _DINOV3), *_STUDENT_HEADS, _TEACHER, _EMA, _GRAM, *_CENTRES),
-            families=("ViT",),
-        ),
-        Layout(
-            title="full training checkpoint of a ConvNeXt, student",
-            sections=_FULL,
-            rules=(*under("student.backbone.", _DINOV3_CONVNEXT), *_STUDENT_HEADS, _TEACHER, _EMA, *_CENTRES),
-            families=("ConvNeXt",),
-        ),
-    ),
-    pixels=DINOV3.pixels,
-    guess=False,
 )

@@ -103,8 +103,9 @@ def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops
             by = [matcher.full_name(other.fill(captures)) for other in rule.by]
             _move(outcome, (key, *by), rule.target.fill(captures), rule, rule.op, names)
         elif isinstance(rule, Split):
+            by = [matcher.full_name(other.fill(captures)) for other in rule.by]
             for part, op in rule.parts:
-                _move(outcome, (key,), part.fill(captures), rule, op, names)
+                _move(outcome, (key, *by), part.fill(captures), rule, op, names)
         else:
             target = rule.target.fill(captures)
             group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})

@@ -20,6 +20,7 @@ import ckptconv
 from ckptconv import Receipt, keep
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.beit import Beit
+from ckptconv.backbones.eva import Eva
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.errors import UsageError
@@ -266,9 +267,12 @@ REFUSED = {
         "At most 512 are made.",
     ),
     "RoPE": (
-        VisionTransformer(64, 2, 128, 16, 0, prefix_positions=0, rope_periods=4),
+        Eva(64, 2, 128, 16, num_registers=4),
         {"image_size": 512},
-        "`image_size=512`: ViT-64x2/16, RoPE has rotary position embeddings (RoPE), which suit images of any size",
+        (
+            "`image_size=512`: ViT-64x2/16, 4 registers, RoPE has rotary position embeddings (RoPE), which suit images "
+            "of any size"
+        ),
         "Leave out `image_size`.",
     ),
     "no square": (
@@ -302,7 +306,7 @@ REFUSED = {
 def test_where_nothing_can_be_resized_nothing_is_written(
     which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(VisionTransformer, "obstacle", lambda *_: "")  # no target holds RoPE yet
+    monkeypatch.setattr(VisionTransformer, "obstacle", lambda *_: "")  # positions that are no square have a target
     network, said, message, hint = REFUSED[which]
     saved(network, tmp_path / "raw.pth")
     target = "timm" if isinstance(network, VisionTransformer) else FAMILIES[network.family].targets[-1]

@@ -18,6 +18,7 @@ from torch import nn
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
+from ckptconv.backbones.eva import Eva
 from ckptconv.backbones.hiera import Hiera
 from ckptconv.backbones.interface import Backbone
 from ckptconv.backbones.regnet import RegNetY
@@ -88,7 +89,10 @@ BUILD: Mapping[tuple[str, type], Callable[[Any], Any]] = {
     ("mmpretrain", VisionTransformer): _mmpretrain,
     ("mmpretrain", Beit): _mmpretrain,
     ("mmpretrain", ConvNeXt): _mmpretrain,
-    **{("timm", family): _timm for family in (VisionTransformer, Beit, ResNet, Swin, ConvNeXt, Hiera, Xcit, RegNetY)},
+    **{
+        ("timm", family): _timm
+        for family in (VisionTransformer, Beit, ResNet, Swin, ConvNeXt, Hiera, Xcit, RegNetY, Eva)
+    },
 }
 NOT_HERE = {"detectron2", "vitdet", "official"}
 

@@ -135,7 +135,7 @@ def test_a_ratio_gives_the_length_once_its_fraction_is_cut_off() -> None:
             assert int(width * arguments.get("mlp_ratio", 4.0)) == hidden
 
 
-@pytest.mark.parametrize("member", [test_vit.DINOV3, replace(test_vit.REGISTERS, prefix_positions=3)])
+@pytest.mark.parametrize("member", [replace(test_vit.REGISTERS, prefix_positions=3)])
 def test_what_timm_does_not_hold_has_no_model(member: VisionTransformer) -> None:
     assert member.obstacle("timm")
     assert member.timm_model() is None

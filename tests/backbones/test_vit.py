@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 from torch.nn import functional
 
 import ckptconv
 from ckptconv.backbones.interface import PARTS, described
 from ckptconv.backbones.vit import VisionTransformer, read
-from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError, UsageError
+from ckptconv.errors import UsageError
 from ckptconv.methods.naming_schemes import TIMM
 from ckptconv.patterns import Pattern
 from ckptconv.planning.make_plan import make_plan
@@ -42,7 +41,6 @@ IJEPA = replace(HUGE, class_token=False, prefix_positions=0)
 IJEPA_G = VisionTransformer(1408, 40, 6144, 16, 196, class_token=False, prefix_positions=0)
 NO_NORM = replace(BASE, final_norm=False)
 NO_BIAS = replace(SMALL, qkv_bias=False)
-DINOV3 = VisionTransformer(384, 12, 1536, 16, 0, prefix_positions=0, num_registers=4, layer_scale=True, rope_periods=16)
 UNSLOTTED = replace(SMALL, prefix_positions=0)
 
 MEMBERS = {
@@ -170,11 +168,6 @@ NO_PLACE = {
         {"vitdet", "mmpretrain"},
         "has no registers, and without its 4 it computes something else: use the release without registers",
     ),
-    "RoPE": (
-        DINOV3,
-        {"vitdet", "mmpretrain", "timm"},
-        "it has rotary position embeddings (RoPE), and ",
-    ),
     "no square": (
         replace(SMALL, positions=200),
         {"vitdet", "mmpretrain"},
@@ -220,13 +213,6 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
     ("member", "why"),
     [
         (
-            DINOV3,
-            (
-                "timm's class for rotary position embeddings (RoPE), Eva, loads this network under other names, which "
-                "ckptconv does not write yet"
-            ),
-        ),
-        (
             replace(REGISTERS, prefix_positions=3),
             (
                 "its pos_embed has 3 rows before the patches; timm's class needs 5 or none, and ckptconv does not "
@@ -241,7 +227,6 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
         (IJEPA, ""),
     ],
     ids=[
-        "RoPE",
         "3 places",
         "SwiGLU",
         "registers without places",
@@ -279,8 +264,6 @@ def test_a_gated_mlp_of_no_multiple_of_8_has_truly_no_place_in_mmpretrain() -> N
         (IJEPA_G, "ViT-g/16", 16),
         (DINOV2_G, "ViT-g/14, SwiGLU", 24),
         (REGISTERS, "ViT-S/14, 4 registers", 6),
-        (DINOV3, "ViT-S/16, 4 registers, RoPE", 6),
-        (replace(DINOV3, embed_dim=1280, depth=32), "ViT-H/16, 4 registers, RoPE", 20),
         (replace(SMALL, depth=11), "ViT-384x11/16", 6),
         (replace(SMALL, embed_dim=100), "ViT-100x12/16", None),
     ],
@@ -306,7 +289,6 @@ def test_it_is_described_in_plain_values() -> None:
         "swiglu": False,
         "qkv_bias": True,
         "final_norm": True,
-        "rope_periods": 0,
         "num_heads": 6,
         "grid_size": 37,
     }
@@ -317,23 +299,22 @@ def test_it_is_described_in_plain_values() -> None:
 
 @st.composite
 def members(draw: st.DrawFn) -> VisionTransformer:
-    cls, registers, rope = draw(st.booleans()), draw(st.integers(0, 8)), draw(st.booleans())
+    cls, registers = draw(st.booleans()), draw(st.integers(0, 8))
     grid = draw(st.integers(5, 40))
     return VisionTransformer(
         embed_dim=draw(st.integers(2, 300)),
         depth=draw(st.integers(1, 5)),
         hidden_dim=draw(st.integers(2, 1200)),
         patch_size=draw(st.integers(1, 32)),
-        positions=0 if rope else grid * grid,
+        positions=grid * grid,
         in_channels=draw(st.integers(1, 6)),
         class_token=cls,
-        prefix_positions=0 if rope or not cls else draw(st.sampled_from([0, 1, 1 + registers])),
+        prefix_positions=0 if not cls else draw(st.sampled_from([0, 1, 1 + registers])),
         num_registers=registers,
         layer_scale=draw(st.booleans()),
         swiglu=draw(st.booleans()),
         qkv_bias=draw(st.booleans()),
         final_norm=draw(st.booleans()),
-        rope_periods=draw(st.integers(1, 32)) if rope else 0,
     )
 
 
@@ -363,7 +344,7 @@ def test_blocks_with_absurd_numbers_are_not_unfolded() -> None:
 
 # -- one thing wrong ---------------------------------------------------------------------------------------------------
 
-NEAR = {m.name: state(m.entries()) for m in (TINY, REGISTERS, replace(DINOV2_G, depth=2), IJEPA_G, DINOV3)}
+NEAR = {m.name: state(m.entries()) for m in (TINY, REGISTERS, replace(DINOV2_G, depth=2), IJEPA_G)}
 
 
 # -- numbers: the paper's definition with the source's tensors, against networks that load what convert wrote ----------
@@ -527,49 +508,6 @@ def test_a_file_for_vitdet_is_a_torch_file(tmp_path: Path) -> None:
     assert not (tmp_path / "out.safetensors").exists()
     ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.safetensors", "timm", target="mmpretrain")
     assert (tmp_path / "out.safetensors").exists()
-
-
-def dinov3(mask: torch.Tensor) -> Tensors:
-    at = numbers(replace(TOY, prefix_positions=0, positions=0, rope_periods=4, num_registers=4))
-    at["rope_embed.periods"] = at.pop("rope.periods")
-    at["storage_tokens"] = at.pop("reg_token")
-    return at | {f"blocks.{i}.attn.qkv.bias_mask": mask for i in range(3)} | {"mask_token": torch.zeros(1, 64)}
-
-
-@pytest.fixture
-def any_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No target holds RoPE yet; what becomes of the file's numbers is known."""
-    monkeypatch.setattr(VisionTransformer, "obstacle", lambda *_: "")
-
-
-@pytest.mark.usefixtures("any_target")
-def test_dinov3s_masked_biases_are_multiplied_by_their_masks(tmp_path: Path) -> None:
-    mask = torch.cat([torch.ones(64), torch.zeros(64), torch.ones(64)])
-    at = dinov3(mask)
-    torch.save(at, tmp_path / "vit.pth")
-    ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.safetensors", "dinov3", target="timm")
-    made = load_file(tmp_path / "out.safetensors")
-    assert torch.equal(made["blocks.2.attn.qkv.bias"], at["blocks.2.attn.qkv.bias"] * mask)
-    assert not [name for name in made if "mask" in name]
-
-
-@pytest.mark.usefixtures("any_target")
-def test_a_mask_of_dinov3_that_was_never_set_is_refused(tmp_path: Path) -> None:
-    """The buffer is made full of NaN: dinov3/layers/attention.py."""
-    torch.save(dinov3(torch.full((192,), torch.nan)), tmp_path / "vit.pth")
-    with pytest.raises(UnreadableError, match="has NaN or infinite values"):
-        ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", "dinov3", target="timm")
-    assert not (tmp_path / "out.pth").exists()
-
-
-@pytest.mark.parametrize("target", ["vitdet", "mmpretrain"])
-def test_dinov3_is_refused_where_positions_are_added(target: str, tmp_path: Path) -> None:
-    torch.save(dinov3(torch.ones(192)), tmp_path / "vit.pth")
-    with pytest.raises(IncompletePlanError) as caught:
-        ckptconv.convert(tmp_path / "vit.pth", tmp_path / "out.pth", "dinov3", target=target)
-    assert "Use the ConvNeXts of DINOv3, or the ViTs of DINOv2 without registers" in caught.value.message
-    with pytest.raises(UnidentifiedError, match=f"{target} cannot hold [^:]*RoPE: "):
-        ckptconv.plan(tmp_path / "vit.pth", target=target)
 
 
 def test_moco_v3s_heads_are_said_and_not_guessed(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ CASES = cases()
 REAL = [c for c in CASES if c.layout and c.held]
 
 UNSEEN = {
+    ("eupe", "drop projectors.{p...} (the projection heads for the teachers)"): "timm's filter removes them: eva.py",
     ("vissl", "drop heads.{key...} (the pretext task's heads)"): "VISSL saves the heads beside the trunk, not in it",
 }
 """Rules (method, rule) that no case shows, and why they are there all the same."""

@@ -87,14 +87,14 @@ def test_what_only_its_name_selects_is_never_guessed() -> None:
         "ijepa-encoder",
     }
     others_names = {"beit", "beit-1k", "data2vec", "eva", "generic", "simclr-tonylins", "byol-chigur"}
-    others_names |= {"franca"}
+    others_names |= {"franca", "eupe"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
 def test_methods_state_the_epsilon_of_layer_norms_where_it_is_not_the_familys() -> None:
     assert {m.name: m.eps for m in METHODS if m.eps is not None} == dict.fromkeys(
         ("esvit", "esvit-student", "ibot", "ibot-student", "greenmim"), 1e-6
-    )
+    ) | dict.fromkeys(("dinov3", "dinov3-student", "eupe", "pe"), 1e-5)
 
 
 def test_a_naming_scheme_has_no_pixels_and_a_method_has() -> None:
@@ -104,7 +104,7 @@ def test_a_naming_scheme_has_no_pixels_and_a_method_has() -> None:
     unfit = {"cmc"}  # takes the channels of Lab
     unit = {m.name for m in METHODS if m.name.startswith(("simclr", "tips"))}
     assert {m.name for m in METHODS if m.pixels is None} >= schemes - {"vissl"} | unfit
-    half, clip = {"beit"}, {"eva", "radio"}
+    half, clip = {"beit", "pe"}, {"eva", "eva02", "radio"}
     assert {m.name for m in METHODS if m.pixels == UNIT} == unit
     assert {m.name for m in METHODS if m.pixels == HALF} == half
     assert {m.name for m in METHODS if m.pixels == CLIP} == clip
@@ -147,7 +147,7 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
             (name, "timm")
             for name in ("vit.py", "vit_targets.py", "beit.py", "resnet.py", "swin.py", "swin_targets.py")
         ),
-        *((name, "timm") for name in ("convnext.py", "hiera.py", "xcit.py", "regnet.py")),
+        *((name, "timm") for name in ("convnext.py", "hiera.py", "xcit.py", "regnet.py", "eva.py")),
     }  # strip_prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
     allowed |= {

@@ -45,14 +45,6 @@ PENDING: Mapping[str, str] = dict.fromkeys(
         "dinov2_vit_swiglu",
         "dinov2_vit_swiglu_registers",
         "dinov3_convnext",
-        "dinov3_vit",
-        "dinov3_vit_7b_form",
-        "dinov3_vit_bf16_periods",
-        "dinov3_vit_swiglu",
-        "dinov3_vit_teacher",
-        "eupe_vit",
-        "eva02_apart",
-        "eva02_packed",
         "fcmae_convnextv2",
         "franca_vit",
         "hiera_mae",
@@ -60,9 +52,6 @@ PENDING: Mapping[str, str] = dict.fromkeys(
         "ijepa_vit",
         "mae_vit",
         "msn_vit",
-        "pe_core",
-        "pe_spatial",
-        "pe_spatial_layer_scale",
         "radio_vit",
         "seer_regnety",
         "simclrv2_r50_sk",
@@ -83,22 +72,7 @@ NOT_OF_TIMM: Mapping[str, str] = {
     "simclrv2_r50_sk": _OTHER_SHORTCUT,
     "esvit_swin": _NO_SHIFT,
     "moby_swin": _NO_SHIFT,
-} | dict.fromkeys(
-    (
-        "dinov3_vit",
-        "dinov3_vit_7b_form",
-        "dinov3_vit_bf16_periods",
-        "dinov3_vit_swiglu",
-        "dinov3_vit_teacher",
-        "eupe_vit",
-        "eva02_apart",
-        "eva02_packed",
-        "pe_core",
-        "pe_spatial",
-        "pe_spatial_layer_scale",
-    ),
-    "ckptconv does not write its family for timm yet",
-)
+}
 """Networks that ckptconv cannot yet write for timm: the reason."""
 
 

@@ -15,9 +15,9 @@ from ckptconv.planning.options import Options
 from ckptconv.rules import keep
 from ckptconv.spec import Section, TensorSpec
 from tests.backbones.test_convnext import convnext
+from tests.backbones.test_eva import DINOV3
 from tests.backbones.test_resnet import resnet
 from tests.backbones.test_swin import TINY as SWIN
-from tests.backbones.test_vit import DINOV3
 from tests.backbones.test_vit import SMALL as VIT
 from tests.support.cases import case
 from tests.support.specs import state

@@ -35,6 +35,9 @@ UNTOLD = (
     ("tips_vit", "register_tokens"),
     ("dinov3_vit", "storage_tokens"),
     ("dinov3_vit", "attn.qkv.bias"),
+    ("timm_dinov3_vits16", "_token"),
+    ("transformers_dinov3_vits16", "register_tokens"),
+    ("pe_core_b16", "class_embedding"),
 )
 """What nobody misses in a file that lost it: the same network is published without registers, timm's without a class
 token (gap), DINOv3's 7B without biases, BEiTs with positions of patches or between them, VICRegL's

@@ -130,15 +130,15 @@ def _read(path: Path) -> Case:
         assert arrow, f"{path.name}: {line}"
         name, _, what = left.partition(" ")
         assert name not in targets, f"{path.name}: {name} twice"
-        target, _, other = target.partition(" by ")
-        if other:
-            beside[target] = other
+        target, _, by = target.partition(" by ")
         target, *further = target.split(", ")
         for words in further:
             other, shape = words.split(" ")
             shapes[other] = _lengths(shape)
             others_of[name] = (*others_of.get(name, ()), other)
         target, *rest = target.split(" ")
+        if by:
+            beside |= dict.fromkeys((target, *others_of.get(name, ())), by)
         for word in rest:
             if word.startswith("["):
                 positions[name] = int(word[1:-1])
