@@ -36,7 +36,7 @@ from ckptconv.rules import keep
 from ckptconv.spec import DTYPES, TensorSpec
 from tests.backbones import test_beit, test_convnext, test_swin, test_vit
 from tests.support import pretrain
-from tests.support.cases import cases
+from tests.support.cases import by_name, cases
 
 
 def _mmdet_resnet(member: ResNet) -> Any:
@@ -101,7 +101,8 @@ def planned() -> dict[str, Plan]:
     """The plan of one case for each network and each target that has a class here and is offered for it."""
     plans: dict[str, Plan] = {}
     for case in cases():
-        usual = nearest(case.sections, case.method, case.options).plan.backbone  # perhaps no target's
+        match = by_name(case) if case.held else nearest(case.sections, case.method, case.options)
+        usual = match.plan.backbone  # perhaps no target's
         assert usual is not None
         for target in FAMILIES[usual.family].targets:
             label = f"{usual} for {target}"

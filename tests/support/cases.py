@@ -25,13 +25,16 @@ from pathlib import Path
 from typing import cast
 
 from ckptconv.backbones import TargetName
+from ckptconv.planning.identify import choose
 from ckptconv.planning.options import Options
+from ckptconv.planning.same_result import Match
 from ckptconv.spec import DTYPES, Section, TensorSpec
 
 FOLDER = Path(__file__).parents[1] / "cases"
 UNSUPPORTED = Path(__file__).parents[1] / "unsupported"
 _HEAD = ("source", "method", "also", "section", "backbone", "layout", "prefix", "target", "auto")
 _TOP = "(top level)"
+_MATCHES: dict[str, Match] = {}
 
 
 @dataclass(frozen=True)
@@ -223,3 +226,10 @@ def unsupported_files() -> tuple[Unsupported, ...]:
         section = head["section"].replace(_TOP, "")
         found.append(Unsupported(path.stem, head["what"], head.get("method", ""), {section: Section(tensors, others)}))
     return tuple(found)
+
+
+def by_name(case: Case) -> Match:
+    """The match of a case that a target holds, with its method's name: planned once, since several tests ask for it."""
+    if case.name not in _MATCHES:
+        _MATCHES[case.name] = choose(case.sections, case.method, case.options)
+    return _MATCHES[case.name]
