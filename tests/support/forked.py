@@ -267,13 +267,20 @@ def _answer(listening: socket.socket, selector: selectors.BaseSelector) -> dict[
     """Start what is asked for. Returns the request in the copy, and None in the server."""
     connection, _ = listening.accept()
     head, descriptors, _, _ = socket.recv_fds(connection, 8, _INHERITED)
-    (size,) = struct.unpack("<Q", head)
-    request: dict[str, Any] = json.loads(_all_of(connection, size))
+    try:
+        (size,) = struct.unpack("<Q", head)
+        request: dict[str, Any] = json.loads(_all_of(connection, size))
+    except (struct.error, AssertionError, OSError):  # whoever asked was stopped while it did
+        for descriptor in descriptors:
+            os.close(descriptor)
+        connection.close()
+        return None
     pid = os.fork()
     if pid:
         for descriptor in descriptors:
             os.close(descriptor)
-        connection.sendall(struct.pack("<q", pid))
+        with contextlib.suppress(OSError):  # whoever asked was stopped meanwhile
+            connection.sendall(struct.pack("<q", pid))
         selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
         return None
     if request["session"]:

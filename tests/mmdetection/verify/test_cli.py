@@ -100,20 +100,25 @@ def test_json_is_the_report(trained, folder):
     assert (printed["schema"], printed["command"]) == (2, "verify-ap")
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_says_how_to_go_on(folder, sent):
+@pytest.mark.parametrize(
+    ("sent", "start", "program"),
+    [(signal.SIGINT, forked.Popen, FORKING), (signal.SIGTERM, subprocess.Popen, SHORTER)],
+    ids=["SIGINT", "SIGTERM to new processes"],
+)
+def test_a_stop_says_how_to_go_on(folder, sent, start, program):
     words = ["verify-ap", ROW, "--pretrained", "r18.pth", "--work-dir", f"stopped{sent}"]
-    with subprocess.Popen(
-        [sys.executable, "-c", SHORTER, *words], cwd=folder, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        while not process.stderr.readline().startswith("seed0: "):
-            pass
+    here, there = os.pipe()
+    environment = {**os.environ, "PYTHONPATH": str(forked.ROOT)}
+    process = start([sys.executable, "-c", program, *words], cwd=folder, env=environment, stderr=there)
+    os.close(there)
+    with open(here) as stderr:
+        while not (line := stderr.readline()).startswith("seed0: "):
+            assert line
         while not (folder / f"stopped{sent}" / "seed0" / "output.log").exists():
             time.sleep(0.05)
         process.send_signal(sent)
-        *_, last = process.stderr.read().splitlines()
-    assert process.returncode == 130
+        *_, last = stderr.read().splitlines()
+    assert process.wait(60) == 130
     assert last == "stopped; the same command resumes from the last checkpoint"
 
 
@@ -263,8 +268,10 @@ def test_on_a_terminal_the_line_stays_up_to_date_and_leaves_nothing_behind(folde
     here, there = pty.openpty()
     words = ["verify-ap", ROW, "--pretrained", "r18.pth", "--work-dir", "terminal", "--expect", "box=0"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "80", "TERM": "xterm"}
-    command = [sys.executable, "-c", SHORTER, *words]
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=there)
+    environment["PYTHONPATH"] = str(forked.ROOT)
+    with (folder / "terminal.out").open("wb") as stdout:
+        command = [sys.executable, "-c", FORKING, *words]
+        process = forked.Popen(command, cwd=folder, env=environment, stdout=stdout, stderr=there)
     os.close(there)
     seen = b""
     while True:
@@ -276,8 +283,8 @@ def test_on_a_terminal_the_line_stays_up_to_date_and_leaves_nothing_behind(folde
             break
         seen += read
     os.close(here)
-    out = process.communicate(timeout=60)[0].decode()
-    assert process.returncode == 0
+    assert process.wait(60) == 0
+    out = (folder / "terminal.out").read_text()
     assert out.splitlines()[-1].startswith("verdict   pass: the chain works; ")
     assert b"\x1b" not in out.encode()
     told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
