@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,23 +16,32 @@ RAISE = ("raises", "warns", "fail")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
 def functions(path: Path) -> list[Function]:
     return [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, Function)]
 
 
+@cache
 def called(function: Function) -> set[str]:
     """The last names of what a function calls."""
     calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
     return {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
 
 
+@cache
+def checks(function: Function) -> bool:
+    """Whether a function asserts, raises or has a process checked."""
+    return any(
+        isinstance(node, ast.Assert | ast.Raise)
+        or (isinstance(node, ast.keyword) and node.arg == "check" and ast.unparse(node.value) == "True")
+        for node in ast.walk(function)
+    )
+
+
 def asserts(function: Function, helpers: set[str]) -> bool:
-    nodes = list(ast.walk(function))
-    checks = any(isinstance(n, ast.keyword) and n.arg == "check" and ast.unparse(n.value) == "True" for n in nodes)
-    named = any(
+    return checks(function) or any(
         name in RAISE or name in helpers or name.startswith(("require", "assert_")) for name in called(function)
     )
-    return checks or named or any(isinstance(node, ast.Assert | ast.Raise) for node in nodes)
 
 
 def asserting(candidates: list[Function]) -> set[str]:
