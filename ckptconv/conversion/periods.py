@@ -16,7 +16,7 @@ _MOST = 1024  # periods of a head; DINOv3's largest has 32
 
 def own_periods(checkpoint: Checkpoint, plan: Plan) -> tuple[float, ...] | None:
     """The file's periods; None if it has none, or if timm computes the same. Reads them, and nothing else."""
-    names = [gone.source for gone in plan.dropped if gone.rule is PERIODS]
+    names = [gone.source for gone in plan.dropped if gone.why == PERIODS.why]
     if not names:
         return None
     tensor = checkpoint.tensors(plan.section)[names[0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
-from ckptconv.methods.naming_dinov3 import DINOV3_VIT
+from ckptconv.methods.naming_dinov3 import DINOV3_VIT, DINOV3_VIT_PLAIN
 from ckptconv.methods.teachers import (
     CENTRES,
     FULL,
@@ -16,6 +16,7 @@ from ckptconv.methods.teachers import (
 from ckptconv.rules import drop, keep, under
 
 _AGAIN = "the last norm again, under a second name"
+_VIT = (drop("local_cls_norm.{p}", "a norm used in training only"), *DINOV3_VIT)
 _DINOV3_CONVNEXT = (drop("norms.3.{p}", _AGAIN), keep("{key...}", "{key...}"))
 """models/convnext.py registers its norm twice."""
 _EMA = drop("model_ema.{key...}", "the moving average of the student: the same as the teacher, unless the run distils")
@@ -33,11 +34,16 @@ DINOV3 = Method(
     paper="https://arxiv.org/abs/2508.10104",
     repository="facebookresearch/dinov3",
     layouts=(
-        Layout(title="released ViT", sections=("",), rules=DINOV3_VIT, families=("Eva",)),
+        Layout(
+            title="released ViT",
+            sections=("",),
+            rules=_VIT,
+            families=("Eva",),
+        ),
         Layout(
             title="training checkpoint of a ViT, teacher",
             sections=("teacher",),
-            rules=(*under("backbone.", DINOV3_VIT), *HEADS),
+            rules=(*under("backbone.", _VIT), *HEADS),
             families=("Eva",),
         ),
         Layout(title="released ConvNeXt", sections=("",), rules=_DINOV3_CONVNEXT, families=("ConvNeXt",)),
@@ -51,7 +57,7 @@ DINOV3 = Method(
             title="full training checkpoint of a ViT, moving average of the student",
             sections=FULL,
             rules=(
-                *under("model_ema.backbone.", DINOV3_VIT),
+                *under("model_ema.backbone.", _VIT),
                 *_EMA_HEADS,
                 _DISTILLED_FROM,
                 STUDENT,
@@ -99,7 +105,7 @@ DINOV3STUDENT = Method(
         Layout(
             title="full training checkpoint of a ViT, student",
             sections=FULL,
-            rules=(*under("student.backbone.", DINOV3_VIT), *STUDENT_HEADS, TEACHER, _EMA, _GRAM, *CENTRES),
+            rules=(*under("student.backbone.", _VIT), *STUDENT_HEADS, TEACHER, _EMA, _GRAM, *CENTRES),
             families=("Eva",),
         ),
         Layout(
@@ -123,7 +129,7 @@ EUPE = Method(
         Layout(
             title="released ViT",
             sections=("",),
-            rules=(drop("projectors.{p...}", "the projection heads for the teachers"), *DINOV3_VIT),
+            rules=(drop("projectors.{p...}", "the projection heads for the teachers"), *DINOV3_VIT_PLAIN),
             families=("Eva",),
         ),
     ),

@@ -32,12 +32,7 @@ _CONVNEXT = (  # torchvision's without its last norm, DINOv3's or timm's
     *under("_model.", (*naming_convnext.TIMM_V1, *naming_convnext.TRUNK)),
 )
 _DINOV3 = under("_model.", DINOV3_VIT)
-_DINOV3S = (
-    *_DINOV3,
-    *under("wrapped_model.", _DINOV3),
-    *(rule.under("{copy}.wrapped_model.") for rule in _DINOV3),
-    *under("teacher_embedding_model_wrapper.", _DINOV3),
-)
+_DINOV3S = (*_DINOV3, *under("wrapped_model.", _DINOV3))
 _RESNETS_AND_VITS = (
     *_NETWORK,
     *under("wrapped_model.", _NETWORK),
@@ -93,9 +88,9 @@ LIGHTLY_TRAIN = Method(
             without=("norm",),
         ),
         Layout(
-            title="checkpoint, or exported wrapped or embedding model, of a DINOv3 ViT",
+            title="exported wrapped or embedding model of a DINOv3 ViT",
             sections=_SECTIONS,
-            rules=(*_STUDENT_LAST, *_REST, *_DINOV3S),
+            rules=_DINOV3S,
             families=("Eva",),
         ),
         Layout(

@@ -17,9 +17,8 @@ _SAME = tuple(
     )
 )
 _KEYS = "the bias of keys, which the layer's mask makes zero"
-DINOV3_VIT: tuple[Rule, ...] = (
+DINOV3_VIT_PLAIN: tuple[Rule, ...] = (
     drop("mask_token", "the mask token"),
-    drop("local_cls_norm.{p}", "a norm used in training only"),
     keep("storage_tokens", "reg_token"),
     keep("rope_embed.periods", "rope.periods"),
     split(  # the layer multiplies its bias by the mask: 0 for keys, NaN in a file from before the initialisation
@@ -33,10 +32,13 @@ DINOV3_VIT: tuple[Rule, ...] = (
     keep("blocks.{i}.ls{n}.gamma", "blocks.{i}.gamma_{n}"),
     keep("blocks.{i}.attn.qkv.weight", "blocks.{i}.attn.qkv.weight"),
     keep("blocks.{i}.mlp.fc{n}.{p}", "blocks.{i}.mlp.fc{n}.{p}"),
+    *_SAME,
+)
+DINOV3_VIT: tuple[Rule, ...] = (
+    *DINOV3_VIT_PLAIN,
     keep("blocks.{i}.mlp.w1.{p}", "blocks.{i}.mlp.fc1_g.{p}"),
     keep("blocks.{i}.mlp.w2.{p}", "blocks.{i}.mlp.fc1_x.{p}"),
     keep("blocks.{i}.mlp.w3.{p}", "blocks.{i}.mlp.fc2.{p}"),
-    *_SAME,
 )
 """dinov3/models/vision_transformer.py, layers/attention.py (LinearKMaskedBias) and layers/ffn_layers.py."""
 

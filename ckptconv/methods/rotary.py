@@ -62,17 +62,13 @@ EVA02 = Method(
 
 _BLOCK = "transformer.resblocks.{i}."
 _PE = (
-    drop("proj", "the projection into the space of texts"),
-    drop("attn_pool.{p...}", "the attention pooling"),
     keep("class_embedding", "cls_token", reshape(1, 1, -1)),
     keep("positional_embedding", "pos_embed", chain(reshape(0, 1, -1), permute(1, 0, 2))),
     keep("conv1.weight", "patch_embed.proj.weight"),
     keep("ln_pre.{p}", "norm_pre.{p}"),
-    keep("ln_post.{p}", "norm.{p}"),
     keep(f"{_BLOCK}attn.in_proj_{{p}}", "blocks.{i}.attn.qkv.{p}"),
     keep(f"{_BLOCK}attn.out_proj.{{p}}", "blocks.{i}.attn.proj.{p}"),
     keep(f"{_BLOCK}ln_{{n}}.{{p}}", "blocks.{i}.norm{n}.{p}"),
-    keep(f"{_BLOCK}ls_{{n}}.gamma", "blocks.{i}.gamma_{n}"),
     keep(f"{_BLOCK}mlp.c_fc.{{p}}", "blocks.{i}.mlp.fc1.{p}"),
     keep(f"{_BLOCK}mlp.c_proj.{{p}}", "blocks.{i}.mlp.fc2.{p}"),
 )
@@ -91,6 +87,9 @@ PE = Method(
             sections=_SECTIONS,
             rules=(
                 *under("visual.", _PE),
+                keep("visual.ln_post.{p}", "norm.{p}"),
+                drop("visual.proj", "the projection into the space of texts"),
+                drop("visual.attn_pool.{p...}", "the attention pooling"),
                 drop("transformer.{p...}", "the text encoder"),
                 drop("token_embedding.{p}", "the text encoder"),
                 drop("positional_embedding", "the text encoder"),
@@ -104,7 +103,7 @@ PE = Method(
         Layout(
             title="image encoder (PE-Spatial, PE-Lang)",
             sections=_SECTIONS,
-            rules=_PE,
+            rules=(*_PE, keep(f"{_BLOCK}ls_{{n}}.gamma", "blocks.{i}.gamma_{n}")),
             families=("Eva",),
             without=_WITHOUT,
         ),

@@ -248,7 +248,8 @@ def translate(moves: Sequence[Move], rules: Sequence[Rule]) -> Outcome:
         op = compose(move.op, [(part.op, len(part.sources)) for part in parts])
         outcome.moves.append(replace(move, sources=sources, op=op, rule=parts[0].rule))
     for dropped in translated.dropped:
-        outcome.dropped += [replace(dropped, source=source) for source in by_target[dropped.source].sources]
+        left = by_target[dropped.source]
+        outcome.dropped += [replace(dropped, source=source, rule=left.rule) for source in left.sources]
     for problem in translated.problems:
         outcome.problems.append(replace(problem, key=by_target[problem.key].sources[0]))
     return outcome
