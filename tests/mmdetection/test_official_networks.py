@@ -36,28 +36,11 @@ CLOSE = 1e-5
 _SOON = "no target of its family is built by MMDetection yet"
 PENDING: Mapping[str, str] = dict.fromkeys(
     (
-        "beit_vit",
-        "beitv2_vit",
-        "dino_vit",
         "dino_xcit",
-        "dinov2_vit",
-        "dinov2_vit_registers",
-        "dinov2_vit_swiglu",
-        "dinov2_vit_swiglu_registers",
         "dinov3_convnext",
         "fcmae_convnextv2",
-        "franca_vit",
-        "hiera_mae",
-        "ibot_vit",
-        "ijepa_vit",
-        "mae_vit",
-        "msn_vit",
-        "radio_vit",
-        "seer_regnety",
         "simclrv2_r50_sk",
         "simmim_swinv2",
-        "tipsv2_vit",
-        "tipsv2_vit_hub",
     ),
     _SOON,
 )
