@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ckptconv.mmdetection.config.emit import emit_config
     from ckptconv.planning.options import Options
     from ckptconv.planning.plan import Plan
+    from ckptconv.proof.prove_module import Proof, prove
     from ckptconv.remap import remap_state_dict
     from ckptconv.rules import drop, fuse, keep, split, under
     from ckptconv.sources.interface import Fetching
@@ -50,6 +51,7 @@ __all__ = [
     "Pixels",
     "Plan",
     "PluginWarning",
+    "Proof",
     "ProofError",
     "Receipt",
     "Release",
@@ -67,6 +69,7 @@ __all__ = [
     "inspect",
     "keep",
     "plan",
+    "prove",
     "remap_state_dict",
     "split",
     "under",
@@ -95,6 +98,7 @@ _HOMES = {
     "Plan": "planning.plan",
     "emit_config": "mmdetection.config.emit",
     "Fetching": "sources.interface",
+    **dict.fromkeys(("Proof", "prove"), "proof.prove_module"),
     "remap_state_dict": "remap",
     **dict.fromkeys(("drop", "fuse", "keep", "split", "under"), "rules"),
 }

@@ -25,7 +25,7 @@ LAYERS = (
     ("sources", "formats"),
     ("planning",),
     ("conversion",),
-    ("inspection", "remap"),
+    ("inspection", "remap", "proof"),
     ("mmdetection.type_names", "mmdetection.coco_file", "mmdetection.file_order"),
     ("mmdetection.hints", "mmdetection.loading", "mmdetection.loader", "mmdetection.runtime"),
     ("mmdetection.environment",),

@@ -8,7 +8,7 @@
     loaded_modules.py     these, and modules whose class loads a file by its own code
     downloads.py          the files behind the config's checkpoints, fetched where they are addresses
     reading.py            a file's tensors as a module reads them; mmdet_classes.py: what Swin's and PVT's code does
-    compare.py            module against file, entry by entry; match_by_value.py: by numbers alone
+    compare.py            module against file, entry by entry
     evidence.py           what is known of a module, and what a finding is
     module_findings.py    what a comparison means; not_loaded.py and input_findings.py: two kinds of problems
     coverage.py           parts of a backbone that no file explains

@@ -23,10 +23,11 @@ from ckptconv.conversion.converted import Converted
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.mmdetection import runtime
 from ckptconv.mmdetection.check.init_cfg import LoadedModule, is_optional
-from ckptconv.mmdetection.check.match_by_value import Arrangement, arrangement, telling
 from ckptconv.mmdetection.check.mmdet_classes import resized
 from ckptconv.mmdetection.check.reading import Tensors, read, specs_of, value_of
 from ckptconv.patterns import Pattern
+from ckptconv.proof.match_by_value import Arrangement, arrangement, telling
+from ckptconv.proof.prove_module import equal
 
 _Kind = Literal["equal", "differing", "size_mismatch", "missing", "optional_missing", "module_only"]
 _DOUBTFUL = ("differing", "size_mismatch", "missing")
@@ -164,7 +165,7 @@ class _Comparing:
         stored = resized(self.module.torch_module, name, stored, value.shape)
         if stored.shape != value.shape:
             return "size_mismatch"
-        return "equal" if _equal(value, stored) else "differing"
+        return "equal" if equal(value, stored) else "differing"
 
     def is_module_only(self, name: str, value: torch.Tensor, unnumbered: Collection[str]) -> bool:
         """Whether files of the plain network lack an entry: an index, or a norm that starts from constants."""
@@ -196,7 +197,7 @@ class _Comparing:
             return
         for name, value in copied.state_dict().items():
             loaded = kinds.get(name) in _DOUBTFUL and telling(value) and not value.isnan().any()
-            if loaded and _equal(state[name], value):
+            if loaded and equal(state[name], value):
                 kinds[name] = "equal"
 
     def by_value(self, arranged: Arrangement) -> Comparison:
@@ -264,9 +265,3 @@ def _same_numbers(value: torch.Tensor, wanted: torch.Tensor) -> bool:
     """Whether the numbers are the same in another order."""
     mine, theirs = (one.detach().cpu().to(value.dtype).reshape(-1).sort().values for one in (value, wanted))
     return telling(value) and bool(torch.equal(mine, theirs))
-
-
-def _equal(value: torch.Tensor, wanted: torch.Tensor) -> bool:
-    """Bit for bit, so that NaN equals itself and -0 does not equal 0."""
-    mine, theirs = value.detach().cpu().reshape(-1), wanted.to(value.dtype).reshape(-1)
-    return bool(torch.equal(mine.view(torch.uint8), theirs.view(torch.uint8)))

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from ckptconv import backbones
-from ckptconv.mmdetection.check.match_by_value import telling
-from ckptconv.mmdetection.loading.tensors import specs
+from ckptconv.proof.match_by_value import telling
+from ckptconv.proof.tensors import specs
 
 _LAYERS = ("torch.nn.", "mmcv.cnn.bricks.", "mmcv.ops.")
 """Where single layers are from: they are not networks, though their names may say so."""

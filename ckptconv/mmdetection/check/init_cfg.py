@@ -13,8 +13,8 @@ from ckptconv import backbones
 from ckptconv.backbones import Backbone
 from ckptconv.backbones.resnet import STEP_COUNTER
 from ckptconv.mmdetection.check.mmdet_classes import own_prefix
-from ckptconv.mmdetection.loading.tensors import specs
 from ckptconv.mmdetection.type_names import loads_checkpoint
+from ckptconv.proof.tensors import specs
 from ckptconv.spec import StateSpec
 
 LoadedBy = Literal["init_cfg", "load_from", "code"]

@@ -18,8 +18,8 @@ from ckptconv.mmdetection.check.compare import compare
 from ckptconv.mmdetection.check.coverage import backbone_modules
 from ckptconv.mmdetection.check.downloads import LocalCheckpoint
 from ckptconv.mmdetection.check.init_cfg import LoadedModule
-from ckptconv.mmdetection.check.match_by_value import telling
 from ckptconv.mmdetection.check.reading import provided
+from ckptconv.proof.match_by_value import telling
 
 Loaded = list[tuple[LoadedModule, frozenset[str]]]
 """The modules, and the entries of each that another file decides."""

@@ -12,7 +12,7 @@ from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.storage import StoredTensor
 from ckptconv.mmdetection.check import mmdet_classes
 from ckptconv.mmdetection.check.init_cfg import LoadedModule
-from ckptconv.mmdetection.loading.tensors import spec, tensor
+from ckptconv.proof.tensors import spec, tensor
 from ckptconv.spec import StateSpec, TensorSpec
 
 _T = TypeVar("_T")

@@ -22,7 +22,7 @@ from ckptconv.formats.numpy_pickle import NumpyType, PickledArray
 from ckptconv.formats.records import Blob, CallRecord, Global, OrderedItems
 from ckptconv.formats.storage import StoredTensor
 from ckptconv.formats.torch_pickle import StorageRef
-from ckptconv.mmdetection.loading.tensors import tensor
+from ckptconv.proof.tensors import tensor
 from ckptconv.small_file import is_file
 from ckptconv.spec import TensorSpec
 

@@ -15,7 +15,7 @@ import torch
 
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.storage import StoredTensor
-from ckptconv.mmdetection.loading.tensors import tensor
+from ckptconv.proof.tensors import tensor
 
 _FEW = 8
 """Numbers; shorter tensors are not looked for inside others."""
