@@ -28,8 +28,9 @@ _SECTION = "state_dict"
 _SECTION_OF_VITDET = "model"
 """Where ViTDet looks: a file that ckptconv wrote for it has them there."""
 
+_TIMM: TargetName = "timm"
 _ANY: TargetName = "official"
-"""A target that holds networks of which the file's tensors do not tell all: the windows of a Swin V2 of timm."""
+"""Names for a network as it is. A file for timm does not tell all that timm must know, such as a Swin V2's windows."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _backbone(sections: Mapping[str, Section], section: str, target: str) -> Bac
         methods = _lenient(registry.methods().values())
         explaining = (
             plan
-            for name in (target if target in TARGETS else None, _ANY)
+            for name in (target if target in TARGETS else None, *((_ANY,) if target == _TIMM else ()))
             for _, plan in Planner(sections, replace(options, target=name)).explaining(methods)[:1]
         )
         whole = next((plan for plan in explaining if not plan.dropped), None)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ckptconv._version import __version__
 from ckptconv.backbones import Backbone
+from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.interface import Hyperparameters, PositionResampling, TimmModel, described
 from ckptconv.conversion.periods import own_periods
 from ckptconv.errors import UsageError
@@ -39,7 +40,7 @@ def describe(
     pixels = match.method.pixels if rgb else None
     if match.method.num_heads is not None and settled.backbone.token_dim is not None:
         network["num_heads"] = match.method.num_heads
-    if match.method.eps is not None:
+    if match.method.eps is not None and not isinstance(settled.backbone, ConvNeXt):  # whose code has 1e-6, DINOv3's too
         network["eps"] = match.method.eps
     resampling = _resampling_of(match.method, settled.backbone)
     if resampling is not None:

@@ -33,29 +33,14 @@ pytestmark = pytest.mark.mmdet
 CLOSE = 1e-5
 """The largest difference, as a part of the largest number of the map."""
 
-_SOON = "no target of its family is built by MMDetection yet"
-PENDING: Mapping[str, str] = dict.fromkeys(
-    (
-        "dino_xcit",
-        "dinov3_convnext",
-        "fcmae_convnextv2",
-        "simclrv2_r50_sk",
-        "simmim_swinv2",
-    ),
-    _SOON,
-)
+_OTHER_SHORTCUT = "timm's selective kernels do not average the shortcut of the first stage, as SimCLRv2's do"
+PENDING: Mapping[str, str] = {"simclrv2_r50_sk": _OTHER_SHORTCUT}
 """Networks that ckptconv cannot yet put into a detector with these features: the reason."""
 
-
-_OTHER_SHORTCUT = "timm's selective kernels do not average the shortcut of the first stage, as SimCLRv2's do"
 _NO_SHIFT = (
     "timm's Swin, built for 224x224, never shifts the windows of its last stage; one built for larger images does"
 )
-NOT_OF_TIMM: Mapping[str, str] = {
-    "simclrv2_r50_sk": _OTHER_SHORTCUT,
-    "esvit_swin": _NO_SHIFT,
-    "moby_swin": _NO_SHIFT,
-}
+NOT_OF_TIMM: Mapping[str, str] = {**PENDING, "esvit_swin": _NO_SHIFT, "moby_swin": _NO_SHIFT}
 """Networks that ckptconv cannot yet write for timm: the reason."""
 
 
@@ -103,6 +88,8 @@ def build(converted: Path, size: tuple[int, int] | None = None) -> Built:
     """
     pretrain.module("timm")
     text = ckptconv.emit_config(converted, detector="retinanet", guard=False).text
+    if "mmpretrain" in text:
+        pretrain.models()
     path = converted.with_name("config.py")
     path.write_text(text)
     with warnings.catch_warnings():
@@ -118,7 +105,9 @@ def build(converted: Path, size: tuple[int, int] | None = None) -> Built:
     backbone: nn.Module = detector.backbone
     for name, norm in backbone.named_children():
         if name in {f"norm{i}" for i in range(4)} and isinstance(norm, nn.LayerNorm):
-            setattr(backbone, name, nn.Identity())  # MMDetection's Swin has norms that no file of Swin's authors has
+            setattr(
+                backbone, name, nn.Identity()
+            )  # of Swin and ConvNeXt for each map; no file of their authors has them
     arguments = config.model.backbone
     return Built(
         backbone,

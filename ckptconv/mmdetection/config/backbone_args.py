@@ -16,7 +16,7 @@ from typing import Any
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
-from ckptconv.backbones.interface import Hyperparameters
+from ckptconv.backbones.interface import Hyperparameters, TimmModel
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
@@ -273,14 +273,17 @@ def _timm(backbone: VisionTransformer | Beit, stated: Hyperparameters) -> Networ
     )
 
 
-def network(backbone: Backbone, target: str = "", stated: Hyperparameters | None = None) -> Network | None:
+def network(
+    backbone: Backbone, target: str = "", stated: Hyperparameters | None = None, said: TimmModel | None = None
+) -> Network | None:
     """How MMDetection builds this backbone from a file for ``target``, the usual one if it is ''.
 
-    ``stated`` is what no tensor tells. None if no config here can build it.
+    ``stated`` is what no tensor tells; ``said`` is how a file for timm says that it is built. None if no config here
+    can build it.
     """
     stated = stated or Hyperparameters()
     if target == "timm" or (not target and FAMILIES[backbone.family].targets[0] == "timm"):
-        return timm_network(backbone, stated)
+        return timm_network(backbone, stated, said)
     match backbone, target or FAMILIES[backbone.family].targets[0]:
         case ResNet() as resnet, "mmdet":
             return _resnet(resnet)

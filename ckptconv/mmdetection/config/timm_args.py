@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptconv.backbones import Backbone
-from ckptconv.backbones.interface import Hyperparameters, described
+from ckptconv.backbones.interface import Hyperparameters, TimmModel, described
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.mmdetection.config.network import Network, TrainingRecipe
 
@@ -21,21 +21,28 @@ FIXED_SIZE = 1024
 
 _TAKES_ONE_SIZE = ("BEiT", "Hiera")
 """Families whose class in timm takes images of one size: it has no `dynamic_img_size`."""
+_NORM_OF_CLASS_TOKEN = ("XCiT",)
+"""Families whose last norm is for the class token, after its own blocks: `detection/backbone/xcit.py` has none."""
 _CONVOLUTIONAL = ("ResNet", "RegNetY", "SK-ResNet")
 _BY_DEPTH = ((12, 0.7, 0.1), (24, 0.8, 0.4))
 _DEEPEST = (0.9, 0.5)
 _ADAMW: Mapping[str, Any] = {"type": "AdamW", "betas": (0.9, 0.999)}
 
 
-def timm_network(backbone: Backbone, stated: Hyperparameters) -> Network | None:
-    """How MMDetection builds this backbone from a file for timm; None if no class of timm is this network."""
-    model = backbone.timm_model()
+def timm_network(backbone: Backbone, stated: Hyperparameters, said: TimmModel | None = None) -> Network | None:
+    """How MMDetection builds this backbone from a file for timm; None if no class of timm is this network.
+
+    ``said`` is what the file says of it, for what its tensors do not tell: the windows of a Swin V2.
+    """
+    model = backbone.timm_model() or said
     if model is None:
         return None
     arguments: dict[str, Any] = {"type": "TimmBackbone", "name": model.name}
     heads = {} if stated.num_heads is None or backbone.token_dim is None else {"num_heads": stated.num_heads}
     if own := {**model.arguments, **heads}:
         arguments["arguments"] = own
+    if backbone.family in _NORM_OF_CLASS_TOKEN:
+        arguments["norm"] = False
     if stated.eps is not None:
         arguments["norm_eps"] = stated.eps
     if stated.position_resampling is not None:
