@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ckptconv.methods.interface import IMAGENET, Layout, Method, Published
+from dataclasses import replace
+
+from ckptconv.methods.interface import IMAGENET, Layout, Method, Pixels, Published
 from ckptconv.methods.naming_dinov3 import DINOV3_VIT, DINOV3_VIT_PLAIN
 from ckptconv.methods.teachers import (
     CENTRES,
@@ -94,6 +96,16 @@ DINOV3 = Method(
     pixels=IMAGENET,
     releases=Published("dinov3"),
     eps=1e-5,  # "layernormbf16" of the released ViTs: models/vision_transformer.py
+)
+
+DINOV3SAT493M = replace(
+    DINOV3,
+    name="dinov3-sat493m",
+    title="DINOv3, trained on satellite images (SAT-493M)",
+    aliases=("dinov3-sat",),
+    pixels=Pixels((109.65, 104.805, 75.48), (54.315, 39.78, 36.465)),  # README.md, "Image transforms"
+    releases=(),
+    guess=False,  # the names are DINOv3's, and no tensor tells the images
 )
 
 DINOV3STUDENT = Method(

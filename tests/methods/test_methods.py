@@ -87,14 +87,14 @@ def test_what_only_its_name_selects_is_never_guessed() -> None:
         "ijepa-encoder",
     }
     others_names = {"beit", "beit-1k", "data2vec", "eva", "generic", "simclr-tonylins", "byol-chigur"}
-    others_names |= {"franca", "eupe"}
+    others_names |= {"franca", "eupe", "dinov3-sat493m"}
     assert {m.name for m in METHODS if not m.guess} == twins | others_names
 
 
 def test_methods_state_the_epsilon_of_layer_norms_where_it_is_not_the_familys() -> None:
     assert {m.name: m.eps for m in METHODS if m.eps is not None} == dict.fromkeys(
         ("esvit", "esvit-student", "ibot", "ibot-student", "greenmim"), 1e-6
-    ) | dict.fromkeys(("dinov3", "dinov3-student", "eupe", "pe"), 1e-5)
+    ) | dict.fromkeys(("dinov3", "dinov3-sat493m", "dinov3-student", "eupe", "pe"), 1e-5)
 
 
 def test_a_naming_scheme_has_no_pixels_and_a_method_has() -> None:
@@ -102,6 +102,7 @@ def test_a_naming_scheme_has_no_pixels_and_a_method_has() -> None:
     schemes |= {"solo-learn-momentum", "lightly-train"}
     schemes |= {"bolts", "transformers", "detectron2", "beit-names"}
     unfit = {"cmc"}  # takes the channels of Lab
+    satellite = {"dinov3-sat493m"}
     unit = {m.name for m in METHODS if m.name.startswith(("simclr", "tips"))}
     assert {m.name for m in METHODS if m.pixels is None} >= schemes - {"vissl"} | unfit
     half, clip = {"beit", "pe"}, {"eva", "eva02", "radio"}
@@ -110,7 +111,7 @@ def test_a_naming_scheme_has_no_pixels_and_a_method_has() -> None:
     assert {m.name for m in METHODS if m.pixels == CLIP} == clip
     assert {m.name for m in METHODS if m.pixels == IMAGENET} >= {
         m.name for m in METHODS
-    } - schemes - unit - half - clip - unfit
+    } - schemes - unit - half - clip - unfit - satellite
     assert (HALF.mean, HALF.std) == ((127.5,) * 3, (127.5,) * 3)  # the preprocessor then gives -1 to 1
     assert [round(x / 255, 8) for x in CLIP.mean] == [0.48145466, 0.4578275, 0.40821073]  # openai/CLIP
     assert [round(x / 255, 8) for x in CLIP.std] == [0.26862954, 0.26130258, 0.27577711]
@@ -201,6 +202,14 @@ def test_plain_transformers_resize_positions_as_their_code_does_or_nobody_states
     SimMIM's and MaskFeat's resizes tables of relative positions only, DINOv3 has no table."""
     plain = [m for m in METHODS if {f for layout in m.layouts for f in layout.families} & {"ViT", "BEiT"}]
     silent = {m.name for m in plain if m.position_resampling is None and m.pixels is not None}
-    assert silent - {"dinov3", "dinov3-student"} == {
+    assert silent - {"dinov3", "dinov3-sat493m", "dinov3-student"} == {
         *("ijepa", "ijepa-encoder", "maskfeat", "moby", "mocov3", "simmim", "vissl", "vissl-dino")
     }
+
+
+def test_dinov3_of_satellite_images_has_their_pixels():
+    """README.md of facebookresearch/dinov3: mean (0.430, 0.411, 0.296), std (0.213, 0.156, 0.143)."""
+    (pixels,) = (method.pixels for method in METHODS if method.name == "dinov3-sat493m")
+    assert pixels is not None
+    assert pixels.mean == pytest.approx([255 * x for x in (0.430, 0.411, 0.296)])
+    assert pixels.std == pytest.approx([255 * x for x in (0.213, 0.156, 0.143)])
