@@ -48,9 +48,15 @@ METHODS = {"ResNet": "torchvision", "Swin": "swin", "ConvNeXt": "convnext"}
 
 
 @pytest.mark.parametrize(
-    ("family", "target"), [(family, target) for family in MEMBERS for target in FAMILIES[family].targets]
+    ("family", "target", "suffix"),
+    [
+        (family, target, suffix)
+        for family in MEMBERS
+        for target in FAMILIES[family].targets
+        for suffix in ("pth", "safetensors")
+        if (target, suffix) != ("detectron2", "safetensors")  # its loader looks under a key of a torch file
+    ],
 )
-@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_the_network_is_read_back_from_every_targets_names(tmp_path, family, target, suffix):
     member, method = MEMBERS[family], METHODS[family]
     path = tmp_path / f"converted.{suffix}"

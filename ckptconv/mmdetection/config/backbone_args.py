@@ -238,41 +238,6 @@ def _beit_as_vit(backbone: Beit, stated: Hyperparameters) -> Network:
     return _vitdet(vit, replace(stated, num_heads=stated.num_heads or backbone.num_heads))
 
 
-def _timm(backbone: VisionTransformer | Beit, stated: Hyperparameters) -> Network | None:
-    """The network of timm, with global attention: its output is one map, that of the last block.
-
-    None with relative positions, whose tables are for images of one size, and where timm has no such network.
-    """
-    model = backbone.timm_model()
-    if model is None or (isinstance(backbone, Beit) and backbone.has_tables):
-        return None
-    heads = {"num_heads": stated.num_heads} if stated.num_heads else {}
-    arguments: dict[str, Any] = {"type": "TimmBackbone", "name": model.name, "drop_path_rate": 0.1}
-    if inner := {**model.arguments, **heads}:
-        arguments["arguments"] = inner
-    if stated.eps:
-        arguments["norm_eps"] = stated.eps
-    if stated.position_resampling:
-        arguments["position_resampling"] = vars(stated.position_resampling)
-    undecayed = {name: {"decay_mult": 0.0} for name in ("pos_embed", "cls_token", "reg_token", "gamma", "norm")}
-    training = TrainingRecipe(
-        lr=0.0001,
-        optimizer=_ADAMW,
-        wrapper={"paramwise_cfg": {"custom_keys": undecayed}},
-        warmup=1000,
-        source="configs/swin, in which its transformers are trained",
-    )
-    return Network(
-        arguments,
-        (backbone.embed_dim,) * 4,
-        batch_norm=False,
-        imports=("ckptconv.mmdetection.modules",),
-        training=training,
-        base=ON_ONE_MAP,
-        stride=backbone.patch_size,
-    )
-
-
 def network(
     backbone: Backbone, target: str = "", stated: Hyperparameters | None = None, said: TimmModel | None = None
 ) -> Network | None:
@@ -291,8 +256,6 @@ def network(
             return _swin(swin, stated)
         case ConvNeXt() as convnext, "mmpretrain":
             return _convnext(convnext)
-        case (VisionTransformer() | Beit()) as plain, "timm":
-            return _timm(plain, stated)
         case VisionTransformer() as vit, "vitdet":
             return _vitdet(vit, stated)
         case VisionTransformer() as vit, "mmpretrain":
