@@ -113,9 +113,9 @@ def test_rates_decay_with_the_depth_of_the_network(files):
     config = config_of(files["dino_vit"])
     assert config.optim_wrapper.constructor == "LayerDecayOptimWrapperConstructor"
     assert config.optim_wrapper.paramwise_cfg == {"decay_rate": 0.7}
-    assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.optimizer.weight_decay) == (2.5e-5, 0.1)
+    assert (config.optim_wrapper.optimizer.lr, config.optim_wrapper.optimizer.weight_decay) == (1e-4, 0.1)
     halved = config_of(files["dino_vit"], gpus=4)
-    assert halved.optim_wrapper.optimizer.lr == 1.25e-5
+    assert halved.optim_wrapper.optimizer.lr == 5e-5
 
 
 @pytest.mark.parametrize(
