@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from ckptconv.backbones import eva_models
-from ckptconv.backbones.blocks import NO_NORM, blocks_of, lengths, patch_of, width_of
+from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
 from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
 from ckptconv.backbones.majority import most_common
@@ -107,6 +107,13 @@ class Eva:
     def missing_parts(self) -> tuple[MissingPart, ...]:
         parts = (
             (self.class_token, MissingPart("class_token", "cls_token", "it has no class token")),
+            # Perception Encoders have a table besides RoPE, and DINOv3's ViTs have registers where they have no table
+            (bool(self.positions) or not self.pre_norm, MissingPart("positions", "pos_embed", "it has no positions")),
+            (
+                bool(self.num_registers or self.positions) or self.pre_norm,
+                MissingPart("registers", "reg_token", "it has no registers"),
+            ),
+            (self.qkv_bias or not self.pre_norm, MissingPart("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
             (self.final_norm, MissingPart("norm", "norm.weight", NO_NORM)),
         )
         return tuple(part for present, part in parts if not present)

@@ -33,14 +33,15 @@ UNTOLD = (
     ("timm_vit_small_reg4", "_token"),
     ("timm_vitg14_reg4", "_token"),
     ("tips_vit", "register_tokens"),
-    ("dinov3_vit", "storage_tokens"),
     ("dinov3_vit", "attn.qkv.bias"),
-    ("timm_dinov3_vits16", "_token"),
-    ("transformers_dinov3_vits16", "register_tokens"),
+    ("eupe_vit", "attn.qkv.bias"),
+    ("lightly_train_dinov3_vit", "attn.qkv.bias"),
+    ("pe_spatial_g14", "ls_*.gamma"),
     ("pe_core_b16", "class_embedding"),
 )
 """What nobody misses in a file that lost it: the same network is published without registers, timm's without a class
-token (gap), DINOv3's 7B without biases, BEiTs with positions of patches or between them, VICRegL's
+token (gap), DINOv3's 7B without biases, Perception
+Encoder's core without LayerScale, BEiTs with positions of patches or between them, VICRegL's
 ConvNeXts without layer scale."""
 
 
