@@ -168,9 +168,16 @@ def _timm(said: Any) -> TimmModel | None:
     if said is None:
         return None
     name, arguments = said["name"], said["arguments"]
-    if not is_name(name) or not isinstance(arguments, dict):
+    if not is_name(name) or not isinstance(arguments, dict) or not all(map(_is_size, arguments.items())):
         raise ValueError("no model of timm")
     return TimmModel(name, arguments)
+
+
+def _is_size(argument: tuple[str, Any]) -> bool:
+    """Whether an argument describes a network: a number, a switch, or a list of numbers. A text could name a file."""
+    name, value = argument
+    numbers = value if isinstance(value, list) else [value]
+    return is_name(name) and all(one is None or isinstance(one, int | float) for one in numbers)
 
 
 def _pixels(said: Any) -> Pixels | None:

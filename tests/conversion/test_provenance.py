@@ -115,7 +115,18 @@ def test_the_model_of_timm_is_read(model: object, wanted: TimmModel | None, tmp_
 
 
 @pytest.mark.parametrize(
-    "model", ["vit", {"name": "vit"}, {"name": "a b", "arguments": {}}, {"name": "a", "arguments": []}]
+    "model",
+    [
+        "vit",
+        {"name": "vit"},
+        {"name": "a b", "arguments": {}},
+        {"name": "hf-hub:some/model", "arguments": {}},
+        {"name": "a", "arguments": []},
+        {"name": "a", "arguments": {"checkpoint_path": "/tmp/other.pth"}},  # timm would unpickle it
+        {"name": "a", "arguments": {"pretrained_cfg": {"url": "https://example.org/other.pth"}}},
+        {"name": "a", "arguments": {"depth": [2, "2"]}},
+        {"name": "a", "arguments": {"a b": 1}},
+    ],
 )
 def test_a_model_that_ckptconv_never_writes_is_no_origin(model: object, tmp_path: Path) -> None:
     assert read(json.dumps(json.loads(VIT) | {"timm": model}), tmp_path) is None

@@ -21,6 +21,10 @@ _OPTIONAL: Mapping[str, Any] = {"global_pool": "", "dynamic_img_size": True, "st
 """Arguments that not every class takes: no pooling, and images of any size (in Swin's classes by their older name)."""
 
 
+_LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir")
+"""Arguments of `create_model` that make it download or unpickle a file of its own."""
+
+
 def timm() -> Any:
     """The package. Raises EnvironmentMissingError with the command that installs it, or that fixes it."""
     try:
@@ -48,6 +52,9 @@ def create(name: str, arguments: Mapping[str, Any], image_size: tuple[int, int] 
         raise ValueError(f"timm {library.__version__} has no {name!r}" + (f"; near: {', '.join(near)}" if near else ""))
     optional: dict[str, Any] = {**_OPTIONAL, "drop_path_rate": drop_path}
     optional = {key: value for key, value in optional.items() if key not in arguments}
+    for key in _LOADING:
+        if key in arguments:
+            raise ValueError(f"arguments has {key!r}, with which timm loads weights: name the file in init_cfg instead")
     if image_size is not None:
         arguments = {**arguments, "img_size": image_size}
     while True:

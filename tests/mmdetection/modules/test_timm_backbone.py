@@ -304,3 +304,24 @@ def test_mmengine_does_not_initialise_what_timm_has():
     before = copy.deepcopy(staged.state_dict())
     staged.init_weights()
     assert all(torch.equal(value, before[name]) for name, value in staged.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"pretrained": True},
+        {"checkpoint_path": "other.pth"},
+        {"pretrained_cfg": {"file": "other.pth"}},
+        {"pretrained_cfg_overlay": {"file": "other.pth"}},
+        {"cache_dir": "other"},
+    ],
+    ids=lambda argument: next(iter(argument)),
+)
+def test_nothing_is_loaded_but_by_init_cfg(argument):
+    made("vit")
+    from ckptconv.mmdetection.modules import TimmBackbone
+
+    name = next(iter(argument))
+    sentence = f"arguments has {name!r}, with which timm loads weights: name the file in init_cfg instead"
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        TimmBackbone("vit_tiny_patch16_224", argument)
