@@ -138,6 +138,7 @@ def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
 def test_targets() -> None:
     assert {name: family.targets for name, family in FAMILIES.items()} == {
         "ResNet": ("mmdet", "torchvision", "timm", "detectron2", "official"),
+        "Eva": ("timm",),
         "Swin": ("mmdet", "timm", "official"),
         "SwinV2": ("timm", "official"),
         "MixMIM": ("mmdet", "official"),

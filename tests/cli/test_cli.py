@@ -83,7 +83,7 @@ ONE_MAP = " --base mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py -o de
         (CONVNEXT, "official", None),
         (VIT, "vitdet", VITDET),
         (VIT, "mmpretrain", ONE_MAP),
-        (VIT, "timm", ONE_MAP),
+        (VIT, "timm", " -o mask_rcnn.py"),
         (CAE, "mmpretrain", ONE_MAP),
         (CAE, "vitdet", VITDET),
         (replace(CAE, shared_relative_positions=True), "mmpretrain", None),

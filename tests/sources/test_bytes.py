@@ -15,12 +15,12 @@ from tests.support.server import serving
 
 LITTLE = 1_000_000
 MOCO = ("moco", "state_dict", "module.encoder_q.", ("module.encoder_q.fc.",), "state_dict")
-NOT_IN_VITDET = ("decoder", "mask_token", "cls_token", "norm.")
+PRETRAINING_ONLY = ("decoder", "mask_token")
 LAYOUTS = {  # method, section, what every name that is kept starts with, and those that are not; where it is written
     "moco_v2_r50": MOCO,
     "moco_v2_r50_legacy": MOCO,
     "dino_r50_full": ("dino", "teacher", "module.backbone.", ("none",), "state_dict"),
-    "mae_vitb16_pretrain": ("mae", "model", "", NOT_IN_VITDET, "model"),
+    "mae_vitb16_pretrain": ("mae", "model", "", PRETRAINING_ONLY, "state_dict"),
 }
 
 

@@ -81,8 +81,8 @@ def pretrained(path: str | Path) -> Pretrained:
             )
         if built is None:
             raise UsageError(
-                f"{backbone.name} knows relative positions for images of one size, and a detector's images differ",
-                "Take a ViT with absolute positions, such as MAE's or DINO's.",
+                f"no class that emit-config knows builds {backbone.name}",
+                "Write its class into the config yourself; ckptconv check CONFIG proves it.",
             )
         mark = fingerprint(as_they_are(converted.section, checkpoint))
         return Pretrained(

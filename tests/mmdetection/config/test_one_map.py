@@ -185,13 +185,15 @@ def test_a_network_that_does_not_dilate_is_refused_where_strides_are_from_dilati
 RELATIVE = replace(CAE, absolute_positions=False, own_relative_positions=True)
 
 
-def test_a_beit_with_relative_positions_is_refused() -> None:
+def test_a_beit_with_relative_positions_goes_in_as_timms_for_images_of_one_size() -> None:
+    assert "image_size=(1024, 1024)" in emit.emit(vit_of(RELATIVE, "timm"), choose(base=ON_ONE_MAP)).text
+
+
+def test_mmpretrains_class_for_it_takes_no_other_size_and_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
-        emit.emit(vit_of(RELATIVE, "timm"), choose(base=ON_ONE_MAP))
-    assert caught.value.message == (
-        "BEiT-64x3/16 knows relative positions for images of one size, and a detector's images differ"
-    )
-    assert caught.value.hint == "Take a ViT with absolute positions, such as MAE's or DINO's."
+        emit.emit(vit_of(RELATIVE, "mmpretrain"), choose(base=ON_ONE_MAP))
+    assert caught.value.message == "vit.pth was written for mmpretrain, not for MMDetection"
+    assert caught.value.hint == "Convert it again from its source, without `target`."
 
 
 def test_a_beit_with_relative_positions_truly_takes_images_of_one_size() -> None:

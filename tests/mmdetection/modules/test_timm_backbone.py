@@ -116,7 +116,7 @@ def test_blocks_are_chosen():
         (
             "vit",
             {"position_resampling": {"size": 2}},
-            "position_resampling has no 'size': it has mode, antialias, align_corners, offset",
+            "position_resampling has no 'size': it has mode, antialias, align_corners, offset, square",
         ),
         (
             "vit",
