@@ -126,7 +126,7 @@ _BASES = {1: ("swin_tiny_patch4_window7_224", _T, 7), 2: ("swinv2_tiny_window8_2
 
 
 def timm_model(member: Swin) -> TimmModel | None:
-    """Timm's model. Its windows are no larger than its stages' maps, so the size of the image goes with them."""
+    """Timm's model. A window is at most as large as its stage's map, so the size of the image goes with it."""
     if _unlike_timm(member):
         return None
     size = (member.embed_dim, member.depths)

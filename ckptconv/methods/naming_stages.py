@@ -1,4 +1,4 @@
-"""Rules of networks that timm has and MMDetection has not: XCiT, RegNetY and Hiera, from their authors' names."""
+"""Rules of networks that timm has and MMDetection does not have: XCiT, RegNetY and Hiera, from their authors' names."""
 
 from __future__ import annotations
 

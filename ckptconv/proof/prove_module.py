@@ -7,10 +7,11 @@ compared under their own names, under a prefix, or by their numbers alone where 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ckptconv.arguments import call
 from ckptconv.conversion.converted import Converted
 from ckptconv.errors import ProofError, UsageError
 from ckptconv.formats import open_checkpoint
@@ -94,8 +95,7 @@ def prove(
                 f"the module does not hold {path}: {proof}",
                 "Load the file with strict=True, or name what the module has beside it: ignore=['head.{x...}']."
                 if proof.proved
-                else "The framework did not load it, or loaded only a part. Convert it to the names of its network: "
-                f"ckptconv inspect {path}",
+                else f"The framework loaded nothing of it, or a part. See its names: {call('inspect', str(path))}",
             )
     return proof
 
@@ -159,12 +159,11 @@ def _by_value(state: Mapping[str, torch.Tensor], arranged: Arrangement, checkpoi
     """Compare under the names that the numbers were found under."""
     if arranged.uniform:
         inner, outer = arranged.inner, arranged.outer
-        tensors = {
-            inner + name.removeprefix(outer): stored
-            for name, stored in checkpoint.tensors(arranged.section).items()
-            if name.startswith(outer)
-        }
-        return _compared(state, tensors, checkpoint)
+        stored = checkpoint.tensors(arranged.section)
+        renamed = {inner + name.removeprefix(outer): one for name, one in stored.items() if name.startswith(outer)}
+        proof = _compared(state, renamed, checkpoint)
+        outside = tuple(name for name in stored if not name.startswith(outer) and not name.endswith(_COUNTERS))
+        return replace(proof, not_in_module=(*proof.not_in_module, *outside))
     taken = {one for names in arranged.sources.values() for one in names}
     section = _section_of(checkpoint, taken)
     return Proof(

@@ -109,6 +109,23 @@ def test_other_names_are_found_by_their_numbers_and_what_is_left_is_named(vit):
     assert "blocks.1.attn.qkv.weight" in proof.not_in_module
 
 
+class FirstBlock(nn.Module):
+    """One block of the file's network, under a name that the file does not have."""
+
+    def __init__(self, vit: nn.Module) -> None:
+        super().__init__()
+        self.layer = vit.blocks[0]
+
+
+def test_a_part_of_the_network_under_other_names_is_not_the_file(vit):
+    model = timm_vit()
+    model.load_state_dict(weights(vit))
+    proof = ckptconv.prove(FirstBlock(model), vit)
+    assert len(proof.equal) == len(model.blocks[0].state_dict())
+    assert not proof.proved
+    assert {"pos_embed", "blocks.1.attn.qkv.weight"} <= set(proof.not_in_module)
+
+
 def test_mmengine_loads_nothing_of_a_raw_file_and_goes_on(tmp_path):
     """What its log calls loaded: no name of MoCo's file is a ResNet's, and no error is raised."""
     from mmengine.runner import load_checkpoint

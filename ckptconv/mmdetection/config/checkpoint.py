@@ -76,7 +76,7 @@ def pretrained(path: str | Path) -> Pretrained:
         if built is None and getattr(backbone, "grid_size", 0) is None:
             raise UsageError(
                 f"{backbone.name} has {getattr(backbone, 'positions', 0)} positions, which are not a square grid: "
-                "nobody knows for images of which sides",
+                "the sides of its images are unknown",
                 "Take a ViT with a square grid, such as MAE's or DINO's.",
             )
         if built is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ckptconv.mmdetection.config.detectors import Detector
 from ckptconv.mmdetection.config.edits import Changes
-from ckptconv.mmdetection.config.network import TrainingRecipe
+from ckptconv.mmdetection.config.network import Network, TrainingRecipe
 from ckptconv.mmdetection.config.pyramid import NORM
 from ckptconv.mmdetection.config.python_source import Code
 
@@ -23,13 +23,16 @@ _SIZE = (SIDE, SIDE)
 _PAD = {"type": "Pad", "size": _SIZE, "pad_val": {"img": (114, 114, 114)}}
 
 
-def set_schedule(changes: Changes, detector: Detector, training: TrainingRecipe, depth: int, load: list[Any]) -> None:
-    """Add the schedule to the changes, for a plain transformer of so many blocks; ``load`` are the steps that load."""
+def set_schedule(changes: Changes, detector: Detector, network: Network, load: list[Any]) -> None:
+    """Add the schedule to the changes, for a plain transformer; ``load`` are the steps that load."""
     _pipelines(changes, detector, load)
-    changes.set("model.backbone.window", _WINDOW, "Attention within windows, but for the last block of each quarter.")
-    changes.set("model.backbone.global_blocks", global_blocks(depth))
+    if network.windows:
+        note = "Attention within windows, except in the last block of each quarter."
+        changes.set("model.backbone.window", _WINDOW, note)
+        changes.set("model.backbone.global_blocks", global_blocks(network.depth))
     _heads(changes, detector)
-    _optimizer(changes, training)
+    assert network.training is not None
+    _optimizer(changes, network.training)
     _loop(changes)
 
 

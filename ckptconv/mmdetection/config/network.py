@@ -31,6 +31,11 @@ class Network:
     imported for its class. ``training`` is None for what the detector's own optimizer trains. ``base`` is a
     config that it can stand on, '' if the table's detectors will do: then either ``stands_on`` is the type of backbone
     that a base must have for it, or ``stride`` that of its only output map, 0 if it outputs one map per stage.
+
+    ``pyramid`` is whether a `SimpleFeaturePyramid` makes a pyramid of its only map, and ``depth`` its blocks; 0 for a
+    network of stages. ``fixed_size`` is the side of the images, in pixels, for a network that takes one size only; 0
+    for any other. ``sync_bn`` is whether mmengine's runner synchronises its batch norm, for lack of a ``norm_cfg``.
+    ``windows`` is whether its attention can be restricted to windows.
     """
 
     arguments: Mapping[str, Any]
@@ -46,6 +51,7 @@ class Network:
     depth: int = 0
     fixed_size: int = 0
     sync_bn: bool = False
+    windows: bool = False
 
     @property
     def plain(self) -> bool:

@@ -147,8 +147,7 @@ class Overlay(Changes):
         detector, net = self._detector, self._found.network
         if schedule.large_scale_jitter:
             load = loading_for(detector, self._found, self._choices)
-            assert net.training is not None
-            large_scale_jitter.set_schedule(self, detector, net.training, net.depth, load)
+            large_scale_jitter.set_schedule(self, detector, net, load)
             return
         if schedule.resize is not None and detector.scales and not net.fixed_size:
             load = loading_for(self._detector, self._found, self._choices)

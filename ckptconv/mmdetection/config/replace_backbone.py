@@ -83,6 +83,14 @@ def _freeze(changes: Changes, net: Network, choices: Choices) -> None:
     if net.of_timm:
         if choices.freeze not in (None, "none"):
             frozen = choices.freeze if choices.freeze == "all" else int(str(choices.freeze))
+            if frozen != "all" and int(frozen) > net.depth:
+                has = f"the network has {net.depth} blocks" if net.depth else "a network of stages is frozen as a whole"
+                fewer = f"Give 0 to {net.depth}, or {argument('freeze', 'all')}"
+                raise UsageError(
+                    f"{argument('freeze', choices.freeze)}: {has}",
+                    fewer if net.depth else f"Give {argument('freeze', 'all')} or {argument('freeze', 'none')}",
+                    "freeze",
+                )
             changes.set(f"{_AT}.frozen", frozen, _FROZEN if frozen == "all" else "")
             if frozen == "all" and "drop_path_rate" in net.arguments:
                 changes.set(f"{_AT}.drop_path_rate", 0.0)

@@ -11,17 +11,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptconv.backbones import Backbone
+from ckptconv.backbones.beit import Beit
+from ckptconv.backbones.hiera import Hiera
 from ckptconv.backbones.interface import Hyperparameters, TimmModel, described
 from ckptconv.backbones.resnet import ResNet
+from ckptconv.backbones.xcit import Xcit
 from ckptconv.mmdetection.config.network import Network, TrainingRecipe
 
 MODULES = "ckptconv.mmdetection.modules"
 FIXED_SIZE = 1024
 """The side of the images, in pixels, for a network that takes one size only: that of ViTDet's recipe."""
 
-_TAKES_ONE_SIZE = ("BEiT", "Hiera")
-"""Families whose class in timm takes images of one size: it has no `dynamic_img_size`."""
-_NORM_OF_CLASS_TOKEN = ("XCiT",)
+_NORM_OF_CLASS_TOKEN = ("Xcit",)
 """Families whose last norm is for the class token, after its own blocks: `detection/backbone/xcit.py` has none."""
 _CONVOLUTIONAL = ("ResNet", "RegNetY", "SK-ResNet")
 _BY_DEPTH = ((12, 0.7, 0.1), (24, 0.8, 0.4))
@@ -49,7 +50,8 @@ def timm_network(backbone: Backbone, stated: Hyperparameters, said: TimmModel | 
         arguments["position_resampling"] = dict(vars(stated.position_resampling))
     if stated.rope_periods is not None:
         arguments["rope_periods"] = list(stated.rope_periods)
-    fixed = backbone.family in _TAKES_ONE_SIZE
+    tables = isinstance(backbone, Beit) and backbone.has_tables  # timm's Beit; without them it is timm's Eva
+    fixed = tables or isinstance(backbone, Hiera)  # neither class has `dynamic_img_size`
     if fixed:
         arguments["image_size"] = (FIXED_SIZE, FIXED_SIZE)
     width, facts = backbone.token_dim, described(backbone)
@@ -71,6 +73,7 @@ def timm_network(backbone: Backbone, stated: Hyperparameters, said: TimmModel | 
         depth=_whole(facts["depth"]) if width else 0,
         sync_bn=convolutional,
         fixed_size=FIXED_SIZE if fixed else 0,
+        windows=bool(width) and not tables and not isinstance(backbone, Xcit),
     )
 
 

@@ -106,7 +106,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
     def _adopt(self, model: Any) -> None:
         """Hold timm's model without being around it: its parameters, buffers and submodules are this module's own.
 
-        The dicts in which PyTorch keeps them are shared, so that neither can have what the other has not. Copies and
+        The dicts in which PyTorch keeps them are shared, so that both always have the same ones. Copies and
         pickles keep that, for both objects are in one graph. So no part of a network may have a name of ours.
         """
         names = [*model._parameters, *model._buffers, *model._modules]

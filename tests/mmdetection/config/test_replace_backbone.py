@@ -222,7 +222,7 @@ def test_what_was_written_for_another_target_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         emitted("oblong.pth")
     assert caught.value.message == (
-        "ViT-S/16 has 200 positions, which are not a square grid: nobody knows for images of which sides"
+        "ViT-S/16 has 200 positions, which are not a square grid: the sides of its images are unknown"
     )
     assert caught.value.hint == "Take a ViT with a square grid, such as MAE's or DINO's."
     file_of(ResNet((2, 2, 2, 2), False, 64, 64, 64, 1, 7, 3))

@@ -16,8 +16,10 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 import ckptconv
+from ckptconv.backbones.beit import Beit
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config.detectors import DETECTORS
+from ckptconv.rules import keep
 from tests.support import official, pretrain
 from tests.support.converted import OWN, at, plain
 
@@ -35,7 +37,7 @@ def files(tmp_path_factory):
     """The converted file of each network, for timm."""
     folder = tmp_path_factory.mktemp("timm")
     written = {}
-    for name in dict.fromkeys((*PLAIN, *STAGES, *FIXED)):
+    for name in dict.fromkeys((*PLAIN, *STAGES, *FIXED, "dino_xcit")):
         network = official.network(name)
         source = network.write(folder)
         written[name] = folder / f"{name}.pth"
@@ -151,6 +153,12 @@ def test_freeze(files, freeze, frozen, trained):
             "freeze",
         ),
         (
+            {"freeze": "99"},
+            "`freeze='99'`: the network has 3 blocks",
+            "Give 0 to 3, or `freeze='all'`",
+            "freeze",
+        ),
+        (
             {"freeze": "1", "frozen_stages": 1},
             "`freeze` and `frozen_stages` say the same thing twice",
             "Give one.",
@@ -162,6 +170,15 @@ def test_what_is_refused(files, choices: Mapping[str, Any], message, hint, param
     with pytest.raises(UsageError) as caught:
         config_of(files["dino_vit"], **choices)
     assert (caught.value.message, caught.value.hint, caught.value.parameter) == (message, hint, parameter)
+
+
+def test_a_network_of_stages_is_frozen_as_a_whole(files):
+    with pytest.raises(UsageError) as caught:
+        config_of(files["hiera_mae"], freeze="2")
+    assert caught.value.message == "`freeze='2'`: a network of stages is frozen as a whole"
+    assert caught.value.hint == "Give `freeze='all'` or `freeze='none'`"
+    backbone = built(config_of(files["hiera_mae"], freeze="all")).backbone
+    assert not [name for name, p in backbone.named_parameters() if p.requires_grad]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +213,18 @@ def test_images_have_the_size_that_the_network_takes(files, network, choices):
         steps = resizing(config[f"{part}_dataloader"].dataset.pipeline)
         assert steps
         assert all(plain(step) == plain(RESIZE) for step in steps), part
+
+
+def test_a_beit_without_tables_is_timms_eva_and_takes_every_size(tmp_path):
+    """As CAE and EVA-01 have it: absolute positions alone."""
+    network = Beit(64, 2, 256, 16, 14, 1, absolute_positions=True, shared_relative_positions=False)
+    torch.save({name: torch.rand(shape) * 0.1 for name, shape in network.entries().items()}, tmp_path / "raw.pth")
+    rules = [keep("{key...}", "{key...}")]
+    ckptconv.convert(tmp_path / "raw.pth", tmp_path / "beit.pth", rules, target="timm")
+    pretrain.module("timm")
+    config = config_of(tmp_path / "beit.pth")
+    assert "image_size" not in config.model.backbone
+    assert len(built(config).backbone(torch.zeros(1, 3, 64, 96))) == 1
 
 
 def test_batch_norm_of_timm_is_synchronised_by_the_runner(files):
@@ -347,6 +376,13 @@ def test_the_last_block_of_each_quarter_sees_the_whole_image(depth, blocks):
     from ckptconv.mmdetection.config.large_scale_jitter import global_blocks
 
     assert global_blocks(depth) == blocks
+
+
+@pytest.mark.parametrize("network", ["beit_vit", "dino_xcit"])
+def test_vitdets_schedule_has_no_windows_where_the_class_has_none(files, network):
+    config = config_of(files[network], schedule="vitdet")
+    assert "window" not in config.model.backbone
+    built(config)
 
 
 def test_vitdets_schedule_is_refused_for_a_network_of_stages(tmp_path):
