@@ -22,8 +22,6 @@ MODULES = "ckptconv.mmdetection.modules"
 FIXED_SIZE = 1024
 """The side of the images, in pixels, for a network that takes one size only: that of ViTDet's recipe."""
 
-_NORM_OF_CLASS_TOKEN = ("Xcit",)
-"""Families whose last norm is for the class token, after its own blocks: `detection/backbone/xcit.py` has none."""
 _CONVOLUTIONAL = ("ResNet", "RegNetY", "SK-ResNet")
 _BY_DEPTH = ((12, 0.7, 0.1), (24, 0.8, 0.4))
 _DEEPEST = (0.9, 0.5)
@@ -42,7 +40,7 @@ def timm_network(backbone: Backbone, stated: Hyperparameters, said: TimmModel | 
     heads = {} if stated.num_heads is None or backbone.token_dim is None else {"num_heads": stated.num_heads}
     if own := {**model.arguments, **heads}:
         arguments["arguments"] = own
-    if backbone.family in _NORM_OF_CLASS_TOKEN:
+    if isinstance(backbone, Xcit):  # its last norm is the class token's: xcit's detection/backbone/xcit.py has none
         arguments["norm"] = False
     if stated.eps is not None:
         arguments["norm_eps"] = stated.eps
