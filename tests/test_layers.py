@@ -20,7 +20,7 @@ LAYERS = (
     ("arguments", "_version"),
     ("errors",),
     ("fields", "patterns", "spec", "text", "small_file", "wrappers", "guide"),
-    ("sections", "ops", "rules"),
+    ("sections", "ops", "rules", "rule_index"),
     ("methods.interface", "methods.registry", "methods.rule_file", "methods", "backbones"),
     ("sources", "formats"),
     ("planning",),

@@ -12,6 +12,7 @@ from ckptconv import fields
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.interface import PARTS, PositionResampling
 from ckptconv.errors import UsageError, unknown
+from ckptconv.rule_index import RuleIndex
 from ckptconv.rules import RULES, Drop, Keep, Rule
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
@@ -151,6 +152,11 @@ class Layout:
     def number(self) -> int:
         """Equal for two layouts that make the same plans: their titles and sections may differ."""
         return _NUMBERS.setdefault((self.rules, self.families, self.without), len(_NUMBERS))
+
+    @cached_property
+    def index(self) -> RuleIndex:
+        """Its rules, ready to be asked for the one that takes a name."""
+        return RuleIndex(self.rules)
 
     @cached_property
     def keeps_names(self) -> bool:

@@ -102,7 +102,7 @@ def unexplained(layout: Layout, section: Section, options: Options, most: int = 
     names = section.tensors
     prefix = taken_off(layout.rules, section, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drop]
-    return matching.count_unexplained(layout.rules, names, prefix, drops, most)
+    return matching.count_unexplained(layout.index, names, prefix, drops, most)
 
 
 def make_plan(method: Method, layout: Layout, path: str, section: Section, options: Options | None = None) -> Plan:
@@ -111,7 +111,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
     names = section.tensors
     prefix = taken_off(layout.rules, section, options)
     drops = [drop(pattern, _ACCEPTED) for pattern in options.drop]
-    draft = apply_rules(layout.rules, names, prefix, drops)
+    draft = apply_rules(layout.index, names, prefix, drops)
     problems = [*user_drops.forbidden(layout, names, prefix, drops, draft), *draft.problems]
     optional_missing, droppable_names, moves, dialect = list[str](), tuple[str, ...](), draft.moves, CANONICAL
     dropped, target = list(draft.dropped), options.target or ""
@@ -137,7 +137,7 @@ def make_plan(method: Method, layout: Layout, path: str, section: Section, optio
                     selected_channels, target=translated_name(dialect, selected_channels.target)
                 )
     network = (*(backbone.entries() if backbone else ()), *(move.target for move in draft.moves))
-    others = apply_to_others(layout.rules, section, prefix, drops, bool(options.strip_prefix), network)
+    others = apply_to_others(layout.index, section, prefix, drops, bool(options.strip_prefix), network)
     dropped, problems = dropped + others.dropped, others.problems + problems
     return Plan(
         method=method.name,

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
 
 from ckptconv.ops import Op, OpError, compose
-from ckptconv.patterns import Pattern
 from ckptconv.planning.problems import DropsPart, NoRule, NotReadable, PartsMissing, Problem, UnsuitableOp
+from ckptconv.rule_index import RuleIndex, Source
 from ckptconv.rules import Drop, Keep, Rule, Split
 from ckptconv.spec import DTYPES, Section, StateSpec, TensorSpec
 from ckptconv.wrappers import COUNTERS, unwrapped, wrapped
@@ -52,42 +51,17 @@ class Outcome:
 _NO_SPEC = TensorSpec((), DTYPES["float32"])  # of an entry of which only the name matters
 
 
-class _Source(NamedTuple):
-    """One source pattern of a rule: the rule, its number, and the position of the pattern among the rule's sources."""
-
-    pattern: Pattern
-    rule: Rule
-    number: int
-    position: int
-
-
-class _SourceIndex:
-    """The source patterns of rules, in order. The first and last segment of a name tell which of them may match."""
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        sources = (_Source(s, rule, i, p) for i, rule in enumerate(rules) for p, s in enumerate(rule.sources))
-        self._sources = [(*source.pattern.ends, source) for source in sources]
-        self._by_ends: dict[tuple[str, str], list[_Source]] = {}
-
-    def candidates(self, name: str) -> list[_Source]:
-        """The patterns that may match a name, in order."""
-        ends = name.partition(".")[0], name.rpartition(".")[2]
-        candidates = self._by_ends.get(ends)
-        if candidates is None:
-            head, tail = ends
-            candidates = [s for first, last, s in self._sources if first in (None, head) and last in (None, tail)]
-            self._by_ends[ends] = candidates
-        return candidates
-
-
-def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()) -> Outcome:
+def apply_rules(
+    rules: Sequence[Rule] | RuleIndex, names: StateSpec, prefix: str = "", drops: Sequence[Drop] = ()
+) -> Outcome:
     """Match each name once: the user's drops by the whole name, then the rules by what follows the prefix.
 
     Segments of wrappers around single blocks are removed before the rules see a name.
     """
     outcome = Outcome()
     parts: dict[tuple[int, str, tuple[str, ...]], dict[int, str]] = {}
-    matcher = _Matcher(rules, names, prefix, drops)
+    index = rules if isinstance(rules, RuleIndex) else RuleIndex(rules)
+    matcher = _Matcher(index, names, prefix, drops)
     for key, answer in matcher.answers():
         if isinstance(answer, Dropped):
             outcome.dropped.append(answer)
@@ -95,8 +69,8 @@ def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops
         if answer is None:
             outcome.problems.append(NoRule(key, names[key]))
             continue
-        (_, rule, index, position), captures = answer
-        outcome.used.add(index)
+        (_, rule, number, position), captures = answer
+        outcome.used.add(number)
         if isinstance(rule, Drop):
             outcome.dropped.append(Dropped(key, rule.why, rule))
         elif isinstance(rule, Keep):
@@ -108,12 +82,12 @@ def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops
                 _move(outcome, (key, *by), part.fill(captures), rule, op, names)
         else:
             target = rule.target.fill(captures)
-            group = parts.setdefault((index, target, tuple(captures[c] for c in sorted(captures))), {})
+            group = parts.setdefault((number, target, tuple(captures[c] for c in sorted(captures))), {})
             group[position] = key
             if len(group) == len(rule.sources):
                 _move(outcome, tuple(group[i] for i in range(len(group))), target, rule, rule.op, names)
-    for (index, target, _), group in parts.items():
-        missing = tuple(str(s) for i, s in enumerate(rules[index].sources) if i not in group)
+    for (number, target, _), group in parts.items():
+        missing = tuple(str(s) for i, s in enumerate(index.rules[number].sources) if i not in group)
         if missing:
             sources = tuple(group.values())
             outcome.problems.append(PartsMissing(sources[0], sources, target, missing))
@@ -121,7 +95,7 @@ def apply_rules(rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops
 
 
 def apply_to_others(
-    rules: Sequence[Rule],
+    index: RuleIndex,
     section: Section,
     prefix: str,
     drops: Sequence[Drop],
@@ -134,7 +108,7 @@ def apply_to_others(
     a hint does not offer to drop an entry that would become part of its modules.
     """
     outcome = Outcome()
-    answers = dict(_Matcher(rules, dict.fromkeys(section.unreadable, _NO_SPEC), prefix, ()).answers())
+    answers = dict(_Matcher(index, dict.fromkeys(section.unreadable, _NO_SPEC), prefix, ()).answers())
     modules = {name.partition(".")[0] for name in network}
     for name, kind in section.others.items():
         entry, answer = section.unreadable.get(name), answers.get(name)
@@ -156,7 +130,7 @@ def apply_to_others(
     return outcome
 
 
-def _target(source: _Source, captures: Mapping[str, str]) -> str:
+def _target(source: Source, captures: Mapping[str, str]) -> str:
     rule = source.rule
     if isinstance(rule, Drop):
         return ""
@@ -164,23 +138,23 @@ def _target(source: _Source, captures: Mapping[str, str]) -> str:
 
 
 def count_unexplained(
-    rules: Sequence[Rule], names: StateSpec, prefix: str = "", drops: Sequence[Drop] = (), most: int = 0
+    index: RuleIndex, names: StateSpec, prefix: str = "", drops: Sequence[Drop] = (), most: int = 0
 ) -> int:
     """How many names `apply_rules` leaves unexplained. Stops above ``most``: most methods fail at the first name."""
     left = 0
-    for _, answer in _Matcher(rules, names, prefix, drops).answers():
-        left += answer is None
-        if left > most:
-            break
+    for name in _Matcher(index, names, prefix, drops).names():
+        if index.source_of(name) is None:
+            left += 1
+            if left > most:
+                break
     return left
 
 
 class _Matcher:
     """Finds the rule for each name, in the order of the names."""
 
-    def __init__(self, rules: Sequence[Rule], names: StateSpec, prefix: str, drops: Sequence[Drop]) -> None:
-        self._sources = _SourceIndex(rules)
-        self._rules, self._names, self._prefix, self._drops = rules, names, prefix, drops
+    def __init__(self, index: RuleIndex, names: StateSpec, prefix: str, drops: Sequence[Drop]) -> None:
+        self._index, self._names, self._prefix, self._drops = index, names, prefix, drops
 
     @cached_property
     def _bare(self) -> dict[str, str]:
@@ -188,7 +162,7 @@ class _Matcher:
             return {}
         left = (key for key in self._names if self._accepted(key) is None and key.startswith(self._prefix))
         inside = [key[len(self._prefix) :] for key in left]
-        return unwrapped(inside, (s.text for r in self._rules for s in r.sources))
+        return unwrapped(inside, (s.text for r in self._index.rules for s in r.sources))
 
     @cached_property
     def _wrapped(self) -> dict[str, str]:
@@ -198,7 +172,7 @@ class _Matcher:
         """The name in the file of a name that rules see."""
         return self._prefix + self._wrapped.get(name, name)
 
-    def answers(self) -> Iterator[tuple[str, Dropped | tuple[_Source, Mapping[str, str]] | None]]:
+    def answers(self) -> Iterator[tuple[str, Dropped | tuple[Source, Mapping[str, str]] | None]]:
         """Each name with the pattern that matches it and its captures; None where no rule matches."""
         for key in self._names:
             accepted = self._accepted(key) if self._drops else None
@@ -208,17 +182,18 @@ class _Matcher:
                 yield key, Dropped(key, COUNTERS.get(key.rpartition(".")[2], f"outside the prefix '{self._prefix}'"))
             else:
                 name = key[len(self._prefix) :]
-                yield key, self._first_match(self._bare.get(name, name))
+                yield key, self._index.match(self._bare.get(name, name))
+
+    def names(self) -> Iterator[str]:
+        """What rules see of each name that is neither dropped nor outside the prefix."""
+        prefix, bare = self._prefix, self._bare
+        for key in self._names:
+            if key.startswith(prefix) and not (self._drops and self._accepted(key)):
+                name = key[len(prefix) :]
+                yield bare.get(name, name) if bare else name
 
     def _accepted(self, key: str) -> Drop | None:
         return next((d for d in self._drops if d.source.match(key) is not None), None)
-
-    def _first_match(self, name: str) -> tuple[_Source, Mapping[str, str]] | None:
-        for source in self._sources.candidates(name):
-            captures = source.pattern.match(name)
-            if captures is not None:
-                return source, captures
-        return None
 
 
 def _move(outcome: Outcome, sources: tuple[str, ...], target: str, rule: Rule, op: Op | None, names: StateSpec) -> None:

@@ -79,11 +79,11 @@ def forbidden(
     if network is None:
         return []
     blocks, filled = parts_of(network, outcome.moves), {m.target for m in outcome.moves}
-    undropped = apply_rules(layout.rules, names, prefix).moves
+    undropped = apply_rules(layout.index, names, prefix).moves
     whole = backbones.read({m.target: m.spec for m in undropped}, layout.families) or network
     entries = {name for name in whole.entries() if name not in filled and not whole.optional(name)}
     own = {source: m.target for m in undropped if m.target in entries for source in m.sources}
-    alone = apply_rules(layout.rules, {key: names[key] for key in gone}, prefix).moves
+    alone = apply_rules(layout.index, {key: names[key] for key in gone}, prefix).moves
     again = {m.sources[0] for m in (*undropped, *alone) if m.target in filled}
     problems: list[Problem] = []
     for key in gone:
