@@ -16,6 +16,7 @@ from ckptconv._version import __version__
 
 if TYPE_CHECKING:
     from ckptconv.conversion.convert import Receipt, convert, plan
+    from ckptconv.difference.compare import Diff, diff
     from ckptconv.errors import (
         CkptconvError,
         EnvironmentMissingError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CkptconvError",
+    "Diff",
     "EnvironmentMissingError",
     "Explanation",
     "Fetching",
@@ -62,6 +64,7 @@ __all__ = [
     "VerdictError",
     "__version__",
     "convert",
+    "diff",
     "drop",
     "emit_config",
     "explain",
@@ -94,6 +97,7 @@ _HOMES = {
     "Options": "planning.options",
     **dict.fromkeys(("Layout", "Method", "Pixels", "Release"), "methods.interface"),
     **dict.fromkeys(("Receipt", "convert", "plan"), "conversion.convert"),
+    **dict.fromkeys(("Diff", "diff"), "difference.compare"),
     **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "inspection"),
     "Plan": "planning.plan",
     "emit_config": "mmdetection.config.emit",

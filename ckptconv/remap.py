@@ -61,7 +61,8 @@ def _special(value: Any) -> Unreadable | None:
     return next((Unreadable(what, advice) for holds, what, advice in reasons if holds), None)
 
 
-def _look(value: object) -> TensorSpec | Unreadable | None:
+def look(value: object) -> TensorSpec | Unreadable | None:
+    """What a value in memory is, for `find_sections`."""
     special = _special(value)
     if special is not None:
         return special
@@ -101,7 +102,7 @@ def remap_state_dict(
         IncompletePlanError: the method leaves a tensor unexplained, missing or of the wrong shape.
         UsageError: an unknown method, section or target.
     """
-    sections = find_sections(state_dict, _look)
+    sections = find_sections(state_dict, look)
     options = options_of(
         options,
         rules,
@@ -127,15 +128,18 @@ def _moved(values: list[Any], move: Move) -> Any:
         return move.op.apply(values)
     import torch
 
-    arrays = [_array(v.detach().cpu().contiguous()) for v in values]
+    arrays = [array_of(v) for v in values]
     result = torch.from_numpy(move.op.apply(arrays).copy())
     return result.view(getattr(torch, move.spec.dtype.name)).reshape(move.spec.shape).to(values[0].device)
 
 
-def _array(tensor: Any) -> Any:
-    """The tensor for an op: as unsigned integers of its size where numpy has no word for its type."""
+def array_of(tensor: Any) -> Any:
+    """A tensor's numbers for an op: as integers of its size where numpy has no word for its type."""
+    if not hasattr(tensor, "detach"):
+        return tensor
     import torch
 
+    tensor = tensor.detach().cpu().contiguous()
     if DTYPES[str(tensor.dtype).removeprefix("torch.")].numpy is not None:
         return tensor.numpy()
     return tensor.view({1: torch.uint8, 2: torch.uint16, 4: torch.int32}[tensor.element_size()]).numpy()

@@ -26,6 +26,7 @@ LAYERS = (
     ("planning",),
     ("conversion",),
     ("inspection", "remap", "proof"),
+    ("difference",),
     ("mmdetection.type_names", "mmdetection.coco_file", "mmdetection.file_order"),
     ("mmdetection.hints", "mmdetection.loading", "mmdetection.loader", "mmdetection.runtime"),
     ("mmdetection.environment",),

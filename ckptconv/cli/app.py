@@ -40,6 +40,7 @@ def _root(
 for name, command in (
     ("convert", checkpoints.convert),
     ("inspect", checkpoints.inspect),
+    ("diff", checkpoints.diff),
     ("methods", checkpoints.methods),
     ("explain", checkpoints.explain),
     ("releases", checkpoints.releases),

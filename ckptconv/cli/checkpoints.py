@@ -109,6 +109,46 @@ def inspect(
     render_checkpoints.inspection(found, full, as_json)
 
 
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, as SRC of `convert`.", show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    method_a: Annotated[str, typer.Option("--method-a", metavar="auto|NAME", help="The method of A.")] = "auto",
+    method_b: Annotated[str, typer.Option("--method-b", metavar="auto|NAME", help="The method of B.")] = "auto",
+    section_a: Annotated[
+        str | None, typer.Option("--section-a", metavar="PATH", help="Where the weights are in A.")
+    ] = None,
+    section_b: Annotated[
+        str | None, typer.Option("--section-b", metavar="PATH", help="Where the weights are in B.")
+    ] = None,
+    rules: Rules = None,
+    full: Annotated[bool, typer.Option("--all", help="Every tensor that differs.")] = False,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether A and B hold the same network, and which tensors differ by how much. Exit 1 if any does.
+
+    Formats and layouts may differ: tensors are compared under the names of one target where methods explain both
+    files, else under their own names.
+    """
+    from ckptconv.cli import render_difference, render_sources
+    from ckptconv.difference import compare
+
+    with render_sources.fetching(False, cache_dir) as fetching:
+        found = compare.diff(
+            a,
+            b,
+            method_a=method_a,
+            method_b=method_b,
+            section_a=section_a,
+            section_b=section_b,
+            rules=rules,
+            fetching=fetching,
+        )
+    render_difference.difference(found, full, as_json)
+    if not found.same:
+        raise typer.Exit(1)
+
+
 def methods(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.", show_default=False)
