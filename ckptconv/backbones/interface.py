@@ -153,13 +153,15 @@ class Hyperparameters:
     """What a method states of a transformer and no tensor tells. None is the usual value.
 
     ``num_heads`` are the attention heads of a block, ``eps`` the epsilon of its layer norms. ``rope_periods`` are the
-    periods of rotary position embeddings, where they are not those that the target computes.
+    periods of rotary position embeddings, where they are not those that the target computes. ``norm`` is whether the
+    method's own detectors take the last map after the network's last norm.
     """
 
     num_heads: int | None = None
     eps: float | None = None
     position_resampling: PositionResampling | None = None
     rope_periods: tuple[float, ...] | None = None
+    norm: bool | None = None
 
 
 @dataclass(frozen=True)

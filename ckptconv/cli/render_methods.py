@@ -93,6 +93,8 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
     ):
         if resampling is not None:
             render.row(key, f"{_resized(resampling)}{', with registers' * (not key)}")
+    if m.norm is not None:
+        render.row("map", f"{'after' if m.norm else 'before'} the last norm, in the detector of a plain transformer")
     for i, release in enumerate(m.releases):
         digest = f", MD5 {release.md5}" if release.md5 else ""
         render.row("" if i else "files", f"{release.name}{digest}: {release.url}")
@@ -228,6 +230,7 @@ def _data(m: Method, published: Iterable[Recipe]) -> dict[str, object]:
         "position_resampling_with_registers": (
             vars(m.position_resampling_with_registers) if m.position_resampling_with_registers else None
         ),
+        "norm": m.norm,
         "layouts": [
             {
                 "title": layout.title,

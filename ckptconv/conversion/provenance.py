@@ -15,6 +15,7 @@ from ckptconv._version import __version__
 from ckptconv.backbones import Backbone
 from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.interface import Hyperparameters, PositionResampling, TimmModel, described
+from ckptconv.backbones.xcit import Xcit
 from ckptconv.conversion.periods import own_periods
 from ckptconv.errors import UsageError
 from ckptconv.fields import is_name
@@ -48,6 +49,9 @@ def describe(
     periods = own_periods(checkpoint, settled)
     if periods is not None:
         network["rope_periods"] = list(periods)
+    norm = _norm_of(match, settled.backbone)
+    if norm is not None:
+        network["norm"] = norm
     model = settled.backbone.timm_model() if settled.target == _TIMM else None
     source: dict[str, object] = {
         "name": checkpoint.path.name,
@@ -82,6 +86,17 @@ def _resampling_of(method: Method, backbone: Backbone) -> PositionResampling | N
         return None
     with_registers = getattr(backbone, "num_registers", 0) and method.position_resampling_with_registers
     return with_registers or method.position_resampling
+
+
+def _norm_of(match: Match, backbone: Backbone) -> bool | None:
+    """Whether the method takes the map of this network after its last norm.
+
+    None if no one states it, if the methods that the file may be of differ, and for a network without such a norm.
+    """
+    if backbone.token_dim is None or isinstance(backbone, Xcit) or not getattr(backbone, "final_norm", False):
+        return None  # the last norm of an XCiT is the class token's
+    stated = {method.norm for method in (match.method, *match.others)} - {None}
+    return stated.pop() if len(stated) == 1 else None
 
 
 def _model(model: TimmModel, method: Method) -> dict[str, object]:
@@ -156,11 +171,15 @@ def _hyperparameters(said: Any) -> Hyperparameters:
     ):
         raise ValueError("no hyperparameters")
     resampling, periods = said.get("position_resampling"), said.get("rope_periods")
+    norm = said.get("norm")
+    if norm is not None and type(norm) is not bool:
+        raise ValueError("no hyperparameters")
     return Hyperparameters(
         heads,
         eps,
         None if resampling is None else PositionResampling(**resampling),
         None if type(periods) is not list else tuple(map(float, periods)),  # a number: how many the network has
+        norm,
     )
 
 

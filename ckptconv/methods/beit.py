@@ -40,6 +40,7 @@ BEIT_NAMES = Method(
         ),
     ),
     pixels=None,
+    norm=False,  # all of these methods agree
 )
 
 BEIT = Method(
@@ -53,6 +54,7 @@ BEIT = Method(
     releases=Published("beit"),
     guess=False,  # data2vec's files have the same names
     position_resampling=MAE_RESAMPLING,  # beit/run_class_finetuning.py
+    norm=False,  # beit/semantic_segmentation/backbone/beit.py
 )
 
 BEIT_1K = Method(
@@ -65,6 +67,7 @@ BEIT_1K = Method(
     releases=Published("beit-1k"),
     guess=False,  # the files of ImageNet-22k have the same names
     position_resampling=MAE_RESAMPLING,
+    norm=False,
 )
 
 BEITV2 = Method(
@@ -89,6 +92,7 @@ BEITV2 = Method(
     pixels=IMAGENET,
     releases=Published("beitv2"),
     position_resampling=DINO_RESAMPLING,  # beit2/modeling_pretrain.py
+    norm=False,  # beit2/semantic_segmentation/backbone/beit.py
 )
 
 DATA2VEC = Method(
@@ -102,6 +106,7 @@ DATA2VEC = Method(
     releases=Published("data2vec"),
     guess=False,  # BEiT's files have the same names
     position_resampling=MAE_RESAMPLING,  # beit/run_class_finetuning.py
+    norm=False,  # beit/semantic_segmentation/backbone/beit.py
 )
 
 EVA = Method(
@@ -116,6 +121,7 @@ EVA = Method(
     guess=False,  # BEiT's files have the same names
     num_heads=16,
     position_resampling=MAE_RESAMPLING,  # EVA-01/eva/run_class_finetuning.py
+    norm=False,  # EVA-01/det/detectron2/modeling/backbone/vit.py
 )
 
 CAE = Method(
@@ -143,4 +149,5 @@ CAE = Method(
     ),
     pixels=IMAGENET,
     position_resampling=DINO_RESAMPLING,  # downstream_tasks/detection/models/vision_transformer.py
+    norm=False,  # downstream_tasks/detection/…/register_backbone.py
 )

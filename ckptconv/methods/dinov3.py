@@ -96,6 +96,7 @@ DINOV3 = Method(
     pixels=IMAGENET,
     releases=Published("dinov3"),
     eps=1e-5,  # "layernormbf16" of the released ViTs: models/vision_transformer.py
+    norm=True,  # eval/detection/models/backbone.py
 )
 
 DINOV3SAT493M = replace(
@@ -130,6 +131,7 @@ DINOV3STUDENT = Method(
     pixels=DINOV3.pixels,
     guess=False,
     eps=DINOV3.eps,
+    norm=DINOV3.norm,
 )
 
 EUPE = Method(
@@ -147,5 +149,6 @@ EUPE = Method(
     ),
     pixels=IMAGENET,
     eps=1e-5,  # eupe/models/vision_transformer.py, as DINOv3's
+    norm=True,  # get_intermediate_layers there
     guess=False,  # DINOv3's files have the same names
 )

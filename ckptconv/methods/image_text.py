@@ -37,4 +37,5 @@ TIPS = Method(
     releases=Published("tips"),
     num_registers=1,  # pytorch/image_encoder.py
     position_resampling=PositionResampling("bilinear", antialias=True),  # pytorch/run_image_encoder_inference.py
+    norm=True,  # get_intermediate_layers in pytorch/image_encoder.py
 )

@@ -196,6 +196,8 @@ class Method:
     the attention heads and the epsilon of layer norms, where they differ from the family's usual ones.
     ``position_resampling`` is how its own code resizes the positions of a plain transformer, and
     ``position_resampling_with_registers`` those of one with registers, where that differs. None if no code states it.
+    ``norm`` is whether its own detectors, or its features for dense tasks where it has none, take the last map of a
+    plain transformer after the last norm. None if no code states it, and then the map is normed.
     ``num_registers`` is how many register tokens its networks have, where that tells them from those of other methods
     with the same names: `auto` takes it for files with so many, and for no others. None does not tell.
     ``converted`` are layouts of other methods to which this method's own repository converts its files. They are tried
@@ -215,6 +217,7 @@ class Method:
     num_registers: int | None = None
     position_resampling: PositionResampling | None = None
     position_resampling_with_registers: PositionResampling | None = None
+    norm: bool | None = None
     aliases: tuple[str, ...] = ()
     converted: tuple[Layout, ...] = ()
 
@@ -245,6 +248,8 @@ class Method:
             if resampling is not None and not isinstance(resampling, PositionResampling):
                 raise fields.invalid(field_name, "PositionResampling or None", resampling)
         fields.boolean("guess", self.guess)
+        if self.norm is not None:
+            fields.boolean("norm", self.norm)
         num_heads = None if self.num_heads is None else fields.integer("num_heads", self.num_heads, 1)
         eps = None if self.eps is None else fields.number("eps", self.eps)
         registers = None if self.num_registers is None else fields.integer("num_registers", self.num_registers, 0)

@@ -67,6 +67,7 @@ MAE = Method(
     pixels=IMAGENET,
     releases=Published("mae"),
     position_resampling=MAE_RESAMPLING,
+    norm=False,  # detectron2/modeling/backbone/vit.py of facebookresearch/detectron2: ViTDet
 )
 
 HIERA = Method(

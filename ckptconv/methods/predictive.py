@@ -22,6 +22,7 @@ MSN = Method(
     pixels=IMAGENET,
     releases=Published("msn"),
     position_resampling=PositionResampling(),  # interpolate_pos_encoding in src/deit.py
+    norm=True,  # forward_features there
 )
 
 IJEPA = Method(
@@ -41,6 +42,7 @@ IJEPA = Method(
     ),
     pixels=IMAGENET,
     releases=Published("ijepa"),  # interpolate_pos_encoding takes the first patch for a class token: states nothing
+    norm=True,  # src/models/vision_transformer.py
 )
 
 IJEPA_ENCODER = Method(
@@ -59,4 +61,5 @@ IJEPA_ENCODER = Method(
     ),
     pixels=IMAGENET,
     guess=False,
+    norm=IJEPA.norm,
 )

@@ -58,6 +58,7 @@ EVA02 = Method(
     ),
     pixels=CLIP,  # EVA-02/asuka/datasets.py, where run_eva02_pretraining.py is not told otherwise
     position_resampling=MAE_RESAMPLING,  # EVA-02/asuka/run_class_finetuning.py
+    norm=False,  # EVA-02/det/detectron2/modeling/backbone/vit.py
 )
 
 _BLOCK = "transformer.resblocks.{i}."
@@ -111,4 +112,5 @@ PE = Method(
     pixels=HALF,  # core/vision_encoder/transforms.py
     eps=1e-5,  # core/vision_encoder/pe.py
     position_resampling=PositionResampling("bilinear"),  # core/vision_encoder/pe.py, _sample_abs_posemb
+    norm=False,  # apps/detection/detectron2_pe/modeling/backbone/pev1_det.py
 )

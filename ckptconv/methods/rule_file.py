@@ -44,7 +44,7 @@ _RESAMPLING = ("position_resampling", "position_resampling_with_registers")
 _OWN = (
     *("name", "title", "aliases", "paper", "repository", "pixels", "guess", "num_heads", "eps", "num_registers"),
     *_RESAMPLING,
-    "releases",
+    *("norm", "releases"),
 )
 _TOP = (*_OWN, *_SHORT, "layouts", "converted")
 _SECTIONS = ("state_dict", "model", "")

@@ -99,12 +99,14 @@ DINO = Method(
     pixels=IMAGENET,
     releases=Published("dino"),
     position_resampling=DINO_RESAMPLING,
+    norm=True,  # get_intermediate_layers in vision_transformer.py
 )
 
 DINO_STUDENT = Method(
     name="dino-student",
     title="DINO, the student",
     position_resampling=DINO_RESAMPLING,
+    norm=DINO.norm,
     paper=DINO.paper,
     repository=DINO.repository,
     layouts=(

@@ -34,6 +34,7 @@ IBOT = Method(
     releases=Published("ibot"),
     eps=1e-6,  # models/swin_transformer.py and vision_transformer.py
     position_resampling=DINO_RESAMPLING,  # models/vision_transformer.py
+    norm=False,  # evaluation/object_detection/mmcv_custom/register_backbone.py: `out_with_norm` of its detectors
 )
 
 IBOT_STUDENT = Method(
@@ -53,6 +54,7 @@ IBOT_STUDENT = Method(
     guess=False,
     eps=IBOT.eps,
     position_resampling=DINO_RESAMPLING,
+    norm=IBOT.norm,
 )
 
 HEADS = (drop("dino_head.{p...}", "the DINO projection head"), drop("ibot_head.{p...}", "the iBOT projection head"))
@@ -127,6 +129,7 @@ DINOV2 = Method(
     position_resampling_with_registers=PositionResampling(
         antialias=True
     ),  # dinov2/configs/eval/vitl14_reg4_pretrain.yaml
+    norm=True,  # get_intermediate_layers in dinov2/models/vision_transformer.py
 )
 
 DINOV2STUDENT = Method(
@@ -152,6 +155,7 @@ DINOV2STUDENT = Method(
     guess=False,
     position_resampling=DINOV2.position_resampling,
     position_resampling_with_registers=DINOV2.position_resampling_with_registers,
+    norm=DINOV2.norm,
 )
 
 FRANCA = Method(
@@ -171,4 +175,5 @@ FRANCA = Method(
     releases=Published("franca"),
     guess=False,  # DINOv2's training checkpoints have the same names
     position_resampling=DINO_RESAMPLING,  # franca/hub/backbones.py
+    norm=True,  # get_intermediate_layers in franca/models/vision_transformer.py
 )

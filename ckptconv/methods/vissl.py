@@ -36,6 +36,7 @@ VISSL = Method(
     ),
     pixels=IMAGENET,
     releases=Published("vissl"),
+    norm=True,  # lastMAP in vissl/models/trunks/vision_transformer.py
     # extra_scripts/convert_vissl_to_torchvision.py and convert_vissl_to_detectron2.py
     converted=(*naming_schemes.TORCHVISION.layouts, *naming_schemes.DETECTRON2.layouts),
 )
@@ -91,4 +92,5 @@ VISSL_DINO = Method(
         ),
     ),
     pixels=IMAGENET,
+    norm=VISSL.norm,
 )

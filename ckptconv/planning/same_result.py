@@ -15,12 +15,17 @@ from ckptconv.text import section_label
 
 @dataclass(frozen=True)
 class Match:
-    """A complete plan, the method it is from, how it was found, and which other methods give the same plan."""
+    """A complete plan, the method it is from, how it was found, and the other methods that give the same plan."""
 
     method: Method
     plan: Plan
     named: bool
-    also: tuple[str, ...] = ()
+    others: tuple[Method, ...] = ()
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """The names of the others."""
+        return tuple(method.name for method in self.others)
 
 
 def agreed(complete: Sequence[tuple[Method, Plan]], options: Options) -> Match:
@@ -29,7 +34,7 @@ def agreed(complete: Sequence[tuple[Method, Plan]], options: Options) -> Match:
     if error is not None:
         raise error
     method, plan = complete[0]
-    return Match(method, plan, named=False, also=tuple(m.name for m, _ in complete[1:]))
+    return Match(method, plan, named=False, others=tuple(m for m, _ in complete[1:]))
 
 
 def disagreement(complete: Sequence[tuple[Method, Plan]], options: Options) -> UnidentifiedError | None:

@@ -277,10 +277,18 @@ def said(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("which", "resampling"),
-    [("DINOv2", DINO), ("DINOv2 with registers", REGISTERS), ("MAE", DINO | {"offset": 0.0}), ("BEiT", None)],
+    ("which", "resampling", "norm"),
+    [
+        ("DINOv2", DINO, True),
+        ("DINOv2 with registers", REGISTERS, True),
+        ("MAE", DINO | {"offset": 0.0}, False),
+        ("BEiT", None, False),
+        ("C-RADIO", DINO | {"mode": "bilinear", "offset": 0.0, "square": True}, None),  # it has no last norm
+    ],
 )
-def test_a_file_says_timms_model_and_how_positions_are_resized(which: str, resampling: object, tmp_path: Path) -> None:
+def test_a_file_says_timms_model_and_what_the_methods_own_code_does(
+    which: str, resampling: object, norm: bool | None, tmp_path: Path
+) -> None:
     member, method, save = FILES[which]
     torch.save(save(official(member)), tmp_path / "source.pth")
     ckptconv.convert(tmp_path / "source.pth", tmp_path / "out.pth", method, target="timm")
@@ -288,12 +296,23 @@ def test_a_file_says_timms_model_and_how_positions_are_resized(which: str, resam
     assert model is not None
     assert said(tmp_path / "out.pth")["timm"] == {"name": model.name, "arguments": model.arguments}
     assert said(tmp_path / "out.pth")["backbone"].get("position_resampling") == resampling
+    assert said(tmp_path / "out.pth")["backbone"].get("norm") is norm
     with open_checkpoint(tmp_path / "out.pth") as checkpoint:
         converted = Converted.read(checkpoint)
     assert converted.origin is not None
     assert converted.origin.timm == model
     assert converted.backbone is not None
     assert converted.backbone.timm_model() == model
+
+
+@pytest.mark.parametrize(("method", "norm"), [("auto", None), ("dino", True), ("ibot", False), ("timm", None)])
+def test_methods_with_the_same_names_that_take_different_maps_leave_the_choice_open(
+    method: str, norm: bool | None, tmp_path: Path
+) -> None:
+    torch.save(official(TOY), tmp_path / "source.pth")
+    receipt = ckptconv.convert(tmp_path / "source.pth", tmp_path / "out.pth", method, target="timm")
+    assert {"dino", "ibot"} <= {receipt.method.name, *receipt.also} or method != "auto"
+    assert said(tmp_path / "out.pth")["backbone"].get("norm") is norm
 
 
 def test_the_heads_that_a_method_states_are_timms_too(tmp_path: Path) -> None:

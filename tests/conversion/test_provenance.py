@@ -72,6 +72,8 @@ def changed(**backbone: Any) -> str:
         ),
         ({"rope_periods": 16}, Hyperparameters()),  # how many the network has
         ({"rope_periods": [1.0, 2.5]}, Hyperparameters(rope_periods=(1.0, 2.5))),
+        ({"norm": False}, Hyperparameters(norm=False)),
+        ({"norm": True}, Hyperparameters(norm=True)),
         ({}, Hyperparameters()),
     ],
 )
@@ -94,6 +96,8 @@ def test_the_hyperparameters_of_a_file(backbone: dict[str, Any], wanted: Hyperpa
         {"position_resampling": "bicubic"},
         {"position_resampling": {"kind": "bicubic"}},
         {"rope_periods": ["x"]},
+        {"norm": "no"},
+        {"norm": 0},
     ],
 )
 def test_a_file_with_values_that_ckptconv_never_writes_has_no_origin(backbone: dict[str, Any], tmp_path: Path) -> None:

@@ -207,6 +207,16 @@ def test_plain_transformers_resize_positions_as_their_code_does_or_nobody_states
     }
 
 
+def test_plain_transformers_give_the_map_that_their_own_detectors_take_or_nobody_states_which() -> None:
+    """MoCo v3, MoBY and SimMIM have no code for dense tasks with their ViTs, C-RADIO and MaskFeat no last norm."""
+    plain = [m for m in METHODS if {f for layout in m.layouts for f in layout.families} & {"ViT", "BEiT", "Eva"}]
+    before = {"beit-names", "beit", "beit-1k", "beitv2", "data2vec", "eva", "cae", "mae", "eva02", "pe"}
+    assert {m.name for m in plain if m.norm is False} == before | {"ibot", "ibot-student"}
+    silent = {m.name for m in plain if m.norm is None and m.pixels is not None}
+    assert silent == {"mocov3", "moby", "simmim", "radio", "maskfeat"}
+    assert {m.name for m in METHODS if m.norm is not None} <= {m.name for m in plain}
+
+
 def test_dinov3_of_satellite_images_has_their_pixels():
     """README.md of facebookresearch/dinov3: mean (0.430, 0.411, 0.296), std (0.213, 0.156, 0.143)."""
     (pixels,) = (method.pixels for method in METHODS if method.name == "dinov3-sat493m")

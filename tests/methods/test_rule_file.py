@@ -187,7 +187,7 @@ NAMES = "A name has letters, digits and - _ . +, and starts with a letter or a d
 HELP = "See how to write one: ckptconv guide rules"
 KNOWN = (
     "Known: name, title, aliases, paper, repository, pixels, guess, num_heads, eps, num_registers, "
-    "position_resampling, position_resampling_with_registers, releases, "
+    "position_resampling, position_resampling_with_registers, norm, releases, "
     "sections, families, without, rules, layouts, converted."
 )
 LAYOUT = '[[layouts]]\ntitle = "x"\n'

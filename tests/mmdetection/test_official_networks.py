@@ -206,6 +206,13 @@ def test_one_other_number_is_seen_through_timm(changed: str, tmp_path: Path) -> 
     assert features.normed[0].difference(found) > CLOSE
 
 
+def test_a_method_states_which_map_its_own_users_take() -> None:
+    norms = {method.name: method.norm for method in METHODS}
+    stated = {one.name: norms[one.method] for one in official.networks() if len(one.features[0].normed) == 1}
+    assert len(stated) > 15
+    assert stated == {name: official.network(name).taken == "normed" for name in stated}
+
+
 def test_there_is_a_file_for_every_pending_network() -> None:
     assert PENDING.keys() | NOT_OF_TIMM.keys() <= {network.name for network in official.networks()}
 

@@ -9,7 +9,8 @@ official code was run, so that the file holds names, shapes, and some of the num
     container   ``npz`` or ``safetensors`` where the official file is one; else torch's
     auto        false where ckptconv must be told the method
     notes       what was replaced so that the code runs on a CPU, and what else is worth knowing
-    taken       which of the maps the method's own users take: ``normed`` after the final norm, ``plain`` before it
+    taken       which of the maps the method's own detectors take, or its features for dense tasks where it has none:
+                ``normed`` after the final norm, ``plain`` before it
     checkpoint  what the official training or export saves: sections, names; a tensor is ``dtype shape``, with ``@n``
                 where its numbers are those of the official code (indexes, masks, periods): ``tables[n]``
     features    for each image: its height and width, and the maps, each with its shape and some of its numbers

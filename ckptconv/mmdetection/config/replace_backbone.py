@@ -26,6 +26,8 @@ _FROZEN = (
     "(arXiv:2508.10104). No AP is published for a small frozen backbone with this neck."
 )
 
+_NORM = "The map before the last norm, as the method's own detectors take it."
+
 
 def place(changes: Changes, detector: Detector, found: Pretrained, choices: Choices) -> None:
     """Add the network to the changes. Raises UsageError if it cannot be the detector's backbone."""
@@ -55,7 +57,7 @@ def place(changes: Changes, detector: Detector, found: Pretrained, choices: Choi
 def _set_backbone(changes: Changes, arguments: Mapping[str, Any]) -> None:
     changes.set(f"{_AT}._delete_", True)
     for key, value in arguments.items():
-        changes.set(f"{_AT}.{key}", value)
+        changes.set(f"{_AT}.{key}", value, _NORM if key == "norm" else "")
 
 
 def _batch_norm(changes: Changes, found: Pretrained, choices: Choices) -> None:

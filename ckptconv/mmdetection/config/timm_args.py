@@ -40,7 +40,9 @@ def timm_network(backbone: Backbone, stated: Hyperparameters, said: TimmModel | 
     heads = {} if stated.num_heads is None or backbone.token_dim is None else {"num_heads": stated.num_heads}
     if own := {**model.arguments, **heads}:
         arguments["arguments"] = own
-    if isinstance(backbone, Xcit):  # its last norm is the class token's: xcit's detection/backbone/xcit.py has none
+    if stated.norm is False or isinstance(
+        backbone, Xcit
+    ):  # its last norm is the class token's: xcit's detection/backbone/xcit.py has none
         arguments["norm"] = False
     if stated.eps is not None:
         arguments["norm_eps"] = stated.eps

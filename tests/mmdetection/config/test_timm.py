@@ -37,7 +37,7 @@ def files(tmp_path_factory):
     """The converted file of each network, for timm."""
     folder = tmp_path_factory.mktemp("timm")
     written = {}
-    for name in dict.fromkeys((*PLAIN, *STAGES, *FIXED, "dino_xcit")):
+    for name in dict.fromkeys((*PLAIN, *STAGES, *FIXED, "dino_xcit", "mae_vit")):
         network = official.network(name)
         source = network.write(folder)
         written[name] = folder / f"{name}.pth"
@@ -225,6 +225,13 @@ def test_a_beit_without_tables_is_timms_eva_and_takes_every_size(tmp_path):
     config = config_of(tmp_path / "beit.pth")
     assert "image_size" not in config.model.backbone
     assert len(built(config).backbone(torch.zeros(1, 3, 64, 96))) == 1
+
+
+def test_a_config_takes_the_map_that_the_methods_own_detectors_take(files):
+    assert "norm" not in config_of(files["dinov2_vit"]).model.backbone
+    for name in ("mae_vit", "beit_vit", "dino_xcit"):
+        text = ckptconv.emit_config(files[name], guard=False).text
+        assert "# The map before the last norm, as the method's own detectors take it.\n        norm=False,\n" in text
 
 
 def test_batch_norm_of_timm_is_synchronised_by_the_runner(files):
