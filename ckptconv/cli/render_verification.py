@@ -111,7 +111,8 @@ def _head(plan: VerificationPlan) -> None:
     if plan.expected is not None:
         render.row("expected", f"{plan.expected.band}; {plan.expected.source}")
     if plan.expected is not None and plan.recipe is not None and plan.expected.source == plan.recipe.source:
-        render.row("row", f"{plan.recipe.name}: {plan.recipe.title}, pretrained for {plan.recipe.pretraining} epochs")
+        epochs = f", pretrained for {plan.recipe.pretraining} epochs" if plan.recipe.pretraining else ""
+        render.row("row", f"{plan.recipe.name}: {plan.recipe.title}{epochs}")
     if plan.how_to_compare:
         render.row("compare", plan.how_to_compare)
 

@@ -26,12 +26,14 @@ _TRAINING = (
 class Recipe:
     """One published row.
 
-    ``method``, ``backbone``, ``pretraining``: the weights' method, their network, and their epochs of pretraining.
+    ``method``, ``backbone``, ``pretraining``: the weights' method, their network, and their epochs of pretraining, 0 if
+    the source does not say.
     ``detector``, ``schedule``: rows of `detectors` where the recipe is MMDetection's, else as its source has them.
     ``images``, ``lr``: images per step, and the learning rate for them.
     ``box``, ``mask``: AP on COCO val2017 in percent; ``tolerance`` in the same points, and ``reason`` for it.
     ``source``: where the row is published. ``digest``: of the resolved recipe; '' for a row of another framework, which
-    no run of MMDetection can be compared with.
+    no run of MMDetection can be compared with. ``config``: the file of MMDetection's repository that is this recipe; ''
+    for a recipe that `emit-config` writes.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Recipe:
     digest: str = ""
     tolerance: float = 0.3
     reason: str = _TRAINING
+    config: str = ""
 
     @property
     def choices(self) -> Choices:
@@ -83,11 +86,33 @@ def _detectron2(method: str, title: str, epochs: int, schedule: str, box: float,
     )
 
 
+def _vitdet(detector: str, size: str, epochs: int, box: float, mask: float) -> Recipe:
+    return Recipe(
+        f"mae-{detector.lower().replace(' ', '-')}-vit-{size.lower()}-{epochs}e-detectron2",
+        f"MAE, ViT-{size}, {detector} of ViTDet, {epochs} epochs, 1024 pixels",
+        *("mae", f"ViT-{size}/16", 0, f"{detector} of ViTDet", f"{epochs} epochs", 64, 1e-4, box, mask, _VITDET),
+    )
+
+
+def _eva02(size: str, epochs: int, side: int, images: int, lr: float, box: float, mask: float) -> Recipe:
+    return Recipe(
+        f"eva02-cascade-mask-rcnn-{size.lower()}-{side}px-detectron2",
+        f"EVA-02, {size}, Cascade Mask R-CNN of ViTDet, 60,000 iterations, {side} pixels",
+        *("eva02", f"EVA-02-{size}/16", epochs, "Cascade Mask R-CNN of ViTDet", "60,000 iterations"),
+        *(images, lr, box, mask, _EVA02),
+    )
+
+
 # Of mmdet 3.3.0's own configs/selfsup_pretrain; both methods have the same recipe.
 _1X = "ae43027cfbe7972aa14261e22250fea25a3759f35f9667d5d4e96505d0753c66"
 _MS_2X = "a2547438558c406d3f802cc4ea881d9ea9e7116b565d94950bbcf5a24494735d"
 # Of mmselfsup's configs/benchmarks/mmdetection/coco/mask-rcnn_r50_fpn_ms-1x_coco.py on mmdet 3.3.0.
 _MMSELFSUP = "aaef7a05f41afc3951abae47e0578dd34bdc319e3595dc7ac48a1c0523c00375"
+# Of projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py of mmdetection's repository, as of 394f758.
+_VITDET_OF_MMDET = "2fffd0573a5f1f6f85a869cb6f24fb788ce66904cadf839f2968ce063de14fe7"
+_VITDET = "ViTDet, projects/ViTDet/README.md of detectron2"
+_EVA02 = "EVA-02, det/README.md"
+_FIVE_SEEDS = "another training of the same recipe: ViTDet's authors state a standard deviation of 0.1 over five seeds"
 _PIXPRO = "PixPro, README.md"
 _SOCO = "SoCo, README.md"
 _INSLOC = "InstanceLoc, MODELZOO.md"
@@ -124,6 +149,25 @@ RECIPES: Mapping[str, Recipe] = {
             *("moby", "Swin-T", 300, "Mask R-CNN of Swin-Transformer-Object-Detection", "1x", 16, 1e-4, 43.6, 39.6),
             "Transformer-SSL, README.md",
         ),
+        Recipe(
+            "mae-mask-rcnn-vit-b-100e",
+            "MAE, ViT-B, Mask R-CNN of MMDetection's ViTDet, 100 epochs, 1024 pixels",
+            *("mae", "ViT-B/16", 0, "mask-rcnn", "vitdet", 64, 1e-4, 51.6, 45.7),
+            "mmdetection, projects/ViTDet/README.md",
+            _VITDET_OF_MMDET,
+            reason=_FIVE_SEEDS,
+            config="projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py",
+        ),
+        _vitdet("Mask R-CNN", "B", 100, 51.6, 45.9),
+        _vitdet("Mask R-CNN", "L", 100, 55.5, 49.2),
+        _vitdet("Mask R-CNN", "H", 75, 56.7, 50.2),
+        _vitdet("Cascade Mask R-CNN", "B", 100, 54.0, 46.7),
+        _vitdet("Cascade Mask R-CNN", "L", 100, 57.6, 50.0),
+        _vitdet("Cascade Mask R-CNN", "H", 75, 58.7, 51.0),
+        _eva02("B", 150, 1024, 128, 5e-5, 55.5, 47.1),
+        _eva02("L", 56, 1024, 144, 6e-5, 59.2, 50.8),
+        _eva02("B", 150, 1536, 128, 5e-5, 58.9, 50.7),  # with soft NMS
+        _eva02("L", 56, 1536, 128, 5e-5, 62.3, 53.8),  # with soft NMS
     )
 }
 

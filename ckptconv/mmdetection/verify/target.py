@@ -56,6 +56,11 @@ def _row(name: str) -> Recipe:
             f"{name} was trained with another framework ({recipe.source}): MMDetection cannot train its recipe",
             "To use its weights in MMDetection, give a config instead, and the AP that you expect with `expect`.",
         )
+    if recipe.config:
+        raise UsageError(
+            f"{name} is the recipe of {recipe.config}, which the wheel of MMDetection does not have",
+            "Give that file of a clone instead of the name. The AP applies if you change paths only.",
+        )
     return recipe
 
 

@@ -143,6 +143,16 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(r50):
     assert (message, hint) == ("there is no recipe 'zzz'", f"Known: {', '.join(RECIPES)}.")
 
 
+def test_a_row_of_a_config_that_only_a_clone_has_is_refused(r50):
+    name = "mae-mask-rcnn-vit-b-100e"
+    message, hint = refused(name, "full", pretrained=r50, gpus=8)
+    assert message == (
+        f"{name} is the recipe of projects/ViTDet/configs/vitdet_mask-rcnn_vit-b-mae_lsj-100e.py, which the wheel of "
+        "MMDetection does not have"
+    )
+    assert hint == "Give that file of a clone instead of the name. The AP applies if you change paths only."
+
+
 @pytest.mark.parametrize("name", [name for name, row in RECIPES.items() if not row.digest])
 def test_a_row_of_another_framework_is_refused(name, r50):
     message, hint = refused(name, "full", pretrained=r50, gpus=8)
