@@ -87,13 +87,16 @@ def _run() -> int:
 
 def _misused(error: Exception) -> int:
     """What is wrong with the words of the command line. They are echoed, and may be anything."""
+    from ckptconv.cli.other_words import meant
+
     if type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
         return 2
     message = " ".join(error.format_message().split("\n"))  # type: ignore[attr-defined]
     context = getattr(error, "ctx", None)
     command = getattr(context, "command_path", None) or "ckptconv"
     command = command.replace("python -m ckptconv", "ckptconv")
-    return _fail(UsageError(shortened(message[:1].lower() + message[1:].rstrip(".")), f"See {command} --help."))
+    message = message[:1].lower() + message[1:].rstrip(".")
+    return _fail(UsageError(shortened(message), meant(message) or f"See {command} --help."))
 
 
 def _bug(error: Exception) -> int:

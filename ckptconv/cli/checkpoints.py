@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from ckptconv.backbones import TargetName
+from ckptconv.cli import completion
 from ckptconv.cli.options import (
     CacheDir,
     Drop,
@@ -110,10 +111,27 @@ def inspect(
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A checkpoint, as SRC of `convert`.", show_default=False)],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another one.", show_default=False)],
-    method_a: Annotated[str, typer.Option("--method-a", metavar="auto|NAME", help="The method of A.")] = "auto",
-    method_b: Annotated[str, typer.Option("--method-b", metavar="auto|NAME", help="The method of B.")] = "auto",
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A checkpoint, as SRC of `convert`.",
+            show_default=False,
+            autocompletion=completion.sources,
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(metavar="B", help="Another one.", show_default=False, autocompletion=completion.sources),
+    ],
+    method_a: Annotated[
+        str,
+        typer.Option("--method-a", metavar="auto|NAME", help="The method of A.", autocompletion=completion.methods),
+    ] = "auto",
+    method_b: Annotated[
+        str,
+        typer.Option("--method-b", metavar="auto|NAME", help="The method of B.", autocompletion=completion.methods),
+    ] = "auto",
     section_a: Annotated[
         str | None, typer.Option("--section-a", metavar="PATH", help="Where the weights are in A.")
     ] = None,
@@ -151,7 +169,13 @@ def diff(
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Show this one in full.",
+            show_default=False,
+            autocompletion=completion.method_names,
+        ),
     ] = None,
     fits: Annotated[
         str | None,
@@ -196,7 +220,10 @@ def methods(
 
 def explain(
     source: Source,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="A name in the file.", show_default=False)],
+    key: Annotated[
+        str,
+        typer.Argument(metavar="KEY", help="A name in the file.", show_default=False, autocompletion=completion.keys),
+    ],
     method: MethodName = "auto",
     strip_prefix: Prefix = "",
     section: Section = None,

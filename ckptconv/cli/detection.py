@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ckptconv.cli import completion
 from ckptconv.cli.options import CacheDir, Json
 
 
@@ -25,12 +26,17 @@ def emit_config(
             metavar="NAME",
             help="mask-rcnn (the default), mask-rcnn-c4, faster-rcnn, cascade-mask-rcnn, cascade-rcnn, retinanet, "
             "fcos, atss, deformable-detr or dino.",
+            autocompletion=completion.detectors,
         ),
     ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(
-            "--schedule", "-s", metavar="NAME", help="1x (the default), 2x, ms-1x, ms-2x, mmselfsup or vitdet."
+            "--schedule",
+            "-s",
+            metavar="NAME",
+            help="1x (the default), 2x, ms-1x, ms-2x, mmselfsup or vitdet.",
+            autocompletion=completion.schedules,
         ),
     ] = None,
     base: Annotated[
@@ -158,11 +164,21 @@ def verify_ap(
     config: Annotated[
         str,
         typer.Argument(
-            metavar="CONFIG", help="Any MMDetection config, or a recipe of `ckptconv recipes`.", show_default=False
+            metavar="CONFIG",
+            help="Any MMDetection config, or a recipe of `ckptconv recipes`.",
+            show_default=False,
+            autocompletion=completion.configs,
         ),
     ],
     tier: Annotated[
-        str, typer.Option("--tier", "-t", metavar="load|smoke|lift|eval|full", help="Verification tier.")
+        str,
+        typer.Option(
+            "--tier",
+            "-t",
+            metavar="load|smoke|lift|eval|full",
+            help="Verification tier.",
+            autocompletion=completion.tiers,
+        ),
     ] = "smoke",
     pretrained: Annotated[
         str | None, typer.Option("--pretrained", "-p", metavar="CKPT", help="A checkpoint that `convert` wrote.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ckptconv.backbones import TARGETS
+from ckptconv.cli import completion
 from ckptconv.errors import UsageError
 
 Source = Annotated[
@@ -16,6 +17,7 @@ Source = Annotated[
         metavar="SRC",
         help="The checkpoint: a path, https://, hf://, s3:// or gs://, or a name of `ckptconv releases`.",
         show_default=False,
+        autocompletion=completion.sources,
     ),
 ]
 Whole = Annotated[
@@ -37,6 +39,7 @@ MethodName = Annotated[
         "-m",
         metavar="auto|NAME",
         help="The method, see `ckptconv methods`. --selfsup and --method are the same.",
+        autocompletion=completion.methods,
     ),
 ]
 Prefix = Annotated[
@@ -49,7 +52,13 @@ Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="PATTERN", hel
 Rules = Annotated[Path | None, typer.Option("--rules", metavar="FILE.toml", help="A method of your own.")]
 Target = Annotated[
     str | None,
-    typer.Option("--target", metavar="NAME", help=f"Whose names to write: {', '.join(TARGETS)}.", show_default=False),
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help=f"Whose names to write: {', '.join(TARGETS)}.",
+        show_default=False,
+        autocompletion=completion.targets,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
