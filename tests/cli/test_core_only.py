@@ -27,6 +27,11 @@ COMMANDS: dict[str, list[tuple[str, int, str]]] = {
         ("raw.pth.tar half.pth --dtype float16 --dry-run", 0, ""),
         ("nothere.pth out.pth", 3, "there is no file nothere.pth"),
     ],
+    "diff": [
+        ("raw.pth.tar r50.pth", 0, ""),
+        ("r50.pth r50.pth --json", 0, ""),
+        ("r50.pth nothere.pth", 3, "there is no file nothere.pth"),
+    ],
     "inspect": [("raw.pth.tar", 0, ""), ("r50.pth --all --json", 0, "")],
     "methods": [("", 0, ""), ("moco", 0, ""), ("--fits raw.pth.tar", 0, "")],
     "explain": [("raw.pth.tar module.encoder_q.conv1.weight", 0, "")],
