@@ -239,16 +239,20 @@ def _beit_as_vit(backbone: Beit, stated: Hyperparameters) -> Network:
 
 
 def network(
-    backbone: Backbone, target: str = "", stated: Hyperparameters | None = None, said: TimmModel | None = None
+    backbone: Backbone,
+    target: str = "",
+    stated: Hyperparameters | None = None,
+    said: TimmModel | None = None,
+    method: str = "",
 ) -> Network | None:
     """How MMDetection builds this backbone from a file for ``target``, the usual one if it is ''.
 
-    ``stated`` is what no tensor tells; ``said`` is how a file for timm says that it is built. None if no config here
-    can build it.
+    ``stated`` is what no tensor tells; ``said`` is how a file for timm says that it is built; ``method`` is whose
+    weights it has. None if no config here can build it.
     """
     stated = stated or Hyperparameters()
     if target == "timm" or (not target and FAMILIES[backbone.family].targets[0] == "timm"):
-        return timm_network(backbone, stated, said)
+        return timm_network(backbone, stated, said, method)
     match backbone, target or FAMILIES[backbone.family].targets[0]:
         case ResNet() as resnet, "mmdet":
             return _resnet(resnet)

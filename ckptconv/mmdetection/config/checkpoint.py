@@ -67,7 +67,7 @@ def pretrained(path: str | Path) -> Pretrained:
         if backbone is None:
             assert converted.error is not None
             raise converted.error
-        built = network(backbone, origin.target, origin.hyperparameters, origin.timm)
+        built = network(backbone, origin.target, origin.hyperparameters, origin.timm, origin.method)
         if built is None and origin.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
                 f"{path} was written for {origin.target}, not for MMDetection",

@@ -88,7 +88,7 @@ def emit(path: PathLike, choices: Choices | None = None, folder: Path | None = N
 
 def without_checkpoint(backbone: Backbone, method: str, choices: Choices) -> str:
     """The config's text for a network whose checkpoint is not here."""
-    built = network(backbone)
+    built = network(backbone, method=method)
     assert built is not None
     found = Pretrained("CHECKPOINT", "torch zip", method, backbone, built, IMAGENET, "")
     return _compose(found, replace(choices, guard=False), None).text

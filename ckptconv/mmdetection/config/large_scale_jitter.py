@@ -10,6 +10,7 @@ from typing import Any
 
 from ckptconv.mmdetection.config.detectors import Detector
 from ckptconv.mmdetection.config.edits import Changes
+from ckptconv.mmdetection.config.learning_rate import set_wrapper
 from ckptconv.mmdetection.config.network import Network, TrainingRecipe
 from ckptconv.mmdetection.config.pyramid import NORM
 from ckptconv.mmdetection.config.python_source import Code
@@ -99,8 +100,7 @@ def _optimizer(changes: Changes, training: TrainingRecipe) -> None:
     at = "optim_wrapper"
     changes.set(f"{at}._delete_", True)
     changes.set(f"{at}.type", "AmpOptimWrapper", "float16 where it is safe, with a scaled loss.")
-    for key, value in training.wrapper.items():
-        changes.set(f"{at}.{key}", value)
+    set_wrapper(changes, training)
     optimizer = training.optimizer
     for key, value in {"type": optimizer["type"], "lr": RATE, **optimizer}.items():
         changes.set(f"{at}.optimizer.{key}", value)

@@ -19,9 +19,14 @@ def set_optimizer(changes: Changes, training: TrainingRecipe, images: int, famil
     note = f"SGD does not train a {family}: as MMDetection's {training.source}."
     for key, value in {"type": training.optimizer["type"], "lr": rate, **training.optimizer}.items():
         changes.set(f"{_AT}.optimizer.{key}", value, note if key == "type" else "")
-    for key, value in training.wrapper.items():
-        changes.set(f"{_AT}.{key}", value)
+    set_wrapper(changes, training)
     return rate
+
+
+def set_wrapper(changes: Changes, training: TrainingRecipe) -> None:
+    """Add what surrounds the network's own optimizer."""
+    for key, value in training.wrapper.items():
+        changes.set(f"{_AT}.{key}", value, training.decays if key == "paramwise_cfg" else "")
 
 
 def scale_learning_rate(changes: Changes, detector: Detector, choices: Choices, rate: float | None) -> float | None:

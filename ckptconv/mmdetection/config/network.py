@@ -14,6 +14,7 @@ class TrainingRecipe:
     """How a network that SGD does not train well is trained: it replaces the optimizer of a base with SGD.
 
     ``lr`` is for a batch size of 16; ``warmup`` counts iterations; ``source`` is the MMDetection config it is from.
+    ``decays`` says whose layer decay, drop path and weight decay these are, if they are from elsewhere.
     """
 
     lr: float
@@ -21,6 +22,7 @@ class TrainingRecipe:
     wrapper: Mapping[str, Any]
     warmup: int
     source: str
+    decays: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ FILE_ORDER = "ckptconv.mmdetection.file_order"
 GUARD = "ckptconv.mmdetection.guard"
 LOADER = "ckptconv.mmdetection.loader"
 
+_WRAPPER = "optim_wrapper.type"
+_AMP = "float16 where it is safe, with a scaled loss."
+_BFLOAT16 = " If the loss is not finite, add dtype='bfloat16'."
 
 _OF_THE_DETECTOR = (
     "num_stages",
@@ -216,8 +219,13 @@ class Overlay(Changes):
         detector, choices = self._detector, self._choices
         if self._training is not None:
             self.lr = set_optimizer(self, self._training, detector.images, self._found.backbone.family)
+        transformer = self._found.network.training is not None
         if choices.amp:
-            self.set("optim_wrapper.type", "AmpOptimWrapper", "float16 where it is safe, with a scaled loss.")
+            self.set("optim_wrapper.type", "AmpOptimWrapper", _AMP + _BFLOAT16 * transformer)
+        elif transformer and "AmpOptimWrapper" not in (self.had(_WRAPPER), self._values.get(_WRAPPER)):
+            self.advice.append(
+                f"mixed precision makes this training faster and takes less memory: {argument('amp', True)}"
+            )
         self.lr = scale_learning_rate(self, detector, choices, self.lr)
 
     def _imports(self) -> None:

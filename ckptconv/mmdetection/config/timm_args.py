@@ -1,8 +1,7 @@
 """A backbone for target timm -> the arguments of `TimmBackbone`, its channels per stage, its optimizer. Pure; no torch.
 
-Sources of the recipes: detectron2's `projects/ViTDet/configs/COCO` (AdamW 1e-4 for 64 images, weight decay 0.1; layer
-decay 0.7, 0.8, 0.9 and drop path 0.1, 0.4, 0.5 for ViT-B, -L, -H of MAE), which EVA-02's detectors repeat;
-`configs/swin` of mmdet 3.3.0 for transformers of stages.
+Sources of the recipes: `fine_tuning` for plain transformers; `configs/swin` of mmdet 3.3.0 for those of stages, and for
+the learning rate of both.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from ckptconv.backbones.hiera import Hiera
 from ckptconv.backbones.interface import Hyperparameters, TimmModel, described
 from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.xcit import Xcit
+from ckptconv.mmdetection.config.fine_tuning import FineTuning, fine_tuning
 from ckptconv.mmdetection.config.network import Network, TrainingRecipe
 
 MODULES = "ckptconv.mmdetection.modules"
@@ -23,15 +23,16 @@ FIXED_SIZE = 1024
 """The side of the images, in pixels, for a network that takes one size only: that of ViTDet's recipe."""
 
 _CONVOLUTIONAL = ("ResNet", "RegNetY", "SK-ResNet")
-_BY_DEPTH = ((12, 0.7, 0.1), (24, 0.8, 0.4))
-_DEEPEST = (0.9, 0.5)
 _ADAMW: Mapping[str, Any] = {"type": "AdamW", "betas": (0.9, 0.999)}
 
 
-def timm_network(backbone: Backbone, stated: Hyperparameters, said: TimmModel | None = None) -> Network | None:
+def timm_network(
+    backbone: Backbone, stated: Hyperparameters, said: TimmModel | None = None, method: str = ""
+) -> Network | None:
     """How MMDetection builds this backbone from a file for timm; None if no class of timm is this network.
 
-    ``said`` is what the file says of it, for what its tensors do not tell: the windows of a Swin V2.
+    ``said`` is what the file says of it, for what its tensors do not tell: the windows of a Swin V2. ``method`` is
+    whose detectors are looked up for the recipe.
     """
     model = backbone.timm_model() or said
     if model is None:
@@ -59,7 +60,9 @@ def timm_network(backbone: Backbone, stated: Hyperparameters, said: TimmModel | 
     if convolutional:
         training = None
     elif width:
-        training = _plain(arguments, _whole(facts["depth"]))
+        row, whose = fine_tuning(method, backbone.family, width, _whole(facts["depth"]))
+        arguments["drop_path_rate"] = row.drop_path_rate
+        training = _plain(row, whose)
     else:
         training = _of_stages(arguments)
     return Network(
@@ -77,16 +80,15 @@ def timm_network(backbone: Backbone, stated: Hyperparameters, said: TimmModel | 
     )
 
 
-def _plain(arguments: dict[str, Any], depth: int) -> TrainingRecipe:
-    """ViTDet's recipe for a transformer of this depth; its drop path goes into the arguments."""
-    decay, drop_path = next((row[1:] for row in _BY_DEPTH if depth <= row[0]), _DEEPEST)
-    arguments["drop_path_rate"] = drop_path
+def _plain(row: FineTuning, whose: str) -> TrainingRecipe:
+    """ViTDet's recipe with the values of this row."""
     return TrainingRecipe(
         lr=0.0001,  # for 16 images, as configs/swin; ViTDet has it for 64: new heads would learn too slowly
-        optimizer={**_ADAMW, "weight_decay": 0.1},
-        wrapper={"constructor": "LayerDecayOptimWrapperConstructor", "paramwise_cfg": {"decay_rate": decay}},
+        optimizer={**_ADAMW, "weight_decay": row.weight_decay},
+        wrapper={"constructor": "LayerDecayOptimWrapperConstructor", "paramwise_cfg": {"decay_rate": row.layer_decay}},
         warmup=250,
         source="projects/ViTDet/configs, with the rate of its Swins",
+        decays=whose,
     )
 
 

@@ -126,6 +126,49 @@ def test_anchors_and_rois_have_the_strides_of_the_maps(files, detector, network)
         assert list(stated) == [one * patch / 16 for one in strides], path
 
 
+AMP = "mixed precision makes this training faster and takes less memory: `amp=True`"
+
+
+@pytest.mark.parametrize(
+    ("network", "choices", "suggested"),
+    [
+        ("dino_vit", {}, True),
+        ("dino_vit", {"detector": "dino"}, True),  # its own optimizer is AdamW
+        ("hiera_mae", {}, True),
+        ("seer_regnety", {}, False),
+        ("dino_vit", {"amp": True}, False),
+        ("dino_vit", {"schedule": "vitdet"}, False),  # has it
+    ],
+    ids=str,
+)
+def test_mixed_precision_is_suggested_for_transformers(files, network, choices, suggested):
+    emitted = ckptconv.emit_config(files[network], guard=False, **choices)
+    assert (AMP in emitted.notes) == suggested
+
+
+def test_a_step_in_bfloat16_with_layer_decay(files, monkeypatch):
+    """As `--amp` writes it, with the dtype that its comment names; on a CPU, where mmengine refuses to start."""
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.optim.optimizer import amp_optimizer_wrapper
+
+    config = config_of(files["dinov2_vit"], detector="retinanet", amp=True)
+    model = built(config).train()
+    monkeypatch.setattr(amp_optimizer_wrapper, "is_cuda_available", lambda: True)
+    wrapper = build_optim_wrapper(model, {**config.optim_wrapper, "dtype": "bfloat16"})
+    assert type(wrapper).__name__ == "AmpOptimWrapper"
+    rates = {group["lr"] for group in wrapper.optimizer.param_groups}
+    assert len(rates) == 5  # embeddings, three blocks, the rest
+    before = {name: one.detach().clone() for name, one in model.named_parameters()}
+    data = model.data_preprocessor(batch(), training=True)
+    with wrapper.optim_context(model):
+        loss, _ = model.parse_losses(model(**data, mode="loss"))
+    wrapper.update_params(loss)
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(one).all() for one in model.parameters())
+    moved = {name for name, one in model.named_parameters() if not torch.equal(one, before[name])}
+    assert {"backbone.patch_embed.proj.weight", "backbone.blocks.2.attn.qkv.weight", "backbone.norm.weight"} <= moved
+
+
 def test_rates_decay_with_the_depth_of_the_network(files):
     config = config_of(files["dino_vit"])
     assert config.optim_wrapper.constructor == "LayerDecayOptimWrapperConstructor"
