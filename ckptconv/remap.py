@@ -115,7 +115,7 @@ def remap_state_dict(
         patch_size=patch_size,
         dtype=dtype,
     )
-    plan = adjust_plan(choose(sections, method, options).plan, options)
+    plan = adjust_plan(choose(sections, method, options), options)
     chosen = section_at(sections, plan.section)
     values = chosen.node if chosen else {}
     return {m.target: _moved([values[s] for s in m.sources], m) for m in plan.moves}, plan

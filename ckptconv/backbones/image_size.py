@@ -7,12 +7,16 @@ becomes of its network; this says what becomes of the numbers, and refuses what 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ckptconv import fields
 from ckptconv.arguments import argument
 from ckptconv.errors import UsageError
 from ckptconv.ops import Op, resize_grid, resize_patch
 from ckptconv.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from ckptconv.backbones.interface import PositionResampling
 
 _MOST_PATCHES = 512  # a side: beyond what any detector sees, and some gigabytes
 _LARGEST_PATCH = 128
@@ -57,9 +61,17 @@ class Change:
     old: int
     new: int
 
-    def op(self, table: TensorSpec) -> Op:
-        """What resizes it, as a target has it: rows of a table before the patches stay."""
-        return resize_patch(self.new) if self.name == KERNEL else resize_grid(table.shape[1] - self.old**2, self.new)
+    def op(self, table: TensorSpec, how: PositionResampling | None = None) -> Op:
+        """What resizes it, as a target has it: rows of a table before the patches stay.
+
+        ``how`` is the method's way of resizing a table; None for bicubic without antialias.
+        """
+        if self.name == KERNEL:
+            return resize_patch(self.new)
+        tokens = table.shape[1] - self.old**2
+        if how is None:
+            return resize_grid(tokens, self.new)
+        return resize_grid(tokens, self.new, how.mode, how.antialias, how.align_corners, how.offset)
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def plan(
     found = locate(source, fetching or Fetching(), options.methods)
     with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
         match = choose(checkpoint.sections, wanted_method(method, options, found), options)
-        return adjust_plan(match.plan, options)
+        return adjust_plan(match, options)
 
 
 def convert(
@@ -261,7 +261,7 @@ def convert(
     found = locate(source, fetching or Fetching(), options.methods)
     with naming_files(found, destination, rules), open_checkpoint(found.path) as checkpoint:
         match = choose(checkpoint.sections, wanted_method(method, options, found), options)
-        adjusted = adjust_plan(match.plan, options)
+        adjusted = adjust_plan(match, options)
         _require_section(writer, written_format, adjusted)
         inputs = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
         path = check_destination(Path(destination), force or dry_run, inputs)

@@ -43,7 +43,7 @@ def describe(
         network["num_heads"] = match.method.num_heads
     if match.method.eps is not None and not isinstance(settled.backbone, ConvNeXt):  # whose code has 1e-6, DINOv3's too
         network["eps"] = match.method.eps
-    resampling = _resampling_of(match.method, settled.backbone)
+    resampling = match.method.resampling(settled.backbone)
     if resampling is not None:
         network["position_resampling"] = vars(resampling)
     periods = own_periods(checkpoint, settled)
@@ -78,14 +78,6 @@ def describe(
         **({"channels": list(settled.selected_channels.channels)} if settled.selected_channels else {}),
         **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
     }
-
-
-def _resampling_of(method: Method, backbone: Backbone) -> PositionResampling | None:
-    """How the method resizes this network's positions; None if it has none, and if no one states it."""
-    if "pos_embed" not in backbone.entries():
-        return None
-    with_registers = getattr(backbone, "num_registers", 0) and method.position_resampling_with_registers
-    return with_registers or method.position_resampling
 
 
 def _norm_of(match: Match, backbone: Backbone) -> bool | None:

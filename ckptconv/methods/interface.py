@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import overload
 
 from ckptconv import fields
-from ckptconv.backbones import FAMILIES
+from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.interface import PARTS, PositionResampling
 from ckptconv.errors import UsageError, unknown
 from ckptconv.rule_index import RuleIndex
@@ -263,3 +263,10 @@ class Method:
             aliases=aliases,
             converted=converted,
         )
+
+    def resampling(self, backbone: Backbone) -> PositionResampling | None:
+        """How this network's positions are resized; None if it has none, and if no one states it."""
+        if "pos_embed" not in backbone.entries():
+            return None
+        with_registers = getattr(backbone, "num_registers", 0) and self.position_resampling_with_registers
+        return with_registers or self.position_resampling

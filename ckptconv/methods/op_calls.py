@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from ckptconv import ops
@@ -34,7 +34,7 @@ _OPS: Mapping[str, tuple[Callable[..., ops.Op], type[ops.Op]]] = {
 _HINT = (
     "Ops: concat(axis), chunk(axis, index, of), take(axis, start, stop), permute(axis, …), reshape(length, …), "
     "regroup(axis, order, back), scale(), concat_with_zeros(), add_row(row), select_channels(numbers), "
-    "cast(from, to), resize_grid(tokens, side), resize_patch(side), zeros(), chain(op, op, …)."
+    "cast(from, to), resize_grid(tokens, side, …), resize_patch(side), zeros(), chain(op, op, …)."
 )
 _LONGEST = 500  # characters
 _MOST = 10**9  # a number that no shape has
@@ -74,6 +74,10 @@ def written(op: ops.Op) -> str:
     """The call that makes an op. Raises UsageError for an op of another package, and one that no call makes."""
     name = next((name for name, (_, kind) in _OPS.items() if type(op) is kind), "")
     values: list[object] = [getattr(op, field.name) for field in fields(op)]
+    for field in reversed(fields(op)):
+        if field.default is MISSING or field.default != values[-1]:
+            break
+        values.pop()
     if isinstance(op, ops.Composed):
         if parts := _chained(op):
             return f"chain({', '.join(map(written, parts))})"

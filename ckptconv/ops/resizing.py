@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ckptconv import fields
 from ckptconv.ops.arithmetic import CASTABLE, numbers_of, stored_as
@@ -24,17 +24,27 @@ if TYPE_CHECKING:
 class ResizeGrid(Op):
     """Resize the rows of a table (1, rows, channels) to another square grid; the rows of the first ``tokens`` stay.
 
-    Bicubic as `torch.nn.functional.interpolate(size=..., mode='bicubic', align_corners=False)`, without antialias:
-    what MMPretrain's `resize_pos_embed`, ViTDet's `get_abs_pos` and MAE's `interpolate_pos_embed` do. DINO and DINOv2
-    add 0.1 to the side and give a factor, by which their numbers differ a little.
+    As `torch.nn.functional.interpolate` with these arguments. Bicubic without antialias is what MMPretrain's
+    `resize_pos_embed`, ViTDet's `get_abs_pos` and MAE's `interpolate_pos_embed` do. With an ``offset``, a factor
+    is given in place of the size, that of a side longer by so much: as DINO's and DINOv2's `interpolate_pos_encoding`.
     """
 
     tokens: int
     side: int
+    mode: Literal["bicubic", "bilinear"] = "bicubic"
+    antialias: bool = False
+    align_corners: bool = False
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
+        fields.choice("mode", self.mode, ("bicubic", "bilinear"))
+        fields.boolean("antialias", self.antialias)
+        fields.boolean("align_corners", self.align_corners)
         fields.set_fields(
-            self, tokens=fields.integer("tokens", self.tokens, 0), side=fields.integer("side", self.side, 1)
+            self,
+            tokens=fields.integer("tokens", self.tokens, 0),
+            side=fields.integer("side", self.side, 1),
+            offset=fields.number("offset", self.offset) if self.offset else 0.0,
         )
 
     def spec(self, parts: Sequence[TensorSpec]) -> TensorSpec:
@@ -50,10 +60,24 @@ class ResizeGrid(Op):
         (table,) = parts
         had = math.isqrt(table.shape[1] - self.tokens)
         grid = numbers_of(table[0, self.tokens :]).reshape(had, had, -1)
-        weights = _cubic(had, self.side)
+        weights = self._weights(had)
         grown = _along(_along(grid, weights, 0), weights, 1).reshape(1, self.side**2, -1)
         made: Array = np.concatenate([table[:, : self.tokens], stored_as(table, grown)], axis=1)
         return made
+
+    def _weights(self, old: int) -> Array:
+        """(new, old): what each new row takes of the old ones. Steps are rounded to float32, as torch's are."""
+        import numpy as np
+
+        new, single = self.side, np.float32
+        if self.align_corners:
+            step, first = single((old - 1) / (new - 1) if new > 1 else 0), single(0)
+        else:
+            step = single(1 / ((new + self.offset) / old)) if self.offset else single(old) / single(new)
+            first = single(0.5)
+        if self.antialias:
+            return _antialiased(old, new, float(step), self.mode)
+        return _interpolated(old, (np.arange(new, dtype=single) + first) * step - first, self.mode)
 
     def __str__(self) -> str:
         return f"resize to {self.side}x{self.side}"
@@ -85,7 +109,7 @@ class ResizePatch(Op):
 
         (kernel,) = parts
         # of both axes at once, B is the Kronecker product of each one's: so is its pseudo-inverse
-        weights = np.linalg.pinv(_antialiased(kernel.shape[-1], self.side).T)
+        weights = np.linalg.pinv(_antialiased(kernel.shape[-1], self.side, kernel.shape[-1] / self.side).T)
         weights = weights.round(12)  # what lies below is another processor's order of adding
         return stored_as(kernel, _along(_along(numbers_of(kernel), weights, 2), weights, 3))
 
@@ -117,40 +141,53 @@ def _keys(distance: Array, a: float) -> Array:
     return weights
 
 
-def _cubic(old: int, new: int) -> Array:
-    """(new, old): torch's bicubic weights, four a row; what lies outside is the edge's own value.
-
-    Places are rounded to float32, as torch's are: else the numbers would differ from its in the fifth digit.
-    """
+def _triangle(distance: Array) -> Array:
     import numpy as np
 
-    weights = np.zeros((new, old))
-    half = np.float32(0.5)
-    centers = (np.arange(new, dtype=np.float32) + half) * (np.float32(old) / np.float32(new)) - half
-    first = np.floor(centers).astype(int) - 1
-    for tap in range(4):
-        places = first + tap
-        np.add.at(weights, (np.arange(new), places.clip(0, old - 1)), _keys(centers.astype(np.float64) - places, -0.75))
+    weights: Array = np.maximum(1 - np.abs(distance), 0.0)
     return weights
 
 
-def _antialiased(old: int, new: int) -> Array:
-    """(new, old): torch's bicubic weights with antialias, which are Pillow's; what lies outside does not count."""
+def _interpolated(old: int, centers: Array, mode: str) -> Array:
+    """(new, old): torch's weights without antialias, around each center; what lies outside is the edge's own value."""
     import numpy as np
 
-    scale = old / new
-    wide = max(scale, 1.0)
-    centers = (np.arange(new) + 0.5) * scale
+    taps = 4 if mode == "bicubic" else 2
+    weights = np.zeros((len(centers), old))
+    first = np.floor(centers).astype(int) + 1 - taps // 2
+    for tap in range(taps):
+        places = first + tap
+        away = centers.astype(np.float64) - places
+        share = _keys(away, -0.75) if mode == "bicubic" else _triangle(away)
+        np.add.at(weights, (np.arange(len(centers)), places.clip(0, old - 1)), share)
+    return weights
+
+
+def _antialiased(old: int, new: int, step: float, mode: str = "bicubic") -> Array:
+    """(new, old): torch's weights with antialias, which are Pillow's; what lies outside does not count."""
+    import numpy as np
+
+    wide = max(step, 1.0)
+    reach = (2 if mode == "bicubic" else 1) * wide
+    centers = (np.arange(new) + 0.5) * step
     places = np.arange(old)
-    weights = _keys((places + 0.5 - centers[:, None]) / wide, -0.5)
-    weights[(places < np.floor(centers - 2 * wide + 0.5)[:, None])] = 0
-    weights[(places >= np.floor(centers + 2 * wide + 0.5)[:, None])] = 0
+    away = (places + 0.5 - centers[:, None]) / wide
+    weights = _keys(away, -0.5) if mode == "bicubic" else _triangle(away)
+    weights[(places < np.floor(centers - reach + 0.5)[:, None])] = 0
+    weights[(places >= np.floor(centers + reach + 0.5)[:, None])] = 0
     scaled: Array = weights / weights.sum(axis=1, keepdims=True)
     return scaled
 
 
-def resize_grid(tokens: int, side: int) -> ResizeGrid:
-    return ResizeGrid(tokens, side)
+def resize_grid(
+    tokens: int,
+    side: int,
+    mode: Literal["bicubic", "bilinear"] = "bicubic",
+    antialias: bool = False,
+    align_corners: bool = False,
+    offset: float = 0.0,
+) -> ResizeGrid:
+    return ResizeGrid(tokens, side, mode, antialias, align_corners, offset)
 
 
 def resize_patch(side: int) -> ResizePatch:

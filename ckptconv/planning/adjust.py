@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ckptconv.arguments import argument
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.image_size import Size
 from ckptconv.backbones.interface import Dialect
 from ckptconv.errors import UsageError
+from ckptconv.methods.interface import Method
 from ckptconv.ops import cast, compose, select_channels
-from ckptconv.planning.matching import Move, apply_rules
+from ckptconv.planning.matching import Move
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan, Resized, SelectedChannels
-from ckptconv.rules import keep
-from ckptconv.spec import DTYPES, TensorSpec
+from ckptconv.rules import Keep
+from ckptconv.spec import DTYPES
+
+if TYPE_CHECKING:
+    from ckptconv.planning.same_result import Match
 
 
 def keep_channels(
@@ -42,14 +47,16 @@ def keep_channels(
 
 
 def translated_name(dialect: Dialect, name: str) -> str:
-    """What a dialect calls one tensor of the network, one that it keeps."""
-    rules = dialect.rules or [keep("{key...}", "{key...}")]
-    (named,) = apply_rules(rules, {name: TensorSpec((), DTYPES["float32"])}).moves
-    return named.target
+    """What a dialect calls one tensor of the network, one that it keeps under one name."""
+    targets = (rule.target_of(name) for rule in dialect.rules if isinstance(rule, Keep))
+    return next((target for target in targets if target is not None), name)
 
 
-def resize_plan(plan: Plan, size: Size) -> Plan:
-    """The plan for images or patches of another size. Raises UsageError where no tensor changes with it."""
+def resize_plan(plan: Plan, size: Size, method: Method | None = None) -> Plan:
+    """The plan for images or patches of another size. Raises UsageError where no tensor changes with it.
+
+    A table of positions is resized as the method's own code does it.
+    """
     assert plan.backbone is not None
     resize = FAMILIES[plan.backbone.family].resize
     if resize is None:
@@ -62,16 +69,16 @@ def resize_plan(plan: Plan, size: Size) -> Plan:
     moves, resized = {move.target: move for move in plan.moves}, []
     for change in changes:
         move = moves[translated_name(plan.dialect, change.name)]
-        resizing = change.op(move.spec)
+        resizing = change.op(move.spec, method.resampling(backbone) if method else None)
         op = compose(resizing, [(move.op, len(move.sources))])
         moves[move.target] = replace(move, op=op, spec=resizing.spec([move.spec]))
         resized.append(Resized(move.target, change.old, change.new))
     return replace(plan, backbone=backbone, moves=tuple(moves.values()), resized=tuple(resized))
 
 
-def adjust_plan(plan: Plan, options: Options) -> Plan:
+def adjust_plan(match: Match, options: Options) -> Plan:
     """The plan for the image size, the patch size and the element type that are asked for."""
-    plan = resize_plan(plan, options.size) if options.size.asked else plan
+    plan = resize_plan(match.plan, options.size, match.method) if options.size.asked else match.plan
     return plan if options.dtype is None else cast_plan(plan, options.dtype)
 
 

@@ -40,10 +40,25 @@ def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
 # -- the ops -----------------------------------------------------------------------------------------------------------
 
 
-def resized_by_torch(table: torch.Tensor, slots: int, old: int, new: int) -> torch.Tensor:
+def resized_by_torch(
+    table: torch.Tensor, slots: int, old: int, new: int, mode: str = "bicubic", offset: float = 0.0, **how: bool
+) -> torch.Tensor:
     grid = table[:, slots:].mT.reshape(1, -1, old, old)
-    grown = functional.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    size: dict[str, Any] = {"scale_factor": ((new + offset) / old,) * 2} if offset else {"size": (new, new)}
+    grown = functional.interpolate(grid, mode=mode, **size, **how)
     return torch.cat([table[:, :slots], grown.flatten(2).mT], 1)
+
+
+@pytest.mark.parametrize("how", [{}, {"offset": 0.1}, {"align_corners": True}, {"antialias": True}], ids=str)
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("old", "new"), [(14, 64), (37, 32), (16, 14), (24, 37), (14, 7), (3, 1), (1, 4)])
+def test_a_table_is_resized_in_every_way_as_torch_interpolates(
+    old: int, new: int, mode: str, how: dict[str, Any]
+) -> None:
+    table = drawn(1, 2 + old * old, 16)
+    found = resize_grid(2, new, **{"mode": mode, **how}).apply([table.numpy()])
+    wanted = resized_by_torch(table, 2, old, new, mode, **how).numpy()
+    assert np.abs(found - wanted).max() < 1e-5
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)

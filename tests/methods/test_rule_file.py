@@ -147,6 +147,10 @@ def test_rules_under_prefixes_are_those_of_python(tmp_path: Path) -> None:
         ),
         ('{keep = "a", to = "b", op = "select_channels([3, 2, 1])"}', keep("a", "b", select_channels((3, 2, 1)))),
         ('{keep = "a", to = "b", op = "resize_grid(1, 16)"}', keep("a", "b", resize_grid(1, 16))),
+        (
+            '{keep = "a", to = "b", op = "resize_grid(0, 9, \'bilinear\', antialias=True, offset=0.1)"}',
+            keep("a", "b", resize_grid(0, 9, "bilinear", True, False, 0.1)),
+        ),
         ('{keep = "a", to = "b", op = "resize_patch(14)"}', keep("a", "b", resize_patch(14))),
         ('{keep = "a", to = "b", op = "take(1, 1)"}', keep("a", "b", take(1, 1))),
         ('{keep = "a", to = "b", op = "take(0, 1, stop=3)"}', keep("a", "b", take(0, 1, 3))),
@@ -179,7 +183,7 @@ TEXT = "Patterns are text; fuse, by, and the to of a split take a list of them."
 OPS = (
     "Ops: concat(axis), chunk(axis, index, of), take(axis, start, stop), permute(axis, …), reshape(length, …), "
     "regroup(axis, order, back), scale(), concat_with_zeros(), add_row(row), select_channels(numbers), "
-    "cast(from, to), resize_grid(tokens, side), resize_patch(side), zeros(), chain(op, op, …)."
+    "cast(from, to), resize_grid(tokens, side, …), resize_patch(side), zeros(), chain(op, op, …)."
 )
 PIXELS = 'Write pixels = {mean = [r, g, b], std = [r, g, b], order = "RGB"}.'
 PARTS_OF_NETWORKS = " or ".join(map(repr, PARTS_A_NETWORK_MAY_LACK))
@@ -426,7 +430,15 @@ ONE = st.one_of(
     st.builds(regroup, st.integers(0, 3), st.permutations(range(4)), st.booleans()),
     st.lists(st.integers(1, 4), min_size=1).map(select_channels),
     st.builds(cast, st.just(FLOAT32), st.sampled_from(["float16", "bfloat16", "float64"])),
-    st.builds(resize_grid, st.integers(0, 5), st.integers(1, 40)),
+    st.builds(
+        resize_grid,
+        st.integers(0, 5),
+        st.integers(1, 40),
+        st.sampled_from(["bicubic", "bilinear"]),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([0.0, 0.1]),
+    ),
     st.builds(resize_patch, st.integers(1, 40)),
     st.builds(chunk, st.integers(0, 2), st.integers(0, 1), st.integers(2, 4)),
     st.builds(take, st.integers(0, 3), st.integers(0, 4), st.none() | st.integers(5, 9)),

@@ -206,6 +206,34 @@ def test_one_other_number_is_seen_through_timm(changed: str, tmp_path: Path) -> 
     assert features.normed[0].difference(found) > CLOSE
 
 
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("mae_vit", 320),
+        ("dino_vit", 320),
+        ("dinov2_vit", 280),
+        ("dinov2_vit_registers", 280),
+        ("tipsv2_vit", 280),
+        ("pe_core", 320),
+        ("radio_vit", 320),
+        ("eva02_apart", 280),
+    ],
+)
+def test_positions_that_convert_resized_are_those_that_the_backbone_resizes(
+    name: str, side: int, tmp_path: Path
+) -> None:
+    """Each method's own way: as it is, the backbone resizes them, and that is the official code's way."""
+    network = official.network(name)
+    source = network.write(tmp_path)
+    for size, file in ((None, "own.pth"), (side, "resized.pth")):
+        ckptconv.convert(source, tmp_path / file, network.method, target="timm", image_size=size)
+    wanted, found = (from_file(tmp_path / file, False, (side, side)) for file in ("own.pth", "resized.pth"))
+    assert wanted.pos_embed.shape != found.pos_embed.shape
+    with torch.no_grad():
+        (expected_map,), (resized_map,) = (one(official.image(side, side)) for one in (wanted, found))
+    assert (expected_map - resized_map).abs().max() <= CLOSE * expected_map.abs().max()
+
+
 def test_a_method_states_which_map_its_own_users_take() -> None:
     norms = {method.name: method.norm for method in METHODS}
     stated = {one.name: norms[one.method] for one in official.networks() if len(one.features[0].normed) == 1}
