@@ -62,6 +62,8 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         window: the side of the windows, in patches, that attention is restricted to, for speed; 0 for no windows.
             For classes VisionTransformer and Eva. See `windows`.
         global_blocks: the blocks whose attention is not restricted. None: four, spread evenly.
+        zero_init_residual: whether residual branches start at 0, or close to it, where timm starts them so: with a
+            small LayerScale, or with a norm of zeros. A network that starts from random numbers then learns slowly.
         init_cfg: what mmengine initialises it with. None: random numbers, as timm draws them.
     """
 
@@ -80,6 +82,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         frozen: Literal["all"] | int | None = None,
         window: int = 0,
         global_blocks: Sequence[int] | None = None,
+        zero_init_residual: bool = True,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -89,6 +92,8 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         size = None if image_size is None else (int(image_size[0]), int(image_size[1]))
         model = timm_network.create(name, arguments or {}, size, drop_path_rate)
         self._adopt(model)
+        if not zero_init_residual:
+            timm_network.start_residuals(model)
         if norm_eps is not None:
             timm_network.set_norm_eps(model, norm_eps)
         if rope_periods is not None:
@@ -222,6 +227,12 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
                 parameter.requires_grad_(False)
         self._frozen, self._frozen_modules = frozen, tuple(_whole_modules(self, names))
         self.train()
+
+    @property
+    def untrained(self) -> frozenset[str]:
+        """The parameters that the maps do not depend on, and those of a network that is frozen whole."""
+        names = frozenset(name for name, _ in self.named_parameters())
+        return names if self._frozen == "all" else names - self._used
 
     def layer_numbers(self) -> tuple[dict[str, int], int]:
         """The layer of each parameter: 0 for the embeddings, then the blocks; and the number of what comes after them.

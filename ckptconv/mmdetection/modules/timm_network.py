@@ -25,6 +25,10 @@ _LOADING = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoin
 """Arguments of `create_model` that make it download or unpickle a file of its own."""
 
 
+_LAYER_SCALES = ("gamma", "gamma_1", "gamma_2", "gamma1", "gamma2", "gamma3")
+"""The names of LayerScale's factors in timm's classes."""
+
+
 def timm() -> Any:
     """The package. Raises EnvironmentMissingError with the command that installs it, or that fixes it."""
     try:
@@ -103,6 +107,19 @@ def set_rope_periods(model: Any, periods: Sequence[float]) -> None:
 
 def _given_periods(periods: Sequence[float], device: Any = "cpu", dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.tensor(periods, device=device, dtype=dtype)
+
+
+def start_residuals(model: torch.nn.Module) -> None:
+    """Let every residual branch start at full strength, where timm starts it at 0 or close to it.
+
+    These are LayerScale's factors, however timm's classes name them, and the weights of norms that end a branch.
+    """
+    with torch.no_grad():
+        for module in model.modules():
+            for name, value in module.named_parameters(recurse=False):
+                scale = name in _LAYER_SCALES
+                if scale or (name == "weight" and value.dim() == 1 and not value.any()):
+                    value.fill_(1)
 
 
 def layers(model: Any) -> tuple[dict[str, int], int]:

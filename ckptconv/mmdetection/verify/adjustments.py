@@ -12,7 +12,9 @@ from typing import Any
 
 from ckptconv.errors import UsageError
 from ckptconv.mmdetection.config.detectors import value_at
-from ckptconv.mmdetection.type_names import type_name
+from ckptconv.mmdetection.type_names import has_type, type_name
+from ckptconv.mmdetection.verify.config_edits import dicts
+from ckptconv.mmdetection.verify.lift import TIMM, frozen_whole
 
 _AVERAGE = re.compile(r"EMA|SWA|Averag")  # EMAHook takes any kind of average; other hooks are named after theirs
 _OWN_SCHEDULE = {
@@ -52,6 +54,7 @@ def adjusted(config: dict[str, Any], tier: str, generated: bool) -> tuple[dict[s
         off = dict(_off(config, generated))
         notes += [f"{path} is off: {why}" for path, why in off.items()]
         _remove(changed, off)
+        notes += _of_frozen(config, tier)
     if generated:
         notes += _turn_off_schedule(changed)
     elif tier in ("full", "lift") and value_at(config, "auto_scale_lr.enable") and accumulated(config) > 1:
@@ -60,6 +63,17 @@ def adjusted(config: dict[str, Any], tier: str, generated: bool) -> tuple[dict[s
             f"1/{accumulated(config)} of the learning rate"
         )
     return changed, tuple(notes)
+
+
+def _of_frozen(config: Mapping[str, Any], tier: str) -> Iterator[str]:
+    """What happens to blocks of timm's networks that a config freezes; `lift.unfrozen` does it."""
+    for path, node in dicts(config.get("model"), "model"):
+        if not has_type(node, TIMM) or node.get("frozen") is None:
+            continue
+        if tier == "lift" and frozen_whole(node):
+            yield f"{path}.frozen='all' stays: the lift is that of frozen weights above frozen random ones"
+        else:
+            yield f"{path}.frozen={node['frozen']!r} is off: this tier trains the whole network"
 
 
 def _off(config: Mapping[str, Any], generated: bool) -> Iterator[tuple[str, str]]:

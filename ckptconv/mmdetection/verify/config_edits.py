@@ -19,6 +19,9 @@ Config = dict[str, Any]
 
 _WIDTH = 64  # channels of the neck and of the heads, a quarter of the usual 256
 _USUAL = 256
+_NECKS = ("FPN", "SimpleFeaturePyramid")
+_LAYER_DECAY = "LayerDecayOptimWrapperConstructor"
+_PATCH = 16
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,27 @@ class SyntheticTraining:
 def shrink(config: Config, training: SyntheticTraining, data: Path, classes: tuple[str, ...]) -> Config:
     """The same family of detector with narrow heads, few samples and a short schedule, on the generated data.
 
-    The backbone, its checkpoint and its normalisation stay. A detector without the values below keeps its own: it is
+    The backbone, its checkpoint and its normalisation stay; so does the constructor that decays learning rates
+    by layer, where backbone and heads have one rate. A detector without the values below keeps its own: it is
     slower, and not another detector.
     """
     small = deepcopy(config)
     _narrow(small["model"])
+    _fit(small["model"], training.image_size)
     _recount(small["model"], len(classes))
     small |= _data(small, training, data, classes)
-    small |= _schedule(training)
+    small |= _schedule(training, _layer_decay(config))
     small["default_hooks"] = {
         **(small.get("default_hooks") or {}),
         "checkpoint": {"type": "CheckpointHook", "interval": 1, "max_keep_ckpts": 2},
     }
     return small
+
+
+def decays_by_layer(config: Mapping[str, Any]) -> bool:
+    """Whether learning rates decay by layer, as `emit-config` writes it for timm's transformers."""
+    wrapper = config.get("optim_wrapper") or {}
+    return has_type({"type": wrapper.get("constructor")}, _LAYER_DECAY)
 
 
 def with_guard(config: Config, fingerprint: str) -> Config:
@@ -153,7 +164,7 @@ def dicts(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 def _narrow(model: Config) -> None:
     """Make the values of mmdet 3.3.0's configs smaller that cost most time."""
     neck = model.get("neck")
-    if isinstance(neck, dict) and has_type(neck, "FPN") and neck.get("out_channels") == _USUAL:
+    if isinstance(neck, dict) and has_type(neck, *_NECKS) and neck.get("out_channels") == _USUAL:
         for path, node in dicts(model):
             for key in ("in_channels", "out_channels", "feat_channels", "conv_out_channels"):
                 if not path.startswith("backbone") and node.get(key) == _USUAL:
@@ -171,6 +182,27 @@ def _narrow(model: Config) -> None:
             node["max_per_img"] = 20
         if has_type(node, "AnchorGenerator") and node.get("scales") == [8]:
             node["scales"] = [4]  # objects of 18 to 64 pixels
+
+
+def _fit(model: Config, side: int) -> None:
+    """Set the size of images for networks that take one size only, and for what pads every batch to one size.
+
+    A BEiT's tables and a Hiera's are resized when they are loaded.
+    """
+    for _, node in dicts(model):
+        if has_type(node, "TimmBackbone") and node.get("image_size") is not None:
+            patch = (node.get("arguments") or {}).get("patch_size", _PATCH)
+            node["image_size"] = (-(-side // patch) * patch,) * 2
+        if has_type(node, "BatchFixedSizePad"):
+            node["size"] = (side, side)
+
+
+def _layer_decay(config: Config) -> Config:
+    """What a config's optimizer has of a learning rate that decays by layer."""
+    if not decays_by_layer(config):
+        return {}
+    wrapper = config["optim_wrapper"]
+    return {key: wrapper[key] for key in ("constructor", "paramwise_cfg") if key in wrapper}
 
 
 def _recount(model: Config, classes: int) -> None:
@@ -233,8 +265,11 @@ def _data(config: Config, training: SyntheticTraining, data: Path, classes: tupl
     }
 
 
-def _schedule(training: SyntheticTraining) -> Config:
-    """AdamW, which learns within hundreds of steps with any backbone; the rate drops after three quarters."""
+def _schedule(training: SyntheticTraining, by_layer: Config) -> Config:
+    """AdamW, which learns within hundreds of steps with any backbone; the rate drops after three quarters.
+
+    ``by_layer``: the config's own constructor of learning rates.
+    """
     drop = max(training.epochs * 3 // 4, 1)
     steps = {"type": "MultiStepLR", "begin": 0, "end": training.epochs, "by_epoch": True, "milestones": [drop]}
     slower = {"custom_keys": {"backbone": {"lr_mult": training.backbone_lr_mult}}}
@@ -254,6 +289,6 @@ def _schedule(training: SyntheticTraining) -> Config:
             "type": "OptimWrapper",
             "optimizer": {"type": "AdamW", "lr": training.lr, "weight_decay": 1e-4},
             "clip_grad": {"max_norm": 10},
-            **({"paramwise_cfg": slower} if training.backbone_lr_mult != 1 else {}),
+            **({"paramwise_cfg": slower} if training.backbone_lr_mult != 1 else by_layer),
         },
     }

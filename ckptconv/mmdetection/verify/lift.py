@@ -1,6 +1,7 @@
 """The tier lift: is the checkpoint better than random weights? The configs of its two runs, and the rule. No torch.
 
-Both runs train one and the same network completely, from its checkpoint and from random weights.
+Both runs train one and the same network completely, from its checkpoint and from random weights. A `TimmBackbone` that
+is frozen whole is the exception: it stays frozen in both, since that is what its user wants to know about.
 
 A network is frozen by its config or by the default of its class, so callers say which arguments a class takes.
 """
@@ -17,29 +18,39 @@ from ckptconv.mmdetection.verify.config_edits import Config, dicts
 
 Takes = Callable[[Mapping[str, Any], str | None], Collection[str]]
 """The arguments that a dict's class takes, by name, in a scope of mmengine's registries; () for an unknown class."""
+TIMM = "TimmBackbone"
 _FREE: Mapping[str, Any] = {"frozen_stages": -1, "norm_eval": False}
 
 
-def unfrozen(config: Config, takes: Takes) -> Config:
+def unfrozen(config: Config, takes: Takes, whole: bool = True) -> Config:
     """The same config with networks that train completely: frozen random weights would not be a fair comparison.
 
-    These are the backbone, and everything else that starts from a checkpoint, with all that is inside.
+    These are the backbone, and everything else that starts from a checkpoint, with all that is inside. ``whole``: also
+    a `TimmBackbone` of which everything is frozen.
     """
     free = deepcopy(config)
     for node, scope in _networks(free):
         known = takes(node, scope)
         node.update({name: value for name, value in _FREE.items() if name in node or name in known})
+        if node.get("frozen") is not None and has_type(node, TIMM) and (whole or not frozen_whole(node)):
+            node["frozen"] = None
         norm = node.get("norm_cfg")
         if isinstance(norm, Mapping) and "requires_grad" in norm:
             node["norm_cfg"] = {**norm, "requires_grad": True}
     return free
 
 
+def frozen_whole(backbone: Any) -> bool:
+    """Whether the dict of a backbone is that of a `TimmBackbone` of which everything is frozen."""
+    return has_type(backbone, TIMM) and backbone.get("frozen") == "all"
+
+
 def from_random(config: Config, takes: Takes) -> Config:
     """The same config without its pretrained weights, and without the guard that checks them.
 
     Where a config has no other ``init_cfg``, a network starts as its class does by default. Residual branches that
-    start at 0, as in MMDetection's ResNets, learn too slowly in a short run for a fair comparison: here they do not.
+    start at 0, as in MMDetection's ResNets, or close to 0, as with timm's LayerScale, learn too slowly in a short run
+    for a fair comparison: here they do not.
     """
     random = deepcopy(config)
     for node, scope in list(_networks(random)):
@@ -52,12 +63,16 @@ def from_random(config: Config, takes: Takes) -> Config:
     return random
 
 
-def lifted(differences: Mapping[str, Sequence[float]]) -> Verdict:
-    """Whether AP is above that of random weights, from one difference per seed. Box AP decides, or the only metric."""
+def lifted(differences: Mapping[str, Sequence[float]], frozen: bool = False) -> Verdict:
+    """Whether AP is above that of random weights, from one difference per seed. Box AP decides, or the only metric.
+
+    ``frozen``: both networks were frozen whole.
+    """
+    other = f"{'frozen ' * frozen}random weights"
     metric = "box" if "box" in differences else next(iter(differences))
     values = differences[metric]
     mean = interval(values)
-    reasons = tuple(f"{name} AP {interval(v)} above random weights" for name, v in differences.items())
+    reasons = tuple(f"{name} AP {interval(v)} above {other}" for name, v in differences.items())
     rule = (
         f"pass if the {LEVEL:.0%} interval of the mean difference in {metric} AP over {len(values)} seeds lies "
         "above 0, fail if below"
@@ -65,7 +80,7 @@ def lifted(differences: Mapping[str, Sequence[float]]) -> Verdict:
     if mean.low > 0:
         return Verdict(PASS, reasons, rule)
     if mean.high < 0:
-        return Verdict(FAIL, (*reasons, "the checkpoint is worse than random weights"), rule)
+        return Verdict(FAIL, (*reasons, "the checkpoint is worse than " + other), rule)
     return Verdict(INCONCLUSIVE, (*reasons, "the interval contains 0"), rule, needed_seeds(values, 0))
 
 

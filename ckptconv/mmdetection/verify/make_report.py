@@ -81,6 +81,7 @@ def _recipe(plan: VerificationPlan) -> RecipeReport:
         detector=type_name(value_at(config, "model")) or None,
         style=value_at(config, "model.backbone", {}).get("style", "pytorch"),
         schedule=row.schedule if row else None,
+        stand_in=plan.stand_in.name if plan.stand_in else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ckptconv.errors import UsageError, shell_word
 from ckptconv.mmdetection.config.checkpoint import Pretrained
 from ckptconv.mmdetection.config.detectors import value_at
-from ckptconv.mmdetection.verify import adjustments, config_edits, evaluators, tiers
+from ckptconv.mmdetection.verify import adjustments, config_edits, evaluators, stand_in, tiers
 from ckptconv.mmdetection.verify.compare_ap import Expected
 from ckptconv.mmdetection.verify.config_edits import SyntheticTraining
 from ckptconv.mmdetection.verify.expectation import expectation, how_to_compare, row_of
@@ -19,6 +19,7 @@ from ckptconv.mmdetection.verify.request import Request
 from ckptconv.mmdetection.verify.run.files import Run
 from ckptconv.mmdetection.verify.run.launch import RENDEZVOUS, Launch, launch
 from ckptconv.mmdetection.verify.runs import runs
+from ckptconv.mmdetection.verify.stand_in import StandIn
 from ckptconv.mmdetection.verify.target import require_coco_ap, require_colour, target
 
 # Few images per step and many steps: even a backbone without useful weights learns enough from 1800 images.
@@ -38,6 +39,7 @@ class VerificationPlan:
     compared with, those that have the recipe, in words.
     ``digest`` of the recipe with ``images_per_step``: batch size x processes x ``accumulative_counts``.
     ``synthetic``: the training on generated images; None for own data, of which ``missing_files`` are missing.
+    ``stand_in``: what is trained in place of the file's network, where that is too large.
     ``notes``: where the runs differ from the config.
     """
 
@@ -55,6 +57,7 @@ class VerificationPlan:
     synthetic: SyntheticTraining | None
     missing_files: tuple[str, ...]
     how_to_compare: str = ""
+    stand_in: StandIn | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -79,7 +82,7 @@ class VerificationPlan:
 
     @property
     def purpose(self) -> str:
-        return tiers.purpose(self.request.tier, self.expected)
+        return tiers.purpose(self.request.tier, self.expected, self.stand_in is not None)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -117,7 +120,7 @@ def make_plan(request: Request, gpus_here: int) -> VerificationPlan:
     recipe_digest = digest(config_edits.with_batch_size(config, images // counts), 1)
     rows = [row for row in RECIPES.values() if row.digest == recipe_digest and tier in ("full", "eval")]
     recipe = named.recipe or row_of(rows, named.method)
-    expected = expectation(request, recipe, recipe_digest)
+    expected = expectation(request, recipe, recipe_digest, config_edits.decays_by_layer(config))
     synthetic = None if own_data or tier == "load" else (LIFT if tier == "lift" else SMOKE)
     if synthetic is not None:
         require_colour(request, config)
@@ -129,6 +132,11 @@ def make_plan(request: Request, gpus_here: int) -> VerificationPlan:
         config, notes = adjustments.adjusted(config, tier, synthetic is not None)
     if own_data and (others := list(evaluators.other_test_parts(config))):
         notes += (f"the AP is that of val_dataloader and val_evaluator; {', '.join(others)} would give another AP",)
+    trained, in_place = config, None
+    if tier == "smoke" and named.pretrained is not None:
+        small = stand_in.replaced(config, named.pretrained.backbone, named.pretrained.network, started.gpus > 0)
+        trained, in_place = small or (config, None)
+        notes += (in_place.note,) if in_place else ()
     planned = VerificationPlan(
         request=request,
         title=named.title,
@@ -144,10 +152,12 @@ def make_plan(request: Request, gpus_here: int) -> VerificationPlan:
         synthetic=synthetic,
         missing_files=tuple(_missing_files(config, tier)) if own_data else (),
         how_to_compare=how_to_compare(rows, named.method) if expected is None else "",
+        stand_in=in_place,
         notes=notes,
     )
-    fingerprint = named.pretrained.fingerprint if named.pretrained is not None else None
-    configured = runs(request, started, planned.folder, config, fingerprint, synthetic, planned.batch_size)
+    compared = named.pretrained if in_place is None else None
+    fingerprint = compared.fingerprint if compared is not None else None
+    configured = runs(request, started, planned.folder, trained, fingerprint, synthetic, planned.batch_size)
     return replace(planned, runs=tuple(configured))
 
 

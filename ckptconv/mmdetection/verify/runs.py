@@ -73,12 +73,13 @@ def _configs(
     batch_size: int,
 ) -> dict[str, Config]:
     """The configs that a tier trains, by group."""
+    whole = request.tier != "lift"
     if synthetic is not None:
-        config = lift.unfrozen(config_edits.shrink(config, synthetic, data, CLASSES), takes)
+        config = lift.unfrozen(config_edits.shrink(config, synthetic, data, CLASSES), takes, whole)
         config["default_scope"] = config.get("default_scope") or "mmdet"  # in which its new parts are named
         config = config_edits.with_mixed_precision(config) if request.amp else config
     elif request.tier == "lift":
-        config = lift.unfrozen(config, takes)
+        config = lift.unfrozen(config, takes, whole)
         if request.images is not None:
             config = config_edits.with_annotations(config, data / "train.json", data / "val.json")
     config = config_edits.with_batch_size(config, batch_size)

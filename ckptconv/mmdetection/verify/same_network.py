@@ -31,7 +31,8 @@ def require_same_network(converted: Path, random: Path) -> None:
             )
     paths = [module.path for module in modules_with_init_cfg(one)] or ["backbone"]
     pairs = list(_pairs(one, other, paths))
-    frozen = [name for name, a, b in pairs if not a.requires_grad and not bool((a == b).all())]
+    meant = _untrained(one)
+    frozen = [name for name, a, b in pairs if not a.requires_grad and name not in meant and not bool((a == b).all())]
     if frozen:
         raise UsageError(
             f"parameters stay frozen in both arms of the lift, so random weights cannot learn: {some(fold(frozen), 3)}",
@@ -67,6 +68,15 @@ def _parts(model: Any) -> Iterator[dict[str, object]]:
     yield {name: (type(module), module.training) for name, module in model.named_modules()}
     yield {name: (value.shape, value.dtype, value.requires_grad) for name, value in model.named_parameters()}
     yield {name: (value.shape, value.dtype) for name, value in model.named_buffers()}
+
+
+def _untrained(model: Any) -> set[str]:
+    """The parameters that a `TimmBackbone` leaves untrained: those no map depends on, and all if it is frozen whole."""
+    return {
+        f"{path}.{name}" if path else name
+        for path, module in model.named_modules()
+        for name in getattr(module, "untrained", ())
+    }
 
 
 def _pairs(one: Any, other: Any, paths: Iterable[str]) -> Iterator[tuple[str, Any, Any]]:

@@ -45,8 +45,20 @@ _MEANINGS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def purpose(tier: str, expected: Expected | None) -> str:
-    """What a tier shows if it passes, by what the AP is compared with."""
+_STAND_IN = "the detector starts from its checkpoint, and trains with a small network of the same class"
+_MEANINGS_WITH_STAND_IN: Mapping[str, str] = {
+    PASS: f"{_STAND_IN}; the network of the checkpoint was not trained",
+    FAIL: "with a small network of the same class the detector does not train, or learns too little; the network of "
+    "the checkpoint was not trained",
+    INCONCLUSIVE: "it is not clear yet whether the detector trains with a small network of the same class; the "
+    "network of the checkpoint was not trained",
+}
+
+
+def purpose(tier: str, expected: Expected | None, stand_in: bool = False) -> str:
+    """What a tier shows if it passes, by what the AP is compared with, and whether a small network is trained."""
+    if tier == "smoke" and stand_in:
+        return _STAND_IN
     if tier not in ("eval", "full"):
         return TIERS[tier]
     if expected is None:
@@ -56,6 +68,6 @@ def purpose(tier: str, expected: Expected | None) -> str:
     return TIERS[tier]
 
 
-def meaning(tier: str, status: str) -> str:
+def meaning(tier: str, status: str, stand_in: bool = False) -> str:
     """What a verdict on a sound run says."""
-    return _MEANINGS[tier][status]
+    return _MEANINGS_WITH_STAND_IN[status] if tier == "smoke" and stand_in else _MEANINGS[tier][status]

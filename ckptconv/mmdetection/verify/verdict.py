@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ckptconv.mmdetection.check.verdict import CheckReport
 from ckptconv.mmdetection.verify import tiers
 from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE, MEASURED, PASS, Verdict, compared
-from ckptconv.mmdetection.verify.lift import lifted
+from ckptconv.mmdetection.verify.lift import frozen_whole, lifted
 from ckptconv.mmdetection.verify.measure import Measured
 from ckptconv.mmdetection.verify.plan import VerificationPlan
 from ckptconv.mmdetection.verify.run.events import Curve, curve
@@ -70,14 +70,14 @@ def judge(
         sure = unsound.failures and (checked is None or checked.proved)
         return Verdict(FAIL if sure else INCONCLUSIVE, (*unsound.failures, *unsound.doubts), rule, meaning=means)
     verdict = _of_tier(plan, measured)
-    return replace(verdict, meaning=tiers.meaning(plan.request.tier, verdict.status))
+    return replace(verdict, meaning=tiers.meaning(plan.request.tier, verdict.status, plan.stand_in is not None))
 
 
 def _of_tier(plan: VerificationPlan, measured: Mapping[str, Measured]) -> Verdict:
     if plan.request.tier == "load":
         return Verdict(PASS, ("every tensor of the backbone equals the checkpoint",), CHECK)
     if plan.request.tier == "lift":
-        return lifted(dict(_differences(plan, measured)))
+        return lifted(dict(_differences(plan, measured)), frozen_whole(plan.config["model"]["backbone"]))
     values = {metric: [_ap(one, metric) for one in measured.values()] for metric in plan.metrics}
     if plan.expected is None:
         aps = ", ".join(f"{metric} AP {several[0]:.2f}" for metric, several in values.items())

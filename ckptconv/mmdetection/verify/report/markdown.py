@@ -42,14 +42,15 @@ def markdown(reports: Sequence[VerificationReport]) -> str:
 def _cells(report: VerificationReport, group: str) -> list[str]:
     runs = [run for run in report.runs if run.group == group]
     recipe, proof = report.recipe, report.proof
-    method = "random weights" if group == RANDOM else (proof and proof.method) or recipe.detector
+    random = group == RANDOM or recipe.stand_in
+    method = "random weights" if random else (proof and proof.method) or recipe.detector
     speeds = [run.images_per_second for run in runs if run.images_per_second]
     peak = max((run.peak_mib for run in runs if run.peak_mib), default=None)
     memory = f"{peak * 2**20 / 1e9:.1f}" if peak else ""
     device = runs[0].environment.get("device") or "unknown"
     return [
         str(method),
-        (proof and proof.backbone) or "",
+        recipe.stand_in or (proof and proof.backbone) or "",
         recipe.style,
         report.tier if report.data.generated else recipe.schedule or recipe.length,
         memory + (" of the process" if memory and device == "CPU" else ""),

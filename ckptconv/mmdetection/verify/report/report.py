@@ -8,7 +8,7 @@
     expected               {ap: {box, mask}, tolerance, above, band (in words), reason, source} or null
     proof                  {equal, total, checkpoint, fingerprint, method, backbone} or null
     notes                  [sentences: where the run differs from the config]
-    recipe                 {digest, row, images_per_step, length, lr, detector, style, schedule} of what was run
+    recipe                 {digest, row, images_per_step, length, lr, detector, style, schedule, stand_in} of what ran
     data                   {generated, images, annotated, sha256, notes}; notes: of the data check, in words
     detector               {path, sha256} of the eval tier, or null
     runs                   [{name, group, seed, iterations, starts, seconds_per_step, images_per_second, peak_mib, ap,
@@ -68,7 +68,10 @@ class LoadProof:
 
 @dataclass(frozen=True)
 class RecipeReport:
-    """What was trained or tested. ``row``: the published recipe with the same digest; ``length``: '12 epochs'."""
+    """What was trained or tested. ``row``: the published recipe with the same digest; ``length``: '12 epochs'.
+
+    ``stand_in``: the small network, of random weights, that was trained in place of the checkpoint's.
+    """
 
     digest: str
     row: str | None
@@ -78,6 +81,7 @@ class RecipeReport:
     detector: str | None
     style: str
     schedule: str | None
+    stand_in: str | None = None
 
 
 @dataclass(frozen=True)
