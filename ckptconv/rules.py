@@ -137,12 +137,11 @@ class Fuse:
 
 @dataclass(frozen=True)
 class Split:
-    """One source tensor is cut along ``axis`` into equal parts, one for each target, in this order.
+    """One source tensor becomes several targets: first ``op`` changes it, then one of ``ops`` makes each part of it.
 
-    None as a target leaves that part out, and ``why`` says why; '' where all parts are kept. ``ops`` make the parts in
-    another way: one for each target, all of which are kept.
-
-    ``op`` changes the tensor before it is cut. ``by`` names further tensors that the op reads, as those of a `Keep`.
+    Without ``ops``, the parts are equal and cut along ``axis``, in the order of the targets. None as a target leaves
+    such a part out, and ``why`` says why; '' where all parts are kept. ``by`` names further tensors that the op reads,
+    as those of a `Keep`.
     """
 
     source: Pattern
@@ -165,8 +164,6 @@ class Split:
         fields.set_fields(self, ops=fields.items("ops", self.ops, Op, "ops"))
         if self.ops and (len(self.ops) != len(self.kept) or len(self.kept) != len(self.targets) or self.axis):
             raise RuleError(f"'{self.source}' is split by ops, and not each part has one", "Give one for each target.")
-        if self.ops and self.op is not None:
-            raise RuleError(f"'{self.source}' has an op and ops", "Give one of the two.")
         for op in self.ops:
             if op.arity != 1:
                 raise RuleError(f"'{self.source}' is one tensor, but {op} takes several", "Use fuse().")
@@ -193,14 +190,11 @@ class Split:
         return tuple(target for target in self.targets if target is not None)
 
     @property
-    def parts(self) -> tuple[tuple[Template, Op], ...]:
-        """Each kept target with the op that cuts its part out."""
-        if self.ops:
-            return tuple(zip(self.kept, self.ops, strict=True))
-        count = len(self.targets)
-        first = [(self.op, 1 + len(self.by))]
-        cuts = ((target, chunk(self.axis, i, count)) for i, target in enumerate(self.targets))
-        return tuple((target, (compose(cut, first) or cut) if self.op else cut) for target, cut in cuts if target)
+    def parts(self) -> tuple[tuple[Template, Op | None], ...]:
+        """Each kept target with the op that makes its part; None for the tensor as it is."""
+        count, first = len(self.targets), [(self.op, 1 + len(self.by))]
+        cuts = self.ops or tuple(chunk(self.axis, i, count) for i in range(count))
+        return tuple((target, compose(cut, first)) for target, cut in zip(self.targets, cuts, strict=True) if target)
 
     def under(self, prefix: str) -> Split:
         by = tuple(Template(prefix + b.text) for b in self.by)
@@ -208,11 +202,10 @@ class Split:
 
     def __str__(self) -> str:
         targets = " + ".join(str(target) if target else "nothing" for target in self.targets)
-        if self.ops:
-            return f"split {self.source} -> {targets} ({' + '.join(map(str, self.ops))})"
+        parts = " + ".join(map(str, self.ops)) or f"axis={self.axis}"
         op = f", {self.op}" if self.op else ""
         by = f" by {', '.join(map(str, self.by))}" if self.by else ""
-        return f"split {self.source} -> {targets} (axis={self.axis}{op}{by}{f', {self.why}' if self.why else ''})"
+        return f"split {self.source} -> {targets} ({parts}{op}{by}{f', {self.why}' if self.why else ''})"
 
 
 Rule = Keep | Drop | Fuse | Split
@@ -274,9 +267,8 @@ def split(
 ) -> Split:
     """Cut a tensor into equal parts, such as qkv into q, k and v; '' leaves a part out, and ``why`` is the reason.
 
-    With ``ops``, each part is what its op makes of the whole tensor.
-
-    ``op`` changes the tensor before it is cut, and may also read the tensors of ``by``.
+    With ``ops``, one for each target, a part is what its op makes of the tensor. ``op`` changes the tensor before, and
+    may also read the tensors of ``by``.
     """
     parts = tuple(Template(t) if t else None for t in fields.texts("targets", targets))
     names = tuple(map(Template, fields.texts("by", by))) if by else ()

@@ -6,6 +6,7 @@ import doctest
 import re
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from ckptconv import rules
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Layout, Method
-from ckptconv.ops import chunk, concat, permute, reshape, scale
+from ckptconv.ops import chain, chunk, concat, permute, reshape, scale, take
 from ckptconv.patterns import RuleError
 from ckptconv.planning.make_plan import make_plan
 from ckptconv.planning.plan import Plan
@@ -208,6 +209,19 @@ def test_the_parts_of_a_split_go_to_their_own_names() -> None:
 def test_a_part_of_a_split_may_be_left_out_for_a_reason() -> None:
     plan = apply(["net.a.qkv.bias"], *under("net.", [KEYLESS]), shape=(6,))
     assert [(m.target, m.op) for m in plan.moves] == [("a.q_bias", chunk(0, 0, 3)), ("a.v_bias", chunk(0, 2, 3))]
+
+
+def test_an_op_changes_the_tensor_before_each_part_is_made_of_it() -> None:
+    parts = [take(0, 0, 1), chain(take(0, 1), reshape(-1, 1))]
+    rule = split("{b}.token", ["{b}.cls", "{b}.reg"], ops=parts, op=scale(), by=["{b}.gamma"])
+    plan = apply(["a.token", "a.gamma"], rule, drop("{b}.gamma", "multiplied into the tokens"))
+    assert [(m.sources, m.target, m.spec.shape) for m in plan.moves] == [
+        (("a.token", "a.gamma"), "a.cls", (1,)),
+        (("a.token", "a.gamma"), "a.reg", (3, 1)),
+    ]
+    token, gamma = np.arange(4.0), np.full(4, 2.0)
+    made = [m.op.apply([token, gamma]) for m in plan.moves if m.op is not None]
+    assert [one.tolist() for one in made] == [[0], [[2], [4], [6]]]
 
 
 def test_a_tensor_that_has_no_equal_parts_is_a_problem() -> None:
