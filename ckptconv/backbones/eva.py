@@ -190,8 +190,8 @@ def read(state: StateSpec) -> Eva | None:
     """The network of timm's `Eva` of which most of these shapes are, or None if the names are of no such network."""
     depth, parts = blocks_of(state)
     dim = width_of(parts) or most_common(lengths(parts, "attn.q_proj.weight", 1))
-    fused = any(part.startswith("attn.qkv.") for part in parts)
-    if not depth or not dim or not (fused or any(part.startswith("attn.q_proj.") for part in parts)):
+    one, three = (len(lengths(parts, f"attn.{layer}.weight", 0)) for layer in ("qkv", "q_proj"))
+    if not depth or not dim or not (one or three):
         return None
     second = most_common(lengths(parts, "mlp.fc2.weight", 1))
     first = most_common(lengths(parts, "mlp.fc1.weight", 0) + lengths(parts, "mlp.fc1.bias", 0))
@@ -220,7 +220,7 @@ def read(state: StateSpec) -> Eva | None:
         layer_scale="gamma_1" in parts or "gamma_2" in parts,
         mlp=mlp,
         mlp_norm=any(part.startswith("mlp.norm.") for part in parts),
-        fused=fused,
+        fused=one >= three,
         qkv_bias=any(p in parts for p in ("attn.q_bias", "attn.v_bias", "attn.qkv.bias", "attn.q_proj.bias")),
         pre_norm=pre_norm,
         final_norm=any(name.startswith("norm.") for name in state),

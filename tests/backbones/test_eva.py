@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import ckptconv
 from ckptconv.backbones.eva import Eva, read
-from ckptconv.backbones.interface import TimmModel
+from ckptconv.backbones.interface import PARTS, TimmModel
 from ckptconv.conversion import provenance
 from ckptconv.errors import IncompletePlanError, UnidentifiedError, UnreadableError
 from ckptconv.formats import open_checkpoint
-from ckptconv.spec import DTYPES, TensorSpec
+from ckptconv.methods.naming_schemes import TIMM
+from ckptconv.planning.make_plan import make_plan
+from ckptconv.planning.options import Options
+from ckptconv.planning.plan import Plan
+from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import official, pretrain
+from tests.support.specs import state
 
 DINOV3 = Eva(384, 12, 1536, 16, num_registers=4)
 MEMBERS = (
@@ -29,6 +36,41 @@ MEMBERS = (
     Eva(768, 12, 3072, 16, positions=196, pre_norm=True, layer_scale=False),
     Eva(1536, 50, 8960, 14, positions=1024, pre_norm=True, class_token=False, final_norm=False),
 )
+(TIMMS,) = (layout for layout in TIMM.layouts if layout.families == ("Eva",))
+NEAR = {
+    f"{one.name}, {one.mlp}": state(one.entries())
+    for one in (
+        replace(DINOV3, depth=2),
+        replace(DINOV3, depth=3, mlp="apart", qkv_bias=False),
+        *(replace(one, depth=2) for one in MEMBERS[3:6]),
+    )
+}
+
+
+def plan_of(names: Mapping[str, TensorSpec]) -> Plan:
+    return make_plan(TIMM, replace(TIMMS, without=PARTS), "", Section(names, {}), Options(target="timm"))
+
+
+@st.composite
+def members(draw: st.DrawFn) -> Eva:
+    kind, positions = draw(st.sampled_from(["DINOv3", "EVA-02", "PE"])), draw(st.integers(2, 30)) ** 2
+    common = {
+        "embed_dim": draw(st.integers(2, 300)),
+        "depth": draw(st.integers(1, 5)),
+        "hidden_dim": draw(st.integers(2, 1200)),
+        "patch_size": draw(st.integers(1, 32)),
+        "in_channels": draw(st.integers(1, 6)),
+        "layer_scale": draw(st.booleans()),
+        "qkv_bias": draw(st.booleans()),
+        "final_norm": draw(st.booleans()),
+    }
+    if kind == "DINOv3":
+        periods, mlp = draw(st.integers(0, 32)), draw(st.sampled_from(["plain", "packed", "apart"]))
+        return Eva(**common, num_registers=draw(st.integers(0 if periods else 1, 8)), mlp=mlp, rope_periods=periods)
+    if kind == "EVA-02":
+        mlp, fused = draw(st.sampled_from(["packed", "apart"])), draw(st.booleans())
+        return Eva(**common, positions=positions, mlp=mlp, mlp_norm=draw(st.booleans()), fused=fused)
+    return Eva(**common, positions=positions, pre_norm=True, class_token=draw(st.booleans()))
 
 
 @pytest.mark.parametrize("member", MEMBERS, ids=str)

@@ -17,6 +17,7 @@ from ckptconv.planning.problems import Problem
 from ckptconv.spec import DTYPES, TensorSpec
 from tests.backbones import test_beit as beit
 from tests.backbones import test_convnext as convnext
+from tests.backbones import test_eva as eva
 from tests.backbones import test_resnet as resnet
 from tests.backbones import test_swin as swin
 from tests.backbones import test_vit as vit
@@ -102,6 +103,22 @@ FAMILIES = {
         beit.plan_of,
         ("fc.weight", "extra", "blocks.0.attn.qkv.bias", "blocks.99.norm1.bias", "blocks.0.norm1"),
         parts=frozenset({"pos_embed"}),
+        unnamed=frozenset({"patch_embed.proj.weight"}),
+    ),
+    "Eva": Family(
+        eva.members(),
+        eva.read,
+        eva.NEAR,
+        eva.plan_of,
+        (
+            "fc.weight",
+            "extra",
+            "blocks.0.attn.k_norm.weight",
+            "blocks.0.attn.qkv.bias2",
+            "blocks.99.norm1.bias",
+            "blocks.0.norm1",
+        ),
+        parts=frozenset({"cls_token", "pos_embed", "reg_token"}),
         unnamed=frozenset({"patch_embed.proj.weight"}),
     ),
     "ConvNeXt": Family(
