@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         VerdictError,
     )
     from ckptconv.inspection import Explanation, Inspection, explain, inspect
-    from ckptconv.methods.interface import Layout, Method, Pixels, Release
+    from ckptconv.methods.interface import Layout, Licence, Method, Pixels, Release
     from ckptconv.mmdetection.config.emit import emit_config
     from ckptconv.planning.options import Options
     from ckptconv.planning.plan import Plan
@@ -48,6 +48,7 @@ __all__ = [
     "IncompletePlanError",
     "Inspection",
     "Layout",
+    "Licence",
     "Method",
     "Options",
     "Pixels",
@@ -95,7 +96,7 @@ _HOMES = {
         "errors",
     ),
     "Options": "planning.options",
-    **dict.fromkeys(("Layout", "Method", "Pixels", "Release"), "methods.interface"),
+    **dict.fromkeys(("Layout", "Licence", "Method", "Pixels", "Release"), "methods.interface"),
     **dict.fromkeys(("Receipt", "convert", "plan"), "conversion.convert"),
     **dict.fromkeys(("Diff", "diff"), "difference.compare"),
     **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "inspection"),

@@ -18,6 +18,7 @@ _T = TypeVar("_T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _NAMES = "A name has letters, digits and - _ . +, and starts with a letter or a digit."
 _URL = re.compile(r"(?:https?|hf|s3|gs)://[^/?#@]+/.*[^/]")
+_ADDRESS = "an address such as https://example.org/file.pth"
 _SECTIONS = "Write 'model.encoder' for one mapping, 'model...' for everything below it, '' for the top level."
 _LONGEST = 80  # characters of a value that an error shows
 
@@ -165,8 +166,19 @@ def is_section(path: str) -> bool:
 def url(field: str, value: object) -> None:
     """An address of a file, without a user's name and password; '' for none."""
     text(field, value)
-    if value and not (_URL.fullmatch(str(value)) and str(value).isascii() and not set(str(value)) & set(" \\")):
-        raise invalid(field, "an address such as https://example.org/file.pth", value)
+    if value and not _is_url(str(value)):
+        raise invalid(field, _ADDRESS, value)
+
+
+def page(field: str, value: object) -> None:
+    """An address of a page, which may end in a slash; '' for none."""
+    text(field, value)
+    if value and not _is_url(str(value).removesuffix("/")):
+        raise invalid(field, _ADDRESS, value)
+
+
+def _is_url(value: str) -> bool:
+    return _URL.fullmatch(value) is not None and value.isascii() and not set(value) & set(" \\")
 
 
 def hex_digits(field: str, value: object, most: int) -> None:

@@ -10,10 +10,11 @@ from fnmatch import fnmatchcase
 from ckptconv.arguments import call
 from ckptconv.backbones import TargetName
 from ckptconv.conversion.convert import MethodLike, PathLike, naming_files, options_of, wanted_method
+from ckptconv.conversion.provenance import licence_of
 from ckptconv.errors import UsageError, VerdictError, printable
 from ckptconv.fields import folded
 from ckptconv.formats import open_checkpoint
-from ckptconv.methods.interface import Method, Release
+from ckptconv.methods.interface import Licence, Method, Release
 from ckptconv.methods.registry import methods, named, releases
 from ckptconv.planning.copies import Copy, copies
 from ckptconv.planning.identify import explaining, nearest
@@ -70,7 +71,8 @@ class Inspection:
 
     ``unreadable`` says what those of ``others`` are that stand for tensors and cannot be read. ``unsupported`` says
     which network it is if no target supports it. ``copies`` are other places with the network of the best fit;
-    ``alternatives`` lead to networks in other sections and under prefixes, where nothing fits.
+    ``alternatives`` lead to networks in other sections and under prefixes, where nothing fits. ``licence`` is that of
+    the weights: of a release, or as a file that `convert` wrote says it; None where it is not known.
     """
 
     path: str
@@ -86,6 +88,7 @@ class Inspection:
     transfers: tuple[Transfer, ...] = ()
     copies: tuple[Copy, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    licence: Licence | None = None
 
 
 def inspect(
@@ -120,7 +123,7 @@ def inspect(
         dtype=dtype,
     )
     found = locate(source, fetching or Fetching(), options.methods)
-    with open_checkpoint(found.path) as checkpoint:
+    with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
         known = list(methods(options.methods).values())
         planner = Planner(checkpoint.sections, options)
         ranked = planner.rank([m for m in known if m.guess])
@@ -143,6 +146,7 @@ def inspect(
             transfers=checkpoint.transfers,
             copies=copies(planner, best, known) if best else (),
             alternatives=() if best else find_alternatives(planner, known),
+            licence=found.release.terms if found.release else licence_of(checkpoint),
         )
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ckptconv
-from ckptconv import Fetching, Layout, Method, Pixels, Release, fields
+from ckptconv import Fetching, Layout, Licence, Method, Pixels, Release, fields
 from ckptconv.backbones import FAMILIES, TARGETS
 from ckptconv.backbones.image_size import Size
 from ckptconv.errors import CkptconvError, UsageError
@@ -178,6 +178,13 @@ REFUSED: list[Refused] = [
     (lambda: release(md5="0" * 33), f"'md5' must be 6 to 32 hexadecimal digits in lower case, not '{'0' * 33}'", ""),
     (lambda: release(sha256=123456), "'sha256' must be 6 to 64 hexadecimal digits in lower case, not 123456", ""),
     (lambda: release(backbone=None), "'backbone' must be one line of text, not None", ""),
+    (lambda: release(restrictions="a\nb"), "'restrictions' must be one line of text, not 'a\\nb'", ""),
+    (lambda: release(login="example.org"), f"'login' must be {ADDRESS}, not 'example.org'", ""),
+    (lambda: release(login="https://example.org//"), f"'login' must be {ADDRESS}, not 'https://example.org//'", ""),
+    (lambda: release(licence_url=3), "'licence_url' must be one line of text, not 3", ""),
+    (lambda: Licence(""), "'name' must be a text that is not empty, not ''", ""),
+    (lambda: Licence("MIT", "LICENSE"), f"'url' must be {ADDRESS}, not 'LICENSE'", ""),
+    (lambda: Licence("MIT", restrictions="\x1b[2J"), "'restrictions' must be one line of text, not '\\x1b[2J'", ""),
     # rules
     (lambda: Pattern(3), "a pattern must be a text, not 3", QUOTES),  # type: ignore[arg-type]
     (lambda: Template(None), "a target must be a text, not None", QUOTES),  # type: ignore[arg-type]

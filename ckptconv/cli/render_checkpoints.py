@@ -41,6 +41,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
         render.row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
         if done.also:
             render.row("", f"the same names and the same result: {', '.join(done.also)}")
+    render_sources.licence(done.licence, bool(done.release))
     filled = len(plan.moves)
     wanted = filled + len(plan.optional_missing)
     other_values = plan.entries - plan.tensors
@@ -124,6 +125,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             "named": done.method_named,
             "also": list(done.also),
         },
+        "licence": render_sources.licence_data(done.licence),
         "layout": plan.layout,
         "section": plan.section,
         "target": plan.target,
@@ -167,6 +169,7 @@ def inspection(found: Inspection, full: bool, as_json: bool) -> None:
         return
     render.row("file", f"{found.path} ({found.format}, {size(found.size)})")
     render_sources.fetched(found.transfers)
+    render_sources.licence(found.licence)
     if found.named:
         render.row("names", f"{', '.join(found.named)} (none of them was imported or called)")
     for path, names in fold(found.sections).items():
@@ -231,6 +234,7 @@ def _inspection_data(found: Inspection) -> dict[str, object]:
         "fetched": [vars(transfer) for transfer in found.transfers],
         "names": list(found.named),
         "metadata": dict(found.metadata),
+        "licence": render_sources.licence_data(found.licence),
         "sections": {
             path: {
                 "tensors": {n: {"dtype": str(s.dtype), "shape": list(s.shape)} for n, s in specs.items()},

@@ -58,6 +58,7 @@ def config_written(emitted: Emitted, out: Path, as_json: bool) -> None:
     render.row(
         "backbone", f"{found.backbone.name} of {found.method}, {found.path}; fingerprint {found.fingerprint[:16]}"
     )
+    render_sources.licence(found.licence)
     render.row("detector", f"{emitted.title}, on {emitted.base}")
     rate = f", learning rate {emitted.lr:g}" if emitted.lr is not None else ""
     if emitted.data.classes:
@@ -87,6 +88,7 @@ def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:
         "checkpoint": found.path,
         "fingerprint": found.fingerprint,
         "method": found.method,
+        "licence": render_sources.licence_data(found.licence),
         "backbone": {"name": found.backbone.name, **described(found.backbone)},
         "detector": emitted.title,
         "base": emitted.base,

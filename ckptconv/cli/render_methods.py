@@ -97,7 +97,9 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
         render.row("map", f"{'after' if m.norm else 'before'} the last norm, in the detector of a plain transformer")
     for i, release in enumerate(m.releases):
         digest = f", MD5 {release.md5}" if release.md5 else ""
-        render.row("" if i else "files", f"{release.name}{digest}: {release.url}")
+        digest = digest or (f", SHA-256 {release.sha256}" if release.sha256 else "")
+        login = f", after a login only: {release.login}" if release.login else ""
+        render.row("" if i else "files", f"{release.name}{digest}: {release.url}{login}")
     for i, (licence, files) in enumerate(_licences(m)):
         of = "" if files == len(m.releases) else f", of {render.count(files, 'file')}"
         render.row("" if i else "licence", f"{licence}{of}")
@@ -119,9 +121,11 @@ def _resized(how: PositionResampling) -> str:
 
 def _licences(m: Method) -> Iterable[tuple[str, int]]:
     """The licences of the weights with their sources, and the number of files of each."""
-    stated = Counter((release.licence, release.licence_url) for release in m.releases)
-    for (licence, url), files in stated.items():
-        yield (f"{licence} ({url})" if url else licence) or "not stated for the weights", files
+    for licence, files in Counter(release.terms for release in m.releases).items():
+        if licence is None:
+            yield "not stated for the weights", files
+        else:
+            yield f"{licence} ({licence.url})" if licence.url else str(licence), files
 
 
 def fitting(fitted: FittingMethods, as_json: bool) -> None:

@@ -1,16 +1,17 @@
-"""Prints releases, fetched files, and the cache."""
+"""Prints releases, their licences, fetched files, and the cache."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckptconv.cli import render
-from ckptconv.methods.interface import Method, Release
+from ckptconv.methods.interface import Licence, Method, Release
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
+from ckptconv.sources.published import digest_of
 from ckptconv.text import size
 
 if TYPE_CHECKING:
@@ -50,7 +51,20 @@ def fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None
             )
 
 
+def licence(known: Licence | None, published: bool = False) -> None:
+    """The licence of the weights, and what it forbids. Of a file that nobody published, nothing is known and said."""
+    if known is not None:
+        render.row("licence", f"{known} ({known.url})" if known.url else str(known))
+    elif published:
+        render.row("licence", "not known: its authors state none for the weights")
+
+
+def licence_data(known: Licence | None) -> dict[str, str] | None:
+    return dict(vars(known)) if known else None
+
+
 def releases(known: Iterable[tuple[Method, Release]], as_json: bool) -> None:
+    known = list(known)
     if as_json:
         render.dump("releases", {"releases": [{**vars(release), "method": method.name} for method, release in known]})
         return
@@ -58,11 +72,21 @@ def releases(known: Iterable[tuple[Method, Release]], as_json: bool) -> None:
 
     name = Column("release", no_wrap=True, overflow="ignore")  # never shortened: it is what a user types
     filled = Table(name, "method", "backbone", "published", "licence", box=None, pad_edge=False, header_style="bold")
-    render.table(filled, ((r.name, method.name, r.backbone, _published(r), r.licence) for method, r in known))
+    rows = ((r.name, method.name, r.backbone, _published(r), r.licence or "not known") for method, r in known)
+    render.table(filled, rows)
+    for line in _notes([release for _, release in known]):
+        render.note(line)
+
+
+def _notes(known: Sequence[Release]) -> Iterator[str]:
+    """What the table has no room for: what licences forbid, and the pages with a login."""
+    yield from dict.fromkeys(str(terms) for r in known if (terms := r.terms) and terms.restrictions)
+    for page in dict.fromkeys(r.login for r in known if r.login):
+        yield f"* after a login only: {page}"
 
 
 def _published(release: Release) -> str:
-    return f"sha256 {release.sha256}" if release.sha256 else f"md5 {release.md5}" if release.md5 else ""
+    return f"{digest_of(release) or ''}{' *' * bool(release.login)}".strip()
 
 
 def cache(folder: str, entries: Iterable[CacheEntry], as_json: bool) -> None:

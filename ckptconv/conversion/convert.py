@@ -19,14 +19,14 @@ from ckptconv.backbones import TargetName
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.conversion.fingerprint import BackgroundFingerprint
 from ckptconv.conversion.prove import prove
-from ckptconv.conversion.provenance import KEY, describe
+from ckptconv.conversion.provenance import KEY, describe, licence_of
 from ckptconv.conversion.transform import transform
 from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
 from ckptconv.formats.writers import WRITERS, Writer, format_for
 from ckptconv.methods import registry
-from ckptconv.methods.interface import Method
+from ckptconv.methods.interface import Licence, Method
 from ckptconv.planning.adjust import adjust_plan
 from ckptconv.planning.copies import Copy, copies
 from ckptconv.planning.identify import choose
@@ -37,6 +37,7 @@ from ckptconv.rules import Rule
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
 from ckptconv.sources.locate import Located, locate
+from ckptconv.sources.published import recognised
 
 _NOT_WRITTEN = {
     ".onnx": "an ONNX model",
@@ -77,7 +78,9 @@ class Receipt:
     ``fingerprint`` is the SHA-256 over one line a tensor, in order of name: name, type, shape, SHA-256 of its bytes.
     It does not depend on the output's format. ``proved`` counts the tensors that were read back and found equal.
     ``transfers`` are the files that were fetched, if the source lies elsewhere, ``checksums`` how many of the kept
-    storages have a checksum in the file that was verified, ``release`` its name if it was asked for by that.
+    storages have a checksum in the file that was verified. ``release`` is the name of the published file that the
+    source is: one asked for by its name or its address, or a file with its name and its published digest. ``licence``
+    is that of these weights, None where no one states it.
     ``copies`` are the other places in the file that hold the same network.
     ``dangerous`` are the names that the file would have had called where it is unpickled; none was.
     """
@@ -98,6 +101,7 @@ class Receipt:
     written: bool
     seconds: float
     release: str = ""
+    licence: Licence | None = None
     transfers: tuple[Transfer, ...] = ()
     checksums: int = 0
     copies: tuple[Copy, ...] = ()
@@ -135,7 +139,7 @@ def naming_files(found: Located, destination: PathLike | None = None, rules: Pat
     try:
         yield
     except CkptconvError as error:
-        error.name_files(found.label, *(None if one is None else str(one) for one in (destination, rules)))
+        error.name_files(found.typed, *(None if one is None else str(one) for one in (destination, rules)))
         raise
 
 
@@ -265,6 +269,8 @@ def convert(
         _require_section(writer, written_format, adjusted)
         inputs = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
         path = check_destination(Path(destination), force or dry_run, inputs)
+        release = found.release
+        licence = release.terms if release else licence_of(checkpoint)
         if dry_run:
             fingerprint, size, proved, checksums = "", sum(move.spec.nbytes for move in adjusted.moves), 0, 0
         else:
@@ -272,7 +278,9 @@ def convert(
             kept = [stored[name] for move in adjusted.moves for name in move.sources]
             checkpoint.fetch(kept)
             checksums = checkpoint.checksums(kept)
-            description = describe(checkpoint, match, adjusted, options.dtype, checksums)
+            release = release or recognised(checkpoint.sources[0], options.methods)
+            licence = licence or (release.terms if release else None)
+            description = describe(checkpoint, match, adjusted, options.dtype, checksums, release, licence)
             pieces = transform(adjusted, checkpoint)
             fingerprint, size, proved = _write(
                 path, force, writer, adjusted.dialect.section, pieces, description, checkpoint, progress
@@ -293,7 +301,8 @@ def convert(
             proved=proved,
             written=not dry_run,
             seconds=time.perf_counter() - started,
-            release=found.release.name if found.release else "",
+            release=release.name if release else "",
+            licence=licence,
             transfers=checkpoint.transfers,
             checksums=checksums,
             copies=copies(

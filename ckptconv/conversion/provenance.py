@@ -21,7 +21,7 @@ from ckptconv.errors import UsageError
 from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.records import Blob
-from ckptconv.methods.interface import Method, Pixels
+from ckptconv.methods.interface import Licence, Method, Pixels, Release
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.same_result import Match
 from ckptconv.sources.file import Transfer
@@ -29,12 +29,23 @@ from ckptconv.sources.file import Transfer
 KEY = "ckptconv"
 _TIMM = "timm"
 _LONGEST = 1 << 20
+_LONGEST_TEXT = 300
+"""Characters of a licence's name, address or restrictions. What is longer, ckptconv did not write."""
 
 
 def describe(
-    checkpoint: Checkpoint, match: Match, settled: Plan, dtype: str | None, checksums: int
+    checkpoint: Checkpoint,
+    match: Match,
+    settled: Plan,
+    dtype: str | None,
+    checksums: int,
+    release: Release | None = None,
+    licence: Licence | None = None,
 ) -> dict[str, object]:
-    """What the output of a plan says of itself: plain values only, and nothing that differs from run to run."""
+    """What the output of a plan says of itself: plain values only, and nothing that differs from run to run.
+
+    ``release`` is the published file that the source is, ``licence`` that of its weights; None where it is not known.
+    """
     assert settled.backbone is not None
     network = described(settled.backbone)
     rgb = settled.backbone.in_channels == 3 and settled.selected_channels is None
@@ -58,6 +69,8 @@ def describe(
         "format": checkpoint.format,
         "bytes": checkpoint.size,
     }
+    if release is not None:
+        source["release"] = release.name
     if checkpoint.transfers:
         source["fetched"] = [trust(transfer) for transfer in checkpoint.transfers]
         source["checksums"] = checksums
@@ -74,6 +87,7 @@ def describe(
         "tensors": len(settled.moves),
         "dropped": len(settled.dropped),
         "dtype": dtype,
+        **({"licence": vars(licence)} if licence else {}),
         **({"timm": _model(model, match.method)} if model else {}),
         **({"channels": list(settled.selected_channels.channels)} if settled.selected_channels else {}),
         **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
@@ -113,7 +127,8 @@ class Origin:
     """What is read back: the method's name, whose names the tensors have, the pixels.
 
     ``selected_channels`` says that a user chose the channels: even three of them need not be red, green and blue.
-    ``timm`` is how timm builds the network; None for another target.
+    ``timm`` is how timm builds the network; None for another target. ``licence`` is that of the weights; None where
+    the file does not say it.
     """
 
     method: str
@@ -122,6 +137,7 @@ class Origin:
     hyperparameters: Hyperparameters
     selected_channels: bool = False
     timm: TimmModel | None = None
+    licence: Licence | None = None
 
 
 def origin(checkpoint: Checkpoint) -> Origin | None:
@@ -132,11 +148,18 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
         pixels = _pixels(found["pixels"])
         stated = _hyperparameters(found.get("backbone", {}))
         model = _timm(found.get("timm"))
+        licence = _licence(found.get("licence"))
     except (KeyError, TypeError, ValueError, UsageError):
         return None
     if not is_name(method) or not is_name(target):
         return None
-    return Origin(method, target, pixels, stated, bool(found.get("channels")), model)
+    return Origin(method, target, pixels, stated, bool(found.get("channels")), model, licence)
+
+
+def licence_of(checkpoint: Checkpoint) -> Licence | None:
+    """The licence that a file which ckptconv wrote says; None for any other file."""
+    said = origin(checkpoint)
+    return said.licence if said else None
 
 
 def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -189,6 +212,15 @@ def _is_size(argument: tuple[str, Any]) -> bool:
     name, value = argument
     numbers = value if isinstance(value, list) else [value]
     return is_name(name) and all(one is None or isinstance(one, int | float) for one in numbers)
+
+
+def _licence(said: Any) -> Licence | None:
+    if said is None:
+        return None
+    licence = Licence(said["name"], said["url"], said["restrictions"])
+    if any(len(text) > _LONGEST_TEXT for text in vars(licence).values()):
+        raise ValueError("no licence")
+    return licence
 
 
 def _pixels(said: Any) -> Pixels | None:

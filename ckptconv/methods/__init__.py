@@ -27,7 +27,7 @@ from ckptconv.methods import (
     teachers,
     vissl,
 )
-from ckptconv.methods.interface import CLIP, HALF, IMAGENET, UNIT, Layout, Method, Pixels, Release
+from ckptconv.methods.interface import CLIP, HALF, IMAGENET, UNIT, Layout, Licence, Method, Pixels, Release
 
 _FAMILIES = (
     naming_schemes,
@@ -55,4 +55,4 @@ METHODS: tuple[Method, ...] = tuple(
     value for family in _FAMILIES for value in vars(family).values() if isinstance(value, Method)
 )
 
-__all__ = ["CLIP", "HALF", "IMAGENET", "METHODS", "UNIT", "Layout", "Method", "Pixels", "Release"]
+__all__ = ["CLIP", "HALF", "IMAGENET", "METHODS", "UNIT", "Layout", "Licence", "Method", "Pixels", "Release"]

@@ -105,7 +105,7 @@ DINOV3SAT493M = replace(
     title="DINOv3, trained on satellite images (SAT-493M)",
     aliases=("dinov3-sat",),
     pixels=Pixels((109.65, 104.805, 75.48), (54.315, 39.78, 36.465)),  # README.md, "Image transforms"
-    releases=(),
+    releases=Published("dinov3-sat493m"),
     guess=False,  # the names are DINOv3's, and no tensor tells the images
 )
 
@@ -146,8 +146,15 @@ EUPE = Method(
             rules=(drop("projectors.{p...}", "the projection heads for the teachers"), *DINOV3_VIT_PLAIN),
             families=("Eva",),
         ),
+        Layout(
+            title="released ConvNeXt",
+            sections=("",),
+            rules=(drop("projectors.{p...}", "the projection heads for the teachers"), *_DINOV3_CONVNEXT),
+            families=("ConvNeXt",),
+        ),
     ),
     pixels=IMAGENET,
+    releases=Published("eupe"),
     eps=1e-5,  # eupe/models/vision_transformer.py, as DINOv3's
     norm=True,  # get_intermediate_layers there
     guess=False,  # DINOv3's files have the same names

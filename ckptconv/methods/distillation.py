@@ -6,7 +6,7 @@ It is timm's VisionTransformer with a stem of its own: NVlabs/RADIO radio/vit_pa
 from __future__ import annotations
 
 from ckptconv.backbones.interface import PositionResampling
-from ckptconv.methods.interface import CLIP, Layout, Method
+from ckptconv.methods.interface import CLIP, Layout, Method, Published
 from ckptconv.ops import chain, reshape, take, zeros
 from ckptconv.rules import drop, keep, split, under
 
@@ -79,6 +79,7 @@ RADIO = Method(
             without=("norm",),
         ),
     ),
+    releases=Published("radio"),
     pixels=CLIP,  # radio/input_conditioner.py
     position_resampling=PositionResampling("bilinear", square=True),  # radio/vit_patch_generator.py
 )

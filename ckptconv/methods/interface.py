@@ -46,11 +46,32 @@ UNIT = Pixels((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 
 @dataclass(frozen=True)
+class Licence:
+    """The licence of weights: an SPDX identifier, or the name that the page at ``url`` prints.
+
+    ``restrictions`` is what it forbids, in one line; '' if it forbids nothing.
+    """
+
+    name: str
+    url: str = ""
+    restrictions: str = ""
+
+    def __post_init__(self) -> None:
+        fields.text("name", self.name, empty=False)
+        fields.page("url", self.url)
+        fields.text("restrictions", self.restrictions)
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.restrictions}" if self.restrictions else self.name
+
+
+@dataclass(frozen=True)
 class Release:
     """A file that the method's authors published, and the network in it.
 
     ``md5`` and ``sha256`` are the digests, often shortened, that they print next to it. ``licence`` is that of the
-    weights: an SPDX identifier, or the name that the page at ``licence_url`` prints. '' is what no one states.
+    weights, see `Licence`; '' is what no one states. ``restrictions`` is what it forbids.
+    ``login`` is the page where people get the file, for one that is not given away at its ``url`` without a login.
     """
 
     name: str
@@ -60,16 +81,29 @@ class Release:
     backbone: str = ""
     licence: str = ""
     licence_url: str = ""
+    restrictions: str = ""
+    login: str = ""
 
     def __post_init__(self) -> None:
         fields.name("name", self.name)
         fields.text("url", self.url, empty=False)
         fields.url("url", self.url)
+        for field_name in ("licence_url", "login"):
+            fields.page(field_name, getattr(self, field_name))
         fields.hex_digits("md5", self.md5, 32)
         fields.hex_digits("sha256", self.sha256, 64)
-        fields.text("backbone", self.backbone)
-        fields.text("licence", self.licence)
-        fields.url("licence_url", self.licence_url)
+        for field_name in ("backbone", "licence", "restrictions"):
+            fields.text(field_name, getattr(self, field_name))
+
+    @property
+    def terms(self) -> Licence | None:
+        """The licence; None if no one states it."""
+        return Licence(self.licence, self.licence_url, self.restrictions) if self.licence.strip() else None
+
+    @property
+    def file_name(self) -> str:
+        """The name under which the authors publish the file."""
+        return self.url.rpartition("/")[2]
 
 
 MAE_RESAMPLING = PositionResampling()

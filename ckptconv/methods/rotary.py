@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckptconv.backbones.interface import PositionResampling
-from ckptconv.methods.interface import CLIP, HALF, MAE_RESAMPLING, Layout, Method
+from ckptconv.methods.interface import CLIP, HALF, MAE_RESAMPLING, Layout, Method, Published
 from ckptconv.ops import chain, permute, reshape
 from ckptconv.rules import drop, keep, under
 
@@ -56,6 +56,7 @@ EVA02 = Method(
             families=("Eva",),
         ),
     ),
+    releases=Published("eva02"),
     pixels=CLIP,  # EVA-02/asuka/datasets.py, where run_eva02_pretraining.py is not told otherwise
     position_resampling=MAE_RESAMPLING,  # EVA-02/asuka/run_class_finetuning.py
     norm=False,  # EVA-02/det/detectron2/modeling/backbone/vit.py
@@ -109,6 +110,7 @@ PE = Method(
             without=_WITHOUT,
         ),
     ),
+    releases=Published("pe"),
     pixels=HALF,  # core/vision_encoder/transforms.py
     eps=1e-5,  # core/vision_encoder/pe.py
     position_resampling=PositionResampling("bilinear"),  # core/vision_encoder/pe.py, _sample_abs_posemb

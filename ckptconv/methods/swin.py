@@ -123,6 +123,7 @@ SIMMIM = Method(
         ),
     ),
     pixels=IMAGENET,
+    releases=Published("simmim"),
 )
 
 _MAE_DECODER = (

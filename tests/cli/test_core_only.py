@@ -35,7 +35,7 @@ COMMANDS: dict[str, list[tuple[str, int, str]]] = {
     "inspect": [("raw.pth.tar", 0, ""), ("r50.pth --all --json", 0, "")],
     "methods": [("", 0, ""), ("moco", 0, ""), ("--fits raw.pth.tar", 0, "")],
     "explain": [("raw.pth.tar module.encoder_q.conv1.weight", 0, "")],
-    "releases": [("moco", 0, "")],
+    "releases": [("moco", 0, "CC-BY-NC-4.0, no commercial use"), ("moby", 0, "")],
     "emit-config": [
         ("r50.pth", 0, ""),
         ("r50.pth -o core.py", 0, ""),

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from ckptconv.backbones.interface import Hyperparameters, PositionResampling, TimmModel
 from ckptconv.conversion.provenance import Origin, origin
 from ckptconv.formats import open_checkpoint
-from ckptconv.methods.interface import IMAGENET
+from ckptconv.methods.interface import IMAGENET, Licence
 
 # what 0.1.0 wrote into the file of a ViT-S of MoCo v3, and of a Swin-T
 VIT = (
@@ -134,3 +134,43 @@ def test_the_model_of_timm_is_read(model: object, wanted: TimmModel | None, tmp_
 )
 def test_a_model_that_ckptconv_never_writes_is_no_origin(model: object, tmp_path: Path) -> None:
     assert read(json.dumps(json.loads(VIT) | {"timm": model}), tmp_path) is None
+
+
+LICENCE = {"name": "MIT", "url": "https://example.org/LICENSE", "restrictions": ""}
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (None, None),
+        (LICENCE, Licence("MIT", "https://example.org/LICENSE")),
+        (LICENCE | {"restrictions": "no commercial use"}, Licence("MIT", LICENCE["url"], "no commercial use")),
+        (LICENCE | {"url": ""}, Licence("MIT")),
+        (LICENCE | {"restrictions": "x" * 300}, Licence("MIT", LICENCE["url"], "x" * 300)),
+    ],
+)
+def test_the_licence_of_a_file(said: Any, wanted: Licence | None, tmp_path: Path) -> None:
+    found = read(json.dumps({**json.loads(VIT), "licence": said}), tmp_path)
+    assert found is not None
+    assert found.licence == wanted
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "MIT",
+        ["MIT"],
+        {"name": "MIT"},
+        LICENCE | {"name": ""},
+        LICENCE | {"name": 3},
+        LICENCE | {"name": "\x1b[31mMIT"},
+        LICENCE | {"name": "MIT\nimport os"},
+        LICENCE | {"restrictions": "\u202e"},
+        LICENCE | {"restrictions": "x" * 301},
+        LICENCE | {"url": "javascript:alert(1)"},
+        LICENCE | {"url": "https://me:secret@example.org/x"},
+        LICENCE | {"url": f"https://example.org/{'x' * 300}"},
+    ],
+)
+def test_a_licence_that_ckptconv_never_writes_is_not_read(said: Any, tmp_path: Path) -> None:
+    assert read(json.dumps({**json.loads(VIT), "licence": said}), tmp_path) is None

@@ -36,14 +36,18 @@ def test_a_licence_has_its_source_and_unknown_is_empty() -> None:
     releases = [release for m in METHODS for release in m.releases]
     assert all(bool(r.licence) == bool(r.licence_url) for r in releases)
     assert all(r.licence_url.startswith("https://") for r in releases if r.licence)
-    spdx = {"MIT", "Apache-2.0", "CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC"}
-    assert {r.licence for r in releases} == {
-        "",
-        *spdx,
+    permissive = {"MIT", "Apache-2.0", "CC-BY-4.0", "NVIDIA Open Model License"}
+    limited = {
+        "CC-BY-NC-4.0",
+        "CC-BY-NC",
         "DINOv3 License",
         "SEER License",
         "Franca RESEARCH-ONLY RAIL-AMS",
+        "FAIR Noncommercial Research License",
     }
+    assert {r.licence for r in releases} == {"", *permissive, *limited}
+    assert {r.licence for r in releases if r.restrictions} == limited
+    assert all("no commercial use" in r.restrictions for r in releases if r.licence in limited - {"DINOv3 License"})
     stated = {m.name: {r.licence for r in m.releases} for m in METHODS if m.releases}
     assert all(len(licences) == 1 for licences in stated.values())
     assert (stated["dinov2"], stated["mae"], stated["byol"]) == ({"Apache-2.0"}, {"CC-BY-NC-4.0"}, {""})
@@ -94,6 +98,7 @@ def test_published_releases_are_like_a_tuple_of_them() -> None:
 # -- facts: read off the READMEs of their repositories ----------------------------------------------------------------
 
 FB = "https://dl.fbaipublicfiles.com/"
+HF = "https://huggingface.co/"
 APEX = "sinkhorn10_proto16k_apex_syncBN64_warmup8k"
 LAST = "model_final_checkpoint_phase0"
 PRINTED = {
@@ -220,8 +225,60 @@ PRINTED = {
         for name in names
     },
     "dinov3": {
-        f"{FB}dinov3/dinov3_convnext_{size}/dinov3_convnext_{size}_pretrain_lvd1689m-{mark}.pth": ""
-        for size, mark in (("tiny", "21b726bb"), ("small", "296db49d"), ("base", "801f2ba9"), ("large", "61fa432d"))
+        f"{FB}dinov3/dinov3_{size}/dinov3_{size}_pretrain_lvd1689m-{mark}.pth": mark
+        for size, mark in (
+            ("vits16", "08c60483"),
+            ("vits16plus", "4057cbaa"),
+            ("vitb16", "73cec8be"),
+            ("vitl16", "8aa4cbdd"),
+            ("vith16plus", "7c1da9a5"),
+            ("vit7b16", "a955f4ea"),
+            ("convnext_tiny", "21b726bb"),
+            ("convnext_small", "296db49d"),
+            ("convnext_base", "801f2ba9"),
+            ("convnext_large", "61fa432d"),
+        )
+    },
+    "dinov3-sat493m": {
+        f"{FB}dinov3/dinov3_{size}/dinov3_{size}_pretrain_sat493m-{mark}.pth": mark
+        for size, mark in (("vitl16", "eadcf0ff"), ("vit7b16", "a6675841"))
+    },
+    "eupe": {
+        f"{HF}facebook/EUPE-{kind}-{size}/resolve/main/EUPE-{kind}-{size}.pt": ""
+        for kind, sizes in (("ViT", "TSB"), ("ConvNeXt", "TSB"))
+        for size in sizes
+    },
+    "radio": {
+        f"{HF}nvidia/C-RADIO{model}/resolve/main/c-{file}_half.pth.tar": ""
+        for model, file in (
+            ("v3-B", "radio_v3-b"),
+            ("v3-L", "radio-v3_l"),
+            ("v3-H", "radio_v3-h"),
+            ("v3-g", "radio_v3-g"),
+            ("v4-SO400M", "radio_v4-so400m"),
+            ("v4-H", "radio_v4-h"),
+        )
+    },
+    "eva02": {
+        f"{HF}Yuxin-CV/EVA-02/resolve/main/eva02/pt/eva02_{name}.pt": ""
+        for name in (
+            *(f"{size}_pt_in21k_p14" for size in ("Ti", "S", "B", "L")),
+            *(f"{size}_pt_in21k_p14to16" for size in "BL"),
+            *("L_pt_m38m_p14", "L_pt_m38m_p14to16"),
+        )
+    },
+    "pe": {
+        f"{HF}facebook/PE-{name}/resolve/main/PE-{name}.pt": ""
+        for name in (
+            *(f"Core-{size}" for size in ("T16-384", "S16-384", "B16-224", "L14-336", "G14-448")),
+            *(f"Lang-{size}14-448{tiled}" for size in "LG" for tiled in ("", "-Tiling")),
+            *(f"Spatial-{size}" for size in ("T16-512", "S16-512", "B16-512", "L14-448", "G14-448")),
+        )
+    },
+    "simmim": {
+        f"{HF}zdaxie/SimMIM/resolve/main/simmim_swinv2_pretrain_models/swinv2_base_{data}_{steps}k.pth": ""
+        for data in ("1k", "22k")
+        for steps in (125, 250, 500)
     },
     "msn": {
         f"{FB}msn/{name}.pth.tar": ""
@@ -322,7 +379,7 @@ PRINTED = {
 @pytest.mark.parametrize("name", PRINTED)
 def test_releases_are_those_the_authors_print(name: str) -> None:
     (method,) = (m for m in METHODS if m.name == name)
-    assert {release.url: release.md5 for release in method.releases} == PRINTED[name]
+    assert {release.url: release.md5 or release.sha256 for release in method.releases} == PRINTED[name]
 
 
 def test_a_release_has_a_name_of_its_own() -> None:
@@ -344,14 +401,17 @@ def test_every_release_is_among_those_that_were_read_off() -> None:
 )
 def test_a_release_s_network_is_what_its_method_finds(method: Method, release: Release) -> None:
     """In a file of each of its method's layouts: names as in the cases, the network's own shapes."""
-    kind = released.said(release.backbone)["kind"]
-    layouts = released.written(method, kind) or [released.elsewhere(method, released.network(release.backbone))]
+    family = released.family(release.backbone)
+    layouts = released.written(method, family) or [released.elsewhere(method, released.network(release.backbone))]
     known = [
-        (layout, wanted) for layout in layouts if layout.has(wanted := released.network(release.backbone, layout.like))
+        (file, wanted)
+        for layout in layouts
+        for wanted in [released.network(release.backbone, layout.like)]
+        if (file := layout.file(wanted)) is not None
     ]
     assert known
-    for layout, wanted in known:
-        plan = released.canonical(layout.file(wanted), method, kind)
+    for file, wanted in known:
+        plan = released.canonical(file, method, family)
         assert plan.backbone is not None
         assert plan.complete or plan.unsupported_target  # by its names it is known, whatever the target holds
         assert plan.backbone.name == release.backbone

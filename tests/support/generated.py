@@ -44,7 +44,13 @@ def _networks(method: Method) -> str:
 def releases() -> str:
     """The files that authors published: their names as sources, networks, digests, and the weights' licence."""
     rows = (
-        (f"[`{r.name}`]({r.url})", f"`{m.name}`", r.backbone, _digest(r), _licence(r))
+        (
+            f"[`{r.name}`]({r.login or r.url}){' (login)' * bool(r.login)}",
+            f"`{m.name}`",
+            r.backbone,
+            _digest(r),
+            _licence(r),
+        )
         for m in METHODS
         for r in m.releases
     )
@@ -56,7 +62,10 @@ def _digest(release: Release) -> str:
 
 
 def _licence(release: Release) -> str:
-    return f"[{release.licence}]({release.licence_url})" if release.licence else ""
+    terms = release.terms
+    if terms is None:
+        return "not known"
+    return f"[{terms.name}]({terms.url}){f', {terms.restrictions}' * bool(terms.restrictions)}"
 
 
 def targets() -> str:

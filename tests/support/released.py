@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from itertools import product
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.convnext import ConvNeXt
+from ckptconv.backbones.eva import Eva
 from ckptconv.backbones.hiera import Hiera
 from ckptconv.backbones.interface import CANONICAL
 from ckptconv.backbones.regnet import RegNetY
@@ -24,8 +25,9 @@ from ckptconv.backbones.resnet import ResNet
 from ckptconv.backbones.swin import Swin
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.backbones.xcit import Xcit
+from ckptconv.methods import METHODS
 from ckptconv.methods.interface import Method
-from ckptconv.ops import Chunk, OpError
+from ckptconv.ops import OpError
 from ckptconv.planning.identify import nearest
 from ckptconv.planning.matching import Move
 from ckptconv.planning.options import Options
@@ -39,11 +41,42 @@ RESNETS = {  # blocks, bottleneck
     "101": ((3, 4, 23, 3), True),
     "200": ((3, 24, 36, 3), True),
 }
-VITS = {"S": (384, 12), "B": (768, 12), "L": (1024, 24), "So400m": (1152, 27), "H": (1280, 32)}  # channels, blocks
+VITS = {  # channels, blocks
+    "S": (384, 12),
+    "B": (768, 12),
+    "L": (1024, 24),
+    "So400m": (1152, 27),
+    "H": (1280, 32),
+}
 MLPS = {
     "So400m": 4304
 }  # elsewhere 4 times wider; gated ones two thirds of it, in multiples of 8: DINOv2's swiglu_ffn.py
 GIANTS = {False: (1408, 40, 6144), True: (1536, 40, 4096)}  # I-JEPA's; DINOv2's, whose MLPs are gated
+RADIO_GIANT = (1536, 40, 6144)  # timm's vit_giant_patch16_radio_v3
+RADIO_TOKENS = (7, 9)  # of version 3 and 4, besides the class token
+ROTARY = {  # DINOv3's and EUPE's, with MLPs that are gated or not: channels, blocks, inside the MLPs: hub/backbones.py
+    ("Ti", False): (192, 12, 768),
+    ("S", False): (384, 12, 1536),
+    ("S", True): (384, 12, 1536),
+    ("B", False): (768, 12, 3072),
+    ("L", False): (1024, 24, 4096),
+    ("H", True): (1280, 32, 5120),
+    ("7B", True): (4096, 40, 8192),
+}
+HEADS_OF_7B = 32  # elsewhere a head has 64 channels
+EVA02S = {  # channels, blocks, inside the MLPs: EVA-02/asuka/modeling_pretrain.py
+    "Ti": (192, 12, 512),
+    "S": (384, 12, 1024),
+    "B": (768, 12, 2048),
+    "L": (1024, 24, 2730),
+}
+ENCODERS = {  # Perception Encoder's: core/vision_encoder/config.py; the largest has no class token
+    "Ti": (192, 12, 768),
+    "S": (384, 12, 1536),
+    "B": (768, 12, 3072),
+    "L": (1024, 24, 4096),
+    "G": (1536, 50, 8960),
+}
 SWINS = {"T": (96, (2, 2, 6, 2)), "S": (96, (2, 2, 18, 2)), "B": (128, (2, 2, 18, 2))}
 CONVNEXTS = {
     "A": ((2, 2, 6, 2), 40),
@@ -74,10 +107,13 @@ REGNETS = {  # blocks and channels a stage, channels a group: what ClassyVision 
     "10B": ((2, 7, 17, 1), (2020, 4040, 11110, 28280), 1010),
 }
 NAMES = (
+    r"(?P<kind>EVA-02)-(?P<size>\w+)/(?P<patch>\d+)",
+    r"(?P<kind>PE)-(?P<size>\w+)/(?P<patch>\d+)",
+    r"(?P<kind>ViT)-(?P<size>\w+)/(?P<patch>\d+), (?P<registers>\d) registers(?P<gated>, SwiGLU)?(?P<rotary>, RoPE)",
     r"(?P<kind>ResNet)-(?P<size>\d+)(, width x(?P<width>\d))?",
     r"(?P<kind>ViT)-(?P<size>\w+)/(?P<patch>\d+)(, (?P<registers>\d) registers?)?(?P<gated>, SwiGLU)?",
     r"(?P<kind>BEiT)-(?P<size>\w)/(?P<patch>\d+)",
-    r"(?P<kind>Swin)-(?P<size>\w), windows? (?P<windows>[\d-]+)",
+    r"(?P<kind>Swin(V2)?)-(?P<size>\w), windows? (?P<windows>[\d-]+)",
     r"(?P<kind>Hiera)-(?P<size>[A-Z]\+?)",
     r"(?P<kind>XCiT)-(?P<size>[A-Z])(?P<depth>\d+)/(?P<patch>\d+)",
     r"(?P<kind>RegNetY)-(?P<size>\w+)",
@@ -91,6 +127,12 @@ def said(name: str) -> Mapping[str, Any]:
     return found.groupdict()
 
 
+def family(name: str) -> str:
+    """The family of a network's name."""
+    s = said(name)
+    return "Eva" if s["kind"] in ("EVA-02", "PE") or s.get("rotary") else s["kind"]
+
+
 def network(name: str, like: Any = None) -> Backbone:
     """The network of a name; what this does not say is as in ``like``, one of the same family."""
     s = said(name)
@@ -98,7 +140,7 @@ def network(name: str, like: Any = None) -> Backbone:
         blocks, bottleneck = RESNETS[s["size"]]
         planes = 64 * int(s["width"] or 1)
         return ResNet(blocks, bottleneck, planes, planes, planes, groups=1, stem_kernel=7, in_channels=3)
-    if s["kind"] == "Swin":
+    if s["kind"].startswith("Swin"):
         width, depths = SWINS[s["size"]]
         sides = [int(side) for side in s["windows"].split("-")]
         assert isinstance(like, Swin)
@@ -122,12 +164,14 @@ def network(name: str, like: Any = None) -> Backbone:
     if s["kind"] == "RegNetY":
         return RegNetY(*REGNETS[s["size"]])
     patch = int(s["patch"])
+    if family(name) == "Eva":
+        return _rotary(s, patch, like)
     if s["kind"] == "XCiT":
         width = XCITS[s["size"]]
         return Xcit(width, int(s["depth"]), 8, 4 * width, patch)
-    gated = bool(s.get("gated"))
+    gated, registers = bool(s.get("gated")), int(s.get("registers") or 0)
     if s["size"] == "g":
-        dim, depth, hidden = GIANTS[gated]
+        dim, depth, hidden = RADIO_GIANT if registers in RADIO_TOKENS else GIANTS[gated]
     else:
         dim, depth = VITS[s["size"]]
         hidden = MLPS.get(s["size"], 4 * dim)
@@ -144,22 +188,72 @@ def network(name: str, like: Any = None) -> Backbone:
         hidden_dim=hidden,
         patch_size=patch,
         positions=(vit.grid_size * vit.patch_size // patch) ** 2,
-        num_registers=int(s["registers"] or 0),
+        num_registers=registers,
         swiglu=gated,
+        layer_scale=s["size"] in "BL" if registers in RADIO_TOKENS else vit.layer_scale,
     )
+
+
+def _rotary(s: Mapping[str, Any], patch: int, like: Any) -> Eva:
+    """A network of DINOv3, EUPE, EVA-02 or Perception Encoder."""
+    assert isinstance(like, Eva)
+    if s["kind"] == "ViT":
+        gated = bool(s["gated"])
+        dim, depth, hidden = ROTARY[s["size"], gated]
+        largest = s["size"] == "7B"  # the one without biases: hub/backbones.py
+        return replace(
+            like,
+            embed_dim=dim,
+            depth=depth,
+            hidden_dim=hidden,
+            patch_size=patch,
+            num_registers=int(s["registers"]),
+            mlp="apart" if gated else "plain",
+            qkv_bias=not largest,
+            rope_periods=dim // (4 * HEADS_OF_7B) if largest else 16,
+        )
+    dim, depth, hidden = (EVA02S if s["kind"] == "EVA-02" else ENCODERS)[s["size"]]
+    return replace(
+        like,
+        embed_dim=dim,
+        depth=depth,
+        hidden_dim=hidden,
+        patch_size=patch,
+        class_token=s["size"] != "G",
+        layer_scale=s["size"] == "G" and like.layer_scale,
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an entry is made from: the names and specs in the file, the op, and the shape that this makes of them."""
+
+    names: tuple[str, ...]
+    specs: tuple[TensorSpec, ...]
+    op: Any
+    shape: tuple[int, ...]
+
+    def made(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
+        """The shape that sources of these shapes give; None if they do not suit."""
+        parts = [TensorSpec(shape, spec.dtype) for shape, spec in zip(shapes, self.specs, strict=True)]
+        if self.op is None:
+            return parts[0].shape
+        with contextlib.suppress(OpError):
+            return tuple(self.op.spec(parts).shape)
+        return None
 
 
 @dataclass
 class Written:
-    """How a layout's files write a family: which name, type and op each entry has, and what else is in them."""
+    """How a layout's files write a family: what each entry is made from, and what else is in them."""
 
     section: str
     like: Any
-    moves: dict[str, tuple[str, TensorSpec, Any]] = field(default_factory=dict)
+    moves: dict[str, Source] = field(default_factory=dict)
     others: dict[str, TensorSpec] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, entry: str) -> tuple[str, TensorSpec, Any] | None:
+    def of(self, entry: str) -> Source | None:
         """The same for an entry of a network with other sizes: a block is written as its stage's first two are."""
         if entry in self.moves:
             return self.moves[entry]
@@ -170,65 +264,84 @@ class Written:
         if len(known) < 2:
             return None
         first, second = (self.moves[f"{found[1]}{n}{found[3]}"] for n in known)
-        (at,) = (i for i, (a, b) in enumerate(zip(first[0], second[0], strict=True)) if a != b)
-        assert [first[0][at], second[0][at]] == known
-        return f"{first[0][:at]}{found[2]}{first[0][at + 1 :]}", first[1], first[2]
+        names = (_renumbered(a, b, known, found[2]) for a, b in zip(first.names, second.names, strict=True))
+        return replace(second, names=tuple(names))
 
-    def has(self, wanted: Backbone) -> bool:
-        """Whether the cases say how this network is written: one of blocks of two layers says nothing of three."""
-        return all(self.of(entry) or wanted.optional(entry) for entry in wanted.entries())
+    def file(self, wanted: Backbone) -> dict[str, Section] | None:
+        """The sections of a file that holds a network; None if the cases do not say how it is written.
 
-    def file(self, wanted: Backbone) -> dict[str, Section]:
-        """The sections of a file that holds a network. What it can do without is there if the cases have it."""
-        tensors = dict(self.others)
+        One of blocks of two layers says nothing of three. What a network can do without is there if the cases have it.
+        """
+        parts: dict[tuple[str, ...], list[tuple[Source, tuple[int, ...]]]] = {}  # of the same sources: a split
         for entry, shape in wanted.entries().items():
             found = self.of(entry)
-            if found is None:
-                continue
-            name, spec, op = found
-            tensors[name] = TensorSpec(next(_before(shape, spec, op)), spec.dtype)
+            if found is not None:
+                parts.setdefault(found.names, []).append((found, shape))
+            elif not wanted.optional(entry):
+                return None
+        tensors = dict(self.others)
+        for names, made in parts.items():
+            shapes = _shapes(made)
+            if shapes is None:
+                return None
+            specs = made[0][0].specs
+            tensors |= {n: TensorSpec(s, spec.dtype) for n, s, spec in zip(names, shapes, specs, strict=True)}
         return {self.section: Section(tensors, self.values)}
 
 
-def _before(shape: tuple[int, ...], spec: TensorSpec, op: Any) -> Iterator[tuple[int, ...]]:
-    """Shapes that an op makes this one of: the same axes in other places, ones before them, a kernel's two as one."""
-    if op is None:
-        yield shape
-        return
-    candidates = [*permutations(shape), (1, *shape), (1, 1, 1, *shape), (1, shape[-1])]
-    if isinstance(op, Chunk):
-        candidates.append((op.of * shape[0], *shape[1:]))
-    if len(shape) == 4:
-        out, into, height, width = shape
-        candidates += [(height * width, out), (height * width, into, out)]
-    for candidate in candidates:
-        with contextlib.suppress(OpError):  # it suits another one
-            if len(candidate) == len(spec.shape) and op.spec([TensorSpec(candidate, spec.dtype)]).shape == shape:
-                yield candidate
+def _renumbered(first: str, second: str, known: Sequence[str], number: str) -> str:
+    """The name of a block from those of two others; one that both share stays."""
+    if first == second:
+        return first
+    (at,) = (i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+    assert [first[at], second[at]] == known
+    return f"{first[:at]}{number}{first[at + 1 :]}"
+
+
+def _shapes(made: Sequence[tuple[Source, tuple[int, ...]]]) -> tuple[tuple[int, ...], ...] | None:
+    """The shapes of sources that give every entry its shape: each length as known, or changed as an entry's is."""
+    changes = {
+        (new, old)
+        for source, shape in made
+        if len(shape) == len(source.shape)
+        for new, old in zip(shape, source.shape, strict=True)
+    }
+
+    def lengths(length: int) -> list[int]:
+        scaled = [length * new // old for new, old in changes if length * new % old == 0]
+        return list(dict.fromkeys([*scaled, *(length + new - old for new, old in changes), length]))
+
+    known = made[0][0].specs
+    choices = [lengths(length) for spec in known for length in spec.shape]
+    for chosen in product(*choices):
+        rest = iter(chosen)
+        shapes = tuple(tuple(next(rest) for _ in spec.shape) for spec in known)
+        if all(source.made(shapes) == shape for source, shape in made):
+            return shapes
+    return None
 
 
 def written(method: Method, family: str) -> list[Written]:
     """How each of a method's layouts writes a family, read off its cases, whose truth `test_cases` holds."""
+    named = {one.name for one in METHODS if one.layouts == method.layouts}  # for other images, with the same names
     found: dict[str, Written] = {}
     for case in cases():
-        if case.method != method.name:
-            continue
-        if _family(case.backbone) != family:
+        if case.method not in named or _family(case.backbone) != family:
             continue
         plan = canonical(case.sections, method, family, case.prefix)
         layout = found.setdefault(plan.layout, Written(case.section, plan.backbone, values=case.others))
         for move in plan.moves:
-            layout.moves.setdefault(move.target, _written(move, case.tensors, plan.prefix))
+            layout.moves.setdefault(move.target, _source(move, case.tensors, plan.prefix))
         for name in case.dropped & set(case.tensors):
             layout.others.setdefault(name.removeprefix(plan.prefix), case.tensors[name])
     return list(found.values())
 
 
 def canonical(sections: Mapping[str, Section], method: Method, family: str, prefix: str = "") -> Plan:
-    """The plan that keeps the canonical names. No target of ViTs and RegNets has them for each of its members."""
+    """The plan that keeps the canonical names. Some families have no target that has them for each of its members."""
     asked = Options(strip_prefix=prefix, target=FAMILIES[family].targets[-1])
     with pytest.MonkeyPatch.context() as patch:
-        for kind in (VisionTransformer, RegNetY):
+        for kind in (VisionTransformer, RegNetY, Eva, Swin):
             patch.setattr(kind, "dialect", lambda *_: CANONICAL)
         return nearest(sections, method, asked).plan
 
@@ -236,16 +349,20 @@ def canonical(sections: Mapping[str, Section], method: Method, family: str, pref
 def elsewhere(method: Method, wanted: Backbone) -> Written:
     """The same for a family that no case of the method has, where its files put a prefix before every name."""
     one = next(w for kind in ("Swin", "ResNet") for w in written(method, kind))
-    (prefix,) = {name.removesuffix(entry) for entry, (name, _, _) in one.moves.items()}
-    spec = TensorSpec((), DTYPES["float32"])
-    moves = {entry: (f"{prefix}{entry}", spec, None) for entry in wanted.entries()}
+    (prefix,) = {name.removesuffix(entry) for entry, source in one.moves.items() for name in source.names}
+    moves = {
+        entry: Source((f"{prefix}{entry}",), (TensorSpec(shape, DTYPES["float32"]),), None, shape)
+        for entry, shape in wanted.entries().items()
+    }
     return Written(one.section, wanted, moves, one.others, one.values)
 
 
 def _family(name: str) -> str:
+    if name.startswith(("EVA-02", "PE-")) or name.endswith("RoPE"):
+        return "Eva"
     return name.partition("-")[0].partition(" ")[0]
 
 
-def _written(move: Move, tensors: Mapping[str, TensorSpec], prefix: str) -> tuple[str, TensorSpec, Any]:
-    (source,) = move.sources
-    return source.removeprefix(prefix), tensors[source], move.op
+def _source(move: Move, tensors: Mapping[str, TensorSpec], prefix: str) -> Source:
+    names = tuple(name.removeprefix(prefix) for name in move.sources)
+    return Source(names, tuple(tensors[name] for name in move.sources), move.op, move.spec.shape)

@@ -13,7 +13,7 @@ from ckptconv.conversion.transform import as_they_are
 from ckptconv.errors import UsageError
 from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
-from ckptconv.methods.interface import Pixels
+from ckptconv.methods.interface import Licence, Pixels
 from ckptconv.mmdetection.config.backbone_args import network
 from ckptconv.mmdetection.config.network import Network
 from ckptconv.mmdetection.hints import convert_command, raw_method
@@ -25,7 +25,8 @@ from ckptconv.sources.locate import locate
 class Pretrained:
     """A converted checkpoint; ``path`` is where it is, as the user said it.
 
-    ``selected_channels`` says that its channels were chosen, and are perhaps no red, green and blue.
+    ``selected_channels`` says that its channels were chosen, and are perhaps no red, green and blue. ``licence`` is
+    what the file says of the weights' licence.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Pretrained:
     pixels: Pixels | None
     fingerprint: str
     selected_channels: bool = False
+    licence: Licence | None = None
 
     @property
     def in_channels(self) -> int:
@@ -86,7 +88,15 @@ def pretrained(path: str | Path) -> Pretrained:
             )
         mark = fingerprint(as_they_are(converted.section, checkpoint))
         return Pretrained(
-            path, checkpoint.format, origin.method, backbone, built, origin.pixels, mark, origin.selected_channels
+            path,
+            checkpoint.format,
+            origin.method,
+            backbone,
+            built,
+            origin.pixels,
+            mark,
+            origin.selected_channels,
+            origin.licence,
         )
 
 

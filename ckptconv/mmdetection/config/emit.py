@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from ckptconv._version import __version__
@@ -86,6 +87,15 @@ def emit(path: PathLike, choices: Choices | None = None, folder: Path | None = N
     return _compose(pretrained(path), choices or Choices(), folder)
 
 
+def _licence(found: Pretrained) -> str:
+    """A comment with the licence of the weights, if the file says it. mmengine replaces what is in double braces."""
+    if found.licence is None:
+        return ""
+    page = f" ({found.licence.url})" if found.licence.url else ""
+    said = f"The weights' licence: {found.licence}{page}"
+    return "".join(f"# {line}\n" for line in wrap(said.replace("{{", "{ {"), python_source.WIDTH - 2))
+
+
 def without_checkpoint(backbone: Backbone, method: str, choices: Choices) -> str:
     """The config's text for a network whose checkpoint is not here."""
     built = network(backbone, method=method)
@@ -133,6 +143,7 @@ def _compose(found: Pretrained, choices: Choices, folder: Path | None) -> Emitte
     head = (
         f"# {printable(title)}, on {found.backbone.name} of {found.method}.\n"
         f"# Made by ckptconv {__version__}; the backbone's proof: ckptconv check THIS_FILE\n"
+        f"{_licence(found)}"
     )
     written = named(found.path, folder)
     tree = with_checkpoint(overlay.tree(), found.path, written)
