@@ -278,7 +278,7 @@ def convert(
             kept = [stored[name] for move in adjusted.moves for name in move.sources]
             checkpoint.fetch(kept)
             checksums = checkpoint.checksums(kept)
-            release = release or recognised(checkpoint.sources[0], options.methods)
+            release = release or recognised(checkpoint.sources, options.methods)
             licence = licence or (release.terms if release else None)
             description = describe(checkpoint, match, adjusted, options.dtype, checksums, release, licence)
             pieces = transform(adjusted, checkpoint)

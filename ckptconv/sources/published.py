@@ -7,7 +7,7 @@ computed only for a file of such a name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method, Release
@@ -39,10 +39,11 @@ def _https(address: str) -> str:
     return f"https://huggingface.co/{organisation}/{repository}/resolve/{revision or 'main'}/{file}"
 
 
-def recognised(source: Source, methods: Iterable[Method] = ()) -> Release | None:
-    """The release that a file on this machine is, by its name and its digest; None for any other file."""
-    if not source.is_local:
+def recognised(sources: Sequence[Source], methods: Iterable[Method] = ()) -> Release | None:
+    """The release that a single file on this machine is, by its name and its digest; None for anything else."""
+    if len(sources) != 1 or not sources[0].is_local:
         return None
+    (source,) = sources
     digits: dict[str, str] = {}
     for release in registry.releases_ending(f"/{source.name}", methods):
         digest = digest_of(release)
