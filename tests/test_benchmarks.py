@@ -22,7 +22,7 @@ from tests.support.server import serving
 
 NAMES = sorted(path.stem for path in Path(benchmarks.__file__).parent.glob("*.py") if path.stem != "__init__")
 SCRIPTS = {"launch"}  # runs what its command line says, when it is imported
-MMDETECTIONS = {"pretraining", "overhead"}
+MMDETECTIONS = {"pretraining", "overhead", "vit_pretraining"}
 SMALL = 4_000_000
 
 
@@ -115,6 +115,49 @@ def test_fetching_is_measured(tmp_path: Path) -> None:
     assert row["kept_bytes"] < row["sent_bytes"] < row["bytes"]
     assert row["peer_sent_bytes"] >= row["bytes"]
     assert name in hollow.names()
+
+
+@pytest.mark.mmdet
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools is older than numpy 2
+def test_a_vit_is_pretrained_and_saved_as_dino_saves_it(tmp_path: Path) -> None:
+    from benchmarks import vit_pretraining
+
+    right = vit_pretraining.trained(tmp_path / "raw.pth", tmp_path / "images", images=4, steps=2)
+    assert 0 < right < 1
+    receipt = ckptconv.convert(tmp_path / "raw.pth", tmp_path / "vit.pth", "dino")
+    state = torch.load(tmp_path / "vit.pth", weights_only=True)["state_dict"]
+    network = vit_pretraining.network()
+    network.load_state_dict(state, strict=True)
+    assert receipt.proved == len(state) == len(network.state_dict())
+
+
+@pytest.mark.mmdet
+def test_cells_are_turned_with_their_image_and_lie_in_their_patches() -> None:
+    from benchmarks import vit_pretraining as vit
+
+    side, count = vit.SIDE // vit.CELL, vit.SIDE // vit.PATCH
+    cells = torch.arange(side * side).view(1, side, side)
+    pixels = cells.float().repeat_interleave(vit.CELL, 1).repeat_interleave(vit.CELL, 2)[:, None]
+    turned, by_patch = vit._flipped(pixels, cells)
+    patches = turned.view(count, vit.PATCH, count, vit.PATCH).permute(0, 2, 1, 3).flatten(0, 1)
+    drawn = patches[:, vit.CELL // 2 :: vit.CELL, vit.CELL // 2 :: vit.CELL].flatten(1)
+    assert torch.equal(by_patch[0].float(), drawn)
+
+
+@pytest.mark.mmdet
+def test_a_step_of_a_vit_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import vit_cost
+
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(vit_cost, "SIZES", {"S": (32, 2, 2)})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MMDetection's own
+            cost = vit_cost.step_cost("timm", {"size": "S", "side": 64, "cp": True, "window": 2}, "cpu")
+    finally:
+        torch.set_num_threads(threads)
+    assert cost["step_s"] > 0
+    assert cost["memory_mib"] >= 0
 
 
 def test_the_launcher_says_what_a_command_took(tmp_path: Path) -> None:

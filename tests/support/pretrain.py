@@ -9,6 +9,8 @@ Good for names, shapes and forward passes, which need none of those operators; n
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import sys
 import warnings
 from functools import cache
@@ -39,6 +41,44 @@ def module(name: str) -> ModuleType:
             return importlib.import_module(name)
     finally:
         sys.path.remove(str(FOLDER))
+
+
+def for_processes(folder: Path) -> dict[str, str]:
+    """Environment variables with which other processes import timm and torchvision, as `module` does.
+
+    ``folder`` is made: it holds links to the two, without mmpretrain, which mmdet would import, and what Python runs
+    when it starts. {} where they are installed as usual.
+    """
+    if importlib.util.find_spec("timm") is not None:
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("timm", "torchvision", "torchvision.libs"):
+        link = folder / "only" / name
+        link.parent.mkdir(exist_ok=True)
+        if not link.exists() and (FOLDER / name).exists():
+            link.symlink_to(FOLDER / name)
+    (folder / "sitecustomize.py").write_text(_AT_START.format(folder=str(folder / "only"), operators=_UNASKED))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+
+
+_AT_START = """
+import sys
+
+class Finder:
+    schemas = []
+
+    def find_spec(self, name, path=None, target=None):
+        if name in ("timm", "torchvision") and not self.schemas:
+            import torch
+
+            self.schemas.append(torch.library.Library("torchvision", "DEF"))
+            for operator in {operators!r}:
+                self.schemas[0].define(f"{{operator}}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            sys.path.append({folder!r})
+        return None
+
+sys.meta_path.insert(0, Finder())
+"""
 
 
 def models() -> ModuleType:
