@@ -5,6 +5,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ONEDL_PIP := .onedl/bin/python -m pip --disable-pip-version-check
 # What tests/support/pretrain.py imports, apart from everything else: torchvision's wheels are for CUDA.
 PRETRAIN := mmpretrain timm torchvision einops importlib_metadata markdown mat4py model-index ordered-set zipp
+# Not beside mmpretrain, which imports it where it is there, and fails with version 5.
+TRANSFORMERS := transformers tokenizers regex
 # An index to take torch from, such as that of its wheels without CUDA: make test INDEX=https://download.pytorch.org/whl/cpu
 INDEX ?=
 TORCH := -c constraints.txt $(if $(INDEX),--index-url $(INDEX)) torch
@@ -33,6 +35,7 @@ LOWEST := tests/cli/test_cli.py tests/sources/test_atomic.py tests/sources/test_
 # A folder of its own: this file's list may change where the rest is there already.
 .venv/.pretrain: .venv/.core Makefile constraints.txt
 	$(PIP) install -q -c constraints.txt --no-deps --upgrade --target .venv/pretrain $(PRETRAIN)
+	$(PIP) install -q -c constraints.txt --no-deps --upgrade --target .venv/transformers $(TRANSFORMERS)
 	touch $@
 
 demo: .venv/.core

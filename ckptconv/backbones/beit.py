@@ -11,23 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from ckptconv.backbones import beit_targets, transformers_vits
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TargetName, TimmModel, channels_suffix
+from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, TransformersModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import BEIT, partial, unusual
-from ckptconv.backbones.timm_models import closest
-from ckptconv.backbones.vitdet import vitdet
-from ckptconv.ops import concat_with_zeros
-from ckptconv.rules import Rule, drop, fuse, keep
 from ckptconv.spec import StateSpec
 
 _SIZES = {(192, 12): "Ti", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1408, 40): "g"}
 _HEADS = {1408: 16}  # EVA's; elsewhere a head has 64 channels
 _IMAGE = 224
-_OFFICIAL: TargetName = "official"
 _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
 
 
@@ -121,100 +117,22 @@ class Beit:
         """The relative position index: a network recomputes it from its grid."""
         return name.endswith(_INDEX)
 
-    def obstacle(self, target: str) -> str:
-        if target in (_OFFICIAL, "timm"):
-            return ""
-        if target == "vitdet":
-            if self.shared_relative_positions or self.own_relative_positions:
-                return "its attention has relative position biases, which MMDetection's ViTDet does not have"
-            return "" if self.absolute_positions else "it has no positions"
-        if self.shared_relative_positions and self.own_relative_positions:
-            return "it has both shared and own relative positions, and MMPretrain's BEiTViT has one or the other"
-        return ""
-
-    def dialect(self, target: str) -> Dialect:
-        if target == "vitdet":
-            scales = (("attn.proj", "gamma_1"), ("mlp.fc2", "gamma_2"))
-            return vitdet(scales if self.layer_scale else (), _QKV_BIAS if self.qv_bias else ())
-        if target == "timm":
-            return Dialect(_TIMM, fresh=() if self.final_norm or not self.has_tables else _FC_NORM)
-        return Dialect(_MMPRETRAIN) if target == "mmpretrain" else CANONICAL
-
     @property
     def has_tables(self) -> bool:
         """Whether its attention has relative position biases."""
         return self.shared_relative_positions or self.own_relative_positions
 
+    def obstacle(self, target: str) -> str:
+        return beit_targets.obstacle(self, target)
+
+    def dialect(self, target: str) -> Dialect:
+        return beit_targets.dialect(self, target)
+
     def timm_model(self) -> TimmModel:
-        """Timm's Beit, whose tables are for images of one size; without tables its Eva, which takes images of any."""
-        wanted: dict[str, Any] = {
-            "img_size": self.grid_size * self.patch_size,
-            "patch_size": self.patch_size,
-            "in_chans": self.in_channels,
-            "embed_dim": self.embed_dim,
-            "depth": self.depth,
-            "num_heads": self.num_heads,
-            "hidden": self.hidden_dim,
-            "qkv_bias": self.qv_bias,
-            "layer_scale": self.layer_scale,
-            "use_abs_pos_emb": self.absolute_positions,
-        }
-        if not self.has_tables:
-            wanted["use_post_transformer_norm"] = None if self.final_norm else False
-            return closest(wanted, _EVA_MODELS, "eva_giant_patch14_224")
-        wanted |= {
-            "use_rel_pos_bias": self.own_relative_positions,
-            "use_shared_rel_pos_bias": self.shared_relative_positions,
-            "use_fc_norm": None if self.final_norm else True,
-        }
-        return closest(wanted, _BEIT_MODELS, "beit_base_patch16_224")
+        return beit_targets.timm_model(self)
 
-
-_QKV_BIAS = (
-    fuse(("blocks.{i}.attn.q_bias", "blocks.{i}.attn.v_bias"), "blocks.{i}.attn.qkv.bias", concat_with_zeros()),
-)
-_TIMM: tuple[Rule, ...] = (
-    drop(f"rel_pos_bias.{_INDEX}", "timm computes it"),
-    drop(f"blocks.{{i}}.attn.{_INDEX}", "timm computes it"),
-    keep("{key...}", "{key...}"),
-)
-_FC_NORM = ("fc_norm.{p}",)
-"""timm's Beit has a norm after pooling where it has none after the last block."""
-_MMPRETRAIN: tuple[Rule, ...] = (
-    keep("patch_embed.proj.{p}", "backbone.patch_embed.projection.{p}"),
-    keep("blocks.{i}.norm1.{p}", "backbone.layers.{i}.ln1.{p}"),
-    keep("blocks.{i}.norm2.{p}", "backbone.layers.{i}.ln2.{p}"),
-    keep("blocks.{i}.mlp.fc1.{p}", "backbone.layers.{i}.ffn.layers.0.0.{p}"),
-    keep("blocks.{i}.mlp.fc2.{p}", "backbone.layers.{i}.ffn.layers.1.{p}"),
-    keep("blocks.{i}.{key...}", "backbone.layers.{i}.{key...}"),
-    keep("norm.{p}", "backbone.ln1.{p}"),
-    keep("{key...}", "backbone.{key...}"),
-)
-
-
-# -- timm's models: timm/models/beit.py and eva.py ---------------------------------------------------------------------
-
-_B, _L, _G = (768, 12, 12, 3072), (1024, 24, 16, 4096), (1408, 40, 16, 6144)
-
-
-def _model(size: tuple[int, int, int, int], patch: int, **more: Any) -> Mapping[str, Any]:
-    sizes = dict(zip(("embed_dim", "depth", "num_heads", "hidden"), size, strict=True))
-    return {"img_size": 224, "in_chans": 3, "qkv_bias": True, **sizes, "patch_size": patch, **more}
-
-
-_TABLES = {
-    "layer_scale": True,
-    "use_abs_pos_emb": False,
-    "use_rel_pos_bias": True,
-    "use_shared_rel_pos_bias": False,
-    "use_fc_norm": None,
-}
-_NO_TABLES = {"layer_scale": False, "use_abs_pos_emb": True, "use_post_transformer_norm": None}
-_BEIT_MODELS: Mapping[str, Mapping[str, Any]] = {
-    "beit_base_patch16_224": _model(_B, 16, **_TABLES),
-    "beit_large_patch16_224": _model(_L, 16, **_TABLES),
-}
-_EVA_MODELS: Mapping[str, Mapping[str, Any]] = {"eva_giant_patch14_224": _model(_G, 14, **_NO_TABLES)}
+    def transformers_model(self) -> TransformersModel | None:
+        return transformers_vits.beit_model(self)
 
 
 def _side(squared: int) -> int:
@@ -280,7 +198,7 @@ def resize(network: Beit, size: Size) -> tuple[Beit, tuple[Change, ...]]:
 FAMILY = Family(
     name="BEiT",
     read=read,
-    targets=("timm", "mmpretrain", "vitdet", _OFFICIAL),
+    targets=("timm", "mmpretrain", "vitdet", "transformers", "official"),
     stem=KERNEL,
     blocks=(r"blocks\.\d+\.",),
     resize=resize,

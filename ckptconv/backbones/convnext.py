@@ -12,8 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ckptconv.backbones import transformers_stages
 from ckptconv.backbones.blocks import NO_NORM, depth_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import (
+    CANONICAL,
+    Dialect,
+    Family,
+    MissingPart,
+    TimmModel,
+    TransformersModel,
+    channels_suffix,
+)
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import CONVNEXT, partial, unusual
 from ckptconv.ops import reshape
@@ -124,6 +133,8 @@ class ConvNeXt:
         return False
 
     def obstacle(self, target: str) -> str:
+        if target == "transformers":
+            return transformers_stages.unlike_convnext(self)
         if target == "timm" and self.patch_size == _SPLIT_STEM:
             return "its patches have 2 pixels, where timm's ConvNeXt halves its map before the first stage, too"
         return ""
@@ -132,6 +143,8 @@ class ConvNeXt:
         if target == "timm":
             rules = (*(_TIMM_CONVOLVED if self.arch in _CONVOLVED else ()), *_TIMM)
             return Dialect(rules, fresh=() if self.final_norm else ("head.norm.{p}",))
+        if target == "transformers":
+            return transformers_stages.convnext_dialect(self)
         if target != "mmpretrain":
             return CANONICAL
         return _MMPRETRAIN if self.final_norm else _MMPRETRAIN_WITHOUT_NORM
@@ -156,6 +169,9 @@ class ConvNeXt:
         if self.in_channels != 3:
             arguments["in_chans"] = self.in_channels
         return TimmModel(name, arguments)
+
+    def transformers_model(self) -> TransformersModel | None:
+        return transformers_stages.convnext_model(self)
 
 
 _SPLIT_STEM = 2
@@ -244,7 +260,7 @@ def read(state: StateSpec) -> ConvNeXt | None:
 FAMILY = Family(
     name="ConvNeXt",
     read=read,
-    targets=("mmpretrain", "timm", "official"),
+    targets=("mmpretrain", "timm", "transformers", "official"),
     stem="downsample_layers.0.0.weight",
     blocks=(r"stages\.\d\.", r"stages\.\d\.\d+\."),
 )

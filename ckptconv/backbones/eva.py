@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from ckptconv.backbones import eva_models
+from ckptconv.backbones import eva_models, transformers_vits
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
-from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, TransformersModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import EVA, partial, unusual
 from ckptconv.rules import drop, keep
@@ -176,14 +176,17 @@ class Eva:
     def optional(self, name: str) -> bool:  # noqa: ARG002 - a part is there as a whole or not at all
         return False
 
-    def obstacle(self, target: str) -> str:  # noqa: ARG002 - it has one
-        return eva_models.obstacle(self)
+    def obstacle(self, target: str) -> str:
+        return transformers_vits.unlike_dinov3(self) if target == "transformers" else eva_models.obstacle(self)
 
-    def dialect(self, target: str) -> Dialect:  # noqa: ARG002
-        return _TIMM
+    def dialect(self, target: str) -> Dialect:
+        return transformers_vits.dinov3_dialect(self) if target == "transformers" else _TIMM
 
     def timm_model(self) -> TimmModel | None:
         return eva_models.timm_model(self)
+
+    def transformers_model(self) -> TransformersModel | None:
+        return transformers_vits.dinov3_model(self)
 
 
 def read(state: StateSpec) -> Eva | None:
@@ -244,7 +247,7 @@ def resize(network: Eva, size: Size) -> tuple[Eva, tuple[Change, ...]]:
 FAMILY = Family(
     name="Eva",
     read=read,
-    targets=("timm",),
+    targets=("timm", "transformers"),
     stem=KERNEL,
     blocks=(r"blocks\.\d+\.",),
     resize=resize,

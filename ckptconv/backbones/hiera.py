@@ -16,7 +16,15 @@ from typing import Any, ClassVar
 from ckptconv.arguments import argument
 from ckptconv.backbones.blocks import NO_NORM, blocks_of, lengths
 from ckptconv.backbones.image_size import KERNEL, Change, PatchGrid, Size
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import (
+    CANONICAL,
+    Dialect,
+    Family,
+    MissingPart,
+    TimmModel,
+    TransformersModel,
+    channels_suffix,
+)
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import HIERA, partial, unusual
 from ckptconv.errors import UsageError
@@ -127,6 +135,9 @@ class Hiera:
 
     def dialect(self, target: str) -> Dialect:  # noqa: ARG002 - there is one target
         return CANONICAL if self.final_norm else Dialect(fresh=("head.norm.{p}",))
+
+    def transformers_model(self) -> TransformersModel | None:
+        return None
 
     def timm_model(self) -> TimmModel | None:
         """The default pools the queries of three stages, as the backbone of facebookresearch/hiera does."""

@@ -11,7 +11,7 @@ from ckptconv.backbones.image_size import Change, Size
 from ckptconv.rules import Rule
 from ckptconv.spec import StateSpec
 
-TargetName = Literal["detectron2", "mmdet", "mmpretrain", "official", "timm", "torchvision", "vitdet"]
+TargetName = Literal["detectron2", "mmdet", "mmpretrain", "official", "timm", "torchvision", "transformers", "vitdet"]
 """Whose names a network can be written with."""
 
 
@@ -104,6 +104,9 @@ class Backbone(Protocol):
     def timm_model(self) -> TimmModel | None:
         """How timm builds it; None if no class of timm is this network."""
 
+    def transformers_model(self) -> TransformersModel | None:
+        """How transformers builds it; None if none of its classes is this network."""
+
 
 def described(backbone: Backbone) -> dict[str, object]:
     """A network as plain values for JSON: family, fields and derived facts, each by its own name."""
@@ -122,6 +125,14 @@ class TimmModel:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TransformersModel:
+    """How Hugging Face transformers builds a network: the class ``name``, from its ``config``: plain values of JSON."""
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 from ckptconv.backbones.blocks import depth_of
-from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, TransformersModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import partial, unusual
 from ckptconv.backbones.resnet import BATCH_NORM, STEP_COUNTER
@@ -229,6 +229,9 @@ class RegNetY:
         most = max(self.depths)
         counted = (keep(f"{{s}}.{n}.{{key...}}", f"{{s}}.b{n + 1}.{{key...}}") for n in range(most))
         return Dialect((*counted, keep("stem.{key...}", "stem.{key...}")))
+
+    def transformers_model(self) -> TransformersModel | None:
+        return None
 
     def timm_model(self) -> TimmModel | None:
         name, arguments = self._timm_name, dict[str, Any]()

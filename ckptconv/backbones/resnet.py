@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from ckptconv.backbones import resnet_targets, transformers_stages
 from ckptconv.backbones.blocks import depth_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, TransformersModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import partial, resnets, unusual
-from ckptconv.rules import keep
 from ckptconv.spec import StateSpec
 
 _DEPTHS = {
@@ -26,7 +26,6 @@ _DEPTHS = {
     (True, (3, 8, 36, 3)): 152,
     (True, (3, 24, 36, 3)): 200,
 }
-_MMDET_DEPTHS = (18, 34, 50, 101, 152)  # arch_settings of mmdet/models/backbones/resnet.py, 3.3.0
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 STEP_COUNTER = ".num_batches_tracked"
 """How the names of batch norm's step counters end: no file needs them."""
@@ -119,114 +118,16 @@ class ResNet:
         return name.endswith(STEP_COUNTER)
 
     def obstacle(self, target: str) -> str:
-        if target == "torchvision":
-            return self._unlike_torchvision()
-        if target == "timm":
-            return self._unlike_timm()
-        if target == "detectron2":
-            return self._unlike_detectron2()
-        if target != "mmdet":
-            return ""
-        if self.stem_kernel != 7:
-            return (
-                f"its stem is {self.stem_kernel}x{self.stem_kernel}, for small images; MMDetection's ResNet has a 7x7 "
-                "stem, which would start from random weights"
-            )
-        if self.layers not in _MMDET_DEPTHS:
-            return f"MMDetection's ResNet has the depths {', '.join(map(str, _MMDET_DEPTHS))} only"
-        if self.groups == 1 and self.inner_channels != self.planes:
-            return "MMDetection's ResNet has no wider inner convolutions without groups (torchvision's wide_resnet)"
-        if self.groups > 1 and not self.bottleneck:
-            return "MMDetection's ResNeXt has bottleneck blocks only"
-        return ""
-
-    def _unlike_torchvision(self) -> str:
-        """Why torchvision's class cannot hold it. A 3x3 stem can be: users replace ``conv1``."""
-        if self.in_channels != 3:
-            return (
-                f"its stem takes {self.in_channels} channel{'s' * (self.in_channels != 1)}, and torchvision's ResNet "
-                "always takes 3"
-            )
-        if (self.stem_channels, self.planes) != (64, 64):
-            return (
-                f"its stem has {self.stem_channels} channels and its first stage {self.planes}, and torchvision's "
-                "ResNet always has 64"
-            )
-        return ""
-
-    def _unlike_timm(self) -> str:
-        """Why timm's class cannot hold it."""
-        if self.stem_kernel != 7:
-            return (
-                f"its stem is {self.stem_kernel}x{self.stem_kernel}, for small images, and timm's ResNet has a 7x7 stem"
-            )
-        if self.stem_channels != 64:
-            return f"its stem has {self.stem_channels} channels, and that of timm's ResNet always has 64"
-        if self.inner_channels * 64 % (self.planes * self.groups):
-            return "the channels of its groups are not a whole share of its planes, which timm's ResNet needs"
-        return ""
-
-    def _unlike_detectron2(self) -> str:
-        """Why no config of detectron2 builds it: `build_resnet_backbone` of its modeling/backbone/resnet.py."""
-        if self.stem_kernel != 7:
-            return f"its stem is {self.stem_kernel}x{self.stem_kernel}, and that of detectron2's ResNet is 7x7"
-        if self.layers not in _MMDET_DEPTHS:
-            return f"detectron2's ResNet has the depths {', '.join(map(str, _MMDET_DEPTHS))} only"
-        return ""
+        return resnet_targets.obstacle(self, target)
 
     def dialect(self, target: str) -> Dialect:
-        return _DETECTRON2 if target == "detectron2" else CANONICAL
+        return resnet_targets.dialect(target)
 
     def timm_model(self) -> TimmModel | None:
-        if self._unlike_timm():
-            return None
-        base_width = self.inner_channels * 64 // (self.planes * self.groups)
-        name = _TIMM.get((self.layers or 0, self.groups, base_width), "")
-        arguments: dict[str, Any] = {}
-        if not name:
-            name = f"resnet{self.layers}" if self.layers else f"resnet{50 if self.bottleneck else 18}"
-            if not self.layers:
-                arguments["layers"] = list(self.depths)
-            if self.groups > 1:
-                arguments["cardinality"] = self.groups
-            if base_width != 64:
-                arguments["base_width"] = base_width
-        if self.planes != 64:
-            arguments["channels"] = [self.planes << stage for stage in range(4)]
-        if self.in_channels != 3:
-            arguments["in_chans"] = self.in_channels
-        return TimmModel(name, arguments)
+        return resnet_targets.timm_model(self)
 
-
-_DETECTRON2 = Dialect(
-    rules=(
-        keep("conv1.{p}", "stem.conv1.{p}"),
-        keep("bn1.{p}", "stem.conv1.norm.{p}"),
-        *(
-            rule
-            for stage in range(1, 5)
-            for rule in (
-                keep(f"layer{stage}.{{b}}.conv{{n}}.{{p}}", f"res{stage + 1}.{{b}}.conv{{n}}.{{p}}"),
-                keep(f"layer{stage}.{{b}}.bn{{n}}.{{p}}", f"res{stage + 1}.{{b}}.conv{{n}}.norm.{{p}}"),
-                keep(f"layer{stage}.{{b}}.downsample.0.{{p}}", f"res{stage + 1}.{{b}}.shortcut.{{p}}"),
-                keep(f"layer{stage}.{{b}}.downsample.1.{{p}}", f"res{stage + 1}.{{b}}.shortcut.norm.{{p}}"),
-            )
-        ),
-    ),
-    section="model",
-)
-"""detectron2/modeling/backbone/resnet.py: a norm is a child of its convolution, stages are counted from the stem."""
-_TIMM = {
-    (50, 1, 128): "wide_resnet50_2",
-    (101, 1, 128): "wide_resnet101_2",
-    (50, 32, 4): "resnext50_32x4d",
-    (101, 32, 4): "resnext101_32x4d",
-    (101, 32, 8): "resnext101_32x8d",
-    (101, 32, 16): "resnext101_32x16d",
-    (101, 32, 32): "resnext101_32x32d",
-    (101, 64, 4): "resnext101_64x4d",
-}
-"""Models of timm/models/resnet.py 1.0.31, by depth, groups and the width of a group in the first stage's 64 planes."""
+    def transformers_model(self) -> TransformersModel | None:
+        return transformers_stages.resnet_model(self)
 
 
 def _whole(bottleneck: bool, found: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -291,7 +192,7 @@ def read(state: StateSpec) -> ResNet | None:
 FAMILY = Family(
     name="ResNet",
     read=read,
-    targets=("mmdet", "torchvision", "timm", "detectron2", "official"),
+    targets=("mmdet", "torchvision", "timm", "detectron2", "transformers", "official"),
     stem="conv1.weight",
     blocks=(r"layer\d\.", r"layer\d\.\d+\."),
 )

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from math import isqrt
 from typing import ClassVar
 
-from ckptconv.backbones import swin_targets
+from ckptconv.backbones import swin_targets, transformers_stages
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, depth_of
 from ckptconv.backbones.image_size import KERNEL
-from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, TransformersModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import SWIN, partial, unusual
 from ckptconv.backbones.swin_targets import COORDINATES
@@ -156,6 +156,9 @@ class Swin:
     def timm_model(self) -> TimmModel | None:
         return swin_targets.timm_model(self)
 
+    def transformers_model(self) -> TransformersModel | None:
+        return transformers_stages.swin_model(self) if self.shifted else None
+
 
 _BLOCK_NAME = re.compile(
     r"layers\.([0-7])\.(?:blocks\.(\d+)|downsample)\.(.+)"
@@ -256,6 +259,8 @@ def read_unshifted(state: StateSpec) -> Swin | None:
 
 
 _BLOCKS = (r"layers\.\d\.", r"layers\.\d\.blocks\.\d+\.")
-FAMILY = Family(name="Swin", read=read, targets=("mmdet", "timm", "official"), stem=KERNEL, blocks=_BLOCKS)
-V2 = Family(name="SwinV2", read=read_v2, targets=("timm", "official"), stem=KERNEL, blocks=_BLOCKS)
+FAMILY = Family(
+    name="Swin", read=read, targets=("mmdet", "timm", "transformers", "official"), stem=KERNEL, blocks=_BLOCKS
+)
+V2 = Family(name="SwinV2", read=read_v2, targets=("timm", "transformers", "official"), stem=KERNEL, blocks=_BLOCKS)
 UNSHIFTED = Family(name="MixMIM", read=read_unshifted, targets=("mmdet", "official"), stem=KERNEL, blocks=_BLOCKS)

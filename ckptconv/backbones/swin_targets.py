@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ckptconv.backbones import transformers_stages
 from ckptconv.backbones.interface import CANONICAL, Dialect, TimmModel
 from ckptconv.ops import regroup
 from ckptconv.rules import Rule, drop, keep
@@ -58,6 +59,8 @@ def obstacle(member: Swin, target: str) -> str:
     """Why a target cannot hold it, and what works instead; '' if it can."""
     if target == "timm":
         return _unlike_timm(member)
+    if target == "transformers":
+        return transformers_stages.unlike_swin(member)
     return _unlike_mmdet(member) if target == "mmdet" else ""
 
 
@@ -99,6 +102,8 @@ def dialect(member: Swin, target: str) -> Dialect:
         return Dialect(rules, fresh=() if member.final_norm else ("norm.{p}",))
     if target == "mmdet":
         return MMDET
+    if target == "transformers":
+        return transformers_stages.swin_dialect(member)
     return _OFFICIAL_V2 if member.version == 2 and member.window_sizes else CANONICAL
 
 

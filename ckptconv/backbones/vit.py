@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ckptconv.backbones import vit_targets
+from ckptconv.backbones import transformers_vits, vit_targets
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, patch_of, width_of
 from ckptconv.backbones.image_size import KERNEL, POSITIONS, Change, PatchGrid, Size
-from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import Dialect, Family, MissingPart, TimmModel, TransformersModel, channels_suffix
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import VIT, partial, unusual
 from ckptconv.spec import StateSpec
@@ -151,6 +151,9 @@ class VisionTransformer:
     def timm_model(self) -> TimmModel | None:
         return vit_targets.timm_model(self)
 
+    def transformers_model(self) -> TransformersModel | None:
+        return transformers_vits.vit_model(self)
+
 
 def positions_of(state: StateSpec, patch: int, cls: bool, registers: int) -> tuple[int, int]:
     """How many rows of `pos_embed` are for patches, and how many come before them."""
@@ -212,7 +215,7 @@ def resize(network: VisionTransformer, size: Size) -> tuple[VisionTransformer, t
 FAMILY = Family(
     name="ViT",
     read=read,
-    targets=("timm", "vitdet", "mmpretrain"),
+    targets=("timm", "vitdet", "mmpretrain", "transformers"),
     stem=KERNEL,
     blocks=(r"blocks\.\d+\.",),
     resize=resize,

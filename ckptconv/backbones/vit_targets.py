@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ckptconv.backbones import transformers_vits
 from ckptconv.backbones.interface import CANONICAL, Dialect, TimmModel
 from ckptconv.backbones.timm_models import closest
 from ckptconv.backbones.vitdet import vitdet
@@ -56,6 +57,8 @@ def dialect(member: VisionTransformer, target: str) -> Dialect:
         return vitdet((("attn.proj", "ls1.gamma"), ("mlp.fc2", "ls2.gamma")) if member.layer_scale else ())
     if target == "mmpretrain":
         return Dialect(_MMPRETRAIN)
+    if target == "transformers":
+        return transformers_vits.vit_dialect(member)
     rules = (_ROW_ADDED if _has_row_to_add(member) else ()) + (_GATED if member.swiglu else ())
     return Dialect((*rules, keep("{key...}", "{key...}"))) if rules else CANONICAL
 
@@ -64,6 +67,8 @@ def obstacle(member: VisionTransformer, target: str) -> str:
     """Why a target cannot hold it, and what works instead; '' if it can."""
     if target == "timm":
         return _unlike_timm(member)
+    if target == "transformers":
+        return transformers_vits.unlike_vit(member)
     theirs = _CLASSES[target]
     if member.num_registers:
         return (

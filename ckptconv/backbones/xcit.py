@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ckptconv.backbones.blocks import NO_BIAS, NO_NORM, blocks_of, lengths, width_of
-from ckptconv.backbones.interface import CANONICAL, Dialect, Family, MissingPart, TimmModel, channels_suffix
+from ckptconv.backbones.interface import (
+    CANONICAL,
+    Dialect,
+    Family,
+    MissingPart,
+    TimmModel,
+    TransformersModel,
+    channels_suffix,
+)
 from ckptconv.backbones.majority import most_common
 from ckptconv.backbones.published_sizes import XCIT, partial, unusual
 from ckptconv.backbones.resnet import BATCH_NORM, STEP_COUNTER
@@ -140,6 +148,9 @@ class Xcit:
 
     def dialect(self, target: str) -> Dialect:  # noqa: ARG002 - there is one target
         return CANONICAL if self.final_norm else Dialect(fresh=("norm.{p}",))
+
+    def transformers_model(self) -> TransformersModel | None:
+        return None
 
     def timm_model(self) -> TimmModel | None:
         if self.patch_size not in _TIMM_PATCHES:

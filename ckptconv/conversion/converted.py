@@ -28,9 +28,10 @@ _SECTION = "state_dict"
 _SECTION_OF_VITDET = "model"
 """Where ViTDet looks: a file that ckptconv wrote for it has them there."""
 
-_TIMM: TargetName = "timm"
+_BUILT: tuple[TargetName, ...] = ("timm", "transformers")
 _ANY: TargetName = "official"
-"""Names for a network as it is. A file for timm does not tell all that timm must know, such as a Swin V2's windows."""
+"""Names for a network as it is. A file for timm or transformers does not tell all that these must know, such as a Swin
+V2's windows."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _backbone(sections: Mapping[str, Section], section: str, target: str) -> Bac
         methods = _lenient(registry.methods().values())
         explaining = (
             plan
-            for name in (target if target in TARGETS else None, *((_ANY,) if target == _TIMM else ()))
+            for name in (target if target in TARGETS else None, *((_ANY,) if target in _BUILT else ()))
             for _, plan in Planner(sections, replace(options, target=name)).explaining(methods)[:1]
         )
         whole = next((plan for plan in explaining if not plan.dropped), None)

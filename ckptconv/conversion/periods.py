@@ -1,22 +1,23 @@
-"""The periods of rotary positions that a file holds, where they are not those that timm computes."""
+"""The periods of rotary positions that a file holds, where they are not those that timm and transformers compute."""
 
 from __future__ import annotations
 
 import math
 import struct
 
-from ckptconv.backbones.eva import PERIODS
+from ckptconv.backbones import eva, transformers_vits
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.planning.plan import Plan
 
-_BASE = 100.0  # timm/models/eva.py, rope_temperature of all models of DINOv3
+_DROPPED = {eva.PERIODS.why, transformers_vits.PERIODS.why}
+_BASE = 100.0  # rope_temperature of all models of DINOv3 in timm/models/eva.py; rope_theta of transformers
 _NEAR = 1e-6  # of float32, as two libraries round
 _MOST = 1024  # periods of a head; DINOv3's largest has 32
 
 
 def own_periods(checkpoint: Checkpoint, plan: Plan) -> tuple[float, ...] | None:
-    """The file's periods; None if it has none, or if timm computes the same. Reads them, and nothing else."""
-    names = [gone.source for gone in plan.dropped if gone.why == PERIODS.why]
+    """The file's periods; None if it has none, or if the target computes the same. Reads them, and nothing else."""
+    names = [gone.source for gone in plan.dropped if gone.why in _DROPPED]
     if not names:
         return None
     tensor = checkpoint.tensors(plan.section)[names[0]]

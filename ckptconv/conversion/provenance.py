@@ -14,7 +14,7 @@ from typing import Any
 from ckptconv._version import __version__
 from ckptconv.backbones import Backbone
 from ckptconv.backbones.convnext import ConvNeXt
-from ckptconv.backbones.interface import Hyperparameters, PositionResampling, TimmModel, described
+from ckptconv.backbones.interface import Hyperparameters, PositionResampling, TimmModel, TransformersModel, described
 from ckptconv.backbones.xcit import Xcit
 from ckptconv.conversion.periods import own_periods
 from ckptconv.errors import UsageError
@@ -27,7 +27,7 @@ from ckptconv.planning.same_result import Match
 from ckptconv.sources.file import Transfer
 
 KEY = "ckptconv"
-_TIMM = "timm"
+_TIMM, _TRANSFORMERS = "timm", "transformers"
 _LONGEST = 1 << 20
 _LONGEST_TEXT = 300
 """Characters of a licence's name, address or restrictions. What is longer, ckptconv did not write."""
@@ -64,6 +64,7 @@ def describe(
     if norm is not None:
         network["norm"] = norm
     model = settled.backbone.timm_model() if settled.target == _TIMM else None
+    theirs = settled.backbone.transformers_model() if settled.target == _TRANSFORMERS else None
     source: dict[str, object] = {
         "name": checkpoint.path.name,
         "format": checkpoint.format,
@@ -89,6 +90,7 @@ def describe(
         "dtype": dtype,
         **({"licence": vars(licence)} if licence else {}),
         **({"timm": _model(model, match.method)} if model else {}),
+        **({"transformers": _class_and_config(theirs, network)} if theirs else {}),
         **({"channels": list(settled.selected_channels.channels)} if settled.selected_channels else {}),
         **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
     }
@@ -108,6 +110,14 @@ def _norm_of(match: Match, backbone: Backbone) -> bool | None:
 def _model(model: TimmModel, method: Method) -> dict[str, object]:
     heads = {} if method.num_heads is None else {"num_heads": method.num_heads}
     return {"name": model.name, "arguments": {**model.arguments, **heads}}
+
+
+def _class_and_config(model: TransformersModel, network: Mapping[str, object]) -> dict[str, object]:
+    """A class of transformers and its config, with what the method states and no tensor tells."""
+    stated = {"num_attention_heads": network.get("num_heads"), "layer_norm_eps": network.get("eps")}
+    known = {name: value for name, value in stated.items() if isinstance(value, int | float)}
+    heads = known if "hidden_size" in model.config else {k: v for k, v in known.items() if k in model.config}
+    return {"class": model.name, "config": {**model.config, **heads}}
 
 
 def trust(transfer: Transfer) -> dict[str, object]:

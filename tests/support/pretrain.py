@@ -1,8 +1,8 @@
-"""mmpretrain, timm and torchvision for the tests alone: the real classes that networks are built with.
+"""mmpretrain, timm, torchvision and transformers for the tests alone: the real classes that networks are built with.
 
-mmpretrain and timm import torchvision, whose wheels hold operators compiled for CUDA; beside a CPU torch they do not
-load, and `import torchvision` raises. Were it in the virtual environment, mmengine's report of the environment would
-raise, too. So `make` puts them into a folder of their own, which is on the path while they are imported and no longer.
+All of them import torchvision, whose wheels hold operators compiled for CUDA; beside a CPU torch they do not load, and
+`import torchvision` raises. Were it in the virtual environment, mmengine's report of the environment would raise, too.
+So `make` puts them into folders of their own, which are on the path while they are imported and no longer.
 Good for names, shapes and forward passes, which need none of those operators; never for users.
 """
 
@@ -19,6 +19,8 @@ from types import ModuleType
 from typing import Any
 
 FOLDER = Path(sys.prefix) / "pretrain"
+TRANSFORMERS = Path(sys.prefix) / "transformers"
+"""A folder of its own: mmpretrain imports transformers where there is one, and fails with version 5."""
 _UNASKED = ("nms", "qnms")
 """Operators for which torchvision 0.28.0 registers shapes without asking whether they were loaded."""
 
@@ -27,20 +29,36 @@ _schemas: list[Any] = []  # a schema is gone when its library is
 
 @cache
 def module(name: str) -> ModuleType:
-    """A module of the folder, such as `timm`. Raises ImportError where `make test` has not installed it."""
+    """A module of the folders, such as `timm`. Raises ImportError where `make test` has not installed it."""
     import torch
 
     if torch.version.cuda is None and not _schemas:
         _schemas.append(torch.library.Library("torchvision", "DEF"))
         for operator in _UNASKED:
             _schemas[0].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    sys.path.append(str(FOLDER))
+    folders, hidden = [str(FOLDER)], dict[str, ModuleType]()
+    if name.partition(".")[0] == "transformers":
+        folders.append(str(TRANSFORMERS))
+    else:
+        hidden = {one: sys.modules.pop(one) for one in list(sys.modules) if one.partition(".")[0] == "transformers"}
+    sys.path += folders
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     finally:
-        sys.path.remove(str(FOLDER))
+        for folder in folders:
+            sys.path.remove(folder)
+        sys.modules.update(hidden)
+
+
+def transformers() -> Any:
+    """Hugging Face transformers. It imports what a class needs when that is first used, so one class is used here."""
+    module("transformers.models.vit.modeling_vit")
+    library: Any = module("transformers")
+    library.logging.disable_progress_bar()
+    library.logging.set_verbosity_error()
+    return library
 
 
 def for_processes(folder: Path) -> dict[str, str]:
