@@ -383,4 +383,4 @@ def test_a_stage_that_was_cut_off_is_missing(stage: int) -> None:
 
 def test_a_convnext_is_no_network_of_mmdet() -> None:
     (problem,) = plan_of(state(convnext().entries()), "mmdet").problems
-    assert "a ConvNeXt can be written for mmpretrain, timm, official" in text_of(problem)
+    assert "a ConvNeXt can be written for mmpretrain, timm, transformers, official" in text_of(problem)

@@ -137,14 +137,14 @@ def test_resnet_50_has_318_entries_of_which_53_are_optional() -> None:
 
 def test_targets() -> None:
     assert {name: family.targets for name, family in FAMILIES.items()} == {
-        "ResNet": ("mmdet", "torchvision", "timm", "detectron2", "official"),
-        "Eva": ("timm",),
-        "Swin": ("mmdet", "timm", "official"),
-        "SwinV2": ("timm", "official"),
+        "ResNet": ("mmdet", "torchvision", "timm", "detectron2", "transformers", "official"),
+        "Eva": ("timm", "transformers"),
+        "Swin": ("mmdet", "timm", "transformers", "official"),
+        "SwinV2": ("timm", "transformers", "official"),
         "MixMIM": ("mmdet", "official"),
-        "ViT": ("timm", "vitdet", "mmpretrain"),
-        "BEiT": ("timm", "mmpretrain", "vitdet", "official"),
-        "ConvNeXt": ("mmpretrain", "timm", "official"),
+        "ViT": ("timm", "vitdet", "mmpretrain", "transformers"),
+        "BEiT": ("timm", "mmpretrain", "vitdet", "transformers", "official"),
+        "ConvNeXt": ("mmpretrain", "timm", "transformers", "official"),
         "Hiera": ("timm",),
         "XCiT": ("timm",),
         "RegNetY": ("timm",),
@@ -258,7 +258,9 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_torchvision(whic
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
     others = [
-        f"`target='{name}'`" for name in ("torchvision", "timm", "detectron2", "official") if not member.obstacle(name)
+        f"`target='{name}'`"
+        for name in ("torchvision", "timm", "detectron2", "transformers", "official")
+        if not member.obstacle(name)
     ]
     way_out = f". {member.unusual}" if member.partial else f" ({' or '.join(others)} can)"
     assert text_of(problem) == f"mmdet cannot hold {member.name}: {why}{way_out}"

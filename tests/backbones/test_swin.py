@@ -461,7 +461,7 @@ def test_version_2_goes_to_timm_and_not_to_mmdet() -> None:
         with pytest.raises(UnidentifiedError) as caught:
             choose(case(name).sections, "auto", Options(target="mmdet"))
         (line,) = caught.value.message.splitlines()
-        assert line.endswith("a SwinV2 can be written for timm, official")
+        assert line.endswith("a SwinV2 can be written for timm, transformers, official")
 
 
 def test_version_2_without_its_buffers_does_not_tell_its_windows() -> None:

@@ -6,6 +6,8 @@ A file says the class and its config. Written beside it as `config.json`, they a
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,13 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import ckptconv
+from ckptconv import guide
 from ckptconv.conversion import provenance
-from ckptconv.errors import UnidentifiedError
+from ckptconv.errors import UnidentifiedError, UsageError
 from ckptconv.formats import open_checkpoint
+from ckptconv.planning.identify import choose
+from ckptconv.planning.options import Options
+from ckptconv.spec import DTYPES, Section, TensorSpec
 from tests.support import official, pretrain
 from tests.support.official import Features, Network
 
@@ -180,3 +186,62 @@ def test_without_the_files_own_periods_a_rounded_dinov3_differs(tmp_path: Path) 
     assert difference(model, network.features[0]) <= CLOSE
     model.rope_embeddings.inv_freq = type(model.rope_embeddings)(model.config).inv_freq
     assert difference(model, network.features[0]) > CLOSE
+
+
+def test_the_page_on_targets_shows_how_a_file_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"^```py\n(.*?)^```$", guide.topic("targets").text(), re.M | re.S)
+    network = official.network("mae_vit")
+    ckptconv.convert(network.write(tmp_path), tmp_path / "model.safetensors", target="transformers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", pretrain.transformers())
+    made: dict[str, Any] = {}
+    exec(code, made)
+    assert difference(made["model"].eval(), network.features[0]) <= CLOSE
+
+
+def test_it_goes_into_no_config(tmp_path: Path) -> None:
+    converted = write(official.network("mae_vit"), tmp_path) / "model.safetensors"
+    with pytest.raises(UsageError) as caught:
+        ckptconv.emit_config(converted)
+    assert caught.value.message == f"{converted} was written for transformers, not for MMDetection"
+    assert caught.value.hint == "Convert it again from its source, without `target`."
+
+
+MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "ViTModel": ("ViT-B/16", {}),
+    "ViTForImageClassification": ("ViT-B/16", {}),
+    "ViTForMaskedImageModeling": ("ViT-B/16", {}),
+    "ViTMAEForPreTraining": ("ViT-B/16", {}),
+    "ViTMSNModel": ("ViT-B/16", {}),
+    "IJepaModel": ("ViT-B/16", {}),
+    "Dinov2Model": ("ViT-B/14", {}),
+    "Dinov2Backbone": ("ViT-B/14", {}),
+    "Dinov2WithRegistersForImageClassification": ("ViT-B/16, 4 registers", {}),
+    "DINOv3ViTModel": ("ViT-S/16, 4 registers, RoPE", {"num_register_tokens": 4}),
+    "DINOv3ViTBackbone": ("ViT-S/16, 4 registers, RoPE", {"num_register_tokens": 4}),
+    "DINOv3ConvNextModel": ("ConvNeXt-T", {}),
+    "DINOv3ConvNextBackbone": ("ConvNeXt-T", {}),
+    "BeitModel": ("BEiT-B/16", {"use_relative_position_bias": True}),
+    "BeitForMaskedImageModeling": ("BEiT-B/16", {"use_shared_relative_position_bias": True, "use_mean_pooling": False}),
+    "BeitBackbone": ("BEiT-B/16", {"use_shared_relative_position_bias": True}),
+    "Data2VecVisionModel": ("BEiT-B/16", {"use_shared_relative_position_bias": True}),
+    "SwinModel": ("Swin-T, window 7", {}),
+    "SwinForMaskedImageModeling": ("Swin-T, window 7", {}),
+    "SwinBackbone": ("Swin-T, window 7", {}),
+    "ConvNextForImageClassification": ("ConvNeXt-T", {}),
+    "ConvNextV2Model": ("ConvNeXt V2-T", {}),
+    "ResNetForImageClassification": ("ResNet-50", {}),
+}
+"""Classes of transformers, what they are, and arguments of their configs."""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_names_of_its_modules_are_read(name: str) -> None:
+    """As `torch.save(model.state_dict())` and Lightning write them; `save_pretrained` writes those of version 4."""
+    backbone, arguments = MODELS[name]
+    built = getattr(pretrain.transformers(), name)
+    with torch.device("meta"):
+        model = built(built.config_class(**arguments))
+    state = {k: TensorSpec(tuple(v.shape), DTYPES[str(v.dtype)[6:]]) for k, v in model.state_dict().items()}
+    match = choose({"": Section(state, {})}, "auto", Options())
+    assert (match.method.name, match.plan.backbone and match.plan.backbone.name) == ("transformers", backbone)

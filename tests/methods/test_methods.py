@@ -144,17 +144,32 @@ def test_no_module_outside_the_table_knows_a_method_by_name() -> None:
         ("timm_network.py", "timm"),  # a package
         ("interface.py", "torchvision"),
         ("resnet.py", "torchvision"),
+        ("resnet_targets.py", "torchvision"),
         *(
             (name, "timm")
-            for name in ("vit.py", "vit_targets.py", "beit.py", "resnet.py", "swin.py", "swin_targets.py")
+            for name in ("vit.py", "vit_targets.py", "beit.py", "beit_targets.py", "resnet.py", "resnet_targets.py")
         ),
-        *((name, "timm") for name in ("convnext.py", "hiera.py", "xcit.py", "regnet.py", "eva.py")),
+        *(
+            (name, "timm")
+            for name in ("swin.py", "swin_targets.py", "convnext.py", "hiera.py", "xcit.py", "regnet.py", "eva.py")
+        ),
     }  # strip_prefix, targets
     allowed |= {("detectors.py", "dino"), ("detectors.py", "mmselfsup")}  # a detector, and a recipe of fine-tuning
     allowed |= {
         (name, p) for name in ("doctor.py", "probe.py", "installed.py") for p in ("timm", "torchvision")
     }  # packages
-    allowed |= {(name, "detectron2") for name in ("interface.py", "resnet.py")} | {("converted.py", "timm")}  # targets
+    allowed |= {(name, "detectron2") for name in ("interface.py", "resnet.py", "resnet_targets.py")}  # targets
+    allowed |= {("converted.py", p) for p in ("timm", "transformers")} | {("provenance.py", "transformers")}
+    targets = (
+        "interface.py",
+        "resnet.py",
+        "resnet_targets.py",
+        "vit.py",
+        "vit_targets.py",
+        "beit.py",
+        "beit_targets.py",
+    )
+    allowed |= {(n, "transformers") for n in (*targets, "eva.py", "swin.py", "swin_targets.py", "convnext.py")}
     allowed |= {("downloads.py", "torchvision")}  # a scheme of mmengine's
     allowed |= {
         ("unsupported.py", "eva"),

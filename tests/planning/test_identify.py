@@ -142,7 +142,7 @@ def test_a_target_that_cannot_take_so_many_channels_refuses_them(prefix: str, ta
     assert error.message == (
         f"torchvision cannot hold ResNet-50, width x0.5, images of {takes}: its stem takes {takes}, and "
         "torchvision's ResNet always takes 3 (`target='mmdet'` or `target='timm'` or `target='detectron2'` or "
-        "`target='official'` can)"
+        "`target='transformers'` or `target='official'` can)"
     )
     assert choose(where, "generic", Options(strip_prefix=prefix)).plan.target == "mmdet"
 
