@@ -32,7 +32,11 @@ _CONVNEXT = (  # torchvision's without its last norm, DINOv3's or timm's
     *under("_model.", (*naming_convnext.TIMM_V1, *naming_convnext.TRUNK)),
 )
 _DINOV3 = under("_model.", DINOV3_VIT)
-_DINOV3S = (*_DINOV3, *under("wrapped_model.", _DINOV3))
+_DINOV3S = (
+    *_DINOV3,
+    *under("wrapped_model.", _DINOV3),
+    *(rule.under("{copy}.wrapped_model.") for rule in _DINOV3),
+)
 _RESNETS_AND_VITS = (
     *_NETWORK,
     *under("wrapped_model.", _NETWORK),
@@ -88,9 +92,9 @@ LIGHTLY_TRAIN = Method(
             without=("norm",),
         ),
         Layout(
-            title="exported wrapped or embedding model of a DINOv3 ViT",
+            title="checkpoint, or exported wrapped or embedding model, of a DINOv3 ViT",
             sections=_SECTIONS,
-            rules=_DINOV3S,
+            rules=(*_STUDENT_LAST, *_REST, *_DINOV3S),
             families=("Eva",),
         ),
         Layout(
@@ -98,6 +102,12 @@ LIGHTLY_TRAIN = Method(
             sections=_SECTIONS,
             rules=(*_DISTILLED, *_RESNETS_AND_VITS),
             families=("ResNet", "ViT"),
+        ),
+        Layout(
+            title="checkpoint of a distillation: the student, a DINOv3 ViT",
+            sections=_SECTIONS,
+            rules=(*_DISTILLED, *_DINOV3S),
+            families=("Eva",),
         ),
         Layout(
             title="checkpoint of a distillation: the student, a ConvNeXt",

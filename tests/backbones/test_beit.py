@@ -92,7 +92,8 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
     (problem,) = plan_of(state(member.entries()), "mmpretrain").problems
     assert (problem.kind, plan_of(state(member.entries())).problems) == ("target", ())
     assert (
-        text_of(problem) == f"mmpretrain cannot hold {member.name}: {why} (`target='timm'` or `target='official'` can)"
+        text_of(problem) == f"mmpretrain cannot hold {member.name}: {why} "
+        "(`target='timm'` or `target='transformers'` or `target='official'` can)"
     )
 
 
@@ -104,14 +105,17 @@ def test_an_obstacle_is_the_only_problem(member: Beit, why: str) -> None:
                 member,
                 (
                     "its attention has relative position biases, which MMDetection's ViTDet does not have "
-                    "(`target='timm'` or `target='mmpretrain'` or `target='official'` can)"
+                    "(`target='timm'` or `target='mmpretrain'` or `target='transformers'` or `target='official'` can)"
                 ),
             )
             for member in (PRETRAINED, FINETUNED)
         ),
         (
             replace(ABSOLUTE, absolute_positions=False),
-            ("it has no positions (`target='timm'` or `target='mmpretrain'` or `target='official'` can)"),
+            (
+                "it has no positions "
+                "(`target='timm'` or `target='mmpretrain'` or `target='transformers'` or `target='official'` can)"
+            ),
         ),
     ],
     ids=["shared table", "own tables", "no positions"],

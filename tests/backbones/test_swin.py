@@ -404,7 +404,9 @@ def test_an_obstacle_is_the_only_problem_for_mmdet_and_none_for_the_official_nam
     assert member.obstacle("official") == ""
     (problem,) = plan_of(state(member.entries())).problems
     assert problem.kind == "target"
-    others = "`target='official'`" if member.obstacle("timm") else "`target='timm'` or `target='official'`"
+    others = " or ".join(
+        f"`target='{name}'`" for name in ("timm", "transformers", "official") if not member.obstacle(name)
+    )
     assert text_of(problem) == f"mmdet cannot hold {member.name}: {why} ({others} can)"
     assert plan_of(state(member.entries()), "official").complete
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ckptconv
-from ckptconv.backbones import beit, vit, vit_targets
+from ckptconv.backbones import beit, beit_targets, vit, vit_targets
 from ckptconv.backbones.beit import Beit
 from ckptconv.backbones.interface import Backbone, TimmModel
 from ckptconv.backbones.timm_models import closest
@@ -60,7 +60,7 @@ def test_a_published_vit_is_what_timm_builds_under_its_name(name: str) -> None:
 
 
 @pytest.mark.mmdet
-@pytest.mark.parametrize("name", [*beit._BEIT_MODELS, *beit._EVA_MODELS])
+@pytest.mark.parametrize("name", [*beit_targets._BEIT_MODELS, *beit_targets._EVA_MODELS])
 def test_a_published_beit_is_what_timm_builds_under_its_name(name: str) -> None:
     with torch.device("meta"):
         network = build(TimmModel(name))

@@ -170,7 +170,7 @@ NO_PLACE = {
     ),
     "no square": (
         replace(SMALL, positions=200),
-        {"vitdet", "mmpretrain"},
+        {"vitdet", "mmpretrain", "transformers"},
         "its 200 positions are not a square grid, which ",
     ),
     "SwiGLU": (
@@ -180,12 +180,12 @@ NO_PLACE = {
     ),
     "no place for the class token": (
         UNSLOTTED,
-        {"mmpretrain"},
+        {"mmpretrain", "transformers"},
         ("its pos_embed has no rows before the patches; MMPretrain's VisionTransformer needs one for each class token"),
     ),
     "MLPs of no multiple of 8": (
         replace(DINOV2_G, hidden_dim=4100),
-        {"vitdet", "mmpretrain"},
+        {"vitdet", "mmpretrain", "transformers"},
         "",
     ),
 }
@@ -194,7 +194,7 @@ NO_PLACE = {
 @pytest.mark.parametrize("which", NO_PLACE)
 def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> None:
     member, without, why = NO_PLACE[which]
-    for target in ("vitdet", "mmpretrain", "timm"):
+    for target in ("vitdet", "mmpretrain", "timm", "transformers"):
         plan = plan_of(state(member.entries()), target)
         if target not in without:
             assert plan.problems == ()
@@ -202,8 +202,8 @@ def test_an_obstacle_is_the_only_problem_and_names_what_works(which: str) -> Non
         (problem,) = plan.problems
         assert problem.kind == "target"
         assert text_of(problem).startswith(f"{target} cannot hold {member.name}: ")
-        assert (why if target != "timm" else "timm's class ") in text_of(problem)
-        others = [t for t in ("timm", "vitdet", "mmpretrain") if t not in without]
+        assert {"timm": "timm's class ", "transformers": "transformers' "}.get(target, why) in text_of(problem)
+        others = [t for t in ("timm", "vitdet", "mmpretrain", "transformers") if t not in without]
         named = " or ".join(f"`target='{other}'`" for other in others)
         assert text_of(problem).endswith(f"({named} can)") == bool(others)
         assert ("`target=" in text_of(problem)) == bool(others)
