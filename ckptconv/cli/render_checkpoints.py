@@ -10,6 +10,7 @@ from ckptconv.cli import render, render_sources
 from ckptconv.conversion.convert import Receipt
 from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, Inspection, dropped_by_reason
+from ckptconv.methods import registry
 from ckptconv.mmdetection.config.backbone_args import network
 from ckptconv.planning.copies import Copy
 from ckptconv.text import fold, section_label, size
@@ -41,6 +42,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
         render.row("method", f"{done.method.name}: {done.method.title}, {plan.layout} ({how})")
         if done.also:
             render.row("", f"the same names and the same result: {', '.join(done.also)}")
+    _another_s_release(done)
     render_sources.licence(done.licence, bool(done.release))
     filled = len(plan.moves)
     wanted = filled + len(plan.optional_missing)
@@ -84,6 +86,13 @@ def receipt(done: Receipt, as_json: bool) -> None:
         base, out = (f" --base {detected.base}", "detector.py") if detected.base else ("", "mask_rcnn.py")
         asked = " --mean 0 --std 1" if plan.selected_channels is not None or channels != 3 else ""
         render.row("next", f"ckptconv emit-config {shell_word(done.destination)}{base}{asked} -o {out}")
+
+
+def _another_s_release(done: Receipt) -> None:
+    """Say whose release the file is, where its names made it another method's, with that one's pixels."""
+    known = registry.releases().get(done.release) if done.release and not done.method_named else None
+    if known is not None and known[0].name not in (done.method.name, *done.also):
+        render.row("", f"it is the release {done.release}, of {known[0].name}: --selfsup {known[0].name}")
 
 
 def _divided(channels: Sequence[int]) -> str:

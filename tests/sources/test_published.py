@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -117,6 +118,19 @@ def test_the_receipt_says_the_licence_and_what_it_forbids(folder: Path, tmp_path
     assert said["source"]["release"] == "theirs_r18"
     assert json.loads(run("inspect", "out.pth", "--json"))["licence"] == vars(CC)
     assert json.loads(run("convert", str(folder / "mine/r18.pth"), "b.pth", "--json"))["licence"] is None
+
+
+def test_the_receipt_says_whose_release_a_file_is_that_another_method_took(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ckptconv.cli import render_checkpoints
+
+    done = converted(folder, "theirs/r18.pth", tmp_path / "out.pth", dry_run=True)
+    line = "          it is the release dinov3_vitl16_sat493m, of dinov3-sat493m: --selfsup dinov3-sat493m\n"
+    for named, also, said in ((False, (), True), (True, (), False), (False, ("dinov3-sat493m",), False)):
+        other = dataclasses.replace(done, release="dinov3_vitl16_sat493m", method_named=named, also=also)
+        render_checkpoints.receipt(other, as_json=False)
+        assert (line in capsys.readouterr().out) == said
 
 
 def test_a_config_says_the_licence_in_its_head(folder: Path, tmp_path: Path) -> None:
