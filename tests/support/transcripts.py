@@ -183,7 +183,8 @@ def run(step: Step, folder: Path) -> str:
     if words[0] == "cat":
         return (folder / words[1]).read_text(encoding="utf-8")
     command = [sys.executable, "-m", *words] if words[0] == "ckptconv" else [sys.executable, *words[1:]]
-    if words[1] == "check" and "TimmBackbone" in (folder / words[2]).read_text(encoding="utf-8"):
+    config = folder / words[2] if words[1] == "check" else None
+    if config is not None and config.is_file() and "TimmBackbone" in config.read_text(encoding="utf-8"):
         command = [sys.executable, "-c", _WITH_TIMM, *words[1:]]
     return _run(command, folder, words[1] in ("check", "verify-ap"))
 
