@@ -1,14 +1,21 @@
-"""`ckptconv.prove`: modules of timm, torchvision and mmengine after their own loading, against the file."""
+"""`ckptconv.prove`: modules of timm, torchvision, transformers and mmengine after their own loading, and the file."""
 
 from __future__ import annotations
 
+import json
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import ckptconv
+from ckptconv import guide
 from ckptconv.errors import ProofError, UsageError
 from tests.support import official, pretrain
 
@@ -148,6 +155,73 @@ def test_half_precision_is_compared_in_its_own_type(vit):
     model = timm_vit()
     model.load_state_dict(weights(vit))
     assert ckptconv.prove(model.half(), vit).proved
+
+
+def page_code() -> str:
+    (code,) = re.findall(r"^```py\n(.*?)^```$", guide.topic("check").text(), re.M | re.S)
+    return str(code)
+
+
+def raw_and_converted(folder: Path) -> None:
+    network = official.network("moco_resnet18")
+    raw = network.write(folder)
+    ckptconv.convert(raw, folder / "r18.pth", network.method, target="timm")
+    raw.rename(folder / "raw.pth")
+
+
+def test_the_page_on_check_shows_the_line_for_a_trainer(tmp_path, monkeypatch):
+    raw_and_converted(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "timm", pretrain.module("timm"))
+    made: dict[str, Any] = {}
+    exec(page_code(), made)
+    assert ckptconv.prove(made["model"], "r18.pth").proved
+    wrong = page_code().replace('torch.load("r18.pth"', 'torch.load("raw.pth"')
+    with pytest.raises(ProofError, match=r"the module does not hold r18\.pth"):
+        exec(wrong, made)
+
+
+def load_if_asked(model: nn.Module, file: Path, pretrained: bool) -> None:
+    """As lightly-train before 0.14.3 gives its detectors a DINOv3: a file without `pretrained`, which it sets to False.
+
+    Its `DINOv3LTDETRObjectDetection`, run with version 0.14.2 and a made file: 13 of 188 tensors, masks and periods.
+    """
+    if pretrained:
+        model.load_state_dict(weights(file))
+
+
+def load_what_fits(model: nn.Module, file: Path) -> None:
+    """As many trainers do: names that do not fit are skipped, and the number of those read is logged."""
+    state = {f"backbone.{name}": value for name, value in weights(file).items()}
+    model.load_state_dict(state, strict=False)
+
+
+@pytest.mark.parametrize("load", [lambda model, file: load_if_asked(model, file, False), load_what_fits])
+def test_a_trainer_that_loads_nothing_says_no_word_and_prove_does(load, vit):
+    model = timm_vit()
+    load(model, vit)
+    proof = ckptconv.prove(model, vit)
+    assert (proof.equal, proof.proved, proof.total) == ((), False, len(weights(vit)))
+    assert str(proof).startswith(f"0/{proof.total} tensors of the file are in the module, equal\n")
+    with pytest.raises(ProofError):
+        ckptconv.prove(model, vit, strict=True)
+
+
+def test_transformers_after_its_own_loading(tmp_path):
+    """`from_pretrained` of a file with names that it does not know warns, and gives a model."""
+    network = official.network("dinov2_vit_swiglu")
+    converted = tmp_path / "model.safetensors"
+    ckptconv.convert(network.write(tmp_path), converted, network.method, target="transformers")
+    with safe_open(converted, "pt") as file:
+        said = json.loads(file.metadata()["ckptconv"])["transformers"]
+    built = getattr(pretrain.transformers(), said["class"])
+    built.config_class(**said["config"]).save_pretrained(tmp_path)
+    proof = ckptconv.prove(built.from_pretrained(tmp_path), converted, strict=True)
+    assert len(proof.equal) == proof.total
+    (other := tmp_path / "other").mkdir()
+    built.config_class(**said["config"]).save_pretrained(other)
+    save_file({f"model.{k}": v for k, v in load_file(converted).items()}, other / "model.safetensors", {"format": "pt"})
+    assert not ckptconv.prove(built.from_pretrained(other), converted).equal
 
 
 def test_what_is_not_a_file(tmp_path):
