@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -30,6 +31,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr == "not mmdet" and collection_path == Path(__file__).parent / "mmdetection":
         return True
     return None
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: no collection of garbage looks at it again. mmengine makes one per data set."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

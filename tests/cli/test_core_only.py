@@ -176,17 +176,19 @@ PARTS: dict[str, tuple[list[str], list[str], str, str]] = {
 
 @pytest.mark.mmdet
 @pytest.mark.parametrize("part", PARTS)
-def test_with_a_part_of_mmdetection(core, folder, tmp_path, part):
+def test_with_a_part_of_mmdetection(core, folder, tmp_path, part, request):
     without, hidden, of_check, of_verify = PARTS[part]
     python = environments.make(tmp_path / "v", (*environments.CORE, *environments.MMDETECTION), without)
     environments.hide(python, *hidden)
-    emitted = environments.run(python, "emit-config", "r50.pth", "-o", "emitted.py", "--force", folder=folder)
+    server = forked.Server(("torch", "mmengine.config", "mmengine.registry", *forked.COMMANDS.imported), str(python))
+    request.addfinalizer(server.stop)
+    emitted = environments.run(server, "emit-config", "r50.pth", "-o", "emitted.py", "--force", folder=folder)
     assert emitted.returncode == 0, emitted.stderr
     for words, message in (
         (("check", "emitted.py"), of_check),
         (("verify-ap", "emitted.py", "--gpus", "0", "--work-dir", str(tmp_path / "w")), of_verify),
     ):
-        done = environments.run(python, *words, folder=folder)
+        done = environments.run(server, *words, folder=folder)
         errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
         assert (done.returncode, errors) == (4, [f"error: {message}"])
         assert done.stderr.endswith("hint: See what is missing and how to fix it: ckptconv doctor\n")

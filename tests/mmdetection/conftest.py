@@ -25,6 +25,7 @@ else:
         warnings.simplefilter("ignore")
         import mmdet.models  # noqa: F401
         from mmengine.config import config as reading
+        from mmengine.config import utils
 
     from ckptconv.mmdetection.check import run as checking
     from ckptconv.mmdetection.check.verdict import CheckReport
@@ -41,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _bases_are_found_once() -> Iterator[None]:
     """mmengine reads a hundred YAML files for each ``mmdet::`` base."""
-    with mock.patch.object(reading, "_get_external_cfg_path", functools.cache(reading._get_external_cfg_path)):
+    with mock.patch.object(utils, "load", functools.cache(utils.load)):
         yield
 
 

@@ -3,7 +3,8 @@
 For tests of what a command does, not of how it starts: `run` and `Popen` stand for those of `subprocess`. A copy has
 the arguments, the folder, the environment, the streams and the exit status of a process of its own, other random
 numbers than its sisters, and its own ``__main__``; only what is imported is there already. The encoding of the streams
-is that of these tests, whatever the environment says; and mmengine prints its configs without yapf.
+is that of these tests, whatever the environment says; and mmengine prints its configs without yapf, and has read the
+hundred YAML files that tell it where MMDetection's are.
 
 The server is this file, run by itself. It ends with the process of tests that has started it.
 """
@@ -13,8 +14,10 @@ from __future__ import annotations
 import ast
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -55,6 +58,7 @@ class Server:
     shared: bool = False
     """Whether copies that start processes in turn ask the same server."""
     address: str = ""
+    process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
         """Its socket; it is started if it has not been."""
@@ -66,14 +70,23 @@ class Server:
             # A driver that is asked in the server cannot be used in its copies; in this way torch does not ask it.
             settings = {**clean, "OMP_NUM_THREADS": "1", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
             command = [self.python, "-W", "ignore", __file__, address, *self.imported]
-            server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=settings)
-            atexit.register(_end_of, server)
-            assert server.stdout is not None
-            assert server.stdout.readline() == b"ready\n", "the fork server does not start"
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=settings)
+            atexit.register(self.stop)
+            assert self.process.stdout is not None
+            assert self.process.stdout.readline() == b"ready\n", "the fork server does not start"
             self.address = address
             if self.shared:
                 os.environ[WHERE] = address
         return self.address
+
+    def stop(self) -> None:
+        """End it: nobody holds its standard input open any more."""
+        if self.process is not None:
+            for pipe in (self.process.stdin, self.process.stdout):
+                assert pipe is not None
+                pipe.close()
+            self.process.wait()
+            self.process, self.address = None, ""
 
 
 MMDETECTION = Server(
@@ -81,6 +94,7 @@ MMDETECTION = Server(
         *("torch", "torch.utils.data", "scipy.optimize", "pycocotools.cocoeval", "mmengine.runner", "mmcv.ops"),
         *(f"mmdet.{part}" for part in ("models", "datasets", "engine", "evaluation", "visualization")),
         "torch._inductor.config",  # what torch.use_deterministic_algorithms imports
+        *("typer", "rich.console", "rich.table", "rich.progress", "requests", "safetensors.torch", "platformdirs"),
     ),
     shared=True,
 )
@@ -91,14 +105,6 @@ COMMANDS = Server(
     )
 )
 """The command line itself is imported there, too: the quickest, where neither torch nor MMDetection is asked for."""
-
-
-def _end_of(server: subprocess.Popen[bytes]) -> None:
-    """The server ends when nobody holds its standard input open."""
-    for pipe in (server.stdin, server.stdout):
-        assert pipe is not None
-        pipe.close()
-    server.wait()
 
 
 class Popen:
@@ -230,6 +236,16 @@ def parse_only(text: str, **_: Any) -> tuple[str, bool]:
     return text, False
 
 
+def read_once(utils: Any) -> None:
+    """Keep what mmengine reads to find any ``mmdet::`` base; ``utils`` is the module mmengine.config.utils."""
+    kept = functools.cache(utils.load)
+    utils.load = lambda path: kept(os.path.realpath(path))
+    mmdet = importlib.util.find_spec("mmdet")
+    for folder in (mmdet.submodule_search_locations or ()) if mmdet else ():
+        with contextlib.suppress(ValueError):  # there is no such config
+            utils._get_cfg_metainfo(folder, "")
+
+
 def _serve(address: str, *imported: str) -> dict[str, Any]:
     """Make a copy for each request, and say how it ended. Returns in the copies only, with the request."""
     path = sys.path[1:]
@@ -239,6 +255,7 @@ def _serve(address: str, *imported: str) -> dict[str, Any]:
             importlib.import_module(name)
     if "mmengine.config.config" in sys.modules:
         sys.modules["mmengine.config.config"].FormatCode = parse_only  # type: ignore[attr-defined]
+        read_once(sys.modules["mmengine.config.utils"])
     gc.collect()
     gc.freeze()  # so that no copy touches, and thus copies, what they share
     listening = socket.socket(socket.AF_UNIX)
@@ -340,7 +357,11 @@ def _become(request: Mapping[str, Any]) -> None:
             sys.modules[name].seed()
     _warn_as_usual([*filter(None, os.environ.get("PYTHONWARNINGS", "").split(",")), *options])
     program, *more = words
-    sys.path[:] = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *request["path"]]
+    ours = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.path[:] = [*ours, *request["path"]]
+    if any(Path(folder, "sitecustomize.py").exists() for folder in ours):  # as at the start of an interpreter
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
     if words[:2] == ["-m", "torch.distributed.run"]:  # what it starts are copies, too
         of_torchrun: Any = importlib.import_module(f"{_TORCHRUN}.subprocess_handler.subprocess_handler")
         of_torchrun.Popen = Popen

@@ -108,10 +108,10 @@ def _run_all(plan: VerificationPlan, lock: int, watch: Watch, stage: Stage, unso
     _prepare_data(plan, stage)
     for run, command in zip(plan.runs, plan.commands(), strict=True):
         stage(f"{run.name}: {_what(plan, run)}")
-        if plan.launch.other_nodes:
-            stage(f"on each of the other nodes: {command}")
         _write_run_config(run)
         run.job.save(run.folder)
+        if plan.launch.other_nodes:  # which read what is written by now
+            stage(f"on each of the other nodes: {command}")
         try:
             supervise(run, plan.launch.command(run.folder), lock, watch)
         except Stopped as stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -280,16 +281,9 @@ def commands(project, tmp_path_factory) -> dict[str, str]:
 
 
 def trained(command: str, folder: Path, options: str, **env: str) -> str:
-    done = subprocess.run(
-        f"{command} --cfg-options {options}",
-        shell=True,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(**env),
-        timeout=300,
-    )
+    python, *words = shlex.split(f"{command} --cfg-options {options}")
+    assert python in ("python", sys.executable)
+    done = forked.run([sys.executable, *words], cwd=folder, env=environment(**env))
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

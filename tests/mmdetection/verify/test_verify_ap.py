@@ -36,7 +36,7 @@ from tests.support.raw_files import moco
 
 pytestmark = pytest.mark.mmdet
 ROW = "mocov2-mask-rcnn-r50-fpn-1x"
-SHORT = config_edits.SyntheticTraining(train_images=16, val_images=8, epochs=3, val_interval=2, image_size=64)
+SHORT = config_edits.SyntheticTraining(train_images=12, val_images=4, epochs=3, val_interval=2, image_size=64)
 ANY = {"box": 0.0}
 
 
@@ -228,10 +228,10 @@ def test_a_lift_on_data_of_the_users_own(first, folder, tmp_path, monkeypatch):
     shutil.copytree(work / "data", tmp_path / "coco")
     monkeypatch.chdir(tmp_path)
     request = Request(
-        str(work / "seed0" / "config.py"), "lift", data_root="coco", images=7, work_dir="lift", gpus=0, seeds=2
+        str(work / "seed0" / "config.py"), "lift", data_root="coco", images=3, work_dir="lift", gpus=0, seeds=2
     )
     found, _ = verify(request)
-    assert (found.data.generated, found.data.images, found.data.annotated) == (False, 7, 7)
+    assert (found.data.generated, found.data.images, found.data.annotated) == (False, 3, 3)
     assert len(found.runs) == 4
 
 
