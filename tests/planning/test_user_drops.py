@@ -36,6 +36,8 @@ UNTOLD = (
     ("dinov3_vit", "attn.qkv.bias"),
     ("eupe_vit", "attn.qkv.bias"),
     ("lightly_train_dinov3_vit", "attn.qkv.bias"),
+    ("lightly_train_dino_vits16", "attn.qkv.bias"),
+    ("lightly_train_distillationv3_vits16", "attn.qkv.bias"),
     ("pe_spatial_g14", "ls_*.gamma"),
     ("pe_core_b16", "class_embedding"),
 )

@@ -36,7 +36,7 @@ from tests.support.raw_files import moco
 
 pytestmark = pytest.mark.mmdet
 ROW = "mocov2-mask-rcnn-r50-fpn-1x"
-SHORT = config_edits.SyntheticTraining(train_images=12, val_images=4, epochs=3, val_interval=2, image_size=64)
+SHORT = config_edits.SyntheticTraining(train_images=12, val_images=8, epochs=3, val_interval=2, image_size=64)
 ANY = {"box": 0.0}
 
 
