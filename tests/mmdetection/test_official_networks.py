@@ -37,10 +37,7 @@ _OTHER_SHORTCUT = "timm's selective kernels do not average the shortcut of the f
 PENDING: Mapping[str, str] = {"simclrv2_r50_sk": _OTHER_SHORTCUT}
 """Networks that ckptconv cannot yet put into a detector with these features: the reason."""
 
-_NO_SHIFT = (
-    "timm's Swin, built for 224x224, never shifts the windows of its last stage; one built for larger images does"
-)
-NOT_OF_TIMM: Mapping[str, str] = {**PENDING, "esvit_swin": _NO_SHIFT, "moby_swin": _NO_SHIFT}
+NOT_OF_TIMM: Mapping[str, str] = {**PENDING}
 """Networks that ckptconv cannot yet write for timm: the reason."""
 
 

@@ -18,7 +18,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch.nn.functional import pad
 
-from ckptconv.mmdetection.modules import fixed_size, positions, timm_network, windows
+from ckptconv.mmdetection.modules import fixed_size, positions, shifted_windows, timm_network, windows
 
 _FINEST = 4
 """The stride of the finest map that counts as a stage: the map of a ResNet's stem has 2."""
@@ -36,7 +36,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
 
     Images are padded with zeros at the bottom and at the right to whole patches, as detectors pad images to batches:
     these patches are attended to as any other. Nothing is masked and the maps are not cropped. Convolutional networks
-    take every size, and their images are not padded.
+    take every size, and their images are not padded. Windows of a Swin follow the image, see `shifted_windows`.
 
     A network that takes one size only (a BEiT, a Hiera) needs ``image_size``. Smaller images are padded to it, and the
     maps are cropped to what the image covers; larger ones are refused. Its tables of positions are resized once, when
@@ -94,6 +94,7 @@ class TimmBackbone(BaseModule):  # type: ignore[misc]  # mmengine has no annotat
         self._adopt(model)
         if not zero_init_residual:
             timm_network.start_residuals(model)
+        shifted_windows.follow_images(model)
         if norm_eps is not None:
             timm_network.set_norm_eps(model, norm_eps)
         if rope_periods is not None:

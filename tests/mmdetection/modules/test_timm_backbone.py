@@ -39,7 +39,7 @@ def test_maps_are_those_of_timm(kind):
     backbone, model = made(kind), timms(kind)
     randomise(backbone)
     model.load_state_dict(backbone.state_dict(), strict=True)
-    x = images(56, 84) if kind in ("dinov2", "eva02") else images()
+    x = images(*{"dinov2": (56, 84), "eva02": (56, 84), "swinv2": (256, 256)}.get(kind, (64, 96)))
     options = {"norm": True} if kind in PLAIN else {}
     expected = model.forward_intermediates(x, intermediates_only=True, **options)
     maps = backbone(x)
