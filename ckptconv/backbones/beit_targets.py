@@ -19,6 +19,7 @@ from ckptconv.rules import Rule, drop, fuse, keep
 if TYPE_CHECKING:
     from ckptconv.backbones.beit import Beit
 
+_POST_NORM = (1792, 64)  # timm's eva02_enormous_patch14_clip_224: its names are those of a network with other norms
 _INDEX = "relative_position_index"
 
 _QKV_BIAS = (
@@ -45,6 +46,8 @@ _MMPRETRAIN: tuple[Rule, ...] = (
 
 def obstacle(member: Beit, target: str) -> str:
     """Why a target cannot hold it, and what works instead; '' if it can."""
+    if target != "official" and (member.embed_dim, member.depth) == _POST_NORM:
+        return "it is EVA-02-CLIP's largest, whose blocks normalise their outputs and not their inputs"
     if target in ("official", "timm"):
         return ""
     if target == "transformers":

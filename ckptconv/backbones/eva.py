@@ -35,9 +35,13 @@ _SIZES = {
     (1536, 50): "G",
     (4096, 40): "7B",
 }
-_HEADS = {1536: 16, 4096: 32}
-"""Perception Encoder's and DINOv3's largest; elsewhere a head has 64 channels."""
+_HEADS = {(1536, True): 16, (4096, False): 32}
+"""Perception Encoder's largest, which has a norm before its blocks, and DINOv3's; elsewhere a head has 64 channels."""
 
+_CLIP = (
+    "it has a last norm and no attention pooling, like the ViT of a CLIP, which has no rotary positions; a Perception "
+    "Encoder with a last norm has both"
+)
 PERIODS = drop("rope.periods", "timm computes the periods of rotary positions; other ones are in the file's metadata")
 _TIMM = Dialect((PERIODS, keep("{key...}", "{key...}")))
 
@@ -90,7 +94,7 @@ class Eva:
         """The usual number for this width; RoPE's periods are a quarter of a head's channels. None if none is usual."""
         if self.rope_periods:
             return self.embed_dim // (4 * self.rope_periods) or None
-        return _HEADS.get(self.embed_dim, self.embed_dim // 64 if self.embed_dim % 64 == 0 else None)
+        return _HEADS.get((self.embed_dim, self.pre_norm), self.embed_dim // 64 if self.embed_dim % 64 == 0 else None)
 
     @property
     def name(self) -> str:
@@ -115,6 +119,8 @@ class Eva:
             ),
             (self.qkv_bias or not self.pre_norm, MissingPart("qkv_bias", "blocks.0.attn.qkv.bias", NO_BIAS)),
             (self.final_norm, MissingPart("norm", "norm.weight", NO_NORM)),
+            # only networks without a last norm have none: PE-Spatial and PE-Lang. CLIP's have the same names otherwise
+            (not (self.pre_norm and self.final_norm), MissingPart("attention_pooling", "attn_pool.kv.weight", _CLIP)),
         )
         return tuple(part for present, part in parts if not present)
 

@@ -53,6 +53,7 @@ _DINOV3_MODELS: Mapping[str, Mapping[str, Any]] = {
     "vit_large_patch16_dinov3": _model(_L, **_DINOV3, qkv_bias=False),
     "vit_huge_plus_patch16_dinov3_qkvb": _model(_H, **_DINOV3, **_GATED),
     "vit_huge_plus_patch16_dinov3": _model(_H, **_DINOV3, **_GATED, qkv_bias=False),
+    "vit_giant_patch16_lingbot": _model((1536, 40, 24, 4096), **_DINOV3, **_GATED, qkv_bias=False),
     "vit_7b_patch16_dinov3": _model(_7B, **_DINOV3, **_GATED, qkv_bias=False),
 }
 _EVA02_MODELS: Mapping[str, Mapping[str, Any]] = {
@@ -87,6 +88,8 @@ def obstacle(member: Eva) -> str:
         return f"its {member.positions} positions are not a square grid, which timm's models have"
     if not member.positions and not member.layer_scale:
         return "it has no LayerScale, which all of timm's models of DINOv3 have"
+    if not member.positions and not member.class_token:
+        return "it has no class token, unlike DINOv3: timm's own such networks have other rotary positions"
     return ""
 
 

@@ -45,7 +45,10 @@ class MissingPart:
     what: str
 
 
-PARTS = ("class_token", "layer_scale", "norm", "patch_norm", "positions", "qkv_bias", "registers", "stages")
+PARTS = (
+    *("attention_pooling", "class_token", "layer_scale", "norm", "patch_norm", "positions", "qkv_bias", "registers"),
+    "stages",
+)
 """Parts that a network may lack if its layout says so. Otherwise a file without one counts as truncated."""
 
 

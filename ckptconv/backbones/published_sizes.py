@@ -36,7 +36,7 @@ EVA: Mapping[int, Sequence[Depth]] = {
     768: (12,),
     1024: (23, 24),
     1280: (32,),
-    1536: (47, 50),
+    1536: (40, 47, 50),
     4096: (40,),
 }
 """timm/models/eva.py; the language models of Perception Encoder end before the last blocks."""

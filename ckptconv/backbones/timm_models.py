@@ -35,7 +35,7 @@ def _differing(wanted: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
                 arguments["mlp_ratio"] = _ratio(value, width)
         elif value != own[key]:
             if key == "layer_scale":
-                arguments["init_values"] = _LAYER_SCALE if value else None
+                arguments["init_values"] = _LAYER_SCALE if value else 0.0  # None would be as if it were not given
             else:
                 arguments[key] = value
     return arguments

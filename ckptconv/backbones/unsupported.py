@@ -52,6 +52,16 @@ MARKS = (
         "the shortcut of the first stage, too. Use SimCLRv2's networks without selective kernels",
         (r"\.mixing_conv\.",),
     ),
+    # openai/CLIP clip/model.py; facebookresearch/perception_models core/vision_encoder/pe.py has the same names
+    Sign(
+        "the ViT of a CLIP, which is trained with texts and which no method reads. Use a Perception Encoder",
+        (
+            r"(^|\.)ln_pre\.weight$",
+            r"(^|\.)ln_post\.weight$",
+            r"(^|\.)transformer\.resblocks\.\d+\.attn\.in_proj_weight$",
+        ),
+        absent=(r"(^|\.)attn_pool\.",),
+    ),
     # timm/layers/squeeze_excite.py in timm/models/resnet.py; moskomule/senet.pytorch senet/se_resnet.py
     Sign(
         "a ResNet with squeeze and excitation (SE-ResNet), which MMDetection does not support. Use a plain ResNet",

@@ -161,7 +161,7 @@ def positions_of(state: StateSpec, patch: int, cls: bool, registers: int) -> tup
     if table is None or len(table.shape) < 2:
         return (_IMAGE // patch) ** 2, int(cls)
     count = table.shape[1]
-    for slots in dict.fromkeys((int(cls), 1, 0, 1 + registers)):
+    for slots in dict.fromkeys((int(cls), 1, 0, 1 + registers, registers)):
         side = math.isqrt(max(count - slots, 0))
         if side and side * side == count - slots:
             return count - slots, slots
@@ -191,7 +191,7 @@ def read(state: StateSpec) -> VisionTransformer | None:
         patch_size=patch,
         positions=positions,
         in_channels=channels,
-        class_token=cls or slots > 0,
+        class_token=cls or (slots > 0 and slots != registers),
         prefix_positions=slots,
         num_registers=registers,
         layer_scale=any(part.startswith(("ls1.", "ls2.")) for part in parts),

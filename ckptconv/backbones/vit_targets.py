@@ -25,6 +25,8 @@ from ckptconv.rules import Rule, keep
 if TYPE_CHECKING:
     from ckptconv.backbones.vit import VisionTransformer
 
+_SIGLIP = (1152, 1536)
+"""vit_so400m_* and vit_giantopt_* of timm/models/vision_transformer.py. SigLIP's other widths are those of any ViT."""
 _CLASSES = {"vitdet": "MMDetection's ViTDet", "mmpretrain": "MMPretrain's VisionTransformer"}
 
 _MMPRETRAIN: tuple[Rule, ...] = (
@@ -65,6 +67,11 @@ def dialect(member: VisionTransformer, target: str) -> Dialect:
 
 def obstacle(member: VisionTransformer, target: str) -> str:
     """Why a target cannot hold it, and what works instead; '' if it can."""
+    if not member.class_token and not member.num_registers and member.embed_dim in _SIGLIP:
+        return (
+            "a ViT of this width without a class token is SigLIP's, whose MLPs compute GELU by the hyperbolic tangent "
+            "in some files, and no tensor tells in which"
+        )
     if target == "timm":
         return _unlike_timm(member)
     if target == "transformers":
@@ -180,7 +187,7 @@ _GATED_MODELS: Mapping[str, Mapping[str, Any]] = {
 
 def timm_model(member: VisionTransformer) -> TimmModel | None:
     """Timm's model; None where an obstacle says why, and where no one knows the sides of its grid."""
-    if _unlike_timm(member) or member.grid_size is None:
+    if obstacle(member, "timm") or member.grid_size is None:
         return None
     prefix = member.class_token + member.num_registers
     wanted = {

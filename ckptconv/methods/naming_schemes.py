@@ -83,7 +83,7 @@ TIMM = Method(
             rules=(
                 drop("head.{p}", "the classifier"),
                 drop("fc_norm.{p}", "the norm after pooling", instead="norm"),
-                drop("attn_pool.{p...}", "the attention pooling"),
+                drop("attn_pool.{p...}", "the attention pooling", instead="attention_pooling"),
                 keep("{key...}", "{key...}"),
             ),
             families=("Eva",),

@@ -91,7 +91,7 @@ PE = Method(
                 *under("visual.", _PE),
                 keep("visual.ln_post.{p}", "norm.{p}"),
                 drop("visual.proj", "the projection into the space of texts"),
-                drop("visual.attn_pool.{p...}", "the attention pooling"),
+                drop("visual.attn_pool.{p...}", "the attention pooling", instead="attention_pooling"),
                 drop("transformer.{p...}", "the text encoder"),
                 drop("token_embedding.{p}", "the text encoder"),
                 drop("positional_embedding", "the text encoder"),
