@@ -138,7 +138,8 @@ class Origin:
 
     ``selected_channels`` says that a user chose the channels: even three of them need not be red, green and blue.
     ``timm`` is how timm builds the network; None for another target. ``licence`` is that of the weights; None where
-    the file does not say it.
+    the file does not say it. ``also`` are methods whose files have the same names: where there are any, the file may be
+    of one of them.
     """
 
     method: str
@@ -148,6 +149,7 @@ class Origin:
     selected_channels: bool = False
     timm: TimmModel | None = None
     licence: Licence | None = None
+    also: tuple[str, ...] = ()
 
 
 def origin(checkpoint: Checkpoint) -> Origin | None:
@@ -157,13 +159,13 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
         stated = _hyperparameters(found.get("backbone", {}))
-        model = _timm(found.get("timm"))
+        model, also = _timm(found.get("timm")), tuple(found.get("also", ()))
         licence = _licence(found.get("licence"))
     except (KeyError, TypeError, ValueError, UsageError):
         return None
-    if not is_name(method) or not is_name(target):
+    if not all(map(is_name, (method, target, *also))):
         return None
-    return Origin(method, target, pixels, stated, bool(found.get("channels")), model, licence)
+    return Origin(method, target, pixels, stated, bool(found.get("channels")), model, licence, also)
 
 
 def licence_of(checkpoint: Checkpoint) -> Licence | None:

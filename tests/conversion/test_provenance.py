@@ -45,6 +45,14 @@ def test_a_file_that_version_0_1_0_wrote_is_read(tmp_path: Path) -> None:
     assert read(SWIN, tmp_path) == Origin("esvit", "mmdet", IMAGENET, Hyperparameters())
 
 
+@pytest.mark.parametrize(
+    ("also", "wanted"), [([], ()), (["dino", "timm"], ("dino", "timm")), (["a b"], None), ([1], None), (1, None)]
+)
+def test_the_methods_with_the_same_names_are_read(also: object, wanted: object, tmp_path: Path) -> None:
+    found = read(json.dumps(json.loads(VIT) | {"also": also}), tmp_path)
+    assert (found and found.also) == wanted
+
+
 def changed(**backbone: Any) -> str:
     said = json.loads(VIT)
     said["backbone"] = {key: value for key, value in said["backbone"].items() if key != "heads"} | backbone

@@ -69,7 +69,8 @@ def pretrained(path: str | Path) -> Pretrained:
         if backbone is None:
             assert converted.error is not None
             raise converted.error
-        built = network(backbone, origin.target, origin.hyperparameters, origin.timm, origin.method)
+        whose = "" if origin.also else origin.method
+        built = network(backbone, origin.target, origin.hyperparameters, origin.timm, whose)
         if built is None and origin.target != FAMILIES[backbone.family].targets[0]:
             raise UsageError(
                 f"{path} was written for {origin.target}, not for MMDetection",

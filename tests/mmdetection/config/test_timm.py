@@ -18,6 +18,7 @@ from mmengine.structures import InstanceData
 import ckptconv
 from ckptconv.backbones.beit import Beit
 from ckptconv.errors import UsageError
+from ckptconv.mmdetection.config import fine_tuning
 from ckptconv.mmdetection.config.detectors import DETECTORS
 from ckptconv.rules import keep
 from tests.support import official, pretrain
@@ -290,6 +291,16 @@ def test_a_config_takes_the_map_that_the_methods_own_detectors_take(files):
     for name in ("mae_vit", "beit_vit", "dino_xcit"):
         text = ckptconv.emit_config(files[name], guard=False).text
         assert "# The map before the last norm, as the method's own detectors take it.\n        norm=False,\n" in text
+
+
+def test_values_of_a_method_are_not_those_of_another_with_the_same_names(files, tmp_path, monkeypatch):
+    """DINO's training files have iBOT's names: only a name tells whose weights these are."""
+    row = fine_tuning.FineTuning(("ibot",), "ViT", 128, 3, 0.5, 0.3, 0.2, "its detectors")
+    monkeypatch.setattr(fine_tuning, "ROWS", (row, *fine_tuning.ROWS))
+    ckptconv.convert(official.network("dino_vit").write(tmp_path), tmp_path / "ibot.pth", "ibot", target="timm")
+    guessed, named = config_of(files["dino_vit"]), config_of(tmp_path / "ibot.pth")
+    assert [one.optim_wrapper.paramwise_cfg.decay_rate for one in (guessed, named)] == [0.7, 0.5]
+    assert [one.model.backbone.get("norm", True) for one in (guessed, named)] == [True, False]
 
 
 def test_batch_norm_of_timm_is_synchronised_by_the_runner(files):
