@@ -90,6 +90,25 @@ def fetching(result: Row) -> str:
     return "\n".join(lines)
 
 
+def vit_cost(result: Row) -> str:
+    """What a training step of a ViT costs, next to MMPretrain's."""
+    lines = [
+        "| device | ViT | image | options | `TimmBackbone` | MMPretrain's ViT | time ÷ peer's | memory ÷ peer's |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    below = []
+    for device in (name for name in ("cpu", "cuda") if name in result):
+        for one in result[device]["rows"]:
+            row = one["row"]
+            options = ", ".join(f"{key} {value:g}" for key, value in row.items() if key not in ("size", "side"))
+            took = (f"{one[w]['step_s']:.2f} s, {one[w]['memory_mib']:.0f} MiB" for w in ("ours", "peer"))
+            ratios = (f"{one['ratio'][key]:.2f}" for key in ("step_s", "memory_mib"))
+            cells = (device, f"ViT-{row['size']}/16", f"{row['side']} px", options, *took, *ratios)
+            lines.append(_line(cells))
+        below.append(f"{device}: measured {result[device]['date']}. {_machine(result[device]['machine'])}")
+    return "\n".join([*lines, "", *below])
+
+
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -99,6 +118,7 @@ def updated(text: str) -> str:
     results = HERE / "results"
     text = inserted(text, "speed", speed(_read(results / "speed.json")))
     text = inserted(text, "fetching", fetching(_read(results / "fetching.json")))
+    text = inserted(text, "vit-cost", vit_cost(_read(results / "vit_cost.json")))
     return inserted(text, "ap", ap(map(_read, sorted((results / "ap").glob("*.json")))))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,3 +39,12 @@ def test_other_processes_do_not_find_it() -> None:
     found = "import importlib.util as u; print([m for m in ('mmpretrain', 'timm', 'torchvision') if u.find_spec(m)])"
     asked = subprocess.run([sys.executable, "-c", found], capture_output=True, text=True, check=True)
     assert asked.stdout.strip() == "[]"
+
+
+def test_other_processes_import_timm_and_no_mmpretrain(tmp_path: Path) -> None:
+    environment = {**os.environ, **pretrain.for_processes(tmp_path / "packages")}
+    program = (
+        "import importlib.util as i, timm; print(timm.is_model('vit_tiny_patch16_224'), i.find_spec('mmpretrain'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True None\n"

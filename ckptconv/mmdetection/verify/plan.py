@@ -120,7 +120,6 @@ def make_plan(request: Request, gpus_here: int) -> VerificationPlan:
     recipe_digest = digest(config_edits.with_batch_size(config, images // counts), 1)
     rows = [row for row in RECIPES.values() if row.digest == recipe_digest and tier in ("full", "eval")]
     recipe = named.recipe or row_of(rows, named.method)
-    expected = expectation(request, recipe, recipe_digest, config_edits.decays_by_layer(config))
     synthetic = None if own_data or tier == "load" else (LIFT if tier == "lift" else SMOKE)
     if synthetic is not None:
         require_colour(request, config)
@@ -137,6 +136,8 @@ def make_plan(request: Request, gpus_here: int) -> VerificationPlan:
         small = stand_in.replaced(config, named.pretrained.backbone, named.pretrained.network, started.gpus > 0)
         trained, in_place = small or (config, None)
         notes += (in_place.note,) if in_place else ()
+    slow = in_place is not None or config_edits.decays_by_layer(config)
+    expected = expectation(request, recipe, recipe_digest, slow)
     planned = VerificationPlan(
         request=request,
         title=named.title,
