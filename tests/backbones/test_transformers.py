@@ -49,8 +49,9 @@ OTHERWISE_RESIZED: Mapping[str, str] = {
     **dict.fromkeys(("dino_vit", "ibot_vit", "dinov2_vit", "dinov2_vit_swiglu", "franca_vit"), _OFFSET),
     **dict.fromkeys(("tipsv2_vit", "tipsv2_vit_hub"), _BILINEAR),
     **dict.fromkeys(("beit_vit", "beitv2_vit"), _TABLES),
+    "simmim_swinv2": "its last stage, built for smaller images, has smaller windows and does not shift them",
 }
-"""Networks whose classes resize positions in another way than the official code: equal at the table's size only."""
+"""Networks whose classes take images of another size in another way than the official code: equal at the first only."""
 
 
 def write(network: Network, folder: Path, checkpoint: Mapping[str, Any] | None = None) -> Path:

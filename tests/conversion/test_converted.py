@@ -98,7 +98,7 @@ def test_a_swin_v2_for_timm_is_read_back_though_no_tensor_tells_its_windows(tmp_
     found = read(tmp_path / "swin.pth")
     assert found.error is None
     assert found.backbone is not None
-    assert found.backbone.name == "SwinV2-1-1-2-1, 32 channels"
+    assert found.backbone.name == "SwinV2-1-1-2-2, 32 channels"
     assert found.origin is not None
     assert found.origin.timm is not None
-    assert found.origin.timm.arguments["window_size"] == 6
+    assert found.origin.timm.arguments["window_size"] == [6, 6, 6, 3]

@@ -127,6 +127,7 @@ OPTIONS = {
 OTHERS = {
     "--index-url", "--no-build-isolation", "--no-binary",  # pip
     "--auto-scale-lr", "--nproc_per_node", "--launcher",  # MMDetection's tools/train.py, torch.distributed.run
+    "--device",  # benchmarks.vit_cost
     "--json", "--help", "--version",
 }  # fmt: skip
 

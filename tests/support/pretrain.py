@@ -9,7 +9,7 @@ Good for names, shapes and forward passes, which need none of those operators; n
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import importlib.machinery
 import os
 import sys
 import warnings
@@ -67,7 +67,7 @@ def for_processes(folder: Path) -> dict[str, str]:
     ``folder`` is made: it holds links to the two, without mmpretrain, which mmdet would import, and what Python runs
     when it starts. {} where they are installed as usual.
     """
-    if importlib.util.find_spec("timm") is not None:
+    if importlib.machinery.PathFinder.find_spec("timm", sys.path) is not None:  # not what `module` has imported
         return {}
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("timm", "torchvision", "torchvision.libs"):
