@@ -103,11 +103,11 @@ def inspect(
 ) -> None:
     """Show what SRC holds, and which methods explain it. Nothing in it is executed."""
     from ckptconv import inspection
-    from ckptconv.cli import render_checkpoints, render_sources
+    from ckptconv.cli import render, render_inspection, render_sources
 
-    with render_sources.fetching(whole, cache_dir) as fetching:
-        found = inspection.inspect(source, rules=rules, fetching=fetching)
-    render_checkpoints.inspection(found, full, as_json)
+    with render_sources.fetching(whole, cache_dir) as fetching, render.progress("fingerprint") as progress:
+        found = inspection.inspect(source, rules=rules, progress=progress, fetching=fetching)
+    render_inspection.inspection(found, full, as_json)
 
 
 def diff(

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING, TextIO
 
 import typer
@@ -61,8 +63,19 @@ def _color(stream: TextIO | None) -> bool:
 
 
 def row(label: str, text: str, width: int = 9) -> None:
+    """A line under a label. On a terminal, a sentence is folded to its width; a command to copy stays on one line."""
     head = f"{printable(label):<{width}}"
-    typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {printable(spell(text))}")
+    shown = printable(spell(text))
+    across = columns()
+    if across is not None and width + 1 + len(shown) > across and "ckptconv " not in shown and not shown[:1].isspace():
+        lines = wrap(shown, max(across - width - 1, 20), break_long_words=False, break_on_hyphens=False)
+        shown = f"\n{' ' * (width + 1)}".join(lines)
+    typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {shown}")
+
+
+def columns() -> int | None:
+    """How wide the terminal is; None if no person reads."""
+    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
 def note(line: str) -> None:

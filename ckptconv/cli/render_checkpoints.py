@@ -1,18 +1,16 @@
-"""Prints what became of a checkpoint, what it holds, and why a tensor goes where it goes."""
+"""Prints what became of a checkpoint, and why a tensor goes where it goes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ckptconv.arguments import argument, call
 from ckptconv.backbones.interface import described
-from ckptconv.cli import render, render_sources
+from ckptconv.cli import render, render_inspection, render_sources
 from ckptconv.conversion.convert import Receipt
 from ckptconv.errors import shell_word
-from ckptconv.inspection import Explanation, Inspection, dropped_by_reason
+from ckptconv.inspection import Explanation, dropped_by_reason
 from ckptconv.methods import registry
 from ckptconv.mmdetection.config.backbone_args import network
-from ckptconv.planning.copies import Copy
 from ckptconv.text import fold, section_label, size
 
 _MOST_LINES = 40
@@ -70,7 +68,7 @@ def receipt(done: Receipt, as_json: bool) -> None:
         render.row(
             "pixels", "the mean and std of these channels are not known: emit-config takes yours (--mean, --std)"
         )
-    _copies(done.copies)
+    render_inspection.copies(done.copies)
     for i, one in enumerate(plan.resized):
         render.row("" if i else "resized", f"{one}: no longer the numbers of the source")
     if done.dtype:
@@ -100,14 +98,6 @@ def _divided(channels: Sequence[int]) -> str:
     several = {channel: channels.count(channel) for channel in channels if channels.count(channel) > 1}
     parts = (f"channel {channel} {times} times, divided by {times}" for channel, times in several.items())
     return f" ({'; '.join(parts)})" if several else ""
-
-
-def _copies(copies: Iterable[Copy]) -> None:
-    """Where else the file holds the same network: which of them is wanted, only a person can say."""
-    for i, one in enumerate(copies):
-        asked = one.alternative.arguments.items() if one.alternative else ()
-        how = " ".join(argument(name, value) for name, value in asked if value)
-        render.row("" if i else "copies", f"the same network is also {one.where}" + (f": {how}" if how else ""))
 
 
 def _folded(names: Iterable[str]) -> str:
@@ -150,7 +140,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             else {},
             "resized": {r.target: {"from": [r.old, r.old], "to": [r.new, r.new]} for r in plan.resized},
         },
-        "copies": [_copy_data(one) for one in done.copies],
+        "copies": [render_inspection.copy_data(one) for one in done.copies],
         "dtype": done.dtype,
         "output": {
             "path": done.destination,
@@ -161,104 +151,6 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             "fingerprint": done.fingerprint,
         },
         "seconds": round(done.seconds, 3),
-    }
-
-
-def _copy_data(copy: Copy) -> dict[str, object]:
-    return {
-        "section": copy.section,
-        "prefix": copy.prefix,
-        "options": copy.alternative.arguments if copy.alternative else None,
-    }
-
-
-def inspection(found: Inspection, full: bool, as_json: bool) -> None:
-    if as_json:
-        render.dump("inspect", _inspection_data(found), schema=_SCHEMA)
-        return
-    render.row("file", f"{found.path} ({found.format}, {size(found.size)})")
-    render_sources.fetched(found.transfers)
-    render_sources.licence(found.licence)
-    if found.named:
-        render.row("names", f"{', '.join(found.named)} (none of them was imported or called)")
-    for path, names in fold(found.sections).items():
-        specs = [spec for name in names for spec in found.sections[name].values()]
-        dtypes = ", ".join(dict.fromkeys(str(s.dtype) for s in specs)) or "nothing that can be read"
-        head = f"{section_label(path)}" + (f" ({len(names)} alike)" if len(names) > 1 else "")
-        render.row(
-            "section",
-            f"{head}: {render.count(len(specs), 'tensor')}, {size(sum(s.nbytes for s in specs))}, {dtypes}",
-        )
-        if len(names) == 1:
-            _tensors(found, path, full)
-    complete = [fit for fit in found.fits if fit.complete]
-    known = dict.fromkeys([*(fit.backbone for fit in complete), *(one.network for one in found.alternatives)])
-    networks = known or [found.unsupported] * bool(found.unsupported)
-    for i, what in enumerate(networks):
-        render.row("" if i else "network", what)
-    for i, fit in enumerate(complete):
-        render.row(
-            "" if i else "fits", f"{fit.method} ({fit.layout}, {section_label(fit.section)}) explains every tensor"
-        )
-    for unusual in dict.fromkeys(fit.unusual for fit in complete if fit.unusual):
-        render.row("unusual", unusual)
-    _copies(found.copies)
-    for i, one in enumerate(found.alternatives):
-        command = one.obstacle or call("convert", found.path, "DST", **one.arguments)
-        render.row("" if i else "fits", f"a {one.network} is {one.where}: {command}")
-    if not complete and not found.alternatives and not found.unsupported:
-        render.row("fits", "no method, in any section or under any prefix; --rules FILE.toml takes rules of your own")
-    rest = [fit for fit in found.fits if not fit.complete]
-    if rest:
-        first = f"leaves {render.count(rest[0].problems, 'problem')}: {rest[0].first}"
-        render.row("" if complete else "nearest", f"{'next: ' if complete else ''}{rest[0].method} {first}")
-
-
-def _tensors(found: Inspection, path: str, full: bool) -> None:
-    specs = found.sections[path]
-    lines = {name: [name] for name in specs} if full else fold(specs)
-    for shown, (line, names) in enumerate(lines.items()):
-        if shown == _MOST_LINES and not full:
-            render.row("", f"  … and {len(lines) - shown} more lines (--all)")
-            break
-        shapes = list(dict.fromkeys(str(specs[n]) for n in names))
-        times = f"{len(names)} x " if len(names) > 1 else ""
-        render.row("", f"  {line}  {times}{shapes[0]}{' …' if len(shapes) > 1 else ''}")
-    unreadable = found.unreadable[path]
-    for what in dict.fromkeys(unreadable.values()):
-        alike = [name for name, one in unreadable.items() if one == what]
-        for line, names in fold(alike).items() if not full else ((name, [name]) for name in alike):
-            times = f"{len(names)} x " if len(names) > 1 else ""
-            render.row("", f"  {line}  cannot be read: {times}{what}")
-    for name, kind in found.others[path].items():
-        if path and name not in unreadable:
-            render.row("", f"  {name}  not a tensor: {kind}")
-
-
-def _inspection_data(found: Inspection) -> dict[str, object]:
-    return {
-        "path": found.path,
-        "format": found.format,
-        "bytes": found.size,
-        "fetched": [vars(transfer) for transfer in found.transfers],
-        "names": list(found.named),
-        "metadata": dict(found.metadata),
-        "licence": render_sources.licence_data(found.licence),
-        "sections": {
-            path: {
-                "tensors": {n: {"dtype": str(s.dtype), "shape": list(s.shape)} for n, s in specs.items()},
-                "others": dict(found.others[path]),
-                "unreadable": dict(found.unreadable[path]),
-            }
-            for path, specs in found.sections.items()
-        },
-        "fits": [vars(fit) for fit in found.fits],
-        "copies": [_copy_data(one) for one in found.copies],
-        "alternatives": [
-            {"network": one.network, "section": one.section, "prefix": one.prefix, "options": one.arguments}
-            for one in found.alternatives
-        ],
-        "unsupported": found.unsupported,
     }
 
 

@@ -154,7 +154,7 @@ class Origin:
 
 def origin(checkpoint: Checkpoint) -> Origin | None:
     """What a file says of its origin; None if ckptconv did not write it. Values that ckptconv never writes count so."""
-    found = _said(checkpoint)
+    found = statement(checkpoint)
     try:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
@@ -174,7 +174,8 @@ def licence_of(checkpoint: Checkpoint) -> Licence | None:
     return said.licence if said else None
 
 
-def _said(checkpoint: Checkpoint) -> Mapping[str, Any]:
+def statement(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The JSON that a file has for ckptconv, as it is: unchecked. {} if there is none."""
     meta = checkpoint.tree.get("meta") if isinstance(checkpoint.tree, Mapping) else None
     said: Any = checkpoint.metadata.get(KEY) or (meta.get(KEY) if isinstance(meta, Mapping) else None)
     if isinstance(said, Blob) and said.kind == "str" and said.length <= _LONGEST:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ckptconv.backbones.unsupported import MARKS, Shapes, name_shown, unsupported_network
-from ckptconv.cli import render_checkpoints
+from ckptconv.cli import render_inspection
 from ckptconv.errors import CkptconvError, IncompletePlanError, UnidentifiedError
 from ckptconv.inspection import inspect
 from ckptconv.methods import METHODS
@@ -58,9 +58,9 @@ def test_inspect_calls_an_unsupported_network_by_its_name(tmp_path: Path, capsys
     torch.save({"model": {"modality_encoders.IMAGE.extra_tokens": torch.zeros(1, 1, 8)}}, tmp_path / "d2v2.pt")
     found = inspect(tmp_path / "d2v2.pt")
     assert found.unsupported.startswith("data2vec 2.0, whose blocks norm")
-    render_checkpoints.inspection(found, full=False, as_json=False)
+    render_inspection.inspection(found, full=False, as_json=False)
     shown = capsys.readouterr().out
-    assert "\nnetwork   data2vec 2.0, whose blocks norm" in shown
+    assert "what      data2vec 2.0, whose blocks norm" in shown
     assert "strip" not in shown
 
 

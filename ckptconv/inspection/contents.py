@@ -1,35 +1,40 @@
-"""Questions one can ask of a file without converting it: what is inside, what becomes of a name, what is known."""
+"""What a file holds, which network it is, and which methods explain it, without converting it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 from ckptconv.arguments import call
 from ckptconv.backbones import TargetName
-from ckptconv.conversion.convert import MethodLike, PathLike, naming_files, options_of, wanted_method
+from ckptconv.conversion.convert import PathLike, Progress, naming_files, options_of
+from ckptconv.conversion.converted import Converted
+from ckptconv.conversion.fingerprint import fingerprint
 from ckptconv.conversion.provenance import licence_of
-from ckptconv.errors import UsageError, VerdictError, printable
-from ckptconv.fields import folded
+from ckptconv.conversion.record import ConversionRecord
+from ckptconv.conversion.transform import as_they_are
 from ckptconv.formats import open_checkpoint
-from ckptconv.methods.interface import Licence, Method, Release
-from ckptconv.methods.registry import methods, named, releases
+from ckptconv.formats.interface import Checkpoint, Piece
+from ckptconv.methods.interface import Licence, Method
+from ckptconv.methods.registry import methods
 from ckptconv.planning.copies import Copy, copies
-from ckptconv.planning.identify import explaining, nearest
+from ckptconv.planning.identify import explaining
 from ckptconv.planning.networks_elsewhere import Alternative, find_alternatives
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.plan_search import Planner
 from ckptconv.planning.problem_texts import text_of
 from ckptconv.planning.refusals import known_unsupported
+from ckptconv.planning.same_result import disagreement
 from ckptconv.sections import BELOW, section_at
 from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
 from ckptconv.sources.locate import locate
 from ckptconv.spec import Section, TensorSpec
-from ckptconv.text import fold, section_label
+from ckptconv.text import fold
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,12 @@ class Fit:
     """How well a method explains a file: completely, or with how many problems, the first of which is shown.
 
     ``guess`` is False for a method that is found by name only, ``backbone`` the network that is kept, '' for none.
-    ``unusual`` says that no published network of its width is so deep; '' where one is.
+    ``unusual`` says that no published network of its width is so deep; '' where one is. ``kept`` and ``dropped`` are
+    how many entries of the section are converted and left out, ``title`` is the method's.
     """
 
     method: str
+    title: str
     layout: str
     section: str
     complete: bool
@@ -49,11 +56,14 @@ class Fit:
     backbone: str
     guess: bool
     unusual: str
+    kept: int
+    dropped: int
 
 
 def _fit(found: Method, plan: Plan) -> Fit:
     return Fit(
         method=found.name,
+        title=found.title,
         layout=plan.layout,
         section=plan.section,
         complete=plan.complete,
@@ -62,6 +72,8 @@ def _fit(found: Method, plan: Plan) -> Fit:
         backbone=plan.backbone.name if plan.backbone else "",
         guess=found.guess,
         unusual=plan.backbone.unusual if plan.backbone else "",
+        kept=len({source for move in plan.moves for source in move.sources}),
+        dropped=len(plan.dropped),
     )
 
 
@@ -73,6 +85,10 @@ class Inspection:
     which network it is if no target supports it. ``copies`` are other places with the network of the best fit;
     ``alternatives`` lead to networks in other sections and under prefixes, where nothing fits. ``licence`` is that of
     the weights: of a release, or as a file that `convert` wrote says it; None where it is not known.
+
+    ``ambiguous`` says that the complete fits keep different tensors, so that `convert` must be told the method.
+    ``record`` is what a file that `convert` wrote says of itself; such a local file has a ``fingerprint``, as `convert`
+    printed it, and ``modified``, the time of the file in ISO 8601. '' and None for any other file.
     """
 
     path: str
@@ -89,6 +105,26 @@ class Inspection:
     copies: tuple[Copy, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     licence: Licence | None = None
+    ambiguous: bool = False
+    record: ConversionRecord | None = None
+    fingerprint: str = ""
+    modified: str = ""
+
+    @property
+    def complete(self) -> tuple[Fit, ...]:
+        """The methods that explain every entry, as `convert` may take them."""
+        return tuple(fit for fit in self.fits if fit.complete)
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The calls of `convert` that take the network: one, or several to choose from; () where none does."""
+        if self.ambiguous:
+            return tuple(call("convert", self.path, "backbone.pth", method=fit.method) for fit in self.complete)
+        if self.complete:
+            return (call("convert", self.path, "backbone.pth"),)
+        return tuple(
+            call("convert", self.path, "backbone.pth", **one.arguments) for one in self.alternatives if not one.obstacle
+        )
 
 
 def inspect(
@@ -104,9 +140,13 @@ def inspect(
     image_size: int | None = None,
     patch_size: int | None = None,
     dtype: str | None = None,
+    progress: Progress | None = None,
     fetching: Fetching | None = None,
 ) -> Inspection:
     """Look into a checkpoint without loading it; the parameters are those of `convert`, for the methods that are tried.
+
+    Of a file that `convert` wrote, every byte is read for its fingerprint: ``progress`` is called meanwhile with the
+    bytes done and the bytes in all. Of any other file, names and shapes only.
 
     Raises UnreadableError for a file that is not a checkpoint.
     """
@@ -128,8 +168,11 @@ def inspect(
         planner = Planner(checkpoint.sections, options)
         ranked = planner.rank([m for m in known if m.guess])
         fits = [_fit(m, p) for m, p in ranked]
-        best = ranked[0][1] if fits and fits[0].complete else None
-        sections = _as_explained(checkpoint.sections, [fit.section for fit in fits if fit.complete])
+        complete = [(m, p) for m, p in ranked if p.complete]
+        best = complete[0][1] if complete else None
+        sections = _as_explained(checkpoint.sections, [plan.section for _, plan in complete])
+        record = ConversionRecord.read(checkpoint)
+        own = record is not None and not checkpoint.transfers
         return Inspection(
             path=found.label,
             format=checkpoint.format,
@@ -147,7 +190,32 @@ def inspect(
             copies=copies(planner, best, known) if best else (),
             alternatives=() if best else find_alternatives(planner, known),
             licence=found.release.terms if found.release else licence_of(checkpoint),
+            ambiguous=bool(complete) and disagreement(complete, options) is not None,
+            record=record,
+            fingerprint=_fingerprint(checkpoint, progress) if own else "",
+            modified=_modified(checkpoint.path) if own and isinstance(checkpoint.path, Path) else "",
         )
+
+
+def _fingerprint(checkpoint: Checkpoint, progress: Progress | None) -> str:
+    """The fingerprint of the weights, as `convert` printed it when it wrote them."""
+    pieces = as_they_are(Converted.read(checkpoint).section, checkpoint)
+    total, done = sum(piece.spec.nbytes for piece in pieces), 0
+
+    def counted(piece: Piece, verify: bool) -> Iterator[bytes]:
+        nonlocal done
+        for chunk in piece.read(verify):
+            yield chunk
+            done += len(chunk)
+            if progress is not None:
+                progress(done, total)
+
+    return fingerprint(replace(piece, read=partial(counted, piece)) for piece in pieces)
+
+
+def _modified(path: Path) -> str:
+    """The time of a file, to the second, in this machine's time zone."""
+    return datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(" ", "seconds")
 
 
 def _as_explained(sections: Mapping[str, Section], explained: Iterable[str]) -> Mapping[str, Section]:
@@ -182,130 +250,6 @@ def fitting(source: PathLike, *, rules: PathLike | None = None, fetching: Fetchi
         known = list(methods(options.methods).values())
         fits = tuple(_fit(m, p) for m, p in explaining(checkpoint.sections, known, options))
         return FittingMethods(found.label, checkpoint.format, checkpoint.size, fits, checkpoint.transfers)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """What happens to one key: its ``fate`` ('kept', 'dropped' or 'unexplained'), the rule, and why.
-
-    The rule is about the name without ``prefix``, which wraps every name of the section.
-    """
-
-    key: str
-    spec: TensorSpec | None
-    method: str
-    section: str
-    prefix: str
-    fate: str
-    target: str
-    rule: str
-    why: str
-
-
-def explain(
-    source: PathLike,
-    key: str,
-    method: MethodLike = "auto",
-    *,
-    options: Options | None = None,
-    drop: Iterable[str] | None = None,
-    strip_prefix: str | None = None,
-    section: str | None = None,
-    target: TargetName | None = None,
-    rules: PathLike | None = None,
-    channels: Sequence[int] | None = None,
-    image_size: int | None = None,
-    patch_size: int | None = None,
-    dtype: str | None = None,
-    fetching: Fetching | None = None,
-) -> Explanation:
-    """Which rule takes a key and where it goes, in the plan that `convert` would follow, complete or not.
-
-    Raises UsageError, with the nearest names, for a key that the section does not hold.
-    """
-    options = options_of(
-        options,
-        rules,
-        drop=drop,
-        strip_prefix=strip_prefix,
-        section=section,
-        target=target,
-        channels=channels,
-        image_size=image_size,
-        patch_size=patch_size,
-        dtype=dtype,
-    )
-    found = locate(source, fetching or Fetching(), options.methods)
-    with naming_files(found, rules=rules), open_checkpoint(found.path) as checkpoint:
-        match = nearest(checkpoint.sections, wanted_method(method, options, found), options)
-        where = section_at(checkpoint.sections, match.plan.section)
-    assert where is not None
-    about = {
-        "key": key,
-        "method": match.method.name,
-        "section": match.plan.section,
-        "prefix": match.plan.prefix,
-    }
-    problem = next((text_of(p) for p in match.plan.problems if p.key == key), "")
-    for move in match.plan.moves:
-        if key in move.sources:
-            why = problem or (f"changed by {move.op}" if move.op else "only its name changes")
-            if move.sources == (move.target,) and not move.op:
-                why = problem or "it stays as it is"
-            fate = "unexplained" if problem else "kept"
-            return Explanation(
-                **about, spec=where.tensors[key], fate=fate, target=move.target, rule=str(move.rule), why=why
-            )
-    for gone in match.plan.dropped:
-        if gone.source == key:
-            spec = where.tensors.get(key)
-            return Explanation(
-                **about, spec=spec, fate="dropped", target="", rule=str(gone.rule) if gone.rule else "", why=gone.why
-            )
-    if key in where.tensors or problem:
-        return Explanation(**about, spec=where.tensors.get(key), fate="unexplained", target="", rule="", why=problem)
-    near = get_close_matches(key, [*where.tensors, *where.others], 3)
-    error = UsageError(
-        f"{section_label(match.plan.section)} holds no {key}",
-        f"Did you mean {' or '.join(map(printable, near))}?" if near else f"See the names: {call('inspect', 'SRC')}",
-    )
-    with naming_files(found):
-        raise error
-
-
-def known_methods(rules: PathLike | None = None) -> list[Method]:
-    """Every method: of a rule file, if one is given, built in, and of other packages."""
-    return list(methods(options_of(None, rules).methods).values())
-
-
-def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tuple[Method, Release]]:
-    """Every release with its method, or those that a shell pattern fits, or a part of a name, method or network.
-
-    Raises VerdictError, with the nearest names, if there is none.
-    """
-    own = options_of(None, rules).methods
-    glob = bool(set(pattern) & set("*?["))
-    wanted = pattern.lower() if glob else f"*{folded(pattern)}*"
-    every = list(releases(own).values())
-
-    def fits(*names: str) -> bool:
-        return any(fnmatchcase(text, wanted) for text in map(str.lower if glob else folded, names))
-
-    found = [(one, file) for one, file in every if fits(file.name, one.name, file.backbone)]
-    found = found or [(one, file) for one, file in every if fits(*one.aliases)]
-    if not found:
-        words = {word for one, release in every for word in (release.name, one.name, *one.aliases)}
-        near = get_close_matches(pattern.lower(), sorted(words), 3)
-        raise VerdictError(
-            f"no release fits '{printable(pattern)}'",
-            f"Did you mean {' or '.join(near)}?" if near else "See all of them: ckptconv releases",
-        )
-    return found
-
-
-def known_method(name: str, rules: PathLike | None = None) -> tuple[Method, ...]:
-    """The method of this name, or those of an alias. Raises UsageError with the nearest names if there is none."""
-    return named(name, options_of(None, rules).methods)
 
 
 def dropped_by_reason(settled: Plan) -> dict[str, list[str]]:
