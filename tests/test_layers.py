@@ -19,7 +19,7 @@ PACKAGE = Path(ckptconv.__file__).parent
 LAYERS = (
     ("arguments", "_version"),
     ("errors",),
-    ("fields", "patterns", "spec", "text", "small_file", "wrappers", "guide"),
+    ("fields", "patterns", "spec", "text", "small_file", "wrappers", "guide", "report"),
     ("sections", "ops", "rules", "rule_index"),
     ("methods.interface", "methods.registry", "methods.rule_file", "methods", "backbones"),
     ("sources", "formats"),

@@ -1,65 +1,112 @@
-"""Loss and AP over the iterations, as SVG that an HTML page can hold. matplotlib draws it; mmdet depends on it."""
+"""Loss, learning rate and AP over the iterations, and the two arms of a lift. Runs of one group have one colour."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 
+from ckptconv.mmdetection.verify.compare_ap import interval
 from ckptconv.mmdetection.verify.report.report import RunReport
+from ckptconv.mmdetection.verify.run.files import CONVERTED, RANDOM
+from ckptconv.report import charts
+from ckptconv.report.charts import Interval, Line
+from ckptconv.report.markup import Html, element, joined
 
-_COLORS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2")
-_INK = "#888888"  # readable on white and on black
-
-
-def loss(runs: Sequence[RunReport]) -> str:
-    """The loss of each run; '' if none has trained."""
-    lines = [(run.name, [(i, loss) for i, loss, _ in run.steps if loss is not None]) for run in runs]
-    return _drawn(lines, "loss", {})
+_ARMS = {CONVERTED: "checkpoint", RANDOM: "random"}
+"""What the arms of a lift are called in a chart."""
 
 
-def ap(runs: Sequence[RunReport], expected: Mapping[str, float]) -> str:
-    """Box and mask AP of each run, and the expected AP; '' if nothing was evaluated during training."""
+def _groups(runs: Sequence[RunReport]) -> dict[str, int]:
+    """The groups of these runs, each with the number of its colour."""
+    return {group: kind for kind, group in enumerate(dict.fromkeys(run.group for run in runs))}
+
+
+def _figure(title: str, chart: Html, runs: Sequence[RunReport]) -> Html:
+    groups = {kind: _ARMS.get(group, group) for group, kind in _groups(runs).items()}
+    key = charts.legend(groups) if len(groups) > 1 else None
+    return element("figure", element("h3", title), chart, key)
+
+
+def loss(runs: Sequence[RunReport]) -> Html | None:
+    """The loss of each run on a log axis, and the learning rate below it; None if none has trained."""
+    kinds = _groups(runs)
     lines = [
-        (f"{run.name} {metric}", [(i, value) for i, ap in run.evaluations if (value := ap.get(metric)) is not None])
+        Line(run.name, [(i, loss) for i, loss, _ in run.steps if loss is not None and loss > 0], kinds[run.group])
         for run in runs
-        if run.steps
-        for metric in run.ap
     ]
-    return _drawn(lines, "AP", expected)
-
-
-def _drawn(lines: Sequence[tuple[str, Sequence[tuple[int, float]]]], what: str, levels: Mapping[str, float]) -> str:
-    lines = [(name, points) for name, points in lines if points]
+    lines = [line for line in lines if line.points]
     if not lines:
-        return ""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ckptconv", "font.size": 9}):
-        figure = Figure(figsize=(6, 3), layout="constrained")
-        axes = figure.add_subplot()
-        for i, (name, points) in enumerate(lines):
-            marker = "o" if len(points) < 30 else None
-            color = _COLORS[i % len(_COLORS)]
-            axes.plot(*zip(*points, strict=True), label=name, color=color, marker=marker, markersize=3, linewidth=1.2)
-        for metric, value in levels.items():
-            axes.axhline(value, color=_INK, linestyle="--", linewidth=1, label=f"expected {metric} {value:g}")
-        axes.set_xlabel("iteration", color=_INK)
-        axes.set_ylabel(what, color=_INK)
-        axes.tick_params(colors=_INK)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_INK)
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=8)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    return _unique(drawn.getvalue(), what)
+        return None
+    last = max(lines, key=lambda line: line.points[-1][0])
+    said = f"The loss of {_count(lines)} on a log axis; at the end, {last.name} has {last.points[-1][1]:.3g}."
+    drawn = charts.lines(said, lines, x="iteration", y="loss", log=True)
+    rates = [(step.iteration, step.lr) for step in next(run for run in runs if run.name == last.name).steps]
+    most = max(rate for _, rate in rates)
+    rate = charts.lines(
+        f"The learning rate of the first parameter group; its highest is {most:g}.",
+        [Line(f"learning rate of {last.name}", rates, charts.COLOURS - 1)],
+        x="iteration",
+        y="learning rate",
+        height=120,
+    )
+    return _figure("Loss and learning rate", joined((drawn, rate)), runs)
 
 
-def _unique(text: str, what: str) -> str:
-    """The drawing from its ``<svg`` on, with ids of its own: a page may hold two of them."""
-    text = text[text.index("<svg") :]
-    for name in set(re.findall(r' id="([^"]+)"', text)):
-        text = text.replace(f'id="{name}"', f'id="{what}-{name}"')
-        text = text.replace(f'"#{name}"', f'"#{what}-{name}"').replace(f"url(#{name})", f"url(#{what}-{name})")
-    return text.replace("<svg", f'<svg role="img" aria-label="{what} over the iterations"', 1)
+def ap(runs: Sequence[RunReport], expected: Mapping[str, float]) -> list[Html]:
+    """For box and mask, AP over the iterations and the expected AP; empty if nothing was evaluated in a training."""
+    kinds, figures = _groups(runs), []
+    for metric in dict.fromkeys(metric for run in runs for metric in run.ap):
+        lines = [Line(run.name, _evaluated(run, metric), kinds[run.group]) for run in runs if run.steps]
+        lines = [line for line in lines if line.points]
+        if lines:
+            levels = {f"expected {expected[metric]:g}": expected[metric]} if metric in expected else {}
+            ends = ", ".join(f"{line.name} ends at {line.points[-1][1]:.1f}" for line in lines)
+            drawn = charts.lines(f"{metric} AP: {ends}.", lines, x="iteration", y=f"{metric} AP", levels=levels)
+            figures.append(_figure(f"AP, {metric}", drawn, runs))
+    return figures
+
+
+def _evaluated(run: RunReport, metric: str) -> list[tuple[float, float]]:
+    return [(i, value) for i, ap in run.evaluations if (value := ap.get(metric)) is not None]
+
+
+def _count(lines: Sequence[Line]) -> str:
+    return f"{len(lines)} trainings" if len(lines) > 1 else lines[0].name
+
+
+def lift(runs: Sequence[RunReport]) -> list[Html]:
+    """For box and mask, one dot for each seed in both arms, and their difference with its 95 % interval."""
+    figures = []
+    for metric in dict.fromkeys(metric for run in runs for metric in run.ap):
+        arms = {
+            _ARMS[arm]: [
+                (f"seed {run.seed}", value)
+                for run in runs
+                if run.group == arm and (value := run.ap.get(metric)) is not None
+            ]
+            for arm in _ARMS
+        }
+        one, other = (dict(arm) for arm in arms.values())
+        differences = [(seed, value - other[seed]) for seed, value in one.items() if seed in other]
+        if len(differences) > 1:
+            figures.append(_lift(metric, arms, differences))
+    return figures
+
+
+def _lift(metric: str, arms: Mapping[str, list[tuple[str, float]]], differences: list[tuple[str, float]]) -> Html:
+    mean = interval([value for _, value in differences])
+    said = ", ".join(
+        f"{name} {min(v for _, v in arm):.2f} to {max(v for _, v in arm):.2f}" for name, arm in arms.items()
+    )
+    both = charts.dots(f"{metric} AP of each seed: {said}.", arms, x=f"{metric} AP")
+    between = charts.dots(
+        f"The difference in {metric} AP: {mean}, from {mean.low:.2f} to {mean.high:.2f}.",
+        {"difference": differences},
+        x="checkpoint minus random, in points",
+        intervals={"difference": Interval(mean.low, mean.mean, mean.high)},
+        zero=True,
+        first_kind=2,
+    )
+    caption = element(
+        "figcaption", f"{mean} points more than random weights; the bar is the 95 % interval of the mean."
+    )
+    return element("figure", element("h3", f"AP of each seed, {metric}"), both, between, caption)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ckptconv.mmdetection.runtime import error_line
@@ -11,7 +11,8 @@ from ckptconv.mmdetection.verify.report import html
 from ckptconv.mmdetection.verify.report.detections import EvaluatedImages
 from ckptconv.mmdetection.verify.report.markdown import markdown
 from ckptconv.mmdetection.verify.report.report import VerificationReport, as_json
-from ckptconv.mmdetection.verify.run.files import write_whole
+from ckptconv.mmdetection.verify.run.files import CONFIG, write_whole
+from ckptconv.mmdetection.verify.run.supervisor import OUTPUT
 
 Writer = Callable[[VerificationReport, Path, EvaluatedImages | None], None]
 
@@ -25,7 +26,14 @@ def _markdown(report: VerificationReport, path: Path, _: EvaluatedImages | None)
 
 
 def _html(report: VerificationReport, path: Path, images: EvaluatedImages | None) -> None:
-    path.write_text(html.page(report, images), encoding="utf-8", errors="backslashreplace")
+    text = html.page(report, images, list(_files(report, path.parent)))
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _files(report: VerificationReport, folder: Path) -> Iterator[str]:
+    """The configs and logs that are there, relative to the folder."""
+    names = (CONFIG, *(f"{run.name}/{name}" for run in report.runs for name in (CONFIG, OUTPUT)))
+    yield from (name for name in names if (folder / name).is_file())
 
 
 WRITERS: dict[str, Writer] = {"report.json": _json, "report.md": _markdown, "report.html": _html}

@@ -1,0 +1,125 @@
+"""One example of each page, by its name, for tests that look at all of them.
+
+``python -m tests.report.pages FOLDER`` writes them, and a picture of each on both screens, by day and by night.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+ITERATIONS = 300
+
+
+def run(group: str, seed: int, box: float) -> dict[str, Any]:
+    """A training, as a report's JSON has it, whose loss falls and whose AP rises to ``box``."""
+    drawn = random.Random(f"{group}{seed}")
+    box += drawn.uniform(-1.5, 1.5)
+    metrics = {
+        metric: {name: factor * box + 2 * i for i, name in enumerate(NAMES)}
+        for metric, factor in (("box", 1.0), ("mask", 0.8))
+    }
+    steps = [
+        [i, 2.5 * math.exp(-i / 150) + drawn.uniform(0.1, 0.3), 2e-3 * min(1, i / 60) * (0.1 if i > 250 else 1)]
+        for i in range(1, ITERATIONS, 2)
+    ]
+    return {
+        "name": f"{group}-seed{seed}",
+        "group": group,
+        "seed": seed,
+        "iterations": ITERATIONS,
+        "starts": 1,
+        "seconds_per_step": 0.5,
+        "images_per_second": 2.5,
+        "peak_mib": 1536.0,
+        "ap": {metric: ap["AP"] for metric, ap in metrics.items()},
+        "metrics": metrics,
+        "raw": None,
+        "detections": 30,
+        "steps": steps,
+        "evaluations": [
+            [i, {metric: ap["AP"] * i / ITERATIONS for metric, ap in metrics.items()}] for i in (150, ITERATIONS)
+        ],
+        "environment": {"python": "3.11", "device": "CPU"},
+    }
+
+
+def lift_report() -> dict[str, Any]:
+    """The JSON of a lift over three seeds."""
+    return {
+        "schema": 2,
+        "command": "verify-ap",
+        "config": "configs/mask_rcnn_moco_v2_r50_with_a_long_name.py",
+        "title": "Mask R-CNN with FPN, of MoCo v2's ResNet-50",
+        "tier": "lift",
+        "purpose": "the checkpoint helps: its AP compared with that of the same network from random weights",
+        "verdict": {
+            "status": "pass",
+            "reasons": ["box AP 15.20 ± 1.30 above random weights"],
+            "rule": "pass if the 95% interval of the mean difference in box AP over 3 seeds lies above 0",
+            "needed": None,
+            "meaning": "the checkpoint helps on these images",
+        },
+        "expected": None,
+        "proof": {
+            "equal": 318,
+            "total": 318,
+            "checkpoint": "r50.pth",
+            "fingerprint": "cd" * 32,
+            "method": "moco",
+            "backbone": "ResNet-50",
+        },
+        "notes": [],
+        "recipe": {
+            "digest": "ab" * 32,
+            "row": None,
+            "images_per_step": 4,
+            "length": "6 epochs",
+            "lr": 0.002,
+            "detector": "MaskRCNN",
+            "style": "pytorch",
+            "schedule": None,
+        },
+        "data": {"generated": True, "images": 100, "annotated": 100, "sha256": "ef" * 32, "notes": []},
+        "detector": None,
+        "runs": [run(group, seed, box) for seed in range(3) for group, box in (("converted", 35), ("random", 20))],
+        "date": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def _verification(_: Path) -> str:
+    from ckptconv.mmdetection.verify.report.html import page
+    from ckptconv.mmdetection.verify.report.report import from_json
+
+    return page(from_json(lift_report()), None, ["config.py", "converted-seed0/output.log"])
+
+
+PAGES: Mapping[str, Callable[[Path], str]] = {"verify-ap": _verification}
+OF_MMDETECTION = ("verify-ap",)
+"""Those that need its packages."""
+
+
+def pictures(folder: Path) -> Iterator[Path]:
+    """Write each page, and its pictures."""
+    from tests.support.browser import browser
+
+    with browser() as one:
+        for name, make in PAGES.items():
+            page = folder / f"{name}.html"
+            page.write_text(make(folder), encoding="utf-8")
+            for width in (400, 1280):
+                for dark in (False, True):
+                    path = folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"
+                    path.write_bytes(one.open(page, width, dark, picture=True).picture)
+                    yield path
+
+
+if __name__ == "__main__":
+    import sys
+
+    for path in pictures(Path(sys.argv[1])):
+        print(path)
