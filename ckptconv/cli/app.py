@@ -11,6 +11,7 @@ import typer
 
 from ckptconv._version import __version__
 from ckptconv.cli import checkpoints, detection
+from ckptconv.cli.examples import epilog
 from ckptconv.cli.guide import guide
 
 app = typer.Typer(
@@ -51,9 +52,9 @@ for name, command in (
     ("doctor", detection.doctor),
     ("guide", guide),
 ):
-    app.command(name)(command)
+    app.command(name, epilog=epilog(name))(command)
 
 cache = typer.Typer(help="The files that were fetched whole.", no_args_is_help=True)
-cache.command("list")(checkpoints.cache_list)
-cache.command("clear")(checkpoints.cache_clear)
+cache.command("list", epilog=epilog("cache list"))(checkpoints.cache_list)
+cache.command("clear", epilog=epilog("cache clear"))(checkpoints.cache_clear)
 app.add_typer(cache, name="cache")

@@ -10,6 +10,8 @@ import typer
 from ckptconv.backbones import TargetName
 from ckptconv.cli import completion
 from ckptconv.cli.options import (
+    TAKEN,
+    WRITTEN,
     CacheDir,
     Drop,
     Json,
@@ -35,12 +37,18 @@ def convert(
     rules: Rules = None,
     target: Target = None,
     format: Annotated[
-        str | None, typer.Option("--format", metavar="torch|safetensors", help="Default: by the suffix of DST.")
+        str | None,
+        typer.Option(
+            "--format", metavar="torch|safetensors", help="Default: by the suffix of DST.", rich_help_panel=WRITTEN
+        ),
     ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(
-            "--dtype", metavar="TYPE", help="Round floating tensors to float16, bfloat16, float32 or float64."
+            "--dtype",
+            metavar="TYPE",
+            help="Round floating tensors to float16, bfloat16, float32 or float64.",
+            rich_help_panel=WRITTEN,
         ),
     ] = None,
     channels: Annotated[
@@ -50,15 +58,26 @@ def convert(
             metavar="4,3,2",
             help="Keep these channels of the images, numbered from 1 as bands are, in this order. 1,1,1 makes three of "
             "a grey one: each gets a third of its weights.",
+            rich_help_panel=WRITTEN,
         ),
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option("--image-size", metavar="PIXELS", help="Resize a ViT's positions for square images of this side."),
+        typer.Option(
+            "--image-size",
+            metavar="PIXELS",
+            help="Resize a ViT's positions for square images of this side.",
+            rich_help_panel=WRITTEN,
+        ),
     ] = None,
     patch_size: Annotated[
         int | None,
-        typer.Option("--patch-size", metavar="PIXELS", help="Resize a ViT's patches, and their kernel, to this side."),
+        typer.Option(
+            "--patch-size",
+            metavar="PIXELS",
+            help="Resize a ViT's patches, and their kernel, to this side.",
+            rich_help_panel=WRITTEN,
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace DST if it exists.")] = False,
@@ -126,17 +145,41 @@ def diff(
     ],
     method_a: Annotated[
         str,
-        typer.Option("--method-a", metavar="auto|NAME", help="The method of A.", autocompletion=completion.methods),
+        typer.Option(
+            "--method-a",
+            metavar="auto|NAME",
+            help="The method of A.",
+            autocompletion=completion.methods,
+            rich_help_panel=TAKEN,
+        ),
     ] = "auto",
     method_b: Annotated[
         str,
-        typer.Option("--method-b", metavar="auto|NAME", help="The method of B.", autocompletion=completion.methods),
+        typer.Option(
+            "--method-b",
+            metavar="auto|NAME",
+            help="The method of B.",
+            autocompletion=completion.methods,
+            rich_help_panel=TAKEN,
+        ),
     ] = "auto",
     section_a: Annotated[
-        str | None, typer.Option("--section-a", metavar="PATH", help="Where the weights are in A.")
+        str | None,
+        typer.Option(
+            "--section-a",
+            metavar="PATH",
+            help="Where the weights are in A.",
+            rich_help_panel=TAKEN,
+        ),
     ] = None,
     section_b: Annotated[
-        str | None, typer.Option("--section-b", metavar="PATH", help="Where the weights are in B.")
+        str | None,
+        typer.Option(
+            "--section-b",
+            metavar="PATH",
+            help="Where the weights are in B.",
+            rich_help_panel=TAKEN,
+        ),
     ] = None,
     rules: Rules = None,
     full: Annotated[bool, typer.Option("--all", help="Every tensor that differs.")] = False,
@@ -171,8 +214,8 @@ def methods(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]",
-            help="Show this one in full.",
+            metavar="[NAME|WORD]",
+            help="Show this one in full, or those with a word in their name, title, network or family.",
             show_default=False,
             autocompletion=completion.method_names,
         ),
@@ -215,7 +258,7 @@ def methods(
         return
     from ckptconv.mmdetection.verify.recipes import RECIPES
 
-    render_methods.named(inspection.known_method(name, rules), RECIPES.values(), as_json)
+    render_methods.named(inspection.methods_about(name, rules), RECIPES.values(), as_json)
 
 
 def explain(

@@ -10,6 +10,11 @@ import typer
 from ckptconv.cli import completion
 from ckptconv.cli.options import CacheDir, Json
 
+_DETECTOR = "The detector"
+_DATA = "The data"
+_TRAINING = "The training"
+_VERDICT = "The verdict"
+
 
 def emit_config(
     ckpt: Annotated[
@@ -27,6 +32,7 @@ def emit_config(
             help="mask-rcnn (the default), mask-rcnn-c4, faster-rcnn, cascade-mask-rcnn, cascade-rcnn, retinanet, "
             "fcos, atss, deformable-detr or dino.",
             autocompletion=completion.detectors,
+            rich_help_panel=_DETECTOR,
         ),
     ] = None,
     schedule: Annotated[
@@ -37,27 +43,53 @@ def emit_config(
             metavar="NAME",
             help="1x (the default), 2x, ms-1x, ms-2x, mmselfsup or vitdet.",
             autocompletion=completion.schedules,
+            rich_help_panel=_DETECTOR,
         ),
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option("--base", metavar="CONFIG", help="Any MMDetection config instead: a path or mmdet::FOLDER/FILE."),
+        typer.Option(
+            "--base",
+            metavar="CONFIG",
+            help="Any MMDetection config instead: a path or mmdet::FOLDER/FILE.",
+            rich_help_panel=_DETECTOR,
+        ),
     ] = None,
     style: Annotated[
-        str, typer.Option("--style", metavar="inherit|flat", help="On MMDetection's bases, or one file without any.")
+        str,
+        typer.Option(
+            "--style",
+            metavar="inherit|flat",
+            help="On MMDetection's bases, or one file without any.",
+            rich_help_panel=_DETECTOR,
+        ),
     ] = "inherit",
     frozen_stages: Annotated[
-        int | None, typer.Option("--frozen-stages", metavar="N", help="-1 none, 0 the stem, 1 also layer1, …")
+        int | None,
+        typer.Option(
+            "--frozen-stages", metavar="N", help="-1 none, 0 the stem, 1 also layer1, …", rich_help_panel=_DETECTOR
+        ),
     ] = None,
     freeze: Annotated[
         str | None,
-        typer.Option("--freeze", metavar="all|N|none", help="What of the backbone is not trained: N blocks or stages."),
+        typer.Option(
+            "--freeze",
+            metavar="all|N|none",
+            help="What of the backbone is not trained: N blocks or stages.",
+            rich_help_panel=_DETECTOR,
+        ),
     ] = None,
     norm: Annotated[
-        str, typer.Option("--norm", metavar="SyncBN|BN|frozen", help="Batch norm of the backbone.")
+        str,
+        typer.Option(
+            "--norm", metavar="SyncBN|BN|frozen", help="Batch norm of the backbone.", rich_help_panel=_DETECTOR
+        ),
     ] = "SyncBN",
     num_classes: Annotated[
-        int | None, typer.Option("--num-classes", metavar="N", help="Checked against the names of the classes.")
+        int | None,
+        typer.Option(
+            "--num-classes", metavar="N", help="Checked against the names of the classes.", rich_help_panel=_DATA
+        ),
     ] = None,
     classes: Annotated[
         str | None,
@@ -65,37 +97,91 @@ def emit_config(
             "--classes",
             metavar="A,B,C|FILE",
             help="Class names, or a file with one on each line. Default: those of the annotations.",
+            rich_help_panel=_DATA,
         ),
     ] = None,
     data_root: Annotated[
         str | None,
-        typer.Option("--data-root", metavar="DIR", help="The data set's folder, laid out as COCO if no file is named."),
+        typer.Option(
+            "--data-root",
+            metavar="DIR",
+            help="The data set's folder, laid out as COCO if no file is named.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     train_ann: Annotated[
         str | None,
-        typer.Option("--train-ann", metavar="FILE", help="Annotations in COCO's format, with the classes' names."),
+        typer.Option(
+            "--train-ann",
+            metavar="FILE",
+            help="Annotations in COCO's format, with the classes' names.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     val_ann: Annotated[
-        str | None, typer.Option("--val-ann", metavar="FILE", help="Those of validation and test.")
+        str | None,
+        typer.Option(
+            "--val-ann",
+            metavar="FILE",
+            help="Those of validation and test.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     train_images: Annotated[
         str | None,
-        typer.Option("--train-images", metavar="DIR", help="Default: next to the annotations, or as COCO has them."),
+        typer.Option(
+            "--train-images",
+            metavar="DIR",
+            help="Default: next to the annotations, or as COCO has them.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     val_images: Annotated[
-        str | None, typer.Option("--val-images", metavar="DIR", help="Those of validation and test.")
+        str | None,
+        typer.Option(
+            "--val-images",
+            metavar="DIR",
+            help="Those of validation and test.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="N", help="Images a GPU; the learning rate follows.")
+        int | None,
+        typer.Option(
+            "--batch-size", metavar="N", help="Images a GPU; the learning rate follows.", rich_help_panel=_TRAINING
+        ),
     ] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", metavar="N", help="GPUs; the learning rate follows.")] = None,
-    amp: Annotated[bool, typer.Option("--amp", help="Train with automatic mixed precision.")] = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--gpus",
+            metavar="N",
+            help="GPUs; the learning rate follows.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None,
+    amp: Annotated[
+        bool,
+        typer.Option(
+            "--amp",
+            help="Train with automatic mixed precision.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = False,
     mean: Annotated[
         str | None,
-        typer.Option("--mean", metavar="M,M,…", help="Mean of the pixels: a number for each channel, or one for all."),
+        typer.Option(
+            "--mean",
+            metavar="M,M,…",
+            help="Mean of the pixels: a number for each channel, or one for all.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     std: Annotated[
-        str | None, typer.Option("--std", metavar="S,S,…", help="Their standard deviation, in the same way.")
+        str | None,
+        typer.Option(
+            "--std", metavar="S,S,…", help="Their standard deviation, in the same way.", rich_help_panel=_DATA
+        ),
     ] = None,
     no_guard: Annotated[bool, typer.Option("--no-guard", help="Leave out the hook that proves the start.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace FILE if it exists.")] = False,
@@ -181,42 +267,99 @@ def verify_ap(
         ),
     ] = "smoke",
     pretrained: Annotated[
-        str | None, typer.Option("--pretrained", "-p", metavar="CKPT", help="A checkpoint that `convert` wrote.")
+        str | None,
+        typer.Option(
+            "--pretrained", "-p", metavar="CKPT", help="A checkpoint that `convert` wrote.", rich_help_panel=_DATA
+        ),
     ] = None,
     data_root: Annotated[
-        str | None, typer.Option("--data-root", metavar="DIR", help="Folder of the data set. Default: the config's.")
+        str | None,
+        typer.Option(
+            "--data-root", metavar="DIR", help="Folder of the data set. Default: the config's.", rich_help_panel=_DATA
+        ),
     ] = None,
     images: Annotated[
-        int | None, typer.Option("--images", metavar="N", help="lift: use the first N images of each part.")
+        int | None,
+        typer.Option(
+            "--images",
+            metavar="N",
+            help="lift: use the first N images of each part.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", metavar="DETECTOR.pth", help="eval: the trained detector.")
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="DETECTOR.pth",
+            help="eval: the trained detector.",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", metavar="N", help="GPUs per node; 0 is the CPU. Default: all; 1 for generated images."),
+        typer.Option(
+            "--gpus",
+            metavar="N",
+            help="GPUs per node; 0 is the CPU. Default: all; 1 for generated images.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
-    nodes: Annotated[int, typer.Option("--nodes", metavar="N", help="Number of nodes.")] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(
+            "--nodes",
+            metavar="N",
+            help="Number of nodes.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 1,
     launcher: Annotated[
         str | None,
         typer.Option(
-            "--launcher", metavar="none|pytorch|slurm", help="With --gpus 0, pytorch and slurm start two processes."
+            "--launcher",
+            metavar="none|pytorch|slurm",
+            help="With --gpus 0, pytorch and slurm start two processes.",
+            rich_help_panel=_TRAINING,
         ),
     ] = None,
     work_dir: Annotated[
         str | None, typer.Option("--work-dir", metavar="DIR", help="Default: work_dirs/CONFIG-TIER.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", help="Number of trainings. Default: 1; 3 for lift.")
+        int | None,
+        typer.Option(
+            "--seeds", metavar="N", help="Number of trainings. Default: 1; 3 for lift.", rich_help_panel=_TRAINING
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the first training.")] = 0,
-    amp: Annotated[bool, typer.Option("--amp", help="Train with automatic mixed precision.")] = False,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            help="Seed of the first training.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = 0,
+    amp: Annotated[
+        bool,
+        typer.Option(
+            "--amp",
+            help="Train with automatic mixed precision.",
+            rich_help_panel=_TRAINING,
+        ),
+    ] = False,
     expect: Annotated[
         str | None,
-        typer.Option("--expect", metavar="box=38.0,mask=34.3", help="The expected AP, in percent."),
+        typer.Option(
+            "--expect", metavar="box=38.0,mask=34.3", help="The expected AP, in percent.", rich_help_panel=_VERDICT
+        ),
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option("--tolerance", metavar="POINTS", help="Allowed difference, in AP points.")
+        float | None,
+        typer.Option(
+            "--tolerance", metavar="POINTS", help="Allowed difference, in AP points.", rich_help_panel=_VERDICT
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the recipe and the launch commands; run nothing.")

@@ -11,6 +11,11 @@ from ckptconv.backbones import TARGETS
 from ckptconv.cli import completion
 from ckptconv.errors import UsageError
 
+TAKEN = "What is taken from the file"
+WRITTEN = "What is written"
+FETCHED = "Files from the network"
+"""Titles of groups of options in `--help`."""
+
 Source = Annotated[
     str,
     typer.Argument(
@@ -21,7 +26,10 @@ Source = Annotated[
     ),
 ]
 Whole = Annotated[
-    bool, typer.Option("--whole", help="Fetch all of SRC, into the cache, and check its published digest.")
+    bool,
+    typer.Option(
+        "--whole", help="Fetch all of SRC, into the cache, and check its published digest.", rich_help_panel=FETCHED
+    ),
 ]
 CacheDir = Annotated[
     Path | None,
@@ -29,6 +37,7 @@ CacheDir = Annotated[
         "--cache-dir",
         metavar="DIR",
         help="Where whole files are kept. Default: CKPTCONV_CACHE_DIR, or this platform's usual place.",
+        rich_help_panel=FETCHED,
     ),
 ]
 MethodName = Annotated[
@@ -40,16 +49,39 @@ MethodName = Annotated[
         metavar="auto|NAME",
         help="The method, see `ckptconv methods`. --selfsup and --method are the same.",
         autocompletion=completion.methods,
+        rich_help_panel=TAKEN,
     ),
 ]
 Prefix = Annotated[
-    str, typer.Option("--strip-prefix", metavar="PREFIX", help="Take the tensors under this prefix only.")
+    str,
+    typer.Option(
+        "--strip-prefix", metavar="PREFIX", help="Take the tensors under this prefix only.", rich_help_panel=TAKEN
+    ),
 ]
 Section = Annotated[
-    str | None, typer.Option("--section", metavar="PATH", help="Where the weights are, such as 'state_dict'.")
+    str | None,
+    typer.Option(
+        "--section", metavar="PATH", help="Where the weights are, such as 'state_dict'.", rich_help_panel=TAKEN
+    ),
 ]
-Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="PATTERN", help="Drop these tensors. Repeatable.")]
-Rules = Annotated[Path | None, typer.Option("--rules", metavar="FILE.toml", help="A method of your own.")]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--drop",
+        metavar="PATTERN",
+        help="Drop these tensors. Repeatable.",
+        rich_help_panel=TAKEN,
+    ),
+]
+Rules = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules",
+        metavar="FILE.toml",
+        help="A method of your own.",
+        rich_help_panel=TAKEN,
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Option(
@@ -58,6 +90,7 @@ Target = Annotated[
         help=f"Whose names to write: {', '.join(TARGETS)}.",
         show_default=False,
         autocompletion=completion.targets,
+        rich_help_panel=WRITTEN,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

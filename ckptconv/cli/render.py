@@ -73,6 +73,11 @@ def row(label: str, text: str, width: int = 9) -> None:
     typer.echo(f"{typer.style(head, bold=True) if label and _color(sys.stdout) else head} {shown}")
 
 
+def heading(text: str) -> None:
+    """A line above what belongs together."""
+    typer.echo(typer.style(printable(text), bold=True) if _color(sys.stdout) else printable(text))
+
+
 def columns() -> int | None:
     """How wide the terminal is; None if no person reads."""
     return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from textwrap import wrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ckptconv.backbones.interface import PositionResampling
 from ckptconv.cli import render, render_sources
 from ckptconv.errors import UsageError
 from ckptconv.inspection import FittingMethods
+from ckptconv.methods import FAMILIES
 from ckptconv.methods.interface import Layout, Method
 from ckptconv.rules import Drop, Fuse, Keep, Rule, Split
 from ckptconv.sections import BELOW
@@ -21,25 +19,63 @@ from ckptconv.text import fold, section_label, size
 if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.recipes import Recipe
 
-_WIDTH = 80
+_NETWORKS = 23
+"""The width of the column of networks, in characters."""
 _NEVER_GUESSED = "* never guessed by auto: ask for it with --selfsup\n"
 
 
 def methods(known: Iterable[Method], as_json: bool) -> None:
-    """A few lines per method, as wide as the terminal, or 80 columns without one."""
+    """A line per method under the title of its family: name, title, networks, number of files."""
     known = list(known)
     if as_json:
         render.dump("methods", {"methods": [_data(m, ()) for m in known]})
         return
-    width = shutil.get_terminal_size((_WIDTH, 24)).columns if render.is_terminal(sys.stdout) else _WIDTH
-    margin = 2 + max(len(m.name) + (not m.guess) for m in known)
-    for m in known:
-        name = m.name if m.guess else f"{m.name}*"
-        for i, line in enumerate([*_wrapped(m.title, width - margin), *_wrapped(_summary(m), width - margin)]):
-            render.row("" if i else name, line, margin - 1)
+    from rich.table import Column, Table
+
+    name = max(len(m.name) + (not m.guess) for m in known)
+    for title, members in _by_family(known):
+        render.heading(title)
+        table = Table(
+            Column(width=name, no_wrap=True),
+            Column(ratio=1),
+            Column(width=_NETWORKS, no_wrap=True),
+            Column(width=len("29 files"), justify="right", no_wrap=True),
+            box=None,
+            show_header=False,
+            expand=True,
+            padding=(0, 0, 0, 2),
+        )
+        rows = ((m.name if m.guess else f"{m.name}*", m.title, _in_brief(m.networks), _files(m)) for m in members)
+        render.table(table, rows)
     if not all(m.guess for m in known):
         render.text(_NEVER_GUESSED)
-    render.text("One in full, with its paper, rules and files: ckptconv methods NAME\n")
+    render.text("One in full: ckptconv methods NAME. Those about a word: ckptconv methods WORD\n")
+
+
+def _in_brief(networks: Sequence[str]) -> str:
+    """As many networks as a line has room for, and how many more there are."""
+    if not networks:
+        return "any"
+    for shown in range(len(networks), 0, -1):
+        more = f" +{len(networks) - shown}" if shown < len(networks) else ""
+        text = f"{', '.join(networks[:shown])}{more}"
+        if len(text) <= _NETWORKS:
+            break
+    return text
+
+
+def _by_family(known: Iterable[Method]) -> Iterator[tuple[str, list[Method]]]:
+    """Families with those of the methods that belong to them, and what is built into no family last."""
+    rest = {m.name: m for m in known}
+    for title, members in FAMILIES.items():
+        if there := [rest.pop(m.name) for m in members if m.name in rest]:
+            yield title, there
+    if rest:
+        yield "Your own, and other packages'", list(rest.values())
+
+
+def _files(m: Method) -> str:
+    return render.count(len(m.releases), "file") if m.releases else ""
 
 
 def named(selected: Sequence[Method], published: Iterable[Recipe], as_json: bool) -> None:
@@ -75,13 +111,12 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
         render.row("paper", m.paper)
     if m.repository:
         render.row("code", f"https://github.com/{m.repository}")
-    render.row("networks", ", ".join(networks(m)) or "all")
-    for layout in m.layouts:
-        render.row("layout", f"{layout.title}, from {_sections(layout)}")
-        for line in _kept(layout.rules):
-            render.row("  keeps", line)
-        for why, names in _dropped(layout.rules).items():
-            render.row("  drops", f"{why}: {', '.join(names)}")
+    render.row("networks", ", ".join(m.networks) or "any")
+    for i, (licence, files) in enumerate(_licences(m)):
+        of = "" if files == len(m.releases) else f", of {render.count(files, 'file')}"
+        render.row("" if i else "licence", f"{licence}{of}")
+    asked = f"--selfsup {m.name} " * (not m.guess)
+    render.row("convert", f"ckptconv convert {asked}SRC DST")
     if m.pixels:
         mean, std = (" ".join(f"{n:g}" for n in three) for three in (m.pixels.mean, m.pixels.std))
         render.row("pixels", f"{m.pixels.order}, mean {mean}, std {std}, on the scale 0 to 255")
@@ -95,14 +130,17 @@ def _method(m: Method, published: Iterable[Recipe]) -> None:
             render.row(key, f"{_resized(resampling)}{', with registers' * (not key)}")
     if m.norm is not None:
         render.row("map", f"{'after' if m.norm else 'before'} the last norm, in the detector of a plain transformer")
+    for layout in m.layouts:
+        render.row("layout", f"{layout.title}, from {_sections(layout)}")
+        for line in _kept(layout.rules):
+            render.row("  keeps", line)
+        for why, names in _dropped(layout.rules).items():
+            render.row("  drops", f"{why}: {', '.join(names)}")
     for i, release in enumerate(m.releases):
         digest = f", MD5 {release.md5}" if release.md5 else ""
         digest = digest or (f", SHA-256 {release.sha256}" if release.sha256 else "")
         login = f", after a login only: {release.login}" if release.login else ""
         render.row("" if i else "files", f"{release.name}{digest}: {release.url}{login}")
-    for i, (licence, files) in enumerate(_licences(m)):
-        of = "" if files == len(m.releases) else f", of {render.count(files, 'file')}"
-        render.row("" if i else "licence", f"{licence}{of}")
     for i, row in enumerate(published):
         compared = "" if row.digest else "; measured with another framework"
         render.row("" if i else "COCO AP", f"box {row.box:g}, mask {row.mask:g}: {row.title} ({row.source}{compared})")
@@ -149,34 +187,6 @@ def fitting(fitted: FittingMethods, as_json: bool) -> None:
         render.row("unusual", unusual)
     if not all(fit.guess for fit in fitted.fits):
         render.text(_NEVER_GUESSED)
-
-
-def networks(m: Method) -> tuple[str, ...]:
-    """The network families of a method's layouts; () is all."""
-    if any(not layout.families for layout in m.layouts):
-        return ()
-    return tuple(dict.fromkeys(family for layout in m.layouts for family in layout.families))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
-
-
-def _summary(m: Method) -> str:
-    rules = [rule for layout in m.layouts for rule in layout.rules]
-    keeps = fold(str(s) for r in rules if not isinstance(r, Drop) for s in r.sources)
-    drops = list(dict.fromkeys(r.why for r in rules if isinstance(r, Drop)))
-    parts = [
-        ", ".join(networks(m)),
-        f"{len(m.releases)} file{'s' * (len(m.releases) != 1)}" if m.releases else "",
-        f"keeps {_few(list(keeps))}",
-        f"drops {_few(drops)}" if drops else "drops nothing",
-    ]
-    return "; ".join(filter(None, parts))
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f", … ({len(names)})" if len(names) > 3 else "")
 
 
 def _sections(layout: Layout) -> str:
@@ -228,7 +238,7 @@ def _data(m: Method, published: Iterable[Recipe]) -> dict[str, object]:
         "paper": m.paper,
         "repository": m.repository,
         "guess": m.guess,
-        "networks": list(networks(m)),
+        "networks": list(m.networks),
         "pixels": vars(m.pixels) if m.pixels else None,
         "position_resampling": vars(m.position_resampling) if m.position_resampling else None,
         "position_resampling_with_registers": (

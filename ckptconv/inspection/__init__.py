@@ -2,7 +2,7 @@
 
 from ckptconv.inspection.contents import Fit, FittingMethods, Inspection, dropped_by_reason, fitting, inspect
 from ckptconv.inspection.explanation import Explanation, explain
-from ckptconv.inspection.known import known_method, known_methods, known_releases
+from ckptconv.inspection.known import known_method, known_methods, known_releases, methods_about
 
 __all__ = [
     "Explanation",
@@ -16,4 +16,5 @@ __all__ = [
     "known_method",
     "known_methods",
     "known_releases",
+    "methods_about",
 ]

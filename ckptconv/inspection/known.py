@@ -6,8 +6,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from ckptconv.conversion.convert import PathLike, options_of
-from ckptconv.errors import VerdictError, printable
+from ckptconv.errors import UsageError, VerdictError, printable
 from ckptconv.fields import folded
+from ckptconv.methods import FAMILIES
 from ckptconv.methods.interface import Method, Release
 from ckptconv.methods.registry import methods, named, releases
 
@@ -45,3 +46,34 @@ def known_releases(pattern: str = "", rules: PathLike | None = None) -> list[tup
 def known_method(name: str, rules: PathLike | None = None) -> tuple[Method, ...]:
     """The method of this name, or those of an alias. Raises UsageError with the nearest names if there is none."""
     return named(name, options_of(None, rules).methods)
+
+
+def methods_about(word: str, rules: PathLike | None = None) -> tuple[Method, ...]:
+    """The method of this name or alias, or else those that have the word in a name, their title, network or family.
+
+    Raises UsageError with the nearest names if there is none.
+    """
+    own = options_of(None, rules).methods
+    try:
+        return named(word, own)
+    except UsageError:
+        wanted = folded(word)
+        family_of = {method.name: title for title, members in FAMILIES.items() for method in members}
+        found = tuple(
+            method
+            for method in methods(own).values()
+            if wanted
+            and any(
+                wanted in folded(text)
+                for text in (
+                    method.name,
+                    *method.aliases,
+                    method.title,
+                    *method.networks,
+                    family_of.get(method.name, ""),
+                )
+            )
+        )
+        if not found:
+            raise
+        return found

@@ -6,6 +6,9 @@ from several methods, `auto` names the scheme and lists the methods that use it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import ModuleType
+
 from ckptconv.methods import (
     beit,
     clustering,
@@ -29,30 +32,41 @@ from ckptconv.methods import (
 )
 from ckptconv.methods.interface import CLIP, HALF, IMAGENET, UNIT, Layout, Licence, Method, Pixels, Release
 
-_FAMILIES = (
-    naming_schemes,
-    openmmlab,
-    frameworks,
-    lightly_train,
-    swin,
-    vissl,
-    contrastive,
-    simclr,
-    clustering,
-    siamese,
-    teachers,
-    dinov3,
-    predictive,
-    image_text,
-    distillation,
-    haiku,
-    masked,
-    beit,
-    rotary,
-)
+_MODULES: Mapping[str, tuple[ModuleType, ...]] = {
+    "Names of libraries": (naming_schemes,),
+    "Frameworks that train many methods": (openmmlab, frameworks, lightly_train),
+    "Swin Transformers": (swin,),
+    "VISSL": (vissl,),
+    "Contrastive": (contrastive, simclr),
+    "Clustering": (clustering,),
+    "Siamese, without negatives": (siamese,),
+    "Self-distillation": (teachers, dinov3),
+    "Prediction of features": (predictive,),
+    "Images with texts": (image_text,),
+    "Distillation from several networks": (distillation,),
+    "DeepMind's ResNets": (haiku,),
+    "Masked image modelling": (masked, beit),
+    "EVA-02 and Perception Encoder": (rotary,),
+}
 
-METHODS: tuple[Method, ...] = tuple(
-    value for family in _FAMILIES for value in vars(family).values() if isinstance(value, Method)
-)
+FAMILIES: Mapping[str, tuple[Method, ...]] = {
+    title: tuple(value for module in modules for value in vars(module).values() if isinstance(value, Method))
+    for title, modules in _MODULES.items()
+}
+"""The methods by what they have in common, for people who look for one."""
 
-__all__ = ["CLIP", "HALF", "IMAGENET", "METHODS", "UNIT", "Layout", "Licence", "Method", "Pixels", "Release"]
+METHODS: tuple[Method, ...] = tuple(method for family in FAMILIES.values() for method in family)
+
+__all__ = [
+    "CLIP",
+    "FAMILIES",
+    "HALF",
+    "IMAGENET",
+    "METHODS",
+    "UNIT",
+    "Layout",
+    "Licence",
+    "Method",
+    "Pixels",
+    "Release",
+]

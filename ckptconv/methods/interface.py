@@ -298,6 +298,13 @@ class Method:
             converted=converted,
         )
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The families of networks of its layouts; () is any."""
+        if not all(layout.families for layout in self.layouts):
+            return ()
+        return tuple(dict.fromkeys(family for layout in self.layouts for family in layout.families))
+
     def resampling(self, backbone: Backbone) -> PositionResampling | None:
         """How this network's positions are resized; None if it has none, and if no one states it."""
         if "pos_embed" not in backbone.entries():

@@ -20,7 +20,7 @@ from ckptconv.backbones.convnext import ConvNeXt
 from ckptconv.backbones.vit import VisionTransformer
 from ckptconv.cli import render_checkpoints
 from ckptconv.conversion import convert
-from ckptconv.methods import METHODS, registry
+from ckptconv.methods import FAMILIES, METHODS, registry
 from ckptconv.rules import Drop, keep
 from tests.support import forked, hollow
 
@@ -230,21 +230,36 @@ def test_explain(lightly):
 
 def test_methods_lists_the_table():
     done = ckptconv("methods")
-    assert all(re.search(rf"^{re.escape(m.name)}\*? ", done.stdout, re.M) for m in METHODS)
+    assert all(re.search(rf"^  {re.escape(m.name)}\*? ", done.stdout, re.M) for m in METHODS)
+    titles = [line for line in done.stdout.splitlines() if line[:1].isalpha()]
+    assert titles[:-1] == list(FAMILIES)
     data = json.loads(ckptconv("methods", "--json").stdout)
     assert [m["name"] for m in data["methods"]] == [m.name for m in METHODS]
     assert all(m["layouts"] and m["title"] for m in data["methods"])
     assert all("published" not in m for m in data["methods"])
 
 
-def test_the_table_of_methods_fits_into_80_columns():
-    lines = ckptconv("methods").stdout.splitlines()
-    assert max(map(len, lines)) == 80
-    (at,) = (i for i, line in enumerate(lines) if line.startswith("moco "))
-    assert " ".join(" ".join(lines[at : at + 4]).split()) == (
-        "moco MoCo v1 and v2 ResNet; 3 files; keeps encoder_q.{key...}; drops the query encoder's projection head, "
-        "the key encoder: a momentum copy, the queue of negatives"
-    )
+def test_the_table_of_methods_has_a_line_a_method_with_its_networks_and_files():
+    lines = [line.rstrip() for line in ckptconv("methods").stdout.splitlines()]
+    assert max(map(len, lines)) == 120
+    (line,) = (line for line in lines if line.startswith("  moco "))
+    assert line.split() == ["moco", "MoCo", "v1", "and", "v2", "ResNet", "3", "files"]
+    (line,) = (line for line in lines if line.startswith("  timm "))
+    assert line.endswith("ViT, Hiera, XCiT +6")
+
+
+@pytest.mark.parametrize(
+    ("word", "listed"),
+    [
+        ("hiera", ["hiera"]),  # a method of this name comes first
+        ("xcit", [m.name for m in METHODS if "XCiT" in m.networks]),
+        ("Masked image", [m.name for m in FAMILIES["Masked image modelling"]]),
+        ("Lightning", ["bolts"]),
+    ],
+)
+def test_a_word_lists_the_methods_about_it(word, listed):
+    data = json.loads(ckptconv("methods", word, "--json").stdout)["methods"]
+    assert [one["name"] for one in data] == listed
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
@@ -291,7 +306,7 @@ def test_a_method_is_shown_by_its_other_names():
 def test_an_alias_of_several_methods_lists_them():
     done = ckptconv("methods", "npid")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines() if line[0] != " "] == ["mmselfsup", "vissl", "One"]
+    assert [line.split()[0] for line in done.stdout.splitlines() if line[:2] == "  "] == ["mmselfsup", "vissl"]
     both = json.loads(ckptconv("methods", "NPID", "--json").stdout)["methods"]
     assert [data["name"] for data in both] == ["mmselfsup", "vissl"]
 

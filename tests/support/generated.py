@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ckptconv.backbones import FAMILIES
 from ckptconv.guide import topic
 from ckptconv.methods import METHODS
-from ckptconv.methods.interface import Method, Release
+from ckptconv.methods.interface import Release
 from tests.support.markers import inserted
 from tests.support.reference import reference
 
@@ -27,18 +27,12 @@ def methods() -> str:
             f"`{m.name}`" + ("" if m.guess else " \\*"),
             f"[{m.title}]({m.paper})" if m.paper else m.title,
             f"[{m.repository}](https://github.com/{m.repository})" if m.repository else "",
-            _networks(m),
+            ", ".join(m.networks) or "all",
             str(len(m.releases) or ""),
         )
         for m in METHODS
     )
     return _table(("`--selfsup`", "what", "code", "networks", "files"), rows)
-
-
-def _networks(method: Method) -> str:
-    if not all(layout.families for layout in method.layouts):
-        return "all"
-    return ", ".join(dict.fromkeys(family for layout in method.layouts for family in layout.families))
 
 
 def releases() -> str:
