@@ -124,7 +124,7 @@ def inspect(
     from ckptconv import inspection
     from ckptconv.cli import render, render_inspection, render_sources
 
-    with render_sources.fetching(whole, cache_dir) as fetching, render.progress("fingerprint") as progress:
+    with render_sources.fetching(whole, cache_dir) as fetching, render.progress() as progress:
         found = inspection.inspect(source, rules=rules, progress=progress, fetching=fetching)
     render_inspection.inspection(found, full, as_json)
 

@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from textwrap import wrap
 from typing import TYPE_CHECKING, TextIO
 
@@ -18,16 +19,19 @@ import typer
 
 from ckptconv.cli.spelling import option_of, spell
 from ckptconv.errors import CkptconvError, printable
+from ckptconv.text import size
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
     from rich.table import Table
 
-    from ckptconv.conversion.convert import Progress
 
 SCHEMA = 1
 _SENTENCES = {"problems", "notes", "findings", "first", "reasons", "claim", "known", "meaning"}
 """Keys of the JSON below which there are sentences."""
 _MANY_BYTES = 256 << 20
+_PATIENCE = 1.0
+"""Seconds after which few bytes have a bar, too."""
 
 
 def dump(command: str, body: Mapping[str, object], schema: int = SCHEMA) -> None:
@@ -115,36 +119,38 @@ def error(problem: CkptconvError, code: int, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def progress(label: str = "", many: int = _MANY_BYTES) -> Iterator[Progress | None]:
-    """A bar on a terminal, which appears when the bytes are many; nothing elsewhere."""
+def progress(many: int = _MANY_BYTES) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on a terminal, with the phase before it, which appears when the bytes or the seconds are many."""
     if not is_terminal(sys.stderr):
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     bar = Bar(
-        *([TextColumn(label)] if label else []),
+        TextColumn("{task.description:<9}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
-    task = None
+    shown: dict[str, TaskID] = {}
+    started = time.monotonic()
 
-    def show(done: int, total: int) -> None:
-        nonlocal task
-        if total < many:
+    def show(phase: str, done: int, total: int) -> None:
+        if total < many and time.monotonic() - started < _PATIENCE:
             return
-        if task is None:
-            task = bar.add_task(label, total=total)
+        if phase not in shown:
+            for task in shown.values():
+                bar.remove_task(task)
+            shown.clear()
+            # how much of a file is on the disk, no system call tells: that bar moves without an end
+            shown[phase] = bar.add_task(phase, total=None if phase == "syncing" else total, amount="")
             bar.start()
-        bar.update(task, completed=done, total=total)
-        if done >= total:
-            bar.stop()
+        amount = size(total) if phase == "syncing" else f"{size(done)} of {size(total)}"
+        bar.update(shown[phase], completed=done, amount=amount)
 
     try:
         yield show

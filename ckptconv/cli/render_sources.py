@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,8 @@ _MANY_FETCHED = 4 << 20
 @contextlib.contextmanager
 def fetching(whole: bool, cache_dir: Path | None) -> Iterator[Fetching]:
     """The options of a fetch, with a progress bar on a terminal."""
-    with render.progress("fetching ", _MANY_FETCHED) as show:
-        yield Fetching(whole, cache_dir, show)
+    with render.progress(_MANY_FETCHED) as show:
+        yield Fetching(whole, cache_dir, partial(show, "fetching") if show else None)
 
 
 def fetched(transfers: Iterable[Transfer], checksums: int | None = None) -> None:

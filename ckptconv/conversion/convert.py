@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ckptconv import fields
 from ckptconv.arguments import argument
@@ -68,7 +68,9 @@ _NOT_WRITTEN = {
 
 PathLike = str | Path
 MethodLike = str | Method | Iterable[Rule]
-Progress = Callable[[int, int], None]
+Phase = Literal["reading", "writing", "proving", "syncing"]
+Progress = Callable[[Phase, int, int], None]
+"""Called with what is done, the bytes done and the bytes in all. How much is synced, nobody knows: that is 0 bytes."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ def convert(
         format: 'torch' or 'safetensors'; None goes by the suffix of the destination.
         dry_run: plan, and write nothing.
         force: replace the destination if it exists.
-        progress: called with bytes done and bytes in all.
+        progress: called with the phase ('writing', 'proving' or 'syncing'), the bytes done and the bytes in all.
         fetching: how a source that lies elsewhere is fetched.
 
     Raises:
@@ -347,20 +349,27 @@ def _write(
     """Write, sync, read back, publish. Returns the fingerprint, the file's size and how many tensors were proved."""
     from ckptconv.sources.atomic import write_atomically
 
-    total, done = sum(p.spec.nbytes for p in pieces), 0
+    total = sum(p.spec.nbytes for p in pieces)
 
-    def seen(_: str, count: int) -> None:
-        nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
+    def counting(phase: Phase) -> Callable[[str, int], None]:
+        done = 0
+
+        def seen(_: str, count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(phase, done, total)
+
+        return seen
 
     with BackgroundFingerprint(pieces) as background, write_atomically(path, force) as draft:
         metadata = {KEY: json.dumps(description, separators=(",", ":"))}
         section = section if writer.has_sections else ""
-        writer.write(draft.file, pieces, metadata, seen, section)
+        writer.write(draft.file, pieces, metadata, counting("writing"), section)
         with draft.syncing():
-            proved = prove(draft.path, pieces, section)
+            proved = prove(draft.path, pieces, section, counting("proving"))
+            if progress is not None:
+                progress("syncing", 0, total)
         fingerprint = background.fingerprint()
         checkpoint.require_unchanged()
         size = draft.path.stat().st_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ckptconv.errors import CkptconvError, ProofError
@@ -10,8 +10,13 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Piece
 
 
-def prove(path: Path, pieces: Sequence[Piece], section: str) -> int:
-    """How many tensors of the file at ``path`` equal their pieces: all of them, or ProofError says which does not."""
+def prove(
+    path: Path, pieces: Sequence[Piece], section: str, seen: Callable[[str, int], None] = lambda _name, _count: None
+) -> int:
+    """How many tensors of the file at ``path`` equal their pieces: all of them, or ProofError says which does not.
+
+    ``seen`` is called with the name of each that does, and its bytes.
+    """
     try:
         with open_checkpoint(path) as written:
             stored = written.tensors(section) if section in written.sections else {}
@@ -25,6 +30,7 @@ def prove(path: Path, pieces: Sequence[Piece], section: str) -> int:
                 )
                 if not same:
                     raise ProofError(f"{piece.name} was not written as it was read", _BUG)
+                seen(piece.name, piece.spec.nbytes)
     except ProofError:
         raise
     except (CkptconvError, ValueError) as error:

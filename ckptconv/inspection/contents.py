@@ -145,8 +145,8 @@ def inspect(
 ) -> Inspection:
     """Look into a checkpoint without loading it; the parameters are those of `convert`, for the methods that are tried.
 
-    Of a file that `convert` wrote, every byte is read for its fingerprint: ``progress`` is called meanwhile with the
-    bytes done and the bytes in all. Of any other file, names and shapes only.
+    Of a file that `convert` wrote, every byte is read for its fingerprint: ``progress`` is called with
+    'reading', the bytes done and the bytes in all. Of any other file, names and shapes only.
 
     Raises UnreadableError for a file that is not a checkpoint.
     """
@@ -208,7 +208,7 @@ def _fingerprint(checkpoint: Checkpoint, progress: Progress | None) -> str:
             yield chunk
             done += len(chunk)
             if progress is not None:
-                progress(done, total)
+                progress("reading", done, total)
 
     return fingerprint(replace(piece, read=partial(counted, piece)) for piece in pieces)
 

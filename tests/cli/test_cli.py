@@ -343,15 +343,25 @@ def test_colors_on_a_terminal_unless_told_not_to(lightly, tmp_path):
     assert "\x1b" not in in_a_terminal("convert", lightly, tmp_path / "b.pth", NO_COLOR="1")
 
 
-def test_a_bar_shows_only_when_the_bytes_are_many(lightly, tmp_path, monkeypatch, capsys):
+def test_a_bar_shows_when_the_bytes_or_the_seconds_are_many(monkeypatch, capsys):
     from ckptconv.cli import render
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    for total, shown in ((1000, False), (render._MANY_BYTES, True)):
+    for total, patience, shown in ((1000, 60, False), (render._MANY_BYTES, 60, True), (1000, 0, True)):
+        monkeypatch.setattr(render, "_PATIENCE", patience)
         with render.progress() as show:
             assert show is not None
-            show(total // 2, total)
-        assert bool(capsys.readouterr().err) is shown
+            show("writing", total // 2, total)
+        assert ("writing" in capsys.readouterr().err) is shown
+
+
+def test_each_phase_of_a_conversion_is_told_with_all_its_bytes(lightly, tmp_path):
+    told = []
+    convert.convert(lightly, tmp_path / "r18.pth", progress=lambda *phase: told.append(phase))
+    assert list(dict.fromkeys(phase for phase, _, _ in told)) == ["writing", "proving", "syncing"]
+    last = {phase: (done, total) for phase, done, total in told}
+    assert last["writing"][0] == last["writing"][1] == last["proving"][0] == last["proving"][1] > 40e6
+    assert last["syncing"] == (0, last["writing"][1])
 
 
 @pytest.mark.parametrize("command", [["methods"], ["convert", "SRC", "DST"], ["inspect", "SRC"]], ids=lambda c: c[0])

@@ -176,7 +176,7 @@ def test_a_draft_is_locked_while_it_is_written(source, out, monkeypatch):
     monkeypatch.setattr("ckptconv.sources.atomic._TIME_TO_LOCK", 0)
     seen = []
 
-    def progress(done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int) -> None:
         if not seen:
             seen.extend(out.glob("*.partial"))
             assert convert(source, out / "other.pth").written
@@ -397,7 +397,7 @@ def test_link_that_leads_to_itself(source, out):
 def test_a_file_that_appears_meanwhile_stays(suffix, source, out):
     target = out / f"out.{suffix}"
 
-    def progress(done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int) -> None:
         target.write_bytes(OLD)
 
     with pytest.raises(UsageError) as refused:
@@ -423,14 +423,14 @@ def test_where_no_hard_links_can_be_made(scheme, source, out, monkeypatch):
 
     target.unlink()
     with pytest.raises(UsageError) as refused:
-        convert(source, target, progress=lambda done, total: target.write_bytes(OLD) and None)
+        convert(source, target, progress=lambda phase, done, total: target.write_bytes(OLD) and None)
     assert refused.value.message == f"{target} exists"
     assert contents(out) == {"out.pth": OLD}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_source_that_changes_meanwhile(suffix, source, out):
-    def progress(done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int) -> None:
         with source.open("ab") as file:
             file.write(b"more")
 
@@ -441,7 +441,7 @@ def test_source_that_changes_meanwhile(suffix, source, out):
 
 
 def test_source_that_is_cut_meanwhile(source, out):
-    def progress(done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int) -> None:
         os.truncate(source, 100)
 
     with pytest.raises(UnreadableError, match="is truncated"):
@@ -453,7 +453,7 @@ def test_source_that_is_replaced_meanwhile(source, out):
     """Another file under the same name is another file: what was opened is what is converted."""
     convert(source, out / "expected.pth")
 
-    def progress(done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int) -> None:
         new = source.with_suffix(".new")
         new.write_bytes(OLD)
         new.replace(source)
@@ -468,7 +468,7 @@ class Interrupted(BaseException):
 
 @pytest.mark.parametrize("error", [Interrupted, KeyboardInterrupt, MemoryError, ValueError])
 def test_whatever_is_raised_meanwhile(error, source, out):
-    def progress(done: int, total: int) -> None:
+    def progress(phase: str, done: int, total: int) -> None:
         raise error
 
     with pytest.raises(error):
