@@ -266,7 +266,7 @@ def test_what_makes_no_sense_is_refused(channels: str, message: str, hint: str, 
 
 
 def test_inspect_says_the_network(bands: Path) -> None:
-    assert "network   ResNet-18, images of 13 channels\n" in run("inspect", bands)[1]
+    assert run("inspect", bands)[1].startswith("what      ResNet-18, images of 13 channels, from the top level")
 
 
 def test_too_many_are_refused_as_an_argument() -> None:
