@@ -93,6 +93,10 @@ Target = Annotated[
         rich_help_panel=WRITTEN,
     ),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE.html", help="Write an HTML page about it, too.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

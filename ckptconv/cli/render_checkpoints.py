@@ -76,14 +76,21 @@ def receipt(done: Receipt, as_json: bool) -> None:
     output = f"{done.destination_format}, {'' if done.written else 'about '}{size(done.destination_size)}"
     if not done.written:
         render.row("dry run", f"{done.destination} ({output}) was not written")
+        _report(done)
         return
     render.row("wrote", f"{done.destination} ({output}) in {done.seconds:.2f} s")
     render.row("proved", f"{done.proved}/{filled} tensors read back equal; fingerprint {done.fingerprint[:16]}")
+    _report(done)
     detected = network(backbone, target=plan.target)
     if detected is not None:
         base, out = (f" --base {detected.base}", "detector.py") if detected.base else ("", "mask_rcnn.py")
         asked = " --mean 0 --std 1" if plan.selected_channels is not None or channels != 3 else ""
         render.row("next", f"ckptconv emit-config {shell_word(done.destination)}{base}{asked} -o {out}")
+
+
+def _report(done: Receipt) -> None:
+    if done.report:
+        render.row("report", done.report)
 
 
 def _another_s_release(done: Receipt) -> None:
@@ -150,6 +157,7 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
             "proved": done.proved,
             "fingerprint": done.fingerprint,
         },
+        "report": done.report or None,
         "seconds": round(done.seconds, 3),
     }
 

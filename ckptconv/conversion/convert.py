@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from ckptconv.backbones.interface import CANONICAL
 from ckptconv.conversion.fingerprint import BackgroundFingerprint
 from ckptconv.conversion.prove import prove
 from ckptconv.conversion.provenance import KEY, describe, licence_of
+from ckptconv.conversion.statistics import TensorStatistics
 from ckptconv.conversion.transform import transform
 from ckptconv.errors import CkptconvError, UsageError
 from ckptconv.formats import Checkpoint, open_checkpoint
@@ -85,6 +86,8 @@ class Receipt:
     is that of these weights, None where no one states it.
     ``copies`` are the other places in the file that hold the same network.
     ``dangerous`` are the names that the file would have had called where it is unpickled; none was.
+    ``report`` is the page that was written about it, '' for none; ``statistics`` are what it says of the numbers of
+    each tensor, by its name: they are measured only for a report.
     """
 
     source: str
@@ -108,6 +111,19 @@ class Receipt:
     checksums: int = 0
     copies: tuple[Copy, ...] = ()
     dangerous: tuple[str, ...] = ()
+    report: str = ""
+    statistics: Mapping[str, TensorStatistics] = field(default_factory=dict)
+
+    def to_html(self) -> str:
+        """The page about it, which loads nothing. Of the tensors' numbers it says what ``statistics`` has."""
+        from ckptconv.conversion.report.page import page
+
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        from ckptconv.conversion.report.page import small
+
+        return small(self)
 
     def __repr__(self) -> str:
         return (
@@ -207,6 +223,7 @@ def convert(
     patch_size: int | None = None,
     dtype: str | None = None,
     format: str | None = None,
+    report: PathLike | None = None,
     dry_run: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -232,8 +249,9 @@ def convert(
         patch_size: pixels per side of its patches, to which their kernel is resized; None keeps it.
         dtype: floating tensors are rounded to this type; None keeps them bit for bit.
         format: 'torch' or 'safetensors'; None goes by the suffix of the destination.
-        dry_run: plan, and write nothing.
-        force: replace the destination if it exists.
+        report: an HTML page to write about it: the network, the way and the numbers of each tensor, where it is from.
+        dry_run: plan, and write nothing but the report.
+        force: replace the destination and the report if they exist.
         progress: called with the phase ('writing', 'proving' or 'syncing'), the bytes done and the bytes in all.
         fetching: how a source that lies elsewhere is fetched.
 
@@ -244,6 +262,7 @@ def convert(
         EnvironmentMissingError: the disk is full, or a package that an address needs is missing.
         ProofError: what was read back differs; nothing was kept.
     """
+    from ckptconv.conversion.report.write import check_report, write_report
     from ckptconv.sources.atomic import check_destination
 
     started = time.perf_counter()
@@ -271,8 +290,10 @@ def convert(
         _require_section(writer, written_format, adjusted)
         inputs = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
         path = check_destination(Path(destination), force or dry_run, inputs)
+        page = None if report is None else check_report(Path(report), path, force, checkpoint)
         release = found.release
         licence = release.terms if release else licence_of(checkpoint)
+        statistics: Mapping[str, TensorStatistics] = {}
         if dry_run:
             fingerprint, size, proved, checksums = "", sum(move.spec.nbytes for move in adjusted.moves), 0, 0
         else:
@@ -284,10 +305,12 @@ def convert(
             licence = licence or (release.terms if release else None)
             description = describe(checkpoint, match, adjusted, options.dtype, checksums, release, licence)
             pieces = transform(adjusted, checkpoint)
+            background = BackgroundFingerprint(pieces, statistics=page is not None)
             fingerprint, size, proved = _write(
-                path, force, writer, adjusted.dialect.section, pieces, description, checkpoint, progress
+                path, force, writer, adjusted.dialect.section, pieces, description, checkpoint, progress, background
             )
-        return Receipt(
+            statistics = background.statistics
+        receipt = Receipt(
             source=found.label,
             source_format=checkpoint.format,
             source_size=checkpoint.size,
@@ -311,7 +334,12 @@ def convert(
                 Planner(checkpoint.sections, options), match.plan, registry.methods(options.methods).values()
             ),
             dangerous=checkpoint.dangerous,
+            report=str(report) if report is not None else "",
+            statistics=statistics,
         )
+    if page is not None:
+        write_report(page, force, receipt.to_html())
+    return receipt
 
 
 def _require_fitting_name(destination: Path) -> None:
@@ -345,6 +373,7 @@ def _write(
     description: Mapping[str, object],
     checkpoint: Checkpoint,
     progress: Progress | None,
+    background: BackgroundFingerprint,
 ) -> tuple[str, int, int]:
     """Write, sync, read back, publish. Returns the fingerprint, the file's size and how many tensors were proved."""
     from ckptconv.sources.atomic import write_atomically
@@ -362,7 +391,7 @@ def _write(
 
         return seen
 
-    with BackgroundFingerprint(pieces) as background, write_atomically(path, force) as draft:
+    with background, write_atomically(path, force) as draft:
         metadata = {KEY: json.dumps(description, separators=(",", ":"))}
         section = section if writer.has_sections else ""
         writer.write(draft.file, pieces, metadata, counting("writing"), section)

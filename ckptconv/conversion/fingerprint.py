@@ -9,30 +9,46 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from ckptconv.conversion.statistics import RunningStatistics, TensorStatistics
 from ckptconv.formats.interface import Piece
 
 
-def fingerprint(pieces: Iterable[Piece], stopped: Callable[[], bool] = lambda: False) -> str:
+def fingerprint(
+    pieces: Iterable[Piece],
+    stopped: Callable[[], bool] = lambda: False,
+    statistics: dict[str, TensorStatistics] | None = None,
+) -> str:
     """SHA-256 over one line a tensor, in order of name: name, type, shape, SHA-256 of its bytes; 64 hex digits.
 
     Checksums are verified on the way. When ``stopped`` says so, the work is given up and the result means nothing.
+    ``statistics``, if given, gets those of each tensor.
     """
     whole = hashlib.sha256()
     for piece in sorted(pieces, key=lambda p: p.name):
         digest = hashlib.sha256()
+        running = None if statistics is None else RunningStatistics(piece.spec.dtype)
         for chunk in piece.read(True):
             digest.update(chunk)
+            if running is not None:
+                running.add(chunk)
             if stopped():
                 return ""
         whole.update(f"{piece.name} {piece.spec} {digest.hexdigest()}\n".encode())
+        if statistics is not None and running is not None and (found := running.statistics()) is not None:
+            statistics[piece.name] = found
     return whole.hexdigest()
 
 
 class BackgroundFingerprint:
-    """Reads every piece once while the block it heads runs. Errors of the source are raised by `fingerprint`."""
+    """Reads every piece once while the block it heads runs. Errors of the source are raised by `fingerprint`.
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
+    ``statistics``: whether to take those of each tensor, too; they are in ``statistics`` afterwards, by name.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], statistics: bool = False) -> None:
         self._pieces = pieces
+        self.statistics: dict[str, TensorStatistics] = {}
+        self._wanted = self.statistics if statistics else None
         self._fingerprint = ""
         self._error: BaseException | None = None
         self._stopped = False
@@ -40,7 +56,7 @@ class BackgroundFingerprint:
 
     def _run(self) -> None:
         try:
-            self._fingerprint = fingerprint(self._pieces, lambda: self._stopped)
+            self._fingerprint = fingerprint(self._pieces, lambda: self._stopped, self._wanted)
         except BaseException as error:  # of any kind: it is raised again by `fingerprint`
             self._error = error
 

@@ -20,6 +20,7 @@ _ORDER = (
     "configs",
     "check",
     "verify-ap",
+    "reports",
     "python-api",
     "security",
     "troubleshooting",

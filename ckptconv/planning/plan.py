@@ -79,6 +79,11 @@ class Plan:
             f"backbone={self.backbone.name if self.backbone else None!r}, {counts})"
         )
 
+    def _repr_html_(self) -> str:
+        from ckptconv.planning.notebook import plan_fragment
+
+        return plan_fragment(self)
+
     @property
     def complete(self) -> bool:
         return not self.problems

@@ -15,6 +15,7 @@ from ckptconv.report.markup import Html, element, joined
 COLOURS = 6
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 46, 14, 24, 34
 _NAMES = 96  # where the axis of dots begins: names stand before it
+_LETTER = 7  # pixels of a letter, at most
 _FEW = 30  # points that get dots
 
 
@@ -87,7 +88,7 @@ def lines(
     return drawing(label, _WIDTH, height, parts)
 
 
-def drawing(label: str, width: float, height: float, parts: Iterable[str]) -> Html:
+def drawing(label: str, width: float, height: float, parts: Iterable[str | None]) -> Html:
     """An SVG that is as wide as its place in the page, with a sentence for those who do not see it."""
     return element("svg", *parts, role="img", aria_label=label, viewBox=f"0 0 {_n(width)} {_n(height)}")
 
@@ -218,7 +219,7 @@ def _log_axis(low: float, high: float, start: float, end: float) -> Axis:
         low, high = low / 1.5, high * 1.5
     bottom, top = math.log10(low) - 0.02, math.log10(high) + 0.02
     decades = range(math.floor(bottom), math.ceil(top) + 1)
-    factors = (1, 2, 5) if top - bottom < 2.2 else (1,)
+    factors = (1, 1.5, 2, 3, 4, 5, 7) if top - bottom < 0.7 else (1, 2, 5) if top - bottom < 2.2 else (1,)
     skip = max(round((top - bottom) / 6), 1) if factors == (1,) else 1
     known = [(f * 10.0**d, f"{f * 10.0**d:g}") for d in decades for f in factors if d % skip == 0]
     ticks = tuple((at, name) for at, name in known if bottom <= math.log10(at) <= top)
@@ -255,16 +256,14 @@ def _vertical(at: float, bottom: float, name: str) -> Html:
 
 
 def _bordered(borders: Mapping[float, str], across: Axis, height: int) -> list[str]:
-    bottom = height - _BOTTOM
-    return [
-        joined(
-            (
-                element("line", class_="grid", x1=_n(x), x2=_n(x), y1=_TOP, y2=bottom + 5),
-                element("text", name, x=_n(x + 3), y=bottom + 16),
-            )
-        )
-        for x, name in ((across.position(at), name) for at, name in borders.items())
-    ]
+    """Vertical lines with names; a name is left out where the one before it needs its room."""
+    bottom, drawn, end = height - _BOTTOM, list[str](), -math.inf
+    for x, name in ((across.position(at), name) for at, name in borders.items()):
+        drawn.append(element("line", class_="grid", x1=_n(x), x2=_n(x), y1=_TOP, y2=bottom + 5))
+        if x > end:
+            drawn.append(element("text", name, x=_n(x), y=bottom + 17))
+            end = x + _LETTER * len(name) + 6
+    return drawn
 
 
 def _n(value: float) -> str:

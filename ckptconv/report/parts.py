@@ -76,6 +76,6 @@ def mark(colour: str, content: str) -> Html:
     return element("span", content, class_=f"mark {colour}")
 
 
-def with_below(first: str, second: str) -> Html:
-    """A cell of two lines."""
-    return joined((text(first), element("small", second))) if second else text(first)
+def with_below(first: str, *below: str | None) -> Html:
+    """A cell with smaller lines below the first; those that are empty are left out."""
+    return joined((text(first), *(one if isinstance(one, Html) else element("small", one) for one in below if one)))

@@ -98,7 +98,49 @@ def _verification(_: Path) -> str:
     return page(from_json(lift_report()), None, ["config.py", "converted-seed0/output.log"])
 
 
-PAGES: Mapping[str, Callable[[Path], str]] = {"verify-ap": _verification}
+def _conversion(folder: Path) -> str:
+    """A MoCo checkpoint with a layer of zeros, one that is too large, and NaN."""
+    import torch
+
+    import ckptconv
+    from tests.support import hollow
+
+    hollow.fill("moco_v2_r50_legacy", folder / "raw.pth.tar")
+    body = torch.load(folder / "raw.pth.tar", weights_only=True)
+    state = {name: value.clone() for name, value in body["state_dict"].items() if "encoder_k" not in name}
+    at = "module.encoder_q."
+    state[f"{at}layer3.2.conv2.weight"].zero_()
+    state[f"{at}layer2.1.conv1.weight"].mul_(9)
+    state[f"{at}layer4.1.bn2.weight"][3] = math.nan
+    torch.save({"state_dict": state, "epoch": 200}, folder / "moco_v2_200ep.pth.tar")
+    ckptconv.convert(folder / "moco_v2_200ep.pth.tar", folder / "r50.pth", report=folder / "made.html", force=True)
+    return (folder / "made.html").read_text(encoding="utf-8")
+
+
+def _swin(_: Path) -> str:
+    return _planned("esvit_swint_full")
+
+
+def _vit(_: Path) -> str:
+    return _planned("dinov2_vitg14")
+
+
+def _planned(case: str) -> str:
+    """The page of a dry run, of the names of a test's case."""
+    from ckptconv.planning.identify import choose
+    from tests.conversion.report.test_page import receipt
+    from tests.support import cases
+
+    known = cases.case(case)
+    return receipt(choose(known.sections, known.method, known.options).plan).to_html()
+
+
+PAGES: Mapping[str, Callable[[Path], str]] = {
+    "convert": _conversion,
+    "convert-swin": _swin,
+    "convert-vit": _vit,
+    "verify-ap": _verification,
+}
 OF_MMDETECTION = ("verify-ap",)
 """Those that need its packages."""
 
