@@ -43,6 +43,21 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
+def quantity(number: int) -> str:
+    """A count in three digits, for what is too many to count: '25.6 M'.
+
+    >>> quantity(999), quantity(25_557_032), quantity(6_716_035_072)
+    ('999', '25.6 M', '6.72 G')
+    """
+    amount, unit = float(number), ""
+    for unit in ("", "k", "M", "G"):
+        amount = float(f"{amount:.3g}")
+        if amount < 1000 or unit == "G":
+            break
+        amount /= 1000
+    return f"{amount:g} {unit}".rstrip()
+
+
 def section_label(section: str) -> str:
     """A section's path as people say it: ``'state_dict'``, or ``the top level``."""
     return f"'{printable(section)}'" if section else "the top level"

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ckptconv.cli import completion
-from ckptconv.cli.options import CacheDir, Json
+from ckptconv.cli.options import CacheDir, Json, Report
+from ckptconv.cli.spelling import spell
 
 _DETECTOR = "The detector"
 _DATA = "The data"
@@ -226,6 +227,8 @@ def emit_config(
 
 def check(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A detector's config.", show_default=False)],
+    report: Report = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace FILE.html if it exists.")] = False,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
@@ -237,12 +240,16 @@ def check(
 
     with waiting.stage(f"reading {config}", as_json) as stage:
         from ckptconv.cli import render_detection, render_sources
+        from ckptconv.conversion.report.write import check_report, write_report
         from ckptconv.mmdetection.check.run import check
 
+        page = None if report is None else check_report(report, force, [config])
         with render_sources.fetching(whole=True, cache_dir=cache_dir) as fetching:
-            report = check(config, stage.making_room(fetching), stage)
-    render_detection.verdict(report, as_json)
-    if not report.good:
+            found = check(config, stage.making_room(fetching), stage)
+        if page is not None:
+            write_report(page, force, found.to_html(spell))
+    render_detection.verdict(found, report, as_json)
+    if not found.good:
         raise typer.Exit(1)
 
 

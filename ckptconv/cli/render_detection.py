@@ -102,9 +102,9 @@ def _config_data(emitted: Emitted, config: str = "") -> Mapping[str, object]:
     }
 
 
-def verdict(report: CheckReport, as_json: bool) -> None:
+def verdict(report: CheckReport, page: Path | None, as_json: bool) -> None:
     if as_json:
-        body = {**asdict(report), "good": report.good, "proved": report.proved}
+        body = {**asdict(report), "good": report.good, "proved": report.proved, "report": str(page) if page else None}
         render.dump("check", body, schema=_SCHEMA)
         return
     render.row("config", f"{report.config}: {report.detector}")
@@ -116,6 +116,8 @@ def verdict(report: CheckReport, as_json: bool) -> None:
         render.row("equal", f"{module.equal}/{module.total}")
         _findings(module.problems, module.notes)
     _findings(report.problems, report.notes)
+    if page is not None:
+        render.row("report", str(page))
     render.row("verdict", report.verdict)
     if report.training is not None:
         render.row("train", report.training.rate)

@@ -288,9 +288,9 @@ def convert(
         match = choose(checkpoint.sections, wanted_method(method, options, found), options)
         adjusted = adjust_plan(match, options)
         _require_section(writer, written_format, adjusted)
-        inputs = (s.path for s in checkpoint.sources if isinstance(s.path, Path))
+        inputs = [s.path for s in checkpoint.sources if isinstance(s.path, Path)]
         path = check_destination(Path(destination), force or dry_run, inputs)
-        page = None if report is None else check_report(Path(report), path, force, checkpoint)
+        page = None if report is None else check_report(Path(report), force, inputs, path)
         release = found.release
         licence = release.terms if release else licence_of(checkpoint)
         statistics: Mapping[str, TensorStatistics] = {}

@@ -15,7 +15,8 @@ from ckptconv.report.markup import Html, element, joined
 COLOURS = 6
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 46, 14, 24, 34
 _NAMES = 96  # where the axis of dots begins: names stand before it
-_LETTER = 7  # pixels of a letter, at most
+_BARS, _NOTE, _ROW = 160, 70, 22  # where bars begin, what is kept behind them, and the height of a row
+_LETTER = 8  # pixels of a letter, at most
 _FEW = 30  # points that get dots
 
 
@@ -93,14 +94,16 @@ def drawing(label: str, width: float, height: float, parts: Iterable[str | None]
     return element("svg", *parts, role="img", aria_label=label, viewBox=f"0 0 {_n(width)} {_n(height)}")
 
 
-def legend(names: Mapping[int, str]) -> Html:
-    """What the colours and the dashes of lines mean."""
+def legend(names: Mapping[int, str], solid: bool = False) -> Html:
+    """What the colours and the dashes of lines mean; ``solid``: the colours of bars."""
     items = (
         element(
             "li",
             element(
                 "svg",
-                element("line", class_=f"line c{kind} d{kind}", x1=0, x2=28, y1=6, y2=6),
+                element("rect", class_=f"dot c{kind}", x=0, y=0, width=20, height=12)
+                if solid
+                else element("line", class_=f"line c{kind} d{kind}", x1=0, x2=28, y1=6, y2=6),
                 class_="key",
                 viewBox="0 0 28 12",
                 aria_hidden="true",
@@ -190,6 +193,61 @@ def _dot(name: str, value: float, x: float, y: float, kind: int) -> Html:
     if kind % 2 == 0:
         return element("circle", title, class_=f"dot c{kind}", cx=_n(x), cy=_n(y), r=6)
     return element("rect", title, class_=f"dot c{kind}", x=_n(x - 5.5), y=_n(y - 5.5), width=11, height=11)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of several amounts, in the colours of their kinds, with a ``note`` behind it; its start is ``hatched``."""
+
+    name: str
+    amounts: Mapping[int, float]
+    note: str
+    hatched: float = 0.0
+
+
+def bars(label: str, drawn: Sequence[Bar]) -> Html:
+    """One row for each bar: the name, the bar, whose longest is the whole width, and its note."""
+    longest = max((sum(bar.amounts.values()) for bar in drawn), default=1) or 1
+    room = _WIDTH - _BARS - _NOTE
+    parts = [
+        element(
+            "pattern",
+            element("path", d="M0 6 6 0", class_="hatch"),
+            id="hatch",
+            width=6,
+            height=6,
+            patternUnits="userSpaceOnUse",
+        )
+    ]
+    for i, bar in enumerate(drawn):
+        x, y = float(_BARS), i * _ROW
+        title = element("title", f"{bar.name}: {bar.note}")
+        pieces = []
+        for kind, amount in bar.amounts.items():
+            width = room * amount / longest
+            if width:
+                pieces.append(_piece(x, y, max(width, 1), f"dot c{kind}"))
+            x += width
+        total = x - _BARS
+        if bar.hatched and total:
+            share = total * bar.hatched / sum(bar.amounts.values())
+            pieces.append(_piece(_BARS, y, share, None, fill="url(#hatch)"))
+        parts += [
+            element("g", title, *pieces),
+            element("text", _cut(bar.name), x=0, y=y + 15, class_="strong"),
+            element("text", bar.note, x=_n(x + 6), y=y + 15),
+        ]
+    return drawing(label, _WIDTH, len(drawn) * _ROW, parts)
+
+
+def _piece(x: float, y: float, width: float, kind: str | None, fill: str | None = None) -> Html:
+    return element("rect", x=_n(x), y=y + 3, width=_n(width), height=_ROW - 7, class_=kind, fill=fill)
+
+
+def _cut(name: str) -> str:
+    """A name that has room before a bar."""
+    most = _BARS // _LETTER - 1
+    return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 def axis(values: Iterable[float], start: float, end: float, log: bool = False) -> Axis:

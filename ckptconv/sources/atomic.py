@@ -12,7 +12,7 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -182,7 +182,7 @@ def exists(target: Path) -> UsageError:
     return UsageError(f"{target} exists", f"Give {argument('force', True)} to replace it, or another name.", "force")
 
 
-def check_destination(target: Path, force: bool, sources: Iterator[Path]) -> Path:
+def check_destination(target: Path, force: bool, sources: Iterable[Path]) -> Path:
     """The real path of the file to write. Raises UsageError, before any work is done, if it may not be written."""
     try:
         real = Path(os.path.realpath(target))

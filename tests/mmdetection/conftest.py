@@ -62,11 +62,11 @@ def _fixes_are_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     seen: dict[Any, fixes.Seen] = {}
     kind = CheckReport
 
-    def recorded(config: str, *rest: Any) -> Any:
-        found = kind(config, *rest)
+    def recorded(**fields: Any) -> Any:
+        found = kind(**fields)
         if not found.good:
-            text = Path(config).read_text()
-            seen[found.findings] = fixes.Seen(Path.cwd(), config, text, found, tuple(sys.path))
+            text = Path(found.config).read_text()
+            seen[found.findings] = fixes.Seen(Path.cwd(), found.config, text, found, tuple(sys.path))
         return found
 
     with monkeypatch.context() as patch:

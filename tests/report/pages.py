@@ -117,6 +117,35 @@ def _conversion(folder: Path) -> str:
     return (folder / "made.html").read_text(encoding="utf-8")
 
 
+def _check(_: Path) -> str:
+    """Of a ViT whose first blocks are frozen, and whose rates decay by layer."""
+    from ckptconv.mmdetection.check.verdict import CheckReport, DetectorPart, ModuleReport, RateGroup
+    from ckptconv.mmdetection.config.training_commands import Command, Training
+
+    block = 7_087_872
+    rates = [0.7 ** (12 - i) * 1e-4 for i in range(12)]
+    blocks = [
+        DetectorPart(f"backbone.blocks.{i}", "Block", 12, block, block, 0, block if i < 4 else 0, (rates[i], rates[i]))
+        for i in range(12)
+    ]
+    stem = DetectorPart("backbone.patch_embed", "PatchEmbed", 2, 590_592, 590_592, 0, 590_592, ())
+    neck = DetectorPart("neck", "SimpleFeaturePyramid", 24, 5_560_000, 0, 0, 0, (1e-4, 1e-4))
+    head = DetectorPart("roi_head", "StandardRoIHead", 20, 16_900_000, 0, 900_000, 0, (1e-4, 1e-4))
+    train = ".venv/bin/python .venv/lib/python3.11/site-packages/mmdet/.mim/tools/train.py vit.py --auto-scale-lr"
+    return CheckReport(
+        config="configs/mask_rcnn_vit_base_mae_1x_coco.py",
+        detector="MaskRCNN",
+        modules=(ModuleReport("backbone", "ViT-B/16", "work_dirs/vitb16_mae.pth", "", 150, 150, (), ()),),
+        problems=(),
+        training=Training("its learning rate, 0.0001, is for 8 GPUs with 2 images each", (Command("1 GPU", 1, train),)),
+        parts=(stem, *blocks, neck, head),
+        rates=(
+            RateGroup(1e-4, 0.1, 44, 22_400_000, ("neck (12 of 24)", "roi_head")),
+            *(RateGroup(rates[i], 0.1, 4, block, (f"backbone.blocks.{i} (4 of 12)",)) for i in range(11, 3, -1)),
+        ),
+    ).to_html()
+
+
 def _swin(_: Path) -> str:
     return _planned("esvit_swint_full")
 
@@ -139,9 +168,10 @@ PAGES: Mapping[str, Callable[[Path], str]] = {
     "convert": _conversion,
     "convert-swin": _swin,
     "convert-vit": _vit,
+    "check": _check,
     "verify-ap": _verification,
 }
-OF_MMDETECTION = ("verify-ap",)
+OF_MMDETECTION = ("check", "verify-ap")
 """Those that need its packages."""
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ckptconv.conversion.report import picture
 from ckptconv.conversion.report.layers import END, STEM, Block, Layer, blocks
-from ckptconv.conversion.report.picture import count
 from ckptconv.conversion.report.unusual import RULE, Unusual, untrained, unusual
 from ckptconv.conversion.statistics import TensorStatistics
 from ckptconv.planning.matching import Move
@@ -17,7 +16,7 @@ from ckptconv.report.markup import Html, element
 from ckptconv.report.page import fragment
 from ckptconv.report.page import page as page_of
 from ckptconv.rules import Split
-from ckptconv.text import fold, section_label, size
+from ckptconv.text import fold, quantity, section_label, size
 
 if TYPE_CHECKING:
     from ckptconv.conversion.convert import Receipt
@@ -126,7 +125,7 @@ def _groups(done: Receipt, ordered: Sequence[Block], found: Mapping[str, Unusual
     for block in ordered:
         bad = [layer for layer in block.layers if layer.move.target in found]
         ways = ", ".join(dict.fromkeys(way(layer.move) for layer in block.layers))
-        said = f"{_tensors(len(block.layers))}, {count(block.numel)} numbers, {ways}"
+        said = f"{_tensors(len(block.layers))}, {quantity(block.numel)} numbers, {ways}"
         name = {STEM: "before the blocks", END: "after the blocks"}.get(block.name, block.name)
         if block.name == block.stage and block.stage not in (STEM, END):
             name = f"{name}, beside its blocks"

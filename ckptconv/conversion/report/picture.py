@@ -14,6 +14,7 @@ from ckptconv.conversion.statistics import TensorStatistics
 from ckptconv.report import charts
 from ckptconv.report.charts import Line
 from ckptconv.report.markup import Html, element
+from ckptconv.text import quantity
 
 _WIDTH, _HEIGHT, _BELOW, _ABOVE = 420, 96, 52, 18
 _GAP, _WIDEST, _NARROWEST, _LABEL = 8, 16.0, 1.5, 44.0
@@ -27,18 +28,6 @@ class _Column:
     label: str
     blocks: tuple[Block, ...]
     numel: int
-
-
-def count(number: int) -> str:
-    """A count of numbers, in three digits: '25.6 M'.
-
-    >>> count(999), count(25_557_032), count(6_716_035_072)
-    ('999', '25.6 M', '6.72 G')
-    """
-    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= factor:
-            return f"{number / factor:.3g} {unit}"
-    return str(number)
 
 
 def network(name: str, blocks: Sequence[Block], marked: Collection[str] = ()) -> Html:
@@ -61,7 +50,7 @@ def network(name: str, blocks: Sequence[Block], marked: Collection[str] = ()) ->
             _text(str(column.blocks[0].channels), middle, base - tall - 6, "strong"),
             _text(column.label, middle, base + 16, "strong"),
             _text(times, middle, base + 31),
-            _text(count(column.numel), middle, base + 46),
+            _text(quantity(column.numel), middle, base + 46),
         ]
         x += width + _GAP
     said = ", then ".join(f"{c.label}: {len(c.blocks)} of {c.blocks[0].channels} channels" for c in columns)
@@ -108,7 +97,7 @@ def _tall(channels: int, low: int, high: int) -> float:
 
 
 def _bar(block: Block, x: float, base: float, width: float, tall: float, marked: bool) -> Html:
-    title = f"{block.name}: {block.channels} channels, {len(block.layers)} tensors, {count(block.numel)} numbers"
+    title = f"{block.name}: {block.channels} channels, {len(block.layers)} tensors, {quantity(block.numel)} numbers"
     return element(
         "rect",
         element("title", title + ", something unusual" * marked),

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ckptconv.errors import UsageError
-from ckptconv.formats.interface import Checkpoint
 from ckptconv.sources.atomic import check_destination, write_atomically
 
 _SUFFIXES = (".html", ".htm")
 
 
-def check_report(report: Path, destination: Path, force: bool, checkpoint: Checkpoint) -> Path:
-    """The real path of the page to write. Raises UsageError, before any work is done, if it may not be written."""
+def check_report(report: Path, force: bool, inputs: Iterable[Path], other: Path | None = None) -> Path:
+    """The real path of the page to write. Raises UsageError, before any work is done, if it may not be written.
+
+    ``inputs`` are never written over; ``other`` is a file that the same call writes.
+    """
     if report.suffix.lower() not in _SUFFIXES:
         raise UsageError(
             f"{report} does not have the name of an HTML page",
             f"Give a name that ends in .html, such as {report.stem or 'report'}.html.",
             "report",
         )
-    real = check_destination(report, force, (s.path for s in checkpoint.sources if isinstance(s.path, Path)))
-    if real == destination:
+    real = check_destination(report, force, inputs)
+    if real == other:
         raise UsageError(f"{report} is the file to write, too", "Give another name for one of them.", "report")
     return real
 

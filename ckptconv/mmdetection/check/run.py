@@ -15,7 +15,7 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.registry import methods
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check import detector_findings, downloads, measured_input, module_findings
+from ckptconv.mmdetection.check import detector_findings, detector_parts, downloads, measured_input, module_findings
 from ckptconv.mmdetection.check.detector_evidence import DetectorEvidence
 from ckptconv.mmdetection.check.downloads import LocalCheckpoint
 from ckptconv.mmdetection.check.evidence import ModuleEvidence
@@ -53,7 +53,18 @@ def check(
     notes = tuple(detector_findings.notes(evidence)) if not problems else ()
     transfers = tuple(transfer for local in evidence.local.values() for transfer in local.transfers)
     detector = type(evidence.start.model).__name__
-    report = CheckReport(str(config), detector, modules, problems, transfers, None, notes)
+    start = detector_parts.detector_start(evidence)
+    report = CheckReport(
+        config=str(config),
+        detector=detector,
+        modules=modules,
+        problems=problems,
+        transfers=transfers,
+        notes=notes,
+        parts=start.parts,
+        rates=start.rates,
+        rates_unknown=start.rates_unknown,
+    )
     return replace(report, training=training(str(config), settings.to_dict())) if report.good else report
 
 

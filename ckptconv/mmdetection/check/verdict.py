@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ckptconv.mmdetection.check.evidence import Finding
@@ -30,10 +31,45 @@ class ModuleReport:
 
 
 @dataclass(frozen=True)
+class DetectorPart:
+    """A module of the detector, and how many numbers of its parameters start in which way.
+
+    ``path`` in the detector; 'backbone, by itself' are parameters of a module whose other parts have rows of their own.
+    ``parameters`` counts tensors. Of ``numel`` numbers, ``from_file`` are equal to a checkpoint's, ``wrong`` were to
+    be; the others start as their classes do. ``frozen`` are not trained. ``rates``: the lowest and the highest learning
+    rate, or () where none is known.
+    """
+
+    path: str
+    class_name: str
+    parameters: int
+    numel: int
+    from_file: int
+    wrong: int
+    frozen: int
+    rates: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RateGroup:
+    """Parameters that are trained at one rate, and the detector's parts that they are in.
+
+    Of a part that has other groups, too, it is said how many of its tensors are in this one.
+    """
+
+    lr: float
+    weight_decay: float
+    parameters: int
+    numel: int
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CheckReport:
     """The verdict on a config. ``problems`` and ``notes`` are those of the detector as a whole.
 
-    ``transfers`` is what was fetched. ``training``: the commands that train, for a verdict that is good.
+    ``transfers`` is what was fetched. ``training``: the commands that train, for a verdict that is good. ``parts`` are
+    the detector's modules; ``rates`` are the groups of its optimizer, or ``rates_unknown`` says why there are none.
     """
 
     config: str
@@ -43,6 +79,20 @@ class CheckReport:
     transfers: tuple[Transfer, ...] = ()
     training: Training | None = None
     notes: tuple[Finding, ...] = ()
+    parts: tuple[DetectorPart, ...] = ()
+    rates: tuple[RateGroup, ...] = ()
+    rates_unknown: str = ""
+
+    def to_html(self, say: Callable[[str], str] = str) -> str:
+        """The page about it, which loads nothing. ``say`` spells the parameters and calls in its sentences."""
+        from ckptconv.mmdetection.check.page import page
+
+        return page(self, say)
+
+    def _repr_html_(self) -> str:
+        from ckptconv.mmdetection.check.page import small
+
+        return small(self)
 
     @property
     def good(self) -> bool:

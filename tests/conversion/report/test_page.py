@@ -13,7 +13,6 @@ import ckptconv
 from ckptconv.conversion.convert import Receipt
 from ckptconv.conversion.report.layers import END, STEM, Block, blocks
 from ckptconv.conversion.report.page import way
-from ckptconv.conversion.report.picture import count
 from ckptconv.conversion.statistics import TensorStatistics
 from ckptconv.errors import UsageError
 from ckptconv.methods import registry
@@ -125,10 +124,6 @@ def test_every_move_is_in_one_block():
         ends = [block.stage for block in blocks(plan)]
         assert ends.index(STEM) == 0, name
         assert END not in ends or ends.index(END) == len(ends) - 1, name
-
-
-def test_counts_have_three_digits():
-    assert [count(n) for n in (0, 999, 1000, 25_557_032, 6_716_035_072)] == ["0", "999", "1 k", "25.6 M", "6.72 G"]
 
 
 def test_each_way_is_named():
