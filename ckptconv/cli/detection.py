@@ -412,7 +412,7 @@ def verify_ap(
         return
     try:
         with render_verification.progress() as (watch, stage):
-            report, folder = verify_ap.verify(request, watch, stage, plan)
+            report, folder = verify_ap.verify(request, watch, stage, plan, render.typed())
     except KeyboardInterrupt:
         render.note("stopped; the same command resumes from the last checkpoint")
         raise typer.Exit(130) from None

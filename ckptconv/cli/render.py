@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 import typer
 
 from ckptconv.cli.spelling import option_of, spell
-from ckptconv.errors import CkptconvError, printable
+from ckptconv.errors import CkptconvError, printable, shell_word
 from ckptconv.text import size
 
 if TYPE_CHECKING:
@@ -99,6 +99,11 @@ def json_text(body: Mapping[str, object]) -> str:
 def text(content: str) -> None:
     """Text that is data, as it is."""
     typer.echo(content, nl=False)
+
+
+def typed() -> str:
+    """The command as it was typed."""
+    return " ".join(("ckptconv", *map(shell_word, sys.argv[1:])))
 
 
 def count(number: int, noun: str) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +46,10 @@ def run(group: str, seed: int, box: float) -> dict[str, Any]:
             [i, {metric: ap["AP"] * i / ITERATIONS for metric, ap in metrics.items()}] for i in (150, ITERATIONS)
         ],
         "environment": {"python": "3.11", "device": "CPU"},
+        "classes": {
+            metric: {name: values["AP"] + 3 * i for i, name in enumerate(("disc", "square", "triangle"))}
+            for metric, values in metrics.items()
+        },
     }
 
 
@@ -88,14 +93,35 @@ def lift_report() -> dict[str, Any]:
         "detector": None,
         "runs": [run(group, seed, box) for seed in range(3) for group, box in (("converted", 35), ("random", 20))],
         "date": "2026-01-01T00:00:00+00:00",
+        "command_line": "ckptconv verify-ap configs/mask_rcnn_moco_v2_r50_with_a_long_name.py --tier lift --gpus 0",
     }
 
 
-def _verification(_: Path) -> str:
+def _verification(folder: Path) -> str:
     from ckptconv.mmdetection.verify.report.html import page
     from ckptconv.mmdetection.verify.report.report import from_json
 
-    return page(from_json(lift_report()), None, ["config.py", "converted-seed0/output.log"])
+    return page(from_json(lift_report()), _evaluated(folder), ["config.py", "converted-seed0/output.log"])
+
+
+def _evaluated(folder: Path) -> Any:
+    """Generated images, and detections of most of their objects: some elsewhere, some of another class."""
+    from ckptconv.mmdetection.verify.data import synthetic
+    from ckptconv.mmdetection.verify.report.detections import EvaluatedImages
+
+    if not (folder / "data").exists():
+        synthetic.make(folder / "data", 1, 12, 128)
+    (path,) = (folder / "data" / "annotations").glob("*val*.json")
+    truth, drawn, found = json.loads(path.read_text()), random.Random(3), []
+    for one in truth["annotations"]:
+        moved = [value + drawn.uniform(-4, 4) for value in one["bbox"]]
+        category = drawn.choice([one["category_id"]] * 5 + [c["id"] for c in truth["categories"]])
+        found.append({"image_id": one["image_id"], "category_id": category, "bbox": moved, "score": drawn.random()})
+    (folder / "found.bbox.json").write_text(json.dumps(found))
+    (images,) = {
+        p.parent for p in (folder / "data").rglob("*") if "val" in p.parent.name and p.suffix in (".png", ".jpg")
+    }
+    return EvaluatedImages(path, folder / "found", images)
 
 
 def _conversion(folder: Path) -> str:

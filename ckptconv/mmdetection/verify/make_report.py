@@ -35,12 +35,14 @@ def collect(
     measured: Mapping[str, Measured],
     verdict: Verdict,
     notes: Sequence[str] = (),
+    command_line: str = "",
 ) -> VerificationReport:
     """The whole report.
 
     Args:
         measured: by the run's name; a run that did not end is left out.
         notes: of the data check.
+        command_line: what was typed, if anything was.
     """
     first = next(iter(measured.values()), None)
     detector = plan.request.checkpoint
@@ -64,6 +66,7 @@ def collect(
         detector=DetectorReport(detector, value_or_none(lambda: sha256(Path(detector)))) if detector else None,
         runs=tuple(_run(run, measured[run.name]) for run in plan.runs if run.name in measured),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        command_line=command_line,
     )
 
 
@@ -106,4 +109,5 @@ def _run(run: Run, measured: Measured) -> RunReport:
         steps=tuple(LossPoint(step["iteration"], step["loss"], step["lr"]) for step in thinned),
         evaluations=tuple(Evaluated(event["iteration"], event["ap"]) for event in course.evaluations),
         environment=result.environment,
+        classes=measured.classes,
     )

@@ -11,7 +11,7 @@ import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Measured:
 
     ``images`` were evaluated, ``annotated`` are in the annotation file. ``detections``: of boxes, all images together.
     ``raw``: AP of the weights as they were trained, where ``ap`` is of their average. ``unconfirmed``: where CocoMetric
-    itself reported something else, in words; '' if nowhere.
+    itself reported something else, in words; '' if nowhere. ``classes``: AP by 'box' and 'mask', and by class.
     """
 
     ap: Mapping[str, Mapping[str, float | None]]
@@ -65,6 +65,7 @@ class Measured:
     detections: int
     raw: Mapping[str, Mapping[str, float | None]] | None = None
     unconfirmed: str = ""
+    classes: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def main(self, metric: str) -> float | None:
         return self.ap[metric]["AP"]
@@ -94,12 +95,13 @@ def measure(
 
         truth = COCO(str(annotations))
         aps: dict[str, Mapping[str, float | None]] = {}
+        classes: dict[str, Mapping[str, float | None]] = {}
         boxes = 0
         for metric in metrics:
             listed = json.loads(detections.with_name(f"{detections.name}.{_KINDS[metric]}.json").read_text())
             boxes = len(listed) if metric == "box" else boxes
-            aps[metric] = _stats(truth, listed, metric, categories, counting or CocoMetricSettings())
-        return Measured(aps, images, len(truth.getImgIds()), boxes)
+            aps[metric], classes[metric] = _stats(truth, listed, metric, categories, counting or CocoMetricSettings())
+        return Measured(aps, images, len(truth.getImgIds()), boxes, classes=classes)
 
 
 def differences(measured: Measured, reported: Mapping[str, float]) -> Iterator[str]:
@@ -114,7 +116,8 @@ def differences(measured: Measured, reported: Mapping[str, float]) -> Iterator[s
 
 def _stats(
     truth: Any, listed: list[Any], metric: str, categories: Sequence[int], counting: CocoMetricSettings
-) -> Mapping[str, float | None]:
+) -> tuple[Mapping[str, float | None], Mapping[str, float | None]]:
+    """AP by the names of `NAMES`, and by class."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -130,12 +133,18 @@ def _stats(
     judge.params.catIds, judge.params.maxDets = list(categories), list(counting.proposal_nums)
     judge.evaluate()
     judge.accumulate()
-    return {name: _precision(judge, name, counting) for name in NAMES}
+    known = [(str(truth.cats[number]["name"]), i) for i, number in enumerate(judge.params.catIds)]
+    classes = {name: _precision(judge, "AP", counting, [i]) for name, i in known}
+    return {name: _precision(judge, name, counting) for name in NAMES}, classes
 
 
-def _precision(judge: Any, name: str, counting: CocoMetricSettings) -> float | None:
+def _precision(
+    judge: Any, name: str, counting: CocoMetricSettings, classes: Sequence[int] | None = None
+) -> float | None:
     """The mean of precision [thresholds, recalls, categories, areas, limits] that ``COCOeval.summarize`` prints."""
     precision = judge.eval["precision"][..., _AREAS.get(name, 0), judge.params.maxDets.index(counting.limit(name))]
+    if classes is not None:
+        precision = precision[:, :, classes]
     if name in _AT:
         precision = precision[judge.params.iouThrs == _AT[name]]
     counted = precision[precision > -1]

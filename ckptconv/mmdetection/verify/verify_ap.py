@@ -72,11 +72,12 @@ def verify(
     watch: Watch = _ignore,
     stage: Stage = _ignore,
     plan: VerificationPlan | None = None,
+    command_line: str = "",
 ) -> tuple[VerificationReport, Path]:
     """Do all of it, or continue it. Returns the report, and the work dir, which holds it too.
 
     ``watch`` is told each event of each run, and ``stage`` each step that begins, in words. ``plan``: what `planned`
-    returned for the request.
+    returned for the request. ``command_line``: what was typed, for the report.
     Raises UsageError, UnreadableError, EnvironmentMissingError, and what `supervise` raises for runs that break.
     """
     plan = plan or planned(request)
@@ -95,7 +96,8 @@ def verify(
             checked = check(plan.folder / CONFIG)
         unsound = Unsound(unproved(checked))
         measured = {} if unsound.failures else _run_all(plan, lock, watch, stage, unsound)
-        report = collect(plan, _proof(plan, checked), measured, judge(plan, checked, measured, unsound), data.notes)
+        verdict = judge(plan, checked, measured, unsound)
+        report = collect(plan, _proof(plan, checked), measured, verdict, data.notes, command_line)
         write(report, plan.folder, _evaluated_images(plan), stage)
         return report, plan.folder
 
@@ -228,5 +230,9 @@ def _evaluated_images(plan: VerificationPlan) -> EvaluatedImages | None:
         for dataset in config_edits.datasets(run.config, "val"):
             folder = (dataset.get("data_prefix") or {}).get("img", "")
             images = Path(dataset.get("data_root") or "") / folder
-            return EvaluatedImages(plan.annotations, run.folder / DETECTIONS, images)
+            try:
+                categories = Evaluation.load(run.folder).categories
+            except (OSError, ValueError, LookupError):
+                return None
+            return EvaluatedImages(plan.annotations, run.folder / DETECTIONS, images, categories)
     return None

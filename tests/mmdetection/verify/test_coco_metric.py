@@ -231,6 +231,18 @@ def test_more_detections_than_any_limit_have_coco_metrics_ap(tmp_path, limits):
     require_equal(with_settings(proposal_nums=limits), tmp_path)
 
 
+def test_ap_by_class_is_coco_metrics_own(tmp_path):
+    """Its own is of the largest limit, ours of that for AP: both are 100 here."""
+    case = with_settings(proposal_nums=(1, 10, 100), classwise=True, metric=["bbox"])
+    found, _, rounded = evaluated(case, tmp_path)
+    theirs = {name.removesuffix("_precision"): ap for name, ap in rounded.items() if name.endswith("_precision")}
+    assert theirs.keys() == found.classes["box"].keys() == {"class 4", "class 90"}
+    for name, ap in found.classes["box"].items():
+        assert ap is not None
+        assert round(ap / 100, 3) == pytest.approx(float(theirs[name]), abs=5e-4), name
+    assert len(set(found.classes["box"].values())) == 2
+
+
 @pytest.mark.parametrize("limits", [(100, 300, 1000), (50, 200)])
 def test_evaluated_by_several_processes_it_is_another_ap_and_still_coco_metrics(tmp_path, limits):
     require_equal(with_settings(proposal_nums=limits, use_mp_eval=True), tmp_path)

@@ -1,19 +1,21 @@
-"""A few evaluated images with the detections drawn on them."""
+"""The evaluated images with the most errors: what is in each beside what was detected, drawn over the same picture."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-_LEAST_SCORE = 0.5
-_COLORS = ((235, 99, 37), (6, 119, 217), (105, 150, 5), (38, 38, 220), (237, 58, 124))  # BGR
+from ckptconv.mmdetection.verify.report.matching import FALSE, HIT, LEAST_SCORE, MISSED, Matched, Outcome, matched
+from ckptconv.report.markup import Html, element, joined
+
 _SIDE = 360  # pixels of the longer side
+_LETTER, _LINE = 7.8, 12  # of a label
 Image = np.ndarray[Any, Any]
 
 
@@ -21,72 +23,160 @@ class EvaluatedImages(NamedTuple):
     """The paths of what one run evaluated.
 
     ``annotations``: instances in COCO's format; ``detections``: the path of ``….bbox.json`` and ``….segm.json`` without
-    these suffixes; ``folder`` of the files that the annotations name.
+    these suffixes; ``folder`` of the files that the annotations name. ``categories``: those that count; None is all.
     """
 
     annotations: Path
     detections: Path
     folder: Path
+    categories: Collection[int] | None = None
 
 
-def drawn(evaluated: EvaluatedImages, most: int = 6) -> Iterator[tuple[str, str]]:
-    """A caption and a JPEG as a data URL, for each of the first images with a detection of at least 0.5."""
-    import cv2
-
+def figures(evaluated: EvaluatedImages, most: int = 6) -> Iterator[Html]:
+    """The images with the most errors first, those that can be read."""
     truth = json.loads(evaluated.annotations.read_text(encoding="utf-8"))
     names = {c["id"]: str(c["name"]) for c in truth["categories"]}
-    by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    objects, found = _by_image(_counting(truth.get("annotations", []), evaluated)), _detections(evaluated)
+    results = {entry["id"]: matched(objects[entry["id"]], found[entry["id"]]) for entry in truth["images"]}
+    hardest = sorted(truth["images"], key=lambda entry: -results[entry["id"]].errors)
+    count = 0
+    for entry in hardest:
+        result = results[entry["id"]]
+        image = _read(evaluated.folder / entry["file_name"]) if result.objects or result.detections else None
+        if image is None:
+            continue
+        yield _figure(f"image{count}", str(entry["file_name"]), image, result, names)
+        count += 1
+        if count == most:
+            return
+
+
+def _counting(entries: Iterable[Mapping[str, Any]], evaluated: EvaluatedImages) -> Iterator[Mapping[str, Any]]:
+    wanted = evaluated.categories
+    return (one for one in entries if wanted is None or one["category_id"] in wanted)
+
+
+def _by_image(entries: Iterable[Mapping[str, Any]]) -> dict[Any, list[Mapping[str, Any]]]:
+    found: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in entries:
+        found[entry["image_id"]].append(entry)
+    return found
+
+
+def _detections(evaluated: EvaluatedImages) -> dict[Any, list[Mapping[str, Any]]]:
     path = evaluated.detections
     masks = path.with_name(f"{path.name}.segm.json")
     source = masks if masks.exists() else path.with_name(f"{path.name}.bbox.json")
-    for detection in json.loads(source.read_text(encoding="utf-8")):
-        if detection["score"] >= _LEAST_SCORE:
-            by_image[detection["image_id"]].append(detection)
-    count = 0
-    for entry in truth["images"]:
-        image = cv2.imread(str(evaluated.folder / entry["file_name"])) if entry["id"] in by_image else None
-        if image is None or count == most:
-            continue
-        count += 1
-        detections = by_image[entry["id"]]
-        yield f"{entry['file_name']}: {_count(len(detections))}", _url(_overlaid(image, detections, names))
+    sure = (one for one in json.loads(source.read_text(encoding="utf-8")) if one["score"] >= LEAST_SCORE)
+    return _by_image(_counting(sure, evaluated))
 
 
-def _count(detections: int) -> str:
-    return f"{detections} detection{'' if detections == 1 else 's'}"
-
-
-def _overlaid(image: Image, detections: list[Mapping[str, Any]], names: Mapping[int, str]) -> Image:
+def _read(path: Path) -> Image | None:
     import cv2
 
-    scale = _SIDE / max(image.shape[:2])
-    large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    for detection in sorted(detections, key=lambda d: d["score"]):
-        color = _COLORS[detection["category_id"] % len(_COLORS)]
-        if "segmentation" in detection:
-            inside = _mask(detection["segmentation"], large.shape[:2])
-            large[inside] = (0.6 * large[inside] + 0.4 * np.array(color)).astype(np.uint8)
-        x, y, width, height = (round(v * scale) for v in detection["bbox"])
-        cv2.rectangle(large, (x, y), (x + width, y + height), color, 2)
-        label = f"{names.get(detection['category_id'], '?')} {detection['score']:.2f}"
-        (wide, high), below = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
-        left, bottom = max(min(x, large.shape[1] - wide - 4), 0), y if y > high + below else y + high + below
-        cv2.rectangle(large, (left, bottom - high - below), (left + wide + 4, bottom), color, cv2.FILLED)
-        at = (left + 2, bottom - below + 1)
-        cv2.putText(large, label, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
-    return large
+    image: Image | None = cv2.imread(str(path))
+    return image
 
 
-def _mask(segmentation: Mapping[str, Any], shape: tuple[int, ...]) -> Image:
+def _figure(number: str, file: str, image: Image, result: Matched, names: Mapping[int, str]) -> Html:
+    """The annotations on the left, the detections on the right; the second picture is the first one, used again."""
+    height, width = image.shape[:2]
+    scale = _SIDE / max(width, height)
+    size = (round(width * scale), round(height * scale))
+    picture = element("image", href=Html(_url(image, size)), width=size[0], height=size[1], id=number)
+    again = element("use", href=f"#{number}")
+    counts = _counts(result)
+    pictures = (
+        _picture("annotations", size, picture, [_drawn(one, scale, size, names) for one in result.objects]),
+        _picture("detections", size, again, [_drawn(one, scale, size, names) for one in reversed(result.detections)]),
+    )
+    panels = [
+        element("svg", *parts, role="img", aria_label=f"{file}, {what}: {counts}", viewBox=f"0 0 {size[0]} {size[1]}")
+        for what, parts in pictures
+    ]
+    return element(
+        "figure", element("div", *panels, class_="pair"), element("figcaption", f"{file}: {counts}"), class_="photo"
+    )
+
+
+def _picture(what: str, size: tuple[int, int], picture: Html, drawn: Sequence[Html]) -> tuple[str, list[Html]]:
+    title = element("text", what, x=size[0] - 4, y=size[1] - 5, text_anchor="end")
+    return what, [picture, *drawn, title]
+
+
+def _counts(result: Matched) -> str:
+    objects = len(result.objects)
+    parts = [f"{objects} object{'s' * (objects != 1)}", f"{result.count(HIT)} hit", f"{result.count(MISSED)} missed"]
+    return ", ".join([*parts, f"{result.count(FALSE)} false"])
+
+
+def _drawn(one: Outcome, scale: float, size: tuple[int, int], names: Mapping[int, str]) -> Html:
+    """A box with its label, and its mask. A line is solid for a hit, dashed for what is missed, dotted for false."""
+    x, y, width, height = (value * scale for value in one.box)
+    score = f" {one.score:.2f}" if one.score is not None else f" {one.kind}" * (one.kind != HIT)
+    false = " false" if one.kind == FALSE else ""
+    label = f"{names.get(one.category, '?')}{score}{false}"
+    left = max(min(x, size[0] - _LETTER * len(label)), 0)
+    top = y - 3 if y > _LINE else y + _LINE
+    box = element("rect", x=f"{x:.1f}", y=f"{y:.1f}", width=f"{width:.1f}", height=f"{height:.1f}")
+    return element(
+        "g", _mask(one, scale), box, element("text", label, x=f"{left:.1f}", y=f"{top:.1f}"), class_=one.kind
+    )
+
+
+def _mask(one: Outcome, scale: float) -> Html | None:
+    """The outline of a mask."""
+    outlines = [
+        " ".join(f"{x * scale:.0f},{y * scale:.0f}" for x, y in outline)
+        for outline in _outlines(one.segmentation)
+        if len(outline) > 2
+    ]
+    if not outlines:
+        return None
+    return joined(element("polygon", points=points) for points in outlines)
+
+
+def _outlines(segmentation: Any) -> Iterator[Sequence[Sequence[float]]]:
+    """Polygons of COCO's format as they are; those around the parts of an encoded mask."""
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            yield list(zip(polygon[::2], polygon[1::2], strict=False))
+    elif isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), str):
+        import cv2
+        from pycocotools import mask
+
+        inside = mask.decode(dict(segmentation))
+        for outline in cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
+            simple = cv2.approxPolyDP(outline, 0.005 * cv2.arcLength(outline, True), True)
+            yield simple.reshape(-1, 2).tolist()
+
+
+def _url(image: Image, size: tuple[int, int]) -> str:
     import cv2
-    from pycocotools import mask
 
-    inside: Image = cv2.resize(mask.decode(dict(segmentation)), shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return inside.astype(bool)
-
-
-def _url(image: Image) -> str:
-    import cv2
-
-    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])
+    smaller = cv2.resize(image, size, interpolation=cv2.INTER_AREA if size[0] < image.shape[1] else cv2.INTER_LINEAR)
+    _, encoded = cv2.imencode(".jpg", smaller, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
+
+
+def key() -> Html:
+    """What the lines around boxes mean."""
+    lines = {HIT: "hit", MISSED: "missed", FALSE: "false detection"}
+    return element(
+        "ul",
+        *(
+            element(
+                "li",
+                element(
+                    "svg",
+                    element("g", element("rect", x=2, y=2, width=24, height=8), class_=kind),
+                    class_="key photo",
+                    viewBox="0 0 28 12",
+                    aria_hidden="true",
+                ),
+                name,
+            )
+            for kind, name in lines.items()
+        ),
+        class_="legend",
+    )

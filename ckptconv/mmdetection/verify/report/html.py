@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import fmean
 from urllib.parse import quote
 
 from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE
 from ckptconv.mmdetection.verify.measure import NAMES
 from ckptconv.mmdetection.verify.report import curves, detections
 from ckptconv.mmdetection.verify.report.detections import EvaluatedImages
+from ckptconv.mmdetection.verify.report.matching import RULE
 from ckptconv.mmdetection.verify.report.report import RunReport, VerificationReport
 from ckptconv.report import parts
 from ckptconv.report.markup import Html, element
@@ -46,20 +48,28 @@ def _parts(report: VerificationReport, images: EvaluatedImages | None, files: Se
     if lift:
         yield parts.section("The lift", element("div", *lift, class_="two"))
     if runs:
-        yield parts.section("Average precision, in percent", table(runs))
+        yield parts.section("Average precision, in percent", table(runs), *_classes(runs))
     drawn = [drawing for drawing in (curves.loss(runs), *curves.ap(runs, expected)) if drawing]
     if drawn:
         yield parts.section("Curves", element("div", *drawn, class_="two"))
     if runs and images is not None:
-        figures = [
-            element("figure", element("img", src=Html(url), alt=caption), element("figcaption", caption))
-            for caption, url in detections.drawn(images)
-        ]
-        shown = element("div", *figures, class_="many") if figures else element("p", "None above 0.5.")
-        yield parts.section("Detections", shown)
+        yield parts.section("The hardest images", *_images(images))
     yield parts.section("What was measured", parts.facts(_facts(report)))
+    if report.command_line:
+        command = element("pre", report.command_line, tabindex="0")
+        yield parts.section("What was typed", element("div", command, class_="command"))
     if files:
         yield parts.section("Files", element("ul", *map(_link, files)))
+
+
+def _images(images: EvaluatedImages) -> Iterator[Html]:
+    shown = list(detections.figures(images))
+    if not shown:
+        yield element("p", "No image has an object or a detection.")
+        return
+    yield element("p", RULE, class_="soft")
+    yield detections.key()
+    yield element("div", *shown, class_="many")
 
 
 def _link(name: str) -> Html:
@@ -81,6 +91,26 @@ def _rows(runs: Iterable[RunReport]) -> Iterator[Sequence[str]]:
             memory = size(int(run.peak_mib * 2**20)) if run.peak_mib else "–"
             rest = (str(run.iterations or "–"), memory, speed) if i == 0 else ("", "", "")
             yield (run.name if i == 0 else "", metric, *(_number(values[n]) for n in NAMES), *rest)
+
+
+def _classes(runs: Sequence[RunReport]) -> Iterator[Html]:
+    """AP of each class, the mean over the runs of each group; the lowest of the first group first."""
+    groups = dict.fromkeys(run.group for run in runs)
+    columns = [(group, metric) for group in groups for metric in runs[0].classes]
+    names = list(dict.fromkeys(name for run in runs for values in run.classes.values() for name in values))
+    if len(names) < 2 or not columns:
+        return
+
+    def mean(name: str, group: str, metric: str) -> float | None:
+        values = [run.classes.get(metric, {}).get(name) for run in runs if run.group == group]
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else None
+
+    rows = [(name, [mean(name, *column) for column in columns]) for name in names]
+    rows.sort(key=lambda row: (row[1][0] is None, row[1][0]))
+    head = ("class", *(f"{group}, {metric}" if len(groups) > 1 else metric for group, metric in columns))
+    cells = [(name, *map(_number, values)) for name, values in rows]
+    yield parts.folded(["AP by class", parts.soft(f"{len(names)} classes")], parts.table(head, cells, "AP by class"))
 
 
 def _number(value: float | None) -> str:

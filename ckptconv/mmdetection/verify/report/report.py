@@ -12,12 +12,14 @@
     data                   {generated, images, annotated, sha256, notes}; notes: of the data check, in words
     detector               {path, sha256} of the eval tier, or null
     runs                   [{name, group, seed, iterations, starts, seconds_per_step, images_per_second, peak_mib, ap,
-                             metrics, raw, detections, steps, evaluations, environment}]
+                             metrics, raw, detections, steps, evaluations, environment, classes}]
     date                   when it was judged, UTC
+    command_line           what was typed; '' where verify-ap was called from Python
 
 ``metrics`` of a run: {box|mask: {AP, AP50, AP75, APs, APm, APl}} in percent, null where no such object is annotated;
 ``ap`` the first of each; ``raw``: metrics of the raw weights, where ``metrics`` are of their average (EMAHook), else
-null. ``steps``: [iteration, loss, lr]; ``evaluations``: [iteration, {box, mask}].
+null. ``steps``: [iteration, loss, lr]; ``evaluations``: [iteration, {box, mask}]. ``classes``: {box|mask: {class: AP}}.
+Reports of older versions have neither ``classes`` nor ``command_line``.
 
 Schema 1, of ckptconv 0.1, has other names: ``target`` for ``config``, ``claim`` for ``purpose``, ``images`` of the
 recipe, and of a run ``seconds``, ``images_a_second`` and ``vals``; the first reports of it have neither notes nor
@@ -27,7 +29,7 @@ recipe, and of a run ``seconds``, ``images_a_second`` and ``vals``; the first re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ckptconv.errors import UnreadableError
@@ -122,6 +124,7 @@ class RunReport:
     steps: tuple[LossPoint, ...]
     evaluations: tuple[Evaluated, ...]
     environment: Mapping[str, object]
+    classes: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     def raw_weights(self) -> str:
         """AP of the raw weights, in words, where the run's own AP is of their average; else ''."""
@@ -146,6 +149,7 @@ class VerificationReport:
     detector: DetectorReport | None
     runs: tuple[RunReport, ...]
     date: str
+    command_line: str = ""
 
 
 def as_json(report: VerificationReport) -> dict[str, Any]:
@@ -177,6 +181,7 @@ def from_json(body: Mapping[str, Any]) -> VerificationReport:
         detector=DetectorReport(**detector) if detector else None,
         runs=tuple(map(_run, body["runs"])),
         date=body["date"],
+        command_line=body.get("command_line", ""),
     )
 
 

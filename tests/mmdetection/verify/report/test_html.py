@@ -152,7 +152,7 @@ def test_its_parts_are_there(whole):
     parsed = Parsed(whole)
     assert parsed.said("title")[0] == "mocov2-mask-rcnn: pass"
     assert parsed.said("h1") == ["mocov2-mask-rcnn"]
-    assert parsed.said("h2") == ["Average precision, in percent", "Curves", "Detections", "What was measured"]
+    assert parsed.said("h2") == ["Average precision, in percent", "Curves", "The hardest images", "What was measured"]
     facts = parsed.said("dd")
     assert "120/120 tensors equal r18.pth" in facts
     assert "ResNet-18 of moco" in facts
@@ -162,7 +162,7 @@ def test_its_parts_are_there(whole):
 
 def test_it_is_sound(whole):
     require_sound(whole)
-    assert [said.partition(" ")[0] for said in curves(whole)] == ["The", "The", "box", "mask"]
+    assert [said.partition(" ")[0] for said in curves(whole)][:4] == ["The", "The", "box", "mask"]
 
 
 def test_the_same_report_is_the_same_page(whole, seen):
@@ -222,36 +222,121 @@ def test_what_is_said_in_a_drawing_is_text():
 
 
 def test_the_name_of_an_image_is_text(seen):
-    parsed = Parsed(page(made(ran()), seen))
-    assert parsed.said("figcaption") == parsed.attributes("alt") == [f"{NAME}: 2 detections"]
-    assert "i" not in [tag for tag, _ in parsed.elements]
+    parsed = require_sound(page(made(ran()), seen))
+    counts = "0 objects, 0 hit, 0 missed, 2 false"
+    assert parsed.said("figcaption") == [f"{NAME}: {counts}"]
+    said = [
+        attrs["aria-label"]
+        for tag, attrs in parsed.elements
+        if tag == "svg" and "missed" in attrs.get("aria-label", "")
+    ]
+    assert said == [f"{NAME}, annotations: {counts}", f"{NAME}, detections: {counts}"]
+    assert not {"i", "script"} & {tag for tag, _ in parsed.elements}
+    assert sum(text == f"{HOSTILE} 0.90 false" for text in parsed.said("text")) == 1
 
 
-def test_images_are_in_the_page_and_drawn_upon(seen):
-    (url,) = Parsed(page(made(ran()), seen)).attributes("src")
+def picture(parsed: Parsed) -> np.ndarray:
+    """The one image of a page."""
+    (url,) = [attrs["href"] for tag, attrs in parsed.elements if tag == "image"]
     kind, _, encoded = url.partition("base64,")
     assert kind == "data:image/jpeg;"
     image = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_COLOR)
-    assert image.shape == (240, 360, 3)
-    assert image[230, 350].max() > 40  # black before: the mask is everywhere
-    assert image.max() > 200
+    assert image is not None
+    return image
 
 
-def test_where_nothing_is_sure_no_image_is_shown(tmp_path, seen):
-    text = page(made(ran()), detected(tmp_path, [(0, 0.49)]))
-    assert "<p>None above 0.5.</p>" in text
-    assert Parsed(text).attributes("src") == []
+def test_an_image_is_in_the_page_once_and_shown_twice(seen):
+    parsed = require_sound(page(made(ran()), seen))
+    assert picture(parsed).shape == (240, 360, 3)
+    assert picture(parsed).max() < 10  # black, as it is: what is drawn is drawn over it
+    assert [attrs["href"] for tag, attrs in parsed.elements if tag == "use"] == ["#image0"]
 
 
-def test_without_masks_boxes_are_drawn(tmp_path, seen):
+def annotated(folder: Path, *entries: dict[str, Any]) -> None:
+    """Write objects into the annotations, of category 1 unless they say another."""
+    path = folder / "val.json"
+    truth = json.loads(path.read_text())
+    truth["annotations"] = [{"category_id": 1, "iscrowd": 0, "id": i, **entry} for i, entry in enumerate(entries, 1)]
+    path.write_text(json.dumps(truth))
+
+
+def outcomes(parsed: Parsed) -> list[tuple[str, str, str]]:
+    """The class and the corner of each box, in the order of the page."""
+    found, kind = [], ""
+    for tag, attrs in parsed.elements:
+        if tag == "g":
+            kind = attrs.get("class", "")
+        elif tag == "rect" and kind in ("hit", "missed", "false") and attrs["x"] != "2":  # which are in the legend
+            found.append((kind, attrs["x"], attrs["y"]))
+    return found
+
+
+def test_hits_misses_and_false_detections_are_told_apart(tmp_path, seen):
+    annotated(tmp_path, {"image_id": 0, "bbox": [5, 4, 20, 20]}, {"image_id": 0, "bbox": [30, 10, 8, 8]})
     (tmp_path / "found.segm.json").unlink()
-    assert len(Parsed(page(made(ran()), seen)).attributes("src")) == 1
+    boxes = [([4, 4, 20, 20], 0.9, 1), ([6, 6, 20, 20], 0.8, 1), ([30, 10, 8, 8], 0.7, 2), ([30, 10, 8, 8], 0.4, 1)]
+    found = [{"image_id": 0, "category_id": c, "bbox": box, "score": score} for box, score, c in boxes]
+    (tmp_path / "found.bbox.json").write_text(json.dumps(found))
+    parsed = require_sound(page(made(ran()), seen))
+    assert parsed.said("figcaption") == [f"{NAME}: 2 objects, 1 hit, 1 missed, 2 false"]
+    assert outcomes(parsed) == [
+        ("hit", "37.5", "30.0"), ("missed", "225.0", "75.0"),  # 7.5 pixels each
+        ("false", "225.0", "75.0"), ("false", "45.0", "45.0"), ("hit", "30.0", "30.0"),
+    ]  # fmt: skip
+    assert f"{HOSTILE} missed" in parsed.said("text")
+
+
+def test_the_hardest_image_comes_first(tmp_path, seen):
+    annotated(
+        tmp_path, *({"image_id": 1, "bbox": [x, 2, 4, 4]} for x in (0, 10, 20)), {"image_id": 0, "bbox": [4, 4, 20, 20]}
+    )
+    detected(tmp_path, [(0, 0.9)])
+    assert [said.partition(":")[0] for said in Parsed(page(made(ran()), seen)).said("figcaption")] == ["two.png", NAME]
+
+
+def test_classes_that_do_not_count_are_left_out(tmp_path, seen):
+    annotated(tmp_path, {"image_id": 0, "bbox": [4, 4, 20, 20], "category_id": 7})
+    parsed = Parsed(page(made(ran()), seen._replace(categories=(1,))))
+    assert parsed.said("figcaption") == [f"{NAME}: 0 objects, 0 hit, 0 missed, 2 false"]
+
+
+def test_an_image_with_nothing_in_it_is_not_shown(tmp_path, seen):
+    text = page(made(ran()), detected(tmp_path, [(0, 0.49)]))
+    assert "No image has an object or a detection." in Parsed(text).said("p")
+    assert "image" not in [tag for tag, _ in Parsed(text).elements]
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_masks_are_outlined_where_there_are_some(tmp_path, seen, masks):
+    annotated(tmp_path, {"image_id": 0, "bbox": [4, 4, 20, 20], "segmentation": [[4, 4, 24, 4, 24, 24, 4, 24]]})
+    if not masks:
+        (tmp_path / "found.segm.json").unlink()
+    parsed = require_sound(page(made(ran()), seen))
+    points = [attrs["points"] for tag, attrs in parsed.elements if tag == "polygon"]
+    assert points[0] == "30,30 180,30 180,180 30,180"
+    assert len(points) == 1 + 2 * masks
+    assert all(set(one.split()) == {"0,0", "0,232", "352,232", "352,0"} for one in points[1:])
 
 
 def test_an_image_that_is_not_there_is_passed_over(tmp_path, seen):
     (tmp_path / NAME).unlink()
     detected(tmp_path, [(0, 0.9), (1, 0.9)])
-    assert Parsed(page(made(ran()), seen)).said("figcaption") == ["two.png: 1 detection"]
+    parsed = Parsed(page(made(ran()), seen))
+    assert parsed.said("figcaption") == ["two.png: 0 objects, 0 hit, 0 missed, 1 false"]
+
+
+def test_ap_of_each_class_is_the_mean_of_a_groups_runs():
+    classes = [{"box": {"cat": box, HOSTILE: 10.0, "none": None}} for box in (30.0, 40.0)]
+    parsed = require_sound(page(made(*(ran(i, classes=c) for i, c in enumerate(classes))), None))
+    cells = parsed.said("td")
+    assert cells[cells.index(HOSTILE) :] == [HOSTILE, "10.00", "cat", "35.00", "none", "–"]
+    assert "AP by class" in parsed.said("summary")
+
+
+def test_what_was_typed_is_shown():
+    parsed = require_sound(page(made(ran(), command_line=f"ckptconv verify-ap '{HOSTILE}'"), None))
+    assert parsed.said("pre") == [f"ckptconv verify-ap '{HOSTILE}'"]
+    assert "What was typed" not in Parsed(page(made(ran()), None)).said("h2")
 
 
 def test_a_report_without_runs_says_why_and_draws_nothing(seen):
