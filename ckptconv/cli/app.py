@@ -48,6 +48,7 @@ for name, command in (
     ("emit-config", detection.emit_config),
     ("check", detection.check),
     ("verify-ap", detection.verify_ap),
+    ("report", detection.report),
     ("recipes", detection.recipes),
     ("doctor", detection.doctor),
     ("guide", guide),

@@ -421,6 +421,28 @@ def verify_ap(
         raise typer.Exit(1)
 
 
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR…", help="Work dirs of verify-ap, with a report.json.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.html", help="Where to write the page.")] = Path(
+        "comparison.html"
+    ),
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace FILE.html if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write one page about several verifications: verdicts, AP, curves, and what differs in their configs."""
+    from ckptconv.cli import render_verification
+    from ckptconv.conversion.report.write import check_report, write_report
+    from ckptconv.mmdetection.verify.report import comparison, comparison_page
+
+    page = check_report(out, force, [])
+    compared = comparison.read(folders)
+    write_report(page, force, comparison_page.page(compared))
+    render_verification.comparison(compared, out, as_json)
+
+
 def recipes(as_json: Json = False) -> None:
     """List the published results that verify-ap knows, as box AP / mask AP on COCO val2017."""
     from ckptconv.cli import render_verification

@@ -41,6 +41,10 @@ EXAMPLES: Mapping[str, Mapping[str, str]] = {
         "ckptconv verify-ap mask_rcnn.py": "train a small detector on generated images",
         "ckptconv verify-ap mask_rcnn.py --tier full --gpus 8": "train the published recipe, and compare the AP",
     },
+    "report": {
+        "ckptconv report work_dirs/moco-lift work_dirs/swav-lift": "two verifications in one page, comparison.html",
+        "ckptconv report work_dirs/* -o all.html": "all of them",
+    },
     "recipes": {
         "ckptconv recipes": "the published results that verify-ap knows",
         "ckptconv recipes --json": "with their sources and digests",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ckptconv.mmdetection.verify.data.findings import DataFindings
     from ckptconv.mmdetection.verify.plan import VerificationPlan
     from ckptconv.mmdetection.verify.recipes import Recipe
+    from ckptconv.mmdetection.verify.report.comparison import Compared
     from ckptconv.mmdetection.verify.report.report import VerificationReport
     from ckptconv.mmdetection.verify.run.events import EvaluationEvent, Event, StepEvent
     from ckptconv.mmdetection.verify.run.files import Run
@@ -253,3 +254,26 @@ def verdict(report: VerificationReport, folder: Path, as_json: bool) -> None:
     if written:
         render.row("report", f"{shell_word(str(folder))}/{written[0]}")
     render.row("verdict", ": ".join(filter(None, (judged.status, judged.meaning))))
+
+
+def comparison(compared: Iterable[Compared], page: Path, as_json: bool) -> None:
+    """Each report in a line, and where the page is."""
+    if as_json:
+        reports = [
+            {"folder": one.folder, "verdict": one.report.verdict.status, "ap": _mean_ap(one)} for one in compared
+        ]
+        render.dump("report", {"reports": reports, "page": str(page)})
+        return
+    for one in compared:
+        groups = [
+            ", ".join([group, *(f"{metric} AP {value:.2f}" for metric, value in aps.items() if value is not None)])
+            for group, aps in _mean_ap(one).items()
+        ]
+        render.row(one.report.verdict.status, "; ".join([one.folder, *groups]), 12)
+    render.row("report", str(page), 12)
+
+
+def _mean_ap(one: Compared) -> dict[str, dict[str, float | None]]:
+    """By group, and by 'box' and 'mask'."""
+    metrics = dict.fromkeys(metric for run in one.report.runs for metric in run.ap)
+    return {group: {metric: one.mean(metric, group) for metric in metrics} for group in one.groups}

@@ -17,6 +17,7 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 46, 14, 24, 34
 _NAMES = 96  # where the axis of dots begins: names stand before it
 _BARS, _NOTE, _ROW = 160, 70, 22  # where bars begin, what is kept behind them, and the height of a row
 _LETTER = 8  # pixels of a letter, at most
+_MOST_LETTERS = 5  # of a number at the y axis
 _FEW = 30  # points that get dots
 
 
@@ -131,11 +132,13 @@ def dots(
     x: str,
     intervals: Mapping[str, Interval] | None = None,
     zero: bool = False,
-    first_kind: int = 0,
+    kinds: Sequence[int] | None = None,
+    linked: bool = True,
 ) -> Html:
-    """One row of dots for each group, of named values on one axis. Thin lines join what has one name in two rows.
+    """One row of dots for each group, of named values on one axis.
 
-    ``intervals`` of groups are bars below their dots. ``zero``: the axis reaches 0, which has a line.
+    ``intervals`` of groups are bars below their dots. ``zero``: the axis reaches 0, which has a line. ``kinds``: the
+    colours of the rows. ``linked``: thin lines join what has one name in two rows.
     """
     intervals = intervals or {}
     rows = {name: _TOP + 8 + 42 * i for i, name in enumerate(groups)}
@@ -158,13 +161,14 @@ def dots(
                 y2=y2,
             )
             for who, value in one
-            if who in dict(other)
+            if linked and who in dict(other)
         ]
-    for kind, (name, group) in enumerate(groups.items(), first_kind):
+    for i, (name, group) in enumerate(groups.items()):
+        kind = kinds[i] if kinds is not None else i
         parts.append(element("text", name, x=0, y=rows[name] + 4, class_="strong"))
         if name in intervals:
             parts.append(_bar(intervals[name], across, rows[name] + 15, kind))
-        parts += [_dot(who, value, across.position(value), rows[name], kind) for who, value in group]
+        parts += [_dot(who, value, across.position(value), rows[name], kind, i) for who, value in group]
     parts.append(element("text", x, x=_WIDTH - _RIGHT, y=bottom + 32, text_anchor="end"))
     return drawing(label, _WIDTH, bottom + 36, parts)
 
@@ -187,12 +191,12 @@ def _bar(interval: Interval, across: Axis, y: float, kind: int) -> Html:
     )
 
 
-def _dot(name: str, value: float, x: float, y: float, kind: int) -> Html:
-    """A circle for the first group, a square for the next: colour is not all that tells them apart."""
+def _dot(name: str, value: float, x: float, y: float, kind: int, row: int) -> Html:
+    """A circle for the first row, a square for the next: colour is not all that tells them apart."""
     title = element("title", f"{name}: {value:.2f}")
-    if kind % 2 == 0:
-        return element("circle", title, class_=f"dot c{kind}", cx=_n(x), cy=_n(y), r=6)
-    return element("rect", title, class_=f"dot c{kind}", x=_n(x - 5.5), y=_n(y - 5.5), width=11, height=11)
+    if row % 2 == 0:
+        return element("circle", title, class_=f"dot c{kind % COLOURS}", cx=_n(x), cy=_n(y), r=6)
+    return element("rect", title, class_=f"dot c{kind % COLOURS}", x=_n(x - 5.5), y=_n(y - 5.5), width=11, height=11)
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,7 @@ def axis(values: Iterable[float], start: float, end: float, log: bool = False) -
     step = _step(high - low, most)
     first, last = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     count = round((last - first) / step)
-    ticks = tuple((first + i * step, f"{round(first + i * step, 10):g}") for i in range(count + 1))
+    ticks = _named([first + i * step for i in range(count + 1)])
     return Axis(lambda value: start + (value - first) / (last - first) * (end - start), ticks)
 
 
@@ -272,6 +276,16 @@ def _step(length: float, most: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10, 20, 50, 100) if length / (power * factor) <= min(most, 6))
 
 
+def _named(values: Sequence[float]) -> tuple[tuple[float, str], ...]:
+    """The values with their names: as powers of ten where the usual way takes more room than there is."""
+    least = 1e-9 * max(map(abs, values), default=0)  # what is nearer to 0 is 0, but for rounding
+    names = [f"{value if abs(value) > least else 0:.10g}" for value in values]
+    if any(len(name) > _MOST_LETTERS for name in names):
+        parts = [f"{value:.3e}".split("e") for value in values]
+        names = [f"{float(head):g}e{int(power)}" if float(head) else "0" for head, power in parts]
+    return tuple(zip(values, names, strict=True))
+
+
 def _log_axis(low: float, high: float, start: float, end: float) -> Axis:
     if high / low < 1.5:
         low, high = low / 1.5, high * 1.5
@@ -279,8 +293,8 @@ def _log_axis(low: float, high: float, start: float, end: float) -> Axis:
     decades = range(math.floor(bottom), math.ceil(top) + 1)
     factors = (1, 1.5, 2, 3, 4, 5, 7) if top - bottom < 0.7 else (1, 2, 5) if top - bottom < 2.2 else (1,)
     skip = max(round((top - bottom) / 6), 1) if factors == (1,) else 1
-    known = [(f * 10.0**d, f"{f * 10.0**d:g}") for d in decades for f in factors if d % skip == 0]
-    ticks = tuple((at, name) for at, name in known if bottom <= math.log10(at) <= top)
+    known = [f * 10.0**d for d in decades for f in factors if d % skip == 0]
+    ticks = _named([at for at in known if bottom <= math.log10(at) <= top])
     return Axis(lambda value: start + (math.log10(value) - bottom) / (top - bottom) * (end - start), ticks)
 
 

@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 
 from ckptconv.cli.app import app
+from tests.report import pages
 from tests.support import environments, forked, hollow
 
 RECIPE = "mocov2-mask-rcnn-r50-fpn-1x"
@@ -68,6 +69,11 @@ COMMANDS: dict[str, list[tuple[str, int, str]]] = {
         ("moko", 2, "there is no recipe 'moko'"),
         (RECIPE, 2, f"{RECIPE} needs a converted checkpoint"),
     ],
+    "report": [
+        ("run", 0, ""),
+        ("run run --out two.html --json", 0, ""),
+        ("nothere -o new.html", 2, "there is no report.json in nothere"),
+    ],
     "recipes": [("", 0, ""), ("--json", 0, "")],
     "doctor": [("", 4, ""), ("--json", 4, "")],
     "guide": [("", 0, ""), ("troubleshooting", 0, ""), ("nothere", 2, "there is no topic 'nothere'")],
@@ -89,6 +95,8 @@ def test_no_command_is_forgotten():
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("core")
     hollow.fill("moco_v2_r50_legacy", folder / "raw.pth.tar")
+    (folder / "run").mkdir()
+    (folder / "run" / "report.json").write_text(json.dumps(pages.lift_report()))
     (folder / "own.py").write_text("model = dict(type='FasterRCNN', backbone=dict(type='ResNet', depth=50))\n")
     return folder
 

@@ -104,6 +104,23 @@ def _verification(folder: Path) -> str:
     return page(from_json(lift_report()), _evaluated(folder), ["config.py", "converted-seed0/output.log"])
 
 
+def _comparison(folder: Path) -> str:
+    """A lift, and two trainings with other rates."""
+    from ckptconv.mmdetection.verify.report import comparison, comparison_page
+
+    lift = lift_report()
+    reports = {"lift-moco_v2-mask_rcnn": (lift, 0.002)}
+    for lr, box in ((0.001, 27.0), (0.004, 31.0)):
+        runs = [run("trained", seed, box) for seed in range(2)]
+        reports[f"full-lr{lr}"] = ({**lift, "tier": "full", "runs": runs, "recipe": {**lift["recipe"], "lr": lr}}, lr)
+    for name, (report, lr) in reports.items():
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "report.json").write_text(json.dumps(report))
+        text = f"optim_wrapper = dict(optimizer=dict(type='SGD', lr={lr}, momentum=0.9))\n"
+        (folder / name / "config.py").write_text(text)
+    return comparison_page.page(comparison.read([folder / name for name in reports]))
+
+
 def _evaluated(folder: Path) -> Any:
     """Generated images, and detections of most of their objects: some elsewhere, some of another class."""
     from ckptconv.mmdetection.verify.data import synthetic
@@ -195,9 +212,10 @@ PAGES: Mapping[str, Callable[[Path], str]] = {
     "convert-swin": _swin,
     "convert-vit": _vit,
     "check": _check,
+    "report": _comparison,
     "verify-ap": _verification,
 }
-OF_MMDETECTION = ("check", "verify-ap")
+OF_MMDETECTION = ("check", "report", "verify-ap")
 """Those that need its packages."""
 
 

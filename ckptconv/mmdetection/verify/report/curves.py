@@ -104,7 +104,7 @@ def _lift(metric: str, arms: Mapping[str, list[tuple[str, float]]], differences:
         x="checkpoint minus random, in points",
         intervals={"difference": Interval(mean.low, mean.mean, mean.high)},
         zero=True,
-        first_kind=2,
+        kinds=[2],
     )
     caption = element(
         "figcaption", f"{mean} points more than random weights; the bar is the 95 % interval of the mean."
