@@ -14,6 +14,7 @@ from ckptconv.difference.pairing import Held, Pairing
 from ckptconv.difference.sides import Side, opened
 from ckptconv.planning.matching import Move
 from ckptconv.sources.interface import Fetching
+from ckptconv.text import some
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +91,23 @@ class Diff:
     def compared(self) -> int:
         """How many tensors both sides have."""
         return len(self.equal) + len(self.rounded) + len(self.differing) + len(self.shapes)
+
+    def _repr_html_(self) -> str:
+        from ckptconv.report.page import fragment
+
+        networks = " and ".join(dict.fromkeys(side.backbone or "no known network" for side in (self.a, self.b)))
+        counts = {
+            "equal once rounded": self.rounded,
+            "differing": [one.name for one in self.differing],
+            "another shape": [one.name for one in self.shapes],
+            "only in the first": self.only_a,
+            "only in the second": self.only_b,
+        }
+        facts = [("networks", networks), ("first", self.a.label), ("second", self.b.label)]
+        facts += [(what, f"{len(names)}: {some(names, 3)}" if names else "") for what, names in counts.items()]
+        headline = "The same numbers" if self.same else "Not the same"
+        equal = f"{headline}: {len(self.equal)} of {self.compared} tensors are equal"
+        return fragment("good" if self.same else "bad", equal, facts)
 
     def __repr__(self) -> str:
         return (

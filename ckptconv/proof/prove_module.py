@@ -58,6 +58,19 @@ class Proof:
         """Whether the module holds every tensor of the file."""
         return bool(self.equal) and len(self.equal) == self.total
 
+    def __repr__(self) -> str:
+        return (
+            f"Proof(proved={self.proved}, equal={len(self.equal)}, differing={len(self.differing)}, "
+            f"size_mismatch={len(self.size_mismatch)}, not_in_module={len(self.not_in_module)}, "
+            f"not_in_file={len(self.not_in_file)}, by_value={self.by_value})"
+        )
+
+    def _repr_html_(self) -> str:
+        from ckptconv.report.page import fragment
+
+        first, *rest = str(self).split("\n")
+        return fragment("good" if self.proved else "bad", first, (), rest)
+
     def __str__(self) -> str:
         lines = [f"{len(self.equal)}/{self.total} tensors of the file are in the module, equal"]
         for names, what in (

@@ -11,9 +11,9 @@ from ckptconv.report.markup import Html, element, joined
 _FRAGMENT = (
     ".ckptconv{color:inherit;line-height:1.45;border-left:4px solid var(--hue);padding:.25em 0 .25em .9em}"
     ".ckptconv.good{--hue:#2e8b57}.ckptconv.warn{--hue:#c77700}.ckptconv.bad{--hue:#d64545}"
-    ".ckptconv table{border-collapse:collapse;margin:.3em 0;color:inherit;background:none}"
+    ".ckptconv table{border-collapse:collapse;margin:.3em 0;color:inherit;background:none;font:inherit}"
     ".ckptconv td{color:inherit;background:none;border:0;padding:.1em 1em .1em 0;text-align:left;vertical-align:top;"
-    "overflow-wrap:anywhere}"
+    "overflow-wrap:anywhere}.ckptconv td:first-child{white-space:nowrap}"
 )
 """The text has the colour that the notebook has: only the edge has its own, and says nothing more."""
 

@@ -11,7 +11,7 @@ import copy
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,6 +28,7 @@ from ckptconv.mmdetection.check.reading import Tensors, read, specs_of, value_of
 from ckptconv.patterns import Pattern
 from ckptconv.proof.match_by_value import Arrangement, arrangement, telling
 from ckptconv.proof.prove_module import equal
+from ckptconv.text import fold, some
 
 _Kind = Literal["equal", "differing", "size_mismatch", "missing", "optional_missing", "module_only"]
 _DOUBTFUL = ("differing", "size_mismatch", "missing")
@@ -65,6 +66,24 @@ class Comparison:
     """The network that the module is."""
     file_backbone: Backbone | None = None
     """The network that the file's tensors are."""
+
+    def _repr_html_(self) -> str:
+        from ckptconv.report.page import fragment
+
+        network = self.module_backbone or self.file_backbone
+        others = {
+            "differing": self.differing,
+            "another shape": self.size_mismatch,
+            "not in the file": self.missing,
+            "only in the module": self.module_only,
+            "not in the module": self.unexpected,
+        }
+        facts = [
+            ("network", network.name if network else ""),
+            *((what, _some(names)) for what, names in others.items()),
+        ]
+        good = bool(self.equal) and not self.wrong
+        return fragment("good" if good else "bad", f"{len(self.equal)} of {self.total} tensors are equal", facts)
 
     @property
     def total(self) -> int:
@@ -229,6 +248,11 @@ class _Comparing:
             module_backbone=self.module.backbone,
             file_backbone=file_backbone,
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    """How many names there are, and a few of them; '' for none."""
+    return f"{len(names)}: {some(list(fold(names)), 3)}" if names else ""
 
 
 def _of_kind(kinds: Mapping[str, _Kind], kind: _Kind) -> tuple[str, ...]:

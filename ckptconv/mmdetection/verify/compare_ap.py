@@ -9,6 +9,8 @@ from statistics import fmean, stdev
 
 PASS, FAIL, INCONCLUSIVE, MEASURED = "pass", "fail", "inconclusive", "measured"
 GOOD = (PASS, MEASURED)
+COLOURS: Mapping[str, str] = {PASS: "good", MEASURED: "good", FAIL: "bad", INCONCLUSIVE: "warn"}
+"""How a page shows each status."""
 LEVEL = 0.95
 _MOST_SEEDS = 100
 
@@ -68,6 +70,13 @@ class Verdict:
     rule: str
     needed: int | None = None
     meaning: str = ""
+
+    def _repr_html_(self) -> str:
+        from ckptconv.report.page import fragment
+
+        headline = ": ".join(filter(None, (self.status, self.meaning)))
+        needed = f"about {self.needed} would decide" if self.needed else ""
+        return fragment(COLOURS[self.status], headline, [("rule", self.rule), ("seeds", needed)], self.reasons)
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE
+from ckptconv.mmdetection.verify.compare_ap import COLOURS
 from ckptconv.mmdetection.verify.report.comparison import (
     Compared,
     Difference,
@@ -18,7 +18,6 @@ from ckptconv.report.charts import Line
 from ckptconv.report.markup import Html, element
 from ckptconv.report.page import page as page_of
 
-_COLOURS = {FAIL: parts.BAD, INCONCLUSIVE: parts.WARN}
 _MOST, _LONGEST = 80, 160  # differences, and letters of a value
 _Points = Sequence[tuple[float, float]]
 
@@ -48,10 +47,10 @@ def _verdicts(compared: Sequence[Compared]) -> Html:
     for i, one in enumerate(compared, 1):
         judged = one.report.verdict
         said = ". ".join(filter(None, (judged.meaning, *judged.reasons)))
-        mark = parts.mark(_COLOURS.get(judged.status, parts.GOOD), judged.status)
-        rows.append((str(i), one.folder, one.report.tier, mark, said, one.report.date[:10]))
+        mark = parts.mark(COLOURS.get(judged.status, parts.GOOD), judged.status)
+        rows.append((str(i), mark, one.folder, one.report.tier, said, one.report.date[:10]))
     return parts.table(
-        ("", "report", "tier", "verdict", "why", "date"), rows, "The reports and their verdicts", words=(0,)
+        ("", "verdict", "report", "tier", "why", "date"), rows, "The reports and their verdicts", words=(0,)
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 from urllib.parse import quote
 
-from ckptconv.mmdetection.verify.compare_ap import FAIL, INCONCLUSIVE
+from ckptconv.mmdetection.verify.compare_ap import COLOURS
 from ckptconv.mmdetection.verify.measure import NAMES
 from ckptconv.mmdetection.verify.report import curves, detections
 from ckptconv.mmdetection.verify.report.detections import EvaluatedImages
@@ -17,7 +17,6 @@ from ckptconv.report.markup import Html, element
 from ckptconv.report.page import page as page_of
 from ckptconv.text import size
 
-_COLOURS = {FAIL: parts.BAD, INCONCLUSIVE: parts.WARN}
 _HEAD = ("run", "", *NAMES, "iterations", "memory", "images/s")
 
 
@@ -32,7 +31,7 @@ def verdict(report: VerificationReport) -> Html:
     headline = ": ".join(filter(None, (judged.status, judged.meaning)))
     needed = [f"About {judged.needed} seeds would decide."] if judged.needed else []
     return parts.verdict(
-        _COLOURS.get(judged.status, parts.GOOD),
+        COLOURS.get(judged.status, parts.GOOD),
         headline,
         [f"{reason}." for reason in judged.reasons] + needed,
         [f"Rule: {judged.rule}."],

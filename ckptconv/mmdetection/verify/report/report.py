@@ -151,6 +151,9 @@ class VerificationReport:
     date: str
     command_line: str = ""
 
+    def _repr_html_(self) -> str:
+        return self.verdict._repr_html_()
+
 
 def as_json(report: VerificationReport) -> dict[str, Any]:
     """The object of ``report.json``."""
