@@ -1,6 +1,7 @@
 """One example of each page, by its name, for tests that look at all of them.
 
-``python -m tests.report.pages FOLDER`` writes them, and a picture of each on both screens, by day and by night.
+``python -m tests.report.pages FOLDER`` writes them, and a picture of each on both screens, by day and by night; and all
+of them in one picture, for the guide.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from ckptconv import guide
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 ITERATIONS = 300
@@ -112,13 +115,16 @@ def _comparison(folder: Path) -> str:
     reports = {"lift-moco_v2-mask_rcnn": (lift, 0.002)}
     for lr, box in ((0.001, 27.0), (0.004, 31.0)):
         runs = [run("trained", seed, box) for seed in range(2)]
-        reports[f"full-lr{lr}"] = ({**lift, "tier": "full", "runs": runs, "recipe": {**lift["recipe"], "lr": lr}}, lr)
+        verdict = {**lift["verdict"], "reasons": ["box AP is not compared"], "meaning": "the AP is measured"}
+        changed = {"tier": "full", "runs": runs, "recipe": {**lift["recipe"], "lr": lr}, "verdict": verdict}
+        reports[f"full-lr{lr}"] = ({**lift, **changed}, lr)
     for name, (report, lr) in reports.items():
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "report.json").write_text(json.dumps(report))
         text = f"optim_wrapper = dict(optimizer=dict(type='SGD', lr={lr}, momentum=0.9))\n"
         (folder / name / "config.py").write_text(text)
-    return comparison_page.page(comparison.read([folder / name for name in reports]))
+    page = comparison_page.page(comparison.read([folder / name for name in reports]))
+    return page.replace(f"{folder}/", "work_dirs/")
 
 
 def _evaluated(folder: Path) -> Any:
@@ -157,7 +163,7 @@ def _conversion(folder: Path) -> str:
     state[f"{at}layer4.1.bn2.weight"][3] = math.nan
     torch.save({"state_dict": state, "epoch": 200}, folder / "moco_v2_200ep.pth.tar")
     ckptconv.convert(folder / "moco_v2_200ep.pth.tar", folder / "r50.pth", report=folder / "made.html", force=True)
-    return (folder / "made.html").read_text(encoding="utf-8")
+    return (folder / "made.html").read_text(encoding="utf-8").replace(f"{folder}/", "")
 
 
 def _check(_: Path) -> str:
@@ -219,6 +225,13 @@ OF_MMDETECTION = ("check", "report", "verify-ap")
 """Those that need its packages."""
 
 
+SHEET = Path(guide.__file__).with_name("reports.webp")
+"""The pages on both screens, by day and by night, in one picture."""
+_SCREENS = ((1280, False), (1280, True), (400, False), (400, True))
+_SHOWN = ("convert", "check", "verify-ap", "report")
+_HIGH = 560  # pixels of a page's upper part, as the sheet shows it
+
+
 def pictures(folder: Path) -> Iterator[Path]:
     """Write each page, and its pictures."""
     from tests.support.browser import browser
@@ -227,11 +240,33 @@ def pictures(folder: Path) -> Iterator[Path]:
         for name, make in PAGES.items():
             page = folder / f"{name}.html"
             page.write_text(make(folder), encoding="utf-8")
-            for width in (400, 1280):
-                for dark in (False, True):
-                    path = folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"
-                    path.write_bytes(one.open(page, width, dark, picture=True).picture)
-                    yield path
+            for width, dark in _SCREENS:
+                path = _picture(folder, name, width, dark)
+                path.write_bytes(one.open(page, width, dark, picture=True).picture)
+                yield path
+
+
+def _picture(folder: Path, name: str, width: int, dark: bool) -> Path:
+    return folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"
+
+
+def sheet(folder: Path) -> bytes:
+    """The upper parts of the pages side by side, from their pictures in this folder."""
+    from tests.support.browser import browser
+
+    cells = [
+        f"<div style='height:{_HIGH}px;overflow:hidden;border:1px solid #999'>"
+        f"<img src='{_picture(folder, name, width, dark).name}' style='width:100%;display:block'></div>"
+        for name in _SHOWN
+        for width, dark in _SCREENS
+    ]
+    columns = " ".join(f"{width / 4}fr" for width, _ in _SCREENS)
+    style = f"display:grid;grid-template-columns:{columns};gap:12px;margin:12px;background:#fff"
+    page = folder / "sheet.html"
+    page.write_text(f"<!doctype html><body style='{style}'>{''.join(cells)}", encoding="utf-8")
+    with browser() as one:
+        one.open(page, 1800)
+        return one.picture(1800, format="webp", quality=55)
 
 
 if __name__ == "__main__":
@@ -239,3 +274,4 @@ if __name__ == "__main__":
 
     for path in pictures(Path(sys.argv[1])):
         print(path)
+    SHEET.write_bytes(sheet(Path(sys.argv[1])))

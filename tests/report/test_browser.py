@@ -61,6 +61,27 @@ def test_a_page_fits_and_needs_nothing(one, tmp_path, name, width, dark):
     assert seen.values["unreachable"] == 0
 
 
+@pytest.mark.torch
+def test_what_is_folded_is_printed_by_day(one, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(pages.PAGES["convert-vit"](tmp_path), encoding="utf-8")
+    hidden = "[...document.querySelectorAll('details > div')].filter(div => !div.checkVisibility()).length"
+    folded = one.open(page, 1280, values={"hidden": hidden})
+    printed = one.open(page, 1280, dark=True, media="print", values={"hidden": hidden, "background": _BACKGROUND})
+    assert folded.values["hidden"] > 40  # a block each
+    assert printed.values["hidden"] == 0
+    assert printed.values["background"] == "rgb(255, 255, 255)"
+
+
+@pytest.mark.torch
+def test_what_is_folded_opens_with_the_keyboard(one, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(pages.PAGES["convert-vit"](tmp_path), encoding="utf-8")
+    values = {"open": "document.querySelectorAll('details[open]').length", "at": "document.activeElement.tagName"}
+    assert one.open(page, 400, keys=["Tab"], values=values).values == {"open": 0, "at": "SUMMARY"}
+    assert one.open(page, 400, keys=["Tab", "Enter", "Tab"], values=values).values == {"open": 1, "at": "DIV"}
+
+
 def test_the_browser_sees_what_is_wrong(one, tmp_path):
     """The control: a page with each fault."""
     page = tmp_path / "page.html"

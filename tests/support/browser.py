@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,17 +93,29 @@ class Browser:
         return answer
 
     def open(
-        self, page: Path, width: int, dark: bool = False, picture: bool = False, values: dict[str, str] | None = None
+        self,
+        page: Path,
+        width: int,
+        dark: bool = False,
+        picture: bool = False,
+        values: dict[str, str] | None = None,
+        media: str = "screen",
+        keys: Sequence[str] = (),
     ) -> Opened:
-        """Show a page at this width, by day or by night. ``values``: expressions of JavaScript to evaluate there."""
+        """Show a page at this width, by day or by night, on the screen or as it is printed.
+
+        ``keys`` are pressed, one after the other; then ``values``, expressions of JavaScript, are evaluated there.
+        """
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        self._call("Emulation.setEmulatedMedia", features=[scheme], media=media)
         self._events.clear()
         address = page.resolve().as_uri()
         self._call("Page.navigate", url=address)
         while not any(event.get("method") == "Page.loadEventFired" for event in self._events):
             self._events.append(self._next())
+        for key in keys:
+            self._press(key)
         opened = Opened(width=width)
         opened.scroll_width = self._evaluate("document.documentElement.scrollWidth")
         opened.values = {name: self._evaluate(code) for name, code in (values or {}).items()}
@@ -116,9 +128,19 @@ class Browser:
             elif method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
                 opened.logged.append(json.dumps(what)[:500])
         if picture:
-            taken = self._call("Page.captureScreenshot", captureBeyondViewport=True, clip=self._whole(width))
-            opened.picture = base64.b64decode(taken["data"])
+            opened.picture = self.picture(width)
         return opened
+
+    def picture(self, width: int, **format: Any) -> bytes:
+        """The whole page that is open, as a PNG unless ``format`` says another."""
+        taken = self._call("Page.captureScreenshot", captureBeyondViewport=True, clip=self._whole(width), **format)
+        return base64.b64decode(taken["data"])
+
+    def _press(self, key: str) -> None:
+        known = {"Tab": 9, "Enter": 13}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=known, **text)
 
     def _whole(self, width: int) -> dict[str, float]:
         height = self._evaluate("document.documentElement.scrollHeight")

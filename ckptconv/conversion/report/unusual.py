@@ -20,7 +20,8 @@ RULE = (
     f"output. A matrix is unusual if its gain is more than {_FACTOR:g} times the median of the same layers in the "
     "other blocks of this file, or less than a quarter of it, and further from it than "
     f"{_DEVIATIONS:g} times the usual distance; {_LEAST_LAYERS} such layers are needed. A tensor is also unusual if it "
-    "has NaN or infinite numbers, or if all its numbers are the same and those of most such layers are not."
+    "has NaN or infinite numbers, or if all its numbers are the same; a vector only where most such layers have "
+    "different ones."
 )
 
 
@@ -63,14 +64,20 @@ def _of_kind(alike: Sequence[Layer], statistics: Mapping[str, TensorStatistics])
             bad = " and ".join(f"{count} {what}" for count, what in counts if count)
             yield Unusual(name, f"{bad} of {layer.move.spec.numel} numbers", True)
         elif values.constant:
-            same = 2 * constants > len(known) and len(known) > 1 and len(layer.move.spec.shape) < 2
-            if not same and values.count >= _LEAST_NUMBERS and (len(known) > 1 or len(layer.move.spec.shape) > 1):
+            if _is_unusual(layer, values, constants, len(known)):
                 yield _constant(layer, values)
         elif usual is not None and (mine := gain(layer, values)) is not None:
             ratio = mine / usual[0]
             if not 1 / usual[1] <= ratio <= usual[1]:
                 times = f"{ratio:.3g} times" if ratio > 1 else f"1/{1 / ratio:.3g} of"
                 yield Unusual(name, f"its gain is {times} the median of {len(gains)} such layers", False)
+
+
+def _is_unusual(layer: Layer, values: TensorStatistics, constants: int, alike: int) -> bool:
+    """Whether a constant says anything: a norm of ones among norms of ones does not, and neither do a few numbers."""
+    if values.count < _LEAST_NUMBERS:
+        return False
+    return len(layer.move.spec.shape) > 1 or (alike > 1 and 2 * constants <= alike)
 
 
 def _constant(layer: Layer, values: TensorStatistics) -> Unusual:
