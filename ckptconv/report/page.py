@@ -8,6 +8,8 @@ from pathlib import Path
 from ckptconv._version import __version__
 from ckptconv.report.markup import Html, element, joined
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What a browser may load: nothing, whatever a name in the page may be taken for."""
 _FRAGMENT = (
     ".ckptconv{color:inherit;line-height:1.45;border-left:4px solid var(--hue);padding:.25em 0 .25em .9em}"
     ".ckptconv.good{--hue:#2e8b57}.ckptconv.warn{--hue:#c77700}.ckptconv.bad{--hue:#d64545}"
@@ -23,6 +25,7 @@ def page(title: str, parts: Iterable[str | None]) -> str:
     head = joined(
         (
             element("meta", charset="utf-8"),
+            element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
             element("title", title),
             element("style", Html(style())),

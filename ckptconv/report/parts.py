@@ -43,7 +43,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str, words:
     numbers = set(words or ())
 
     def cells(tag: str, row: Sequence[str]) -> Html:
-        return joined(element(tag, one, class_="n" if i in numbers else None) for i, one in enumerate(row))
+        scope = "col" if tag == "th" else None
+        return joined(element(tag, one, class_="n" if i in numbers else None, scope=scope) for i, one in enumerate(row))
 
     return element(
         "div",

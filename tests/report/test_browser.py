@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from ckptconv.report.markup import element
+from ckptconv.report.page import page as report_page
 from tests.report import pages
 from tests.support import browser
 
@@ -80,6 +82,17 @@ def test_what_is_folded_opens_with_the_keyboard(one, tmp_path):
     values = {"open": "document.querySelectorAll('details[open]').length", "at": "document.activeElement.tagName"}
     assert one.open(page, 400, keys=["Tab"], values=values).values == {"open": 0, "at": "SUMMARY"}
     assert one.open(page, 400, keys=["Tab", "Enter", "Tab"], values=values).values == {"open": 1, "at": "DIV"}
+
+
+def test_a_page_could_not_load_or_run_anything(one, tmp_path):
+    """Markup that a hostile name would be, were it not escaped, pasted into a page."""
+    text = report_page("t", [element("h1", "h")])
+    hostile = "<img src='https://127.0.0.1:9/x.png' alt='x'><script>document.title = 'ran'</script>"
+    path = tmp_path / "page.html"
+    path.write_text(text.replace("<h1>", f"{hostile}<h1>"), encoding="utf-8")
+    seen = one.open(path, 400, values={"title": "document.title"})
+    assert seen.values["title"] == "t"
+    assert len([line for line in seen.logged if "Content Security Policy" in line]) == 2
 
 
 def test_the_browser_sees_what_is_wrong(one, tmp_path):

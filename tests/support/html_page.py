@@ -86,5 +86,9 @@ def require_sound(text: str, largest: int = LARGEST) -> Parsed:
     assert tags.count("h1") == tags.count("main") == 1
     assert tags.count("details") == tags.count("summary")
     assert ("html", {"lang": "en"}) in parsed.elements
+    policies = [
+        attrs["content"] for _, attrs in parsed.elements if attrs.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert [policy.split(";")[0] for policy in policies] == ["default-src 'none'"]
     assert len(text.encode("utf-8", "surrogateescape")) <= largest
     return parsed
