@@ -42,6 +42,18 @@ def element(tag: str, *children: str | None, **attributes: object) -> Html:
     return Html(f"<{tag}{head}>{joined(children)}{end}")
 
 
+def prose(content: str) -> Html:
+    """A sentence, in which what stands between backticks is code.
+
+    >>> prose("give `gpus=8`")
+    'give <code>gpus=8</code>'
+    """
+    if isinstance(content, Html) or content.count("`") % 2:
+        return text(content)
+    pieces = content.split("`")
+    return joined(element("code", piece) if i % 2 else piece for i, piece in enumerate(pieces))
+
+
 def joined(parts: Iterable[str | None], between: str = "") -> Html:
     """Several parts as one."""
     return Html(between.join(text(part) for part in parts if part is not None))

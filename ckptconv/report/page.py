@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ckptconv._version import __version__
-from ckptconv.report.markup import Html, element, joined
+from ckptconv.report.markup import Html, element, joined, prose
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load: nothing, whatever a name in the page may be taken for."""
@@ -52,7 +52,7 @@ def fragment(status: str, headline: str, facts: Iterable[tuple[str, str]], sente
         "div",
         element("style", Html(_FRAGMENT)),
         element("b", headline),
-        *(element("div", sentence) for sentence in sentences),
+        *(element("div", prose(sentence)) for sentence in sentences),
         element("table", *rows) if rows else None,
         class_=f"ckptconv {status}",
     )

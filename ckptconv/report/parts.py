@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ckptconv.report.markup import Html, element, joined, text
+from ckptconv.report.markup import Html, element, joined, prose, text
 
 GOOD, WARN, BAD = "good", "warn", "bad"
 """The colours of a verdict. Its words say the same."""
@@ -15,8 +15,8 @@ def verdict(colour: str, headline: str, sentences: Iterable[str] = (), below: It
     return element(
         "div",
         element("b", headline),
-        *(element("p", sentence) for sentence in sentences),
-        *(element("p", sentence, class_="soft") for sentence in below),
+        *(element("p", prose(sentence)) for sentence in sentences),
+        *(element("p", prose(sentence), class_="soft") for sentence in below),
         class_=f"verdict {colour}",
     )
 
@@ -35,10 +35,16 @@ def _pair(name: str, value: str) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("dt", name), ("dd", value)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str, words: Sequence[int] | None = None) -> Html:
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    label: str,
+    words: Sequence[int] | None = None,
+    kind: str | None = None,
+) -> Html:
     """A table of numbers, whose first column is text. It scrolls sideways where the page is too narrow.
 
-    ``words``: a table of sentences, in which these columns are numbers.
+    ``words``: a table of sentences, in which these columns are numbers. ``kind``: a class of the style.
     """
     numbers = set(words or ())
 
@@ -52,7 +58,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], label: str, words:
             "table",
             element("thead", element("tr", cells("th", head))),
             element("tbody", *(element("tr", cells("td", row)) for row in rows)),
-            class_=None if words is None else "words",
+            class_=kind if words is None else "words",
         ),
         class_="wide",
         tabindex="0",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ckptconv.report import charts, parts
 from ckptconv.report.charts import Interval, Line
-from ckptconv.report.markup import Html, element, joined
+from ckptconv.report.markup import Html, element, joined, prose
 from ckptconv.report.page import fragment, page, style
 from tests.support.html_page import Parsed, require_sound
 
@@ -34,6 +34,13 @@ def test_markup_is_not_escaped_twice():
 
 def test_an_attribute_that_is_none_is_left_out():
     assert element("img", src="a", alt=None, class_="x", stroke_width=2) == '<img src="a" class="x" stroke-width="2">'
+
+
+def test_what_stands_between_backticks_is_code():
+    assert prose("no `expect` & no `<b>`") == "no <code>expect</code> &amp; no <code>&lt;b&gt;</code>"
+    assert prose("one ` alone <b>") == "one ` alone &lt;b&gt;"
+    verdict = Parsed(parts.verdict(parts.WARN, "h", ["give `gpus=8`."], ["`rule`"]))
+    assert verdict.said("code") == ["gpus=8", "rule"]
 
 
 def hostile_page() -> str:

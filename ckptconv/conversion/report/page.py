@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ckptconv.conversion.convert import Receipt
 
 _KEPT, _RENAMED, _JOINED, _CUT, _CHANGED = "kept", "renamed", "joined", "cut", "changed"
-_HEAD = ("tensor", "way", "type", "shape", "mean", "std", "norm")
+_HEAD = ("tensor", "way", "shape", "mean", "std", "norm")
 _MOST_NAMES = 200  # of what is left out for one reason, folded
 
 
@@ -133,7 +133,7 @@ def _groups(done: Receipt, ordered: Sequence[Block], found: Mapping[str, Unusual
         if bad:
             summary.append(parts.mark(parts.BAD, f"{len(bad)} unusual"))
         rows = [_row(layer, done.statistics.get(layer.move.target), found) for layer in block.layers]
-        yield parts.folded(summary, parts.table(_HEAD, rows, f"Tensors of {name}"))
+        yield parts.folded(summary, parts.table(_HEAD, rows, f"Tensors of {name}", kind="tensors"))
 
 
 def _row(layer: Layer, values: TensorStatistics | None, found: Mapping[str, Unusual]) -> Sequence[str]:
@@ -143,9 +143,9 @@ def _row(layer: Layer, values: TensorStatistics | None, found: Mapping[str, Unus
     said = element("small", mark.what, class_=f"mark {parts.BAD}") if mark else None
     name = parts.with_below(move.target, "" if moved == _KEPT else f"from {', '.join(move.sources)}", said)
     how = parts.with_below(moved, str(move.op) if move.op is not None else "")
-    shape = "×".join(map(str, move.spec.shape)) or "one number"
+    shape = parts.with_below("×".join(map(str, move.spec.shape)) or "one number", str(move.spec.dtype))
     numbers = (f"{values.mean:.3g}", f"{values.std:.3g}", f"{values.norm:.4g}") if values else ("–", "–", "–")
-    return (name, how, str(move.spec.dtype), shape, *numbers)
+    return (name, how, shape, *numbers)
 
 
 def _left_out(plan: Plan) -> Iterator[Html]:

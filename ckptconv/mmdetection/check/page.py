@@ -8,7 +8,7 @@ from ckptconv.mmdetection.check.evidence import Finding
 from ckptconv.mmdetection.check.verdict import CheckReport, DetectorPart, ModuleReport
 from ckptconv.report import charts, parts
 from ckptconv.report.charts import Bar
-from ckptconv.report.markup import Html, element, joined
+from ckptconv.report.markup import Html, element, joined, prose
 from ckptconv.report.page import fragment
 from ckptconv.report.page import page as page_of
 from ckptconv.text import quantity
@@ -57,7 +57,7 @@ def module_name(module: ModuleReport) -> str:
 
 def _findings(findings: Iterable[Finding], say: Say) -> Iterator[Html]:
     for finding in findings:
-        yield element("p", f"{_sentence(say(finding.text))}.")
+        yield element("p", prose(f"{_sentence(say(finding.text))}."))
         for i, fix in enumerate(finding.fixes):
             yield _command("or" if i else "fix", say(fix))
 
