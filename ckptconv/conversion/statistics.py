@@ -22,7 +22,10 @@ MEASURED = ("float64", "float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """Of the finite numbers of a tensor. ``std`` divides by ``count``; ``nan`` and ``inf`` count the others."""
+    """Of the finite numbers of a tensor. ``std`` divides by ``count``; ``nan`` and ``inf`` count the others.
+
+    ``std`` is not finite where the squares of the numbers are too large for a float of 64 bits.
+    """
 
     count: int
     mean: float
@@ -35,7 +38,7 @@ class TensorStatistics:
     @property
     def norm(self) -> float:
         """The square root of the sum of squares."""
-        return math.sqrt(self.count * (self.std**2 + self.mean**2))
+        return math.sqrt(self.count * (self.std * self.std + self.mean * self.mean))
 
     @property
     def finite(self) -> bool:
@@ -66,7 +69,8 @@ class RunningStatistics:
         count = len(whole) // size
         self._rest = whole[count * size :]
         if count:
-            self._take(_numbers(np.frombuffer(whole, f"<u{size}", count), self._dtype))
+            with np.errstate(all="ignore"):  # NaN and numbers whose squares are infinite are what is looked for
+                self._take(_numbers(np.frombuffer(whole, f"<u{size}", count), self._dtype))
 
     def _take(self, numbers: _Array) -> None:
         import numpy as np
@@ -85,10 +89,10 @@ class RunningStatistics:
         count, mean = numbers.size, float(numbers.mean())
         away = numbers - numbers.dtype.type(mean)
         squares, drift = float(np.dot(away, away)), float(away.sum())
-        mean, squares = mean + drift / count, squares - drift**2 / count
+        mean, squares = mean + drift / count, squares - drift * drift / count
         total = self._count + count
         between = mean - self._mean
-        self._squares += squares + between**2 * self._count * count / total
+        self._squares += squares + between * between * self._count * count / total
         self._mean += between * count / total
         self._count = total
 

@@ -67,6 +67,14 @@ def test_what_is_not_finite_is_counted_and_left_out(dtype):
     assert (found.nan, found.inf, found.finite) == (2, 2, False)
 
 
+@pytest.mark.parametrize("chunk", [8, 64])
+def test_squares_that_are_too_large_are_no_error(chunk):
+    found = taken(torch.tensor([1e200, -3e250, 5.0], dtype=torch.float64), chunk)
+    assert (found.least, found.most, found.finite) == (-3e250, 1e200, True)
+    assert not math.isfinite(found.std)
+    assert not math.isfinite(found.norm)
+
+
 def test_nothing_finite_at_all():
     found = taken(torch.full((9,), math.nan), 8)
     assert (found.count, found.nan, found.finite, found.constant) == (0, 9, False, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 import re
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptconv.report import charts, parts
+from ckptconv.report import charts, markup, parts
 from ckptconv.report.charts import Interval, Line
 from ckptconv.report.markup import Html, element, joined, prose
 from ckptconv.report.page import fragment, page, style
@@ -34,6 +35,10 @@ def test_markup_is_not_escaped_twice():
 
 def test_an_attribute_that_is_none_is_left_out():
     assert element("img", src="a", alt=None, class_="x", stroke_width=2) == '<img src="a" class="x" stroke-width="2">'
+
+
+def test_the_examples_are_true():
+    assert doctest.testmod(markup) == (0, 2)
 
 
 def test_what_stands_between_backticks_is_code():

@@ -39,7 +39,8 @@ def gain(layer: Layer, statistics: TensorStatistics | None) -> float | None:
     shape = layer.move.spec.shape
     if statistics is None or len(shape) < 2 or math.prod(shape[1:]) < 2 or not statistics.count:
         return None
-    return statistics.std * math.sqrt(math.prod(shape[1:]))
+    found = statistics.std * math.sqrt(math.prod(shape[1:]))
+    return found if math.isfinite(found) else None
 
 
 def unusual(blocks: Sequence[Block], statistics: Mapping[str, TensorStatistics]) -> dict[str, Unusual]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from functools import cache
@@ -225,6 +226,16 @@ def test_a_network_that_was_never_trained_is_said_to_be_one(tmp_path, state):
             value.uniform_(0.5, 1.5)
     _, parsed = page_of(tmp_path, state)
     assert any("the statistics of all 20 batch norms are those before" in said for said in parsed.said("p"))
+
+
+@pytest.mark.torch
+def test_numbers_whose_squares_are_too_large_have_a_page(tmp_path, state):
+    for name in [name for name in state if name.endswith("conv2.weight")]:
+        state[name] = state[name].double() * 1e200
+    done, parsed = page_of(tmp_path, state)
+    assert done.statistics["layer1.0.conv2.weight"].most > 1e199
+    assert not math.isfinite(done.statistics["layer1.0.conv2.weight"].std)
+    assert {"inf", "nan"} & set(parsed.said("td"))
 
 
 @pytest.mark.torch
