@@ -76,7 +76,9 @@ class Verdict:
 
         headline = ": ".join(filter(None, (self.status, self.meaning)))
         needed = f"about {self.needed} would decide" if self.needed else ""
-        return fragment(COLOURS[self.status], headline, [("rule", self.rule), ("seeds", needed)], self.reasons)
+        return fragment(
+            COLOURS.get(self.status, "warn"), headline, [("rule", self.rule), ("seeds", needed)], self.reasons
+        )
 
 
 def interval(values: Sequence[float]) -> Interval:

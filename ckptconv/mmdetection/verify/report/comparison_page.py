@@ -47,7 +47,7 @@ def _verdicts(compared: Sequence[Compared]) -> Html:
     for i, one in enumerate(compared, 1):
         judged = one.report.verdict
         said = ". ".join(filter(None, (judged.meaning, *judged.reasons)))
-        mark = parts.mark(COLOURS.get(judged.status, parts.GOOD), judged.status)
+        mark = parts.mark(COLOURS.get(judged.status, parts.WARN), judged.status)
         rows.append((str(i), mark, one.folder, one.report.tier, said, one.report.date[:10]))
     return parts.table(
         ("", "verdict", "report", "tier", "why", "date"), rows, "The reports and their verdicts", words=(0,)

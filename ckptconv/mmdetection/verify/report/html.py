@@ -31,7 +31,7 @@ def verdict(report: VerificationReport) -> Html:
     headline = ": ".join(filter(None, (judged.status, judged.meaning)))
     needed = [f"About {judged.needed} seeds would decide."] if judged.needed else []
     return parts.verdict(
-        COLOURS.get(judged.status, parts.GOOD),
+        COLOURS.get(judged.status, parts.WARN),
         headline,
         [f"{reason}." for reason in judged.reasons] + needed,
         [f"Rule: {judged.rule}."],
