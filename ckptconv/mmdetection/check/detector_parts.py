@@ -75,7 +75,7 @@ class _Parts:
                 yield from self.rows(child, depth + 1)
         own = {name: value for name, value in inside.items() if name not in below}
         if own:
-            yield self._row(f"{path}, by itself" if path else "by itself", module, own)
+            yield self._row(f"{path or 'the detector'}, by itself", module, own)
 
     def _is_mixed(self, inside: Mapping[str, Any]) -> bool:
         """Whether its parameters do not all start from a file, or are not all trained."""
