@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptconv.report import charts, markup, parts
-from ckptconv.report.charts import Interval, Line
+from ckptconv.report import axes, charts, markup, parts, rows
+from ckptconv.report.charts import Line
 from ckptconv.report.markup import Html, element, joined, prose
 from ckptconv.report.page import fragment, page, style
+from ckptconv.report.rows import Interval
 from tests.support.html_page import Parsed, require_sound
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' & \x1b[2J\n"
@@ -58,7 +59,7 @@ def hostile_page() -> str:
             parts.table([HOSTILE], [[HOSTILE]], HOSTILE),
             parts.folded([HOSTILE, parts.soft(HOSTILE), parts.mark("bad", HOSTILE)], HOSTILE),
             charts.lines(HOSTILE, [Line(HOSTILE, [(1, 1), (2, 2)])], x=HOSTILE, y=HOSTILE, levels={HOSTILE: 1.5}),
-            charts.dots(HOSTILE, {HOSTILE: [(HOSTILE, 1.0)]}, x=HOSTILE),
+            rows.dots(HOSTILE, {HOSTILE: [(HOSTILE, 1.0)]}, x=HOSTILE),
             charts.legend({0: HOSTILE}),
         ],
     )
@@ -118,11 +119,11 @@ def test_the_edge_of_a_fragment_can_be_seen_on_white_and_on_black():
 
 
 def test_numbers_are_where_the_axis_says():
-    axis = charts.axis([0.0, 10.0], 50.0, 250.0)
+    axis = axes.axis([0.0, 10.0], 50.0, 250.0)
     assert [(axis.position(at), name) for at, name in axis.ticks] == [
         (50, "0"), (90, "2"), (130, "4"), (170, "6"), (210, "8"), (250, "10"),
     ]  # fmt: skip
-    log = charts.axis([1.0, 1000.0], 0.0, 306.0, log=True)
+    log = axes.axis([1.0, 1000.0], 0.0, 306.0, log=True)
     assert [name for _, name in log.ticks] == ["1", "10", "100", "1000"]
     ends = [log.position(at) for at, _ in log.ticks]
     assert ends[1] - ends[0] == pytest.approx(ends[3] - ends[2])
@@ -130,7 +131,7 @@ def test_numbers_are_where_the_axis_says():
 
 @given(st.lists(st.floats(-1e12, 1e12, allow_nan=False), min_size=0, max_size=9), st.booleans(), st.integers(60, 600))
 def test_an_axis_has_room_for_every_value_and_a_few_round_numbers(values, log, length):
-    axis = charts.axis(values, 10.0, 10.0 + length, log=log)
+    axis = axes.axis(values, 10.0, 10.0 + length, log=log)
     for value in values:
         if value > 0 or not log:
             assert 9.9 <= axis.position(value) <= 10.1 + length
@@ -140,7 +141,7 @@ def test_an_axis_has_room_for_every_value_and_a_few_round_numbers(values, log, l
 
 
 def test_a_value_that_is_not_finite_does_not_move_the_axis():
-    assert charts.axis([1.0, math.inf, math.nan, 2.0], 0, 100).ticks == charts.axis([1.0, 2.0], 0, 100).ticks
+    assert axes.axis([1.0, math.inf, math.nan, 2.0], 0, 100).ticks == axes.axis([1.0, 2.0], 0, 100).ticks
 
 
 def test_lines_are_told_apart_without_colour():
@@ -153,7 +154,7 @@ def test_lines_are_told_apart_without_colour():
 
 def test_dots_of_two_groups_differ_by_shape_and_an_interval_is_drawn():
     groups = {"one": [("seed 0", 1.0), ("seed 1", 2.0)], "other": [("seed 0", 3.0)]}
-    drawn = Parsed(charts.dots("s", groups, x="AP", intervals={"other": Interval(2.0, 3.0, 4.0)}, zero=True))
+    drawn = Parsed(rows.dots("s", groups, x="AP", intervals={"other": Interval(2.0, 3.0, 4.0)}, zero=True))
     tags = [tag for tag, attrs in drawn.elements if attrs.get("class", "").startswith("dot")]
     assert tags == ["circle", "circle", "rect"]
     assert drawn.said("title") == [

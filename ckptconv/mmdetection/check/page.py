@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ckptconv.mmdetection.check.evidence import Finding
 from ckptconv.mmdetection.check.verdict import CheckReport, DetectorPart, ModuleReport
 from ckptconv.report import charts, parts
-from ckptconv.report.charts import Bar
 from ckptconv.report.markup import Html, element, joined, prose
 from ckptconv.report.page import fragment
 from ckptconv.report.page import page as page_of
+from ckptconv.report.rows import Bar, bars
 from ckptconv.text import quantity
 
 Say = Callable[[str], str]
@@ -84,7 +84,7 @@ def _start(report: CheckReport) -> Iterator[Html]:
     drawn = [_bar(part) for part in report.parts]
     said = "; ".join(f"{bar.name}: {bar.note}" for bar in drawn)
     kinds = {kind: name for kind, name in _KINDS.items() if any(bar.amounts[kind] for bar in drawn)}
-    chart = charts.bars(f"The modules by their numbers. {said}.", drawn)
+    chart = bars(f"The modules by their numbers. {said}.", drawn)
     key = charts.legend(kinds, solid=True)
     caption = element("figcaption", "Hatched: frozen.") if frozen else None
     yield element("figure", chart, key, caption)

@@ -17,6 +17,7 @@ from ckptconv.report import charts, parts
 from ckptconv.report.charts import Line
 from ckptconv.report.markup import Html, element
 from ckptconv.report.page import page as page_of
+from ckptconv.report.rows import dots
 
 _MOST, _LONGEST = 80, 160  # differences, and letters of a value
 _Points = Sequence[tuple[float, float]]
@@ -90,7 +91,7 @@ def _dots(compared: Sequence[Compared], metric: str) -> Html | None:
     if not groups:
         return None
     said = ", ".join(f"{name}: {', '.join(f'{value:.1f}' for _, value in values)}" for name, values in groups.items())
-    chart = charts.dots(f"{metric} AP of each run. {said}.", groups, x=f"{metric} AP", kinds=kinds, linked=False)
+    chart = dots(f"{metric} AP of each run. {said}.", groups, x=f"{metric} AP", kinds=kinds, linked=False)
     return element("figure", element("h3", f"AP of each run, {metric}"), chart)
 
 

@@ -8,8 +8,9 @@ from ckptconv.mmdetection.verify.compare_ap import interval
 from ckptconv.mmdetection.verify.report.report import RunReport
 from ckptconv.mmdetection.verify.run.files import CONVERTED, RANDOM
 from ckptconv.report import charts
-from ckptconv.report.charts import Interval, Line
+from ckptconv.report.charts import Line
 from ckptconv.report.markup import Html, element, joined
+from ckptconv.report.rows import Interval, dots
 
 _ARMS = {CONVERTED: "checkpoint", RANDOM: "random"}
 """What the arms of a lift are called in a chart."""
@@ -97,8 +98,8 @@ def _lift(metric: str, arms: Mapping[str, list[tuple[str, float]]], differences:
     said = ", ".join(
         f"{name} {min(v for _, v in arm):.2f} to {max(v for _, v in arm):.2f}" for name, arm in arms.items()
     )
-    both = charts.dots(f"{metric} AP of each seed: {said}.", arms, x=f"{metric} AP")
-    between = charts.dots(
+    both = dots(f"{metric} AP of each seed: {said}.", arms, x=f"{metric} AP")
+    between = dots(
         f"The difference in {metric} AP: {mean}, from {mean.low:.2f} to {mean.high:.2f}.",
         {"difference": differences},
         x="checkpoint minus random, in points",
