@@ -107,7 +107,5 @@ def _lift(metric: str, arms: Mapping[str, list[tuple[str, float]]], differences:
         zero=True,
         kinds=[2],
     )
-    caption = element(
-        "figcaption", f"{mean} points more than random weights; the bar is the 95 % interval of the mean."
-    )
+    caption = element("figcaption", f"The mean difference is {mean} points; the bar is its 95 % interval.")
     return element("figure", element("h3", f"AP of each seed, {metric}"), both, between, caption)
