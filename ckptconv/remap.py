@@ -85,6 +85,7 @@ def remap_state_dict(
     channels: Sequence[int] | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    num_heads: int | None = None,
     dtype: str | None = None,
 ) -> tuple[dict[str, Any], Plan]:
     """Rename (and where rules say so, reshape) the tensors of a checkpoint that is already in memory.
@@ -92,7 +93,8 @@ def remap_state_dict(
     Args:
         state_dict: names to torch tensors or numpy arrays, bare or nested in a checkpoint as ``torch.load`` gives it.
         method: 'auto', a method's name, a `Method`, or rules made with `keep`, `drop`, `fuse`, `split` and `under`.
-        options, drop, strip_prefix, section, target, rules, channels, image_size, patch_size, dtype: as for `convert`.
+        options, drop, strip_prefix, section, target, rules, channels, image_size, patch_size, num_heads, dtype: as
+            for `convert`.
 
     Returns:
         The new dict, and the plan it follows. A tensor whose name alone changes is the very object that came in.
@@ -113,6 +115,7 @@ def remap_state_dict(
         channels=channels,
         image_size=image_size,
         patch_size=patch_size,
+        num_heads=num_heads,
         dtype=dtype,
     )
     plan = adjust_plan(choose(sections, method, options), options)

@@ -29,14 +29,14 @@ _TABLE, _INDEX = "relative_position_bias_table", "relative_position_index"
 
 @dataclass(frozen=True)
 class Beit:
-    """Widths of tokens and MLPs, depth, patches, patches a side of the image, heads, and parts."""
+    """Widths of tokens and MLPs, depth, patches, patches a side of the image, heads (None if unknown), and parts."""
 
     embed_dim: int
     depth: int
     hidden_dim: int
     patch_size: int
     grid_size: int
-    num_heads: int
+    num_heads: int | None
     in_channels: int = 3
     absolute_positions: bool = False
     shared_relative_positions: bool = True
@@ -87,6 +87,7 @@ class Beit:
             entries.update({f"{name}.weight": shape, f"{name}.bias": shape[:1]})
 
         def relative(at: str) -> None:
+            assert self.num_heads is not None  # a table has a column for each
             entries[f"{at}{_TABLE}"] = ((2 * self.grid_size - 1) ** 2 + 3, self.num_heads)
             entries[f"{at}{_INDEX}"] = (tokens, tokens)
 
@@ -171,7 +172,7 @@ def read(state: StateSpec) -> Beit | None:
         hidden_dim=most_common(lengths(parts, "mlp.fc1.bias", 0) + lengths(parts, "mlp.fc2.weight", 1)) or 4 * dim,
         patch_size=patch,
         grid_size=_grid(state, patch),
-        num_heads=most_common(tables) or _HEADS.get(dim, max(dim // 64, 1)),
+        num_heads=most_common(tables) or _HEADS.get(dim, dim // 64 if dim % 64 == 0 else None),
         in_channels=channels,
         absolute_positions="pos_embed" in state,
         shared_relative_positions=shared,
@@ -202,4 +203,5 @@ FAMILY = Family(
     stem=KERNEL,
     blocks=(r"blocks\.\d+\.",),
     resize=resize,
+    heads_shown=lambda member: member.has_tables,
 )

@@ -53,7 +53,8 @@ class Eva:
     ``positions`` counts the rows of `pos_embed` for patches; 0 where there is none, as in DINOv3. ``mlp`` is the kind
     of MLPs, ``mlp_norm`` a norm inside each. ``fused`` says whether queries, keys and values are one layer.
     ``pre_norm`` is a norm before the blocks, whose patches have no bias (Perception Encoder). ``rope_periods`` is the
-    length of `rope.periods`, 0 where the file has none.
+    length of `rope.periods`, 0 where the file has none. ``num_heads`` is the usual number for the width if none is
+    given, and None if none is usual.
     """
 
     embed_dim: int
@@ -72,8 +73,13 @@ class Eva:
     pre_norm: bool = False
     final_norm: bool = True
     rope_periods: int = 0
+    num_heads: int | None = None
 
-    derived: ClassVar[tuple[str, ...]] = ("num_heads", "grid_size")
+    derived: ClassVar[tuple[str, ...]] = ("grid_size",)
+
+    def __post_init__(self) -> None:
+        if self.num_heads is None:
+            object.__setattr__(self, "num_heads", self._usual_heads)
 
     @property
     def family(self) -> str:
@@ -90,7 +96,7 @@ class Eva:
         return side if side and side * side == self.positions else None
 
     @property
-    def num_heads(self) -> int | None:
+    def _usual_heads(self) -> int | None:
         """The usual number for this width; RoPE's periods are a quarter of a head's channels. None if none is usual."""
         if self.rope_periods:
             return self.embed_dim // (4 * self.rope_periods) or None
@@ -257,4 +263,5 @@ FAMILY = Family(
     stem=KERNEL,
     blocks=(r"blocks\.\d+\.",),
     resize=resize,
+    heads_shown=lambda member: member.rope_periods > 0,
 )

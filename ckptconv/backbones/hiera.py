@@ -219,4 +219,12 @@ def resize(network: Hiera, size: Size) -> tuple[Hiera, tuple[Change, ...]]:
     return replace(network, positions=changes[0].new ** 2), changes
 
 
-FAMILY = Family(name="Hiera", read=read, targets=("timm",), stem=KERNEL, blocks=(r"blocks\.\d+\.",), resize=resize)
+FAMILY = Family(
+    name="Hiera",
+    read=read,
+    targets=("timm",),
+    stem=KERNEL,
+    blocks=(r"blocks\.\d+\.",),
+    resize=resize,
+    heads_shown=lambda _: False,
+)

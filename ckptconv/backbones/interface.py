@@ -166,12 +166,11 @@ class PositionResampling:
 class Hyperparameters:
     """What a method states of a transformer and no tensor tells. None is the usual value.
 
-    ``num_heads`` are the attention heads of a block, ``eps`` the epsilon of its layer norms. ``rope_periods`` are the
+    ``eps`` is the epsilon of its layer norms. ``rope_periods`` are the
     periods of rotary position embeddings, where they are not those that the target computes. ``norm`` is whether the
     method's own detectors take the last map after the network's last norm.
     """
 
-    num_heads: int | None = None
     eps: float | None = None
     position_resampling: PositionResampling | None = None
     rope_periods: tuple[float, ...] | None = None
@@ -187,6 +186,8 @@ class Family:
     ``stem`` is the kernel that sees the image, by its canonical name; its second axis is the image's channels.
     ``resize`` gives a member for other images or patches, and what changes; it raises UsageError where nothing does.
     None for a family that takes images of any size as it is.
+    ``heads_shown`` says whether a member's tensors tell how many attention heads it has; None for a family without
+    attention. ``num_heads`` of a member whose tensors do not is the usual number for its width, or None.
     """
 
     name: str
@@ -195,3 +196,4 @@ class Family:
     blocks: tuple[str, ...]
     stem: str
     resize: Callable[[Any, Size], tuple[Backbone, tuple[Change, ...]]] | None = None
+    heads_shown: Callable[[Any], bool] | None = None

@@ -260,7 +260,26 @@ def read_unshifted(state: StateSpec) -> Swin | None:
 
 _BLOCKS = (r"layers\.\d\.", r"layers\.\d\.blocks\.\d+\.")
 FAMILY = Family(
-    name="Swin", read=read, targets=("mmdet", "timm", "transformers", "official"), stem=KERNEL, blocks=_BLOCKS
+    name="Swin",
+    read=read,
+    targets=("mmdet", "timm", "transformers", "official"),
+    stem=KERNEL,
+    blocks=_BLOCKS,
+    heads_shown=lambda _: True,
 )
-V2 = Family(name="SwinV2", read=read_v2, targets=("timm", "transformers", "official"), stem=KERNEL, blocks=_BLOCKS)
-UNSHIFTED = Family(name="MixMIM", read=read_unshifted, targets=("mmdet", "official"), stem=KERNEL, blocks=_BLOCKS)
+V2 = Family(
+    name="SwinV2",
+    read=read_v2,
+    targets=("timm", "transformers", "official"),
+    stem=KERNEL,
+    blocks=_BLOCKS,
+    heads_shown=lambda _: True,
+)
+UNSHIFTED = Family(
+    name="MixMIM",
+    read=read_unshifted,
+    targets=("mmdet", "official"),
+    stem=KERNEL,
+    blocks=_BLOCKS,
+    heads_shown=lambda _: True,
+)

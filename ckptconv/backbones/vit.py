@@ -39,7 +39,8 @@ _IMAGE = 224  # of nearly every pre-training, where no positions tell
 class VisionTransformer:
     """Widths of tokens and MLPs, depth, patches, and parts.
 
-    ``positions`` counts the rows of `pos_embed` for patches, ``prefix_positions`` those before them.
+    ``positions`` counts the rows of `pos_embed` for patches, ``prefix_positions`` those before them. ``num_heads`` is
+    the usual number for the width if none is given, and None if none is usual.
     """
 
     embed_dim: int
@@ -55,8 +56,13 @@ class VisionTransformer:
     swiglu: bool = False
     qkv_bias: bool = True
     final_norm: bool = True
+    num_heads: int | None = None
 
-    derived: ClassVar[tuple[str, ...]] = ("num_heads", "grid_size")
+    derived: ClassVar[tuple[str, ...]] = ("grid_size",)
+
+    def __post_init__(self) -> None:
+        if self.num_heads is None:
+            object.__setattr__(self, "num_heads", self._usual_heads)
 
     @property
     def family(self) -> str:
@@ -73,7 +79,7 @@ class VisionTransformer:
         return side if side and side * side == self.positions else None
 
     @property
-    def num_heads(self) -> int | None:
+    def _usual_heads(self) -> int | None:
         """The usual number for this width. None if none is usual."""
         return _HEADS.get(self.embed_dim, self.embed_dim // 64 if self.embed_dim % 64 == 0 else None)
 
@@ -219,4 +225,5 @@ FAMILY = Family(
     stem=KERNEL,
     blocks=(r"blocks\.\d+\.",),
     resize=resize,
+    heads_shown=lambda _: False,
 )

@@ -213,4 +213,5 @@ FAMILY = Family(
     targets=("timm",),
     stem="patch_embed.proj.0.0.weight",
     blocks=(r"blocks\.\d+\.", r"cls_attn_blocks\.\d+\."),
+    heads_shown=lambda _: True,
 )

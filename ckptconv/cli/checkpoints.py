@@ -80,6 +80,15 @@ def convert(
             rich_help_panel=WRITTEN,
         ),
     ] = None,
+    num_heads: Annotated[
+        int | None,
+        typer.Option(
+            "--num-heads",
+            metavar="N",
+            help="Attention heads of each block, which most files do not show. Default: the method's, or the usual "
+            "number.",
+        ),
+    ] = None,
     report: Report = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing but the report.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace DST and the report if they exist.")] = False,
@@ -106,6 +115,7 @@ def convert(
             channels=channel_numbers(channels) if channels is not None else (),
             image_size=image_size,
             patch_size=patch_size,
+            num_heads=num_heads,
             report=report,
             dry_run=dry_run,
             force=force,

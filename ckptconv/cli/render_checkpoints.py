@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ckptconv.backbones.interface import described
 from ckptconv.cli import render, render_inspection, render_sources
@@ -52,6 +53,8 @@ def receipt(done: Receipt, as_json: bool) -> None:
     )
     if backbone.unusual:
         render.row("unusual", backbone.unusual)
+    if heads := _heads(plan, done.method.name):
+        render.row("heads", heads)
     if plan.optional_missing:
         render.row("", f"not in the file and not needed: {_folded(plan.optional_missing)}")
     for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
@@ -100,6 +103,21 @@ def _another_s_release(done: Receipt) -> None:
         render.row("", f"it is the release {done.release}, of {known[0].name}: --selfsup {known[0].name}")
 
 
+def _heads(plan: Plan, method: str) -> str:
+    """How many attention heads the network has and how one knows; '' where its tensors show it, or it has none."""
+    number: Any = getattr(plan.backbone, "num_heads", None)
+    if plan.heads_from == "unknown":
+        return (
+            "unknown: no tensor shows how many, and none is usual for this width. emit-config needs the number: "
+            "--num-heads N"
+        )
+    if plan.heads_from == "usual":
+        return f"{number}, the usual number for this width: no tensor shows it. --num-heads N gives another"
+    if plan.heads_from == "method":
+        return f"{number}, as {method} states: no tensor shows it"
+    return f"{number}, as asked: no tensor shows it" if plan.heads_from == "given" else ""
+
+
 def _divided(channels: Sequence[int]) -> str:
     """A note on channels that are there more than once."""
     several = {channel: channels.count(channel) for channel in channels if channels.count(channel) > 1}
@@ -135,7 +153,12 @@ def _receipt_data(done: Receipt) -> dict[str, object]:
         "layout": plan.layout,
         "section": plan.section,
         "target": plan.target,
-        "backbone": {"name": plan.backbone.name, "unusual": plan.backbone.unusual or None, **described(plan.backbone)},
+        "backbone": {
+            "name": plan.backbone.name,
+            "unusual": plan.backbone.unusual or None,
+            **described(plan.backbone),
+            "heads_from": plan.heads_from,
+        },
         "tensors": {
             "in_section": plan.tensors,
             "entries": plan.entries,

@@ -180,6 +180,7 @@ def plan(
     channels: Sequence[int] | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    num_heads: int | None = None,
     dtype: str | None = None,
     fetching: Fetching | None = None,
 ) -> Plan:
@@ -198,6 +199,7 @@ def plan(
         channels=channels,
         image_size=image_size,
         patch_size=patch_size,
+        num_heads=num_heads,
         dtype=dtype,
     )
     _require_known(method, options)
@@ -221,6 +223,7 @@ def convert(
     channels: Sequence[int] | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    num_heads: int | None = None,
     dtype: str | None = None,
     format: str | None = None,
     report: PathLike | None = None,
@@ -247,6 +250,8 @@ def convert(
             A channel that is named n times gets an n-th of its weights each time.
         image_size: pixels per side of the images that a transformer's positions are resized for; None keeps them.
         patch_size: pixels per side of its patches, to which their kernel is resized; None keeps it.
+        num_heads: attention heads of each block, which most files do not show; None is what the method states, or the
+            usual number for the width.
         dtype: floating tensors are rounded to this type; None keeps them bit for bit.
         format: 'torch' or 'safetensors'; None goes by the suffix of the destination.
         report: an HTML page to write about it: the network, the way and the numbers of each tensor, where it is from.
@@ -276,6 +281,7 @@ def convert(
         channels=channels,
         image_size=image_size,
         patch_size=patch_size,
+        num_heads=num_heads,
         dtype=dtype,
     )
     if format is None:

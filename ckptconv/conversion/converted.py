@@ -16,6 +16,7 @@ from ckptconv.errors import CkptconvError
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods import registry
 from ckptconv.methods.interface import Method
+from ckptconv.planning.heads import settle_heads
 from ckptconv.planning.identify import choose, nearest
 from ckptconv.planning.matching import Move, translate
 from ckptconv.planning.options import Options
@@ -57,7 +58,8 @@ class Converted:
         if origin is None:
             return cls(section)
         try:
-            return cls(section, origin, _backbone(checkpoint.sections, section, origin.target))
+            backbone = _backbone(checkpoint.sections, section, origin.target)
+            return cls(section, origin, settle_heads(backbone, None, _told(backbone, origin.num_heads))[0])
         except CkptconvError as error:
             return cls(section, origin, error=error)
 
@@ -71,6 +73,12 @@ class Converted:
     def fresh(self) -> tuple[str, ...]:
         """Patterns of names that the target's network has and no converted file fills; () for any other file."""
         return self.dialect.fresh
+
+
+def _told(backbone: Backbone, heads: int | None) -> int | None:
+    """The number of heads that a file says, where its tensors do not show it."""
+    shown = FAMILIES[backbone.family].heads_shown
+    return heads if shown is not None and not shown(backbone) else None
 
 
 def _backbone(sections: Mapping[str, Section], section: str, target: str) -> Backbone:

@@ -21,7 +21,7 @@ from ckptconv.errors import UsageError
 from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.records import Blob
-from ckptconv.methods.interface import Licence, Method, Pixels, Release
+from ckptconv.methods.interface import Licence, Pixels, Release
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.same_result import Match
 from ckptconv.sources.file import Transfer
@@ -47,11 +47,9 @@ def describe(
     ``release`` is the published file that the source is, ``licence`` that of its weights; None where it is not known.
     """
     assert settled.backbone is not None
-    network = described(settled.backbone)
+    network = described(settled.backbone) | {"heads_from": settled.heads_from}
     rgb = settled.backbone.in_channels == 3 and settled.selected_channels is None
     pixels = match.method.pixels if rgb else None
-    if match.method.num_heads is not None and settled.backbone.token_dim is not None:
-        network["num_heads"] = match.method.num_heads
     if match.method.eps is not None and not isinstance(settled.backbone, ConvNeXt):  # whose code has 1e-6, DINOv3's too
         network["eps"] = match.method.eps
     resampling = match.method.resampling(settled.backbone)
@@ -63,8 +61,9 @@ def describe(
     norm = _norm_of(match, settled.backbone)
     if norm is not None:
         network["norm"] = norm
-    model = settled.backbone.timm_model() if settled.target == _TIMM else None
-    theirs = settled.backbone.transformers_model() if settled.target == _TRANSFORMERS else None
+    known = settled.heads_from != "unknown"  # else the library would take its own default
+    model = settled.backbone.timm_model() if known and settled.target == _TIMM else None
+    theirs = settled.backbone.transformers_model() if known and settled.target == _TRANSFORMERS else None
     source: dict[str, object] = {
         "name": checkpoint.path.name,
         "format": checkpoint.format,
@@ -89,7 +88,7 @@ def describe(
         "dropped": len(settled.dropped),
         "dtype": dtype,
         **({"licence": vars(licence)} if licence else {}),
-        **({"timm": _model(model, match.method)} if model else {}),
+        **({"timm": vars(model)} if model else {}),
         **({"transformers": _class_and_config(theirs, network)} if theirs else {}),
         **({"channels": list(settled.selected_channels.channels)} if settled.selected_channels else {}),
         **({"resized": [str(one) for one in settled.resized]} if settled.resized else {}),
@@ -107,17 +106,12 @@ def _norm_of(match: Match, backbone: Backbone) -> bool | None:
     return stated.pop() if len(stated) == 1 else None
 
 
-def _model(model: TimmModel, method: Method) -> dict[str, object]:
-    heads = {} if method.num_heads is None else {"num_heads": method.num_heads}
-    return {"name": model.name, "arguments": {**model.arguments, **heads}}
-
-
 def _class_and_config(model: TransformersModel, network: Mapping[str, object]) -> dict[str, object]:
-    """A class of transformers and its config, with what the method states and no tensor tells."""
-    stated = {"num_attention_heads": network.get("num_heads"), "layer_norm_eps": network.get("eps")}
-    known = {name: value for name, value in stated.items() if isinstance(value, int | float)}
-    heads = known if "hidden_size" in model.config else {k: v for k, v in known.items() if k in model.config}
-    return {"class": model.name, "config": {**model.config, **heads}}
+    """A class of transformers and its config, with the epsilon that the method states."""
+    eps = network.get("eps")
+    usual = "hidden_size" in model.config or "layer_norm_eps" in model.config
+    stated = {"layer_norm_eps": eps} if isinstance(eps, float) and usual else {}
+    return {"class": model.name, "config": {**model.config, **stated}}
 
 
 def trust(transfer: Transfer) -> dict[str, object]:
@@ -139,13 +133,15 @@ class Origin:
     ``selected_channels`` says that a user chose the channels: even three of them need not be red, green and blue.
     ``timm`` is how timm builds the network; None for another target. ``licence`` is that of the weights; None where
     the file does not say it. ``also`` are methods whose files have the same names: where there are any, the file may be
-    of one of them.
+    of one of them. ``num_heads`` are the attention heads that `convert` took; None if none are known, and for a network
+    of stages whose tensors show them.
     """
 
     method: str
     target: str
     pixels: Pixels | None
     hyperparameters: Hyperparameters
+    num_heads: int | None = None
     selected_channels: bool = False
     timm: TimmModel | None = None
     licence: Licence | None = None
@@ -158,14 +154,15 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
     try:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
-        stated = _hyperparameters(found.get("backbone", {}))
+        network = found.get("backbone", {})
+        stated, heads = _hyperparameters(network), _heads(network)
         model, also = _timm(found.get("timm")), tuple(found.get("also", ()))
         licence = _licence(found.get("licence"))
     except (KeyError, TypeError, ValueError, UsageError):
         return None
     if not all(map(is_name, (method, target, *also))):
         return None
-    return Origin(method, target, pixels, stated, bool(found.get("channels")), model, licence, also)
+    return Origin(method, target, pixels, stated, heads, bool(found.get("channels")), model, licence, also)
 
 
 def licence_of(checkpoint: Checkpoint) -> Licence | None:
@@ -188,22 +185,23 @@ def statement(checkpoint: Checkpoint) -> Mapping[str, Any]:
     return said if isinstance(said, Mapping) else {}
 
 
+def _heads(said: Mapping[str, Any]) -> int | None:
+    heads = said.get("num_heads", said.get("heads"))  # 0.1.0 wrote "heads"
+    if heads is None or isinstance(heads, list):  # one for each stage, as the tensors tell
+        return None
+    if type(heads) is not int or not 0 < heads < 1000:
+        raise ValueError("no number of heads")
+    return heads
+
+
 def _hyperparameters(said: Any) -> Hyperparameters:
     if not isinstance(said, Mapping):
         raise TypeError("no backbone")
-    heads, eps = said.get("num_heads", said.get("heads")), said.get("eps")  # 0.1.0 wrote "heads"
-    if isinstance(heads, list):  # one for each stage, as the tensors tell
-        heads = None
-    if (heads is not None and (type(heads) is not int or not 0 < heads < 1000)) or (
-        eps is not None and (type(eps) is not float or not 0 < eps < 1)
-    ):
+    eps, norm = said.get("eps"), said.get("norm")
+    if (eps is not None and (type(eps) is not float or not 0 < eps < 1)) or type(norm) not in (bool, type(None)):
         raise ValueError("no hyperparameters")
     resampling, periods = said.get("position_resampling"), said.get("rope_periods")
-    norm = said.get("norm")
-    if norm is not None and type(norm) is not bool:
-        raise ValueError("no hyperparameters")
     return Hyperparameters(
-        heads,
         eps,
         None if resampling is None else PositionResampling(**resampling),
         None if type(periods) is not list else tuple(map(float, periods)),  # a number: how many the network has

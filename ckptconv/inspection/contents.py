@@ -139,6 +139,7 @@ def inspect(
     channels: Sequence[int] | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    num_heads: int | None = None,
     dtype: str | None = None,
     progress: Progress | None = None,
     fetching: Fetching | None = None,
@@ -160,6 +161,7 @@ def inspect(
         channels=channels,
         image_size=image_size,
         patch_size=patch_size,
+        num_heads=num_heads,
         dtype=dtype,
     )
     found = locate(source, fetching or Fetching(), options.methods)

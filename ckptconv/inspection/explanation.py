@@ -53,6 +53,7 @@ def explain(
     channels: Sequence[int] | None = None,
     image_size: int | None = None,
     patch_size: int | None = None,
+    num_heads: int | None = None,
     dtype: str | None = None,
     fetching: Fetching | None = None,
 ) -> Explanation:
@@ -70,6 +71,7 @@ def explain(
         channels=channels,
         image_size=image_size,
         patch_size=patch_size,
+        num_heads=num_heads,
         dtype=dtype,
     )
     found = locate(source, fetching or Fetching(), options.methods)

@@ -13,6 +13,7 @@ from ckptconv.backbones.interface import Dialect
 from ckptconv.errors import UsageError
 from ckptconv.methods.interface import Method
 from ckptconv.ops import cast, compose, select_channels
+from ckptconv.planning.heads import settle_heads
 from ckptconv.planning.matching import Move
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan, Resized, SelectedChannels
@@ -77,8 +78,11 @@ def resize_plan(plan: Plan, size: Size, method: Method | None = None) -> Plan:
 
 
 def adjust_plan(match: Match, options: Options) -> Plan:
-    """The plan for the image size, the patch size and the element type that are asked for."""
-    plan = resize_plan(match.plan, options.size, match.method) if options.size.asked else match.plan
+    """The plan for the heads, the image size, the patch size and the element type that are asked for."""
+    assert match.plan.backbone is not None
+    backbone, heads_from = settle_heads(match.plan.backbone, match.method.num_heads, options.num_heads)
+    plan = replace(match.plan, backbone=backbone, heads_from=heads_from)
+    plan = resize_plan(plan, options.size, match.method) if options.size.asked else plan
     return plan if options.dtype is None else cast_plan(plan, options.dtype)
 
 

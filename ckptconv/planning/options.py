@@ -48,6 +48,10 @@ class Options:
     patch_size: int | None = None
     """Pixels per side of a transformer's patches, to which their kernel is resized; None keeps it."""
 
+    num_heads: int | None = None
+    """Attention heads in each block of a transformer (of the first stage, where stages differ), which most files do not
+    show. None is the number that the method states, or the usual one for the width."""
+
     dtype: str | None = None
     """Floating tensors are rounded to this type; None keeps them bit for bit."""
 
@@ -82,6 +86,8 @@ class Options:
                 "channels",
             )
         Size(self.image_size, self.patch_size)
+        if self.num_heads is not None:
+            fields.set_fields(self, num_heads=fields.integer("num_heads", self.num_heads, 1))
         if self.dtype is not None:
             cast(DTYPES["float32"], self.dtype)  # refuses a type to which nothing can be cast
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ckptconv.backbones import Backbone
 from ckptconv.backbones.interface import Dialect
+from ckptconv.planning.heads import HeadsFrom
 from ckptconv.planning.matching import Dropped, Move
 from ckptconv.planning.problems import Problem
 
@@ -51,6 +52,7 @@ class Plan:
     network that the file does not fill. ``unused_rules`` counts the rules, ``unused_drops`` lists the user's drops that
     match nothing. ``resized`` are the tensors that are resized on request. ``droppable_names`` are the names without
     which the plan is complete and the network the same. ``selected_channels`` is None if all channels are kept.
+    ``heads_from`` is where the network's number of attention heads is from: the file, its method, or the usual one.
     """
 
     method: str
@@ -71,6 +73,7 @@ class Plan:
     resized: tuple[Resized, ...] = ()
     droppable_names: tuple[str, ...] = ()
     selected_channels: SelectedChannels | None = None
+    heads_from: HeadsFrom = "none"
 
     def __repr__(self) -> str:
         counts = f"moves={len(self.moves)}, dropped={len(self.dropped)}, problems={len(self.problems)}"

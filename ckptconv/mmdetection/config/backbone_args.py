@@ -10,7 +10,6 @@ mmdet 3.3.0, `projects/ViTDet` of its repository; `convnext.py`, `vision_transfo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from ckptconv.backbones import FAMILIES, Backbone
@@ -140,7 +139,7 @@ def _vitdet(backbone: VisionTransformer, stated: Hyperparameters) -> Network:
         "type": "ViT",
         "embed_dim": width,
         "depth": depth,
-        "num_heads": stated.num_heads or backbone.num_heads,
+        "num_heads": backbone.num_heads,
         "mlp_ratio": _mlp_ratio(backbone),
         "patch_size": backbone.patch_size,
         "qkv_bias": backbone.qkv_bias,
@@ -165,7 +164,7 @@ def _on_one_map(
         "arch": {
             "embed_dims": width,
             "num_layers": backbone.depth,
-            "num_heads": stated.num_heads or backbone.num_heads,
+            "num_heads": backbone.num_heads,
             "feedforward_channels": hidden,
         },
         "img_size": (backbone.grid_size or 0) * patch,
@@ -234,8 +233,9 @@ def _beit_as_vit(backbone: Beit, stated: Hyperparameters) -> Network:
         patch_size=backbone.patch_size,
         positions=backbone.grid_size**2,
         in_channels=backbone.in_channels,
+        num_heads=backbone.num_heads,
     )
-    return _vitdet(vit, replace(stated, num_heads=stated.num_heads or backbone.num_heads))
+    return _vitdet(vit, stated)
 
 
 def network(

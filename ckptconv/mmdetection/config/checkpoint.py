@@ -69,6 +69,12 @@ def pretrained(path: str | Path) -> Pretrained:
         if backbone is None:
             assert converted.error is not None
             raise converted.error
+        if has_unknown_heads(backbone):
+            raise UsageError(
+                f"no one knows how many attention heads {backbone.name} has: no tensor of {path} shows it, and none is usual "
+                f"for its {backbone.token_dim} channels",
+                f"Convert it again from its source, with the number: {argument('num_heads', 'N')}.",
+            )
         whose = "" if origin.also else origin.method
         built = network(backbone, origin.target, origin.hyperparameters, origin.timm, whose)
         if built is None and origin.target != FAMILIES[backbone.family].targets[0]:

@@ -38,9 +38,8 @@ def timm_network(
     if model is None:
         return None
     arguments: dict[str, Any] = {"type": "TimmBackbone", "name": model.name}
-    heads = {} if stated.num_heads is None or backbone.token_dim is None else {"num_heads": stated.num_heads}
-    if own := {**model.arguments, **heads}:
-        arguments["arguments"] = own
+    if model.arguments:
+        arguments["arguments"] = dict(model.arguments)
     if stated.norm is False or isinstance(
         backbone, Xcit
     ):  # its last norm is the class token's: xcit's detection/backbone/xcit.py has none
