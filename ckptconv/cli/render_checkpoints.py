@@ -12,6 +12,7 @@ from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, dropped_by_reason
 from ckptconv.methods import registry
 from ckptconv.mmdetection.config.backbone_args import network
+from ckptconv.planning.plan import Plan
 from ckptconv.text import fold, section_label, size
 
 _MOST_LINES = 40
@@ -55,6 +56,8 @@ def receipt(done: Receipt, as_json: bool) -> None:
         render.row("unusual", backbone.unusual)
     if heads := _heads(plan, done.method.name):
         render.row("heads", heads)
+    if positions := _positions(done):
+        render.row("positions", positions)
     if plan.optional_missing:
         render.row("", f"not in the file and not needed: {_folded(plan.optional_missing)}")
     for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
@@ -116,6 +119,19 @@ def _heads(plan: Plan, method: str) -> str:
     if plan.heads_from == "method":
         return f"{number}, as {method} states: no tensor shows it"
     return f"{number}, as asked: no tensor shows it" if plan.heads_from == "given" else ""
+
+
+def _positions(done: Receipt) -> str:
+    """That no one states how a network's positions are resized for other images, and who might; '' where one does."""
+    backbone = done.plan.backbone
+    if backbone is None or "pos_embed" not in backbone.entries() or done.method.resampling(backbone) is not None:
+        return ""
+    if done.plan.target not in ("timm", "vitdet", "mmpretrain"):
+        return ""
+    known = registry.methods()
+    states = [name for name in done.also if name in known and known[name].resampling(backbone) is not None]
+    asked = f"; --selfsup {' or '.join(states)} takes that method's own way" if states else ""
+    return f"resized for other images as {done.plan.target} does: how its authors do it is not known{asked}"
 
 
 def _divided(channels: Sequence[int]) -> str:

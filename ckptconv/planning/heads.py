@@ -66,5 +66,6 @@ def with_heads(backbone: Backbone, number: int) -> Backbone:
             "Give the number with which it was trained.",
             "num_heads",
         )
-    changed: Any = backbone
-    return replace(changed, num_heads=number)
+    member: Any = backbone
+    changed: Backbone = replace(member, num_heads=number)
+    return changed

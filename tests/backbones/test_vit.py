@@ -265,7 +265,7 @@ def test_a_gated_mlp_of_no_multiple_of_8_has_truly_no_place_in_mmpretrain() -> N
         (DINOV2_G, "ViT-g/14, SwiGLU", 24),
         (REGISTERS, "ViT-S/14, 4 registers", 6),
         (replace(SMALL, depth=11), "ViT-384x11/16", 6),
-        (replace(SMALL, embed_dim=100), "ViT-100x12/16", None),
+        (replace(SMALL, embed_dim=100, num_heads=None), "ViT-100x12/16", None),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

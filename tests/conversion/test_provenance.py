@@ -41,7 +41,7 @@ def read(text: str, path: Path) -> Origin | None:
 
 
 def test_a_file_that_version_0_1_0_wrote_is_read(tmp_path: Path) -> None:
-    assert read(VIT, tmp_path) == Origin("mocov3", "vitdet", IMAGENET, Hyperparameters(num_heads=12))
+    assert read(VIT, tmp_path) == Origin("mocov3", "vitdet", IMAGENET, Hyperparameters(), num_heads=12)
     assert read(SWIN, tmp_path) == Origin("esvit", "mmdet", IMAGENET, Hyperparameters())
 
 
@@ -62,10 +62,7 @@ def changed(**backbone: Any) -> str:
 @pytest.mark.parametrize(
     ("backbone", "wanted"),
     [
-        ({"num_heads": 6, "eps": 1e-5}, Hyperparameters(6, 1e-5)),
-        ({"num_heads": None}, Hyperparameters()),
-        ({"num_heads": [3, 6, 12, 24]}, Hyperparameters()),
-        ({"num_heads": 6, "heads": 12}, Hyperparameters(6)),
+        ({"num_heads": 6, "eps": 1e-5}, Hyperparameters(1e-5)),
         (
             {
                 "position_resampling": {
@@ -89,6 +86,23 @@ def test_the_hyperparameters_of_a_file(backbone: dict[str, Any], wanted: Hyperpa
     found = read(changed(**backbone), tmp_path)
     assert found is not None
     assert found.hyperparameters == wanted
+
+
+@pytest.mark.parametrize(
+    ("backbone", "heads"),
+    [
+        ({"num_heads": 6}, 6),
+        ({"num_heads": None}, None),
+        ({"num_heads": [3, 6, 12, 24]}, None),  # of stages, whose tensors show them
+        ({"num_heads": 6, "heads": 12}, 6),
+        ({"heads": 12}, 12),  # as 0.1.0 wrote it
+        ({}, None),
+    ],
+)
+def test_the_heads_of_a_file(backbone: dict[str, Any], heads: int | None, tmp_path: Path) -> None:
+    found = read(changed(**backbone), tmp_path)
+    assert found is not None
+    assert found.num_heads == heads
 
 
 @pytest.mark.parametrize(

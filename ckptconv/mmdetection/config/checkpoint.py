@@ -17,6 +17,7 @@ from ckptconv.methods.interface import Licence, Pixels
 from ckptconv.mmdetection.config.backbone_args import network
 from ckptconv.mmdetection.config.network import Network
 from ckptconv.mmdetection.hints import convert_command, raw_method
+from ckptconv.planning.heads import has_unknown_heads
 from ckptconv.sources.interface import Fetching
 from ckptconv.sources.locate import locate
 
@@ -71,8 +72,8 @@ def pretrained(path: str | Path) -> Pretrained:
             raise converted.error
         if has_unknown_heads(backbone):
             raise UsageError(
-                f"no one knows how many attention heads {backbone.name} has: no tensor of {path} shows it, and none is usual "
-                f"for its {backbone.token_dim} channels",
+                f"no one knows how many attention heads {backbone.name} has: no tensor of {path} shows it, and none is "
+                f"usual for {backbone.token_dim} channels",
                 f"Convert it again from its source, with the number: {argument('num_heads', 'N')}.",
             )
         whose = "" if origin.also else origin.method
