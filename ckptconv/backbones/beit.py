@@ -129,7 +129,7 @@ class Beit:
     def dialect(self, target: str) -> Dialect:
         return beit_targets.dialect(self, target)
 
-    def timm_model(self) -> TimmModel:
+    def timm_model(self) -> TimmModel | None:
         return beit_targets.timm_model(self)
 
     def transformers_model(self) -> TransformersModel | None:
@@ -204,4 +204,5 @@ FAMILY = Family(
     blocks=(r"blocks\.\d+\.",),
     resize=resize,
     heads_shown=lambda member: member.has_tables,
+    usual_widths=frozenset(BEIT),
 )

@@ -98,8 +98,13 @@ _BEIT_MODELS: Mapping[str, Mapping[str, Any]] = {
 _EVA_MODELS: Mapping[str, Mapping[str, Any]] = {"eva_giant_patch14_224": _model(_G, 14, **_NO_TABLES)}
 
 
-def timm_model(member: Beit) -> TimmModel:
-    """Timm's Beit, whose tables are for images of one size; without tables its Eva, which takes images of any."""
+def timm_model(member: Beit) -> TimmModel | None:
+    """Timm's Beit, whose tables are for images of one size; without tables its Eva, which takes images of any.
+
+    None where no one knows its heads.
+    """
+    if member.num_heads is None:
+        return None
     wanted: dict[str, Any] = {
         "img_size": member.grid_size * member.patch_size,
         "patch_size": member.patch_size,

@@ -264,4 +264,5 @@ FAMILY = Family(
     blocks=(r"blocks\.\d+\.",),
     resize=resize,
     heads_shown=lambda member: member.rope_periods > 0,
+    usual_widths=frozenset(EVA),
 )

@@ -94,8 +94,8 @@ def obstacle(member: Eva) -> str:
 
 
 def timm_model(member: Eva) -> TimmModel | None:
-    """Timm's model; None where an obstacle says why."""
-    if obstacle(member):
+    """Timm's model; None where an obstacle says why, and where no one knows its heads."""
+    if obstacle(member) or member.num_heads is None:
         return None
     wanted: dict[str, Any] = {
         "img_size": (member.grid_size or 0) * member.patch_size or _ANY_IMAGE,

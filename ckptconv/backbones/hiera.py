@@ -227,4 +227,5 @@ FAMILY = Family(
     blocks=(r"blocks\.\d+\.",),
     resize=resize,
     heads_shown=lambda _: False,
+    usual_widths=frozenset(HIERA),
 )

@@ -187,7 +187,8 @@ class Family:
     ``resize`` gives a member for other images or patches, and what changes; it raises UsageError where nothing does.
     None for a family that takes images of any size as it is.
     ``heads_shown`` says whether a member's tensors tell how many attention heads it has; None for a family without
-    attention. ``num_heads`` of a member whose tensors do not is the usual number for its width, or None.
+    attention. ``num_heads`` of a member whose tensors do not is an assumption from its width, or None. It is the usual
+    number where the width is one of ``usual_widths``, those of published networks.
     """
 
     name: str
@@ -197,3 +198,4 @@ class Family:
     stem: str
     resize: Callable[[Any, Size], tuple[Backbone, tuple[Change, ...]]] | None = None
     heads_shown: Callable[[Any], bool] | None = None
+    usual_widths: frozenset[int] = frozenset()

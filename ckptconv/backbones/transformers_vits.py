@@ -97,12 +97,11 @@ _BEIT_RULES: tuple[Rule, ...] = (
 
 
 def _common(member: VisionTransformer | Eva | Beit, eps: float) -> dict[str, Any]:
-    """Sizes that every config has. Heads that no tensor tells and no width is known for are left out."""
-    heads = {} if member.num_heads is None else {"num_attention_heads": member.num_heads}
+    """Sizes that every config has."""
     return {
         "hidden_size": member.embed_dim,
         "num_hidden_layers": member.depth,
-        **heads,
+        "num_attention_heads": member.num_heads,
         "patch_size": member.patch_size,
         "num_channels": member.in_channels,
         "layer_norm_eps": eps,
@@ -158,8 +157,8 @@ def vit_dialect(member: VisionTransformer) -> Dialect:
 
 
 def vit_model(member: VisionTransformer) -> TransformersModel | None:
-    """Its class and config; None where an obstacle says why."""
-    if unlike_vit(member):
+    """Its class and config; None where an obstacle says why, and where no one knows its heads."""
+    if unlike_vit(member) or member.num_heads is None:
         return None
     name = _class_of(member)
     config = _common(member, _EPS)
@@ -197,8 +196,8 @@ def dinov3_dialect(member: Eva) -> Dialect:
 
 
 def dinov3_model(member: Eva) -> TransformersModel | None:
-    """DINOv3ViTModel and its config; None where an obstacle says why."""
-    if unlike_dinov3(member):
+    """DINOv3ViTModel and its config; None where an obstacle says why, and where no one knows its heads."""
+    if unlike_dinov3(member) or member.num_heads is None:
         return None
     gated = member.mlp == "apart"
     config = _common(member, _EPS_DINOV3)
@@ -228,8 +227,8 @@ def beit_dialect(member: Beit) -> Dialect:
 
 
 def beit_model(member: Beit) -> TransformersModel | None:
-    """BeitModel and its config; None where an obstacle says why."""
-    if unlike_beit(member):
+    """BeitModel and its config; None where an obstacle says why, and where no one knows its heads."""
+    if unlike_beit(member) or member.num_heads is None:
         return None
     config = _common(member, _EPS)
     config |= {

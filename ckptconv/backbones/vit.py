@@ -40,7 +40,7 @@ class VisionTransformer:
     """Widths of tokens and MLPs, depth, patches, and parts.
 
     ``positions`` counts the rows of `pos_embed` for patches, ``prefix_positions`` those before them. ``num_heads`` is
-    the usual number for the width if none is given, and None if none is usual.
+    one for 64 channels, or what published networks of the width have, if none is given; None where that is no number.
     """
 
     embed_dim: int
@@ -80,7 +80,7 @@ class VisionTransformer:
 
     @property
     def _usual_heads(self) -> int | None:
-        """The usual number for this width. None if none is usual."""
+        """What published networks of this width have, else one for 64 channels. None where 64 does not divide it."""
         return _HEADS.get(self.embed_dim, self.embed_dim // 64 if self.embed_dim % 64 == 0 else None)
 
     @property
@@ -226,4 +226,5 @@ FAMILY = Family(
     blocks=(r"blocks\.\d+\.",),
     resize=resize,
     heads_shown=lambda _: False,
+    usual_widths=frozenset(VIT),
 )

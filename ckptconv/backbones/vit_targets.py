@@ -186,8 +186,8 @@ _GATED_MODELS: Mapping[str, Mapping[str, Any]] = {
 
 
 def timm_model(member: VisionTransformer) -> TimmModel | None:
-    """Timm's model; None where an obstacle says why, and where no one knows the sides of its grid."""
-    if obstacle(member, "timm") or member.grid_size is None:
+    """Timm's model; None where an obstacle says why, and where no one knows its heads or the sides of its grid."""
+    if obstacle(member, "timm") or member.grid_size is None or member.num_heads is None:
         return None
     prefix = member.class_token + member.num_registers
     wanted = {

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.interface import described
 from ckptconv.cli import render, render_inspection, render_sources
 from ckptconv.conversion.convert import Receipt
 from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, dropped_by_reason
 from ckptconv.methods import registry
+from ckptconv.methods.interface import MAE_RESAMPLING
 from ckptconv.mmdetection.config.backbone_args import network
 from ckptconv.planning.plan import Plan
 from ckptconv.text import fold, section_label, size
@@ -111,27 +113,43 @@ def _heads(plan: Plan, method: str) -> str:
     number: Any = getattr(plan.backbone, "num_heads", None)
     if plan.heads_from == "unknown":
         return (
-            "unknown: no tensor shows how many, and none is usual for this width. emit-config needs the number: "
+            "unknown: no tensor shows how many, and no published network tells. emit-config needs the number: "
             "--num-heads N"
         )
     if plan.heads_from == "usual":
-        return f"{number}, the usual number for this width: no tensor shows it. --num-heads N gives another"
+        return f"{number}, as published networks of this width have: no tensor shows it. --num-heads N gives another"
+    if plan.heads_from == "assumed":
+        return (
+            f"{number}, assumed: no tensor shows it, and no network of this width is published. "
+            "If it has another number, its features are wrong: --num-heads N"
+        )
     if plan.heads_from == "method":
         return f"{number}, as {method} states: no tensor shows it"
     return f"{number}, as asked: no tensor shows it" if plan.heads_from == "given" else ""
 
 
 def _positions(done: Receipt) -> str:
-    """That no one states how a network's positions are resized for other images, and who might; '' where one does."""
-    backbone = done.plan.backbone
-    if backbone is None or "pos_embed" not in backbone.entries() or done.method.resampling(backbone) is not None:
+    """What a detector does to a table of positions that the network's authors do not, or may not; '' for none."""
+    backbone, target = done.plan.backbone, done.plan.target
+    if backbone is None or "pos_embed" not in backbone.entries():
         return ""
-    if done.plan.target not in ("timm", "vitdet", "mmpretrain"):
+    if getattr(backbone, "grid_size", 0) is None:
+        count = getattr(backbone, "positions", 0)
+        return f"{count} are not a square grid: the sides of its images are unknown, and emit-config refuses it"
+    if network(backbone, target=target) is None:
         return ""
+    stated = done.method.resampling(backbone)
+    if stated is not None:
+        if target == FAMILIES[backbone.family].targets[0] or stated == MAE_RESAMPLING:
+            return ""  # TimmBackbone resizes as the file says; ViTDet and MMPretrain as MAE does
+        return (
+            f"resized for other images as {target} does, which is not what {done.method.name} does: without --target, "
+            "or with --image-size N, they are resized its way"
+        )
     known = registry.methods()
     states = [name for name in done.also if name in known and known[name].resampling(backbone) is not None]
     asked = f"; --selfsup {' or '.join(states)} takes that method's own way" if states else ""
-    return f"resized for other images as {done.plan.target} does: how its authors do it is not known{asked}"
+    return f"resized for other images as {target} does: how its authors do it is not known{asked}"
 
 
 def _divided(channels: Sequence[int]) -> str:

@@ -61,9 +61,8 @@ def describe(
     norm = _norm_of(match, settled.backbone)
     if norm is not None:
         network["norm"] = norm
-    known = settled.heads_from != "unknown"  # else the library would take its own default
-    model = settled.backbone.timm_model() if known and settled.target == _TIMM else None
-    theirs = settled.backbone.transformers_model() if known and settled.target == _TRANSFORMERS else None
+    model = settled.backbone.timm_model() if settled.target == _TIMM else None
+    theirs = settled.backbone.transformers_model() if settled.target == _TRANSFORMERS else None
     source: dict[str, object] = {
         "name": checkpoint.path.name,
         "format": checkpoint.format,

@@ -12,9 +12,9 @@ from ckptconv.arguments import argument
 from ckptconv.backbones import FAMILIES, Backbone
 from ckptconv.errors import UsageError
 
-HeadsFrom = Literal["none", "shown", "given", "method", "usual", "unknown"]
+HeadsFrom = Literal["none", "shown", "given", "method", "usual", "assumed", "unknown"]
 """Where the number is from. 'none' is a network without attention; 'usual' is what published networks of this width
-have; 'unknown' is a width without one."""
+have; 'assumed' is about 64 channels a head where none is published; 'unknown' is a width that this does not suit."""
 
 
 def settle_heads(backbone: Backbone, method_heads: int | None, given: int | None = None) -> tuple[Backbone, HeadsFrom]:
@@ -46,7 +46,10 @@ def settle_heads(backbone: Backbone, method_heads: int | None, given: int | None
         return with_heads(backbone, given), "given"
     if method_heads is not None and backbone.token_dim is not None and backbone.token_dim % method_heads == 0:
         return with_heads(backbone, method_heads), "method"
-    return backbone, "unknown" if number is None else "usual"
+    if number is None:
+        return backbone, "unknown"
+    usual = getattr(backbone, "embed_dim", 0) in FAMILIES[backbone.family].usual_widths
+    return backbone, "usual" if usual else "assumed"
 
 
 def has_unknown_heads(backbone: Backbone) -> bool:

@@ -83,7 +83,7 @@ def test_an_unknown_number_is_told_and_no_detector_is_built_with_it(which: str, 
     assert receipt.plan.heads_from == "unknown"
     assert "timm" not in said(out)
     shown = command("convert", "--selfsup", "timm", source, out, "--force").stdout
-    assert "\nheads     unknown: no tensor shows how many, and none is usual for this width." in shown
+    assert "\nheads     unknown: no tensor shows how many, and no published network tells." in shown
     done = command("emit-config", out)
     assert done.returncode == 2
     assert "no one knows how many attention heads" in done.stderr
@@ -97,11 +97,23 @@ def test_the_usual_number_is_told_as_an_assumption(tmp_path: Path) -> None:
     torch.save(made("as usual")[0].state_dict(), tmp_path / "source.pth")
     done = command("convert", "--selfsup", "timm", tmp_path / "source.pth", tmp_path / "out.pth")
     assert (
-        "\nheads     3, the usual number for this width: no tensor shows it. --num-heads N gives another\n"
+        "\nheads     3, as published networks of this width have: no tensor shows it. --num-heads N gives another\n"
         in done.stdout
     )
     done = command("convert", "--selfsup", "timm", tmp_path / "source.pth", tmp_path / "out.pth", "-f", "--num-heads=6")
     assert "\nheads     6, as asked: no tensor shows it\n" in done.stdout
+
+
+@pytest.mark.mmdet
+def test_a_number_that_no_published_network_has_is_told_as_a_guess(tmp_path: Path) -> None:
+    state = module("timm").create_model("vit_tiny_patch16_224", embed_dim=128, depth=2, num_heads=4).state_dict()
+    torch.save(state, tmp_path / "source.pth")
+    done = command("convert", "--selfsup", "timm", tmp_path / "source.pth", tmp_path / "out.pth")
+    assert (
+        "\nheads     2, assumed: no tensor shows it, and no network of this width is published. If it has another "
+        "number, its features are wrong: --num-heads N\n"
+    ) in done.stdout
+    assert ckptconv.plan(tmp_path / "source.pth", "timm").heads_from == "assumed"
 
 
 @pytest.mark.mmdet

@@ -72,8 +72,8 @@ def pretrained(path: str | Path) -> Pretrained:
             raise converted.error
         if has_unknown_heads(backbone):
             raise UsageError(
-                f"no one knows how many attention heads {backbone.name} has: no tensor of {path} shows it, and none is "
-                f"usual for {backbone.token_dim} channels",
+                f"no one knows how many attention heads {backbone.name} has: no tensor of {path} shows it, and no "
+                f"published network has {getattr(backbone, 'embed_dim', 0)} channels",
                 f"Convert it again from its source, with the number: {argument('num_heads', 'N')}.",
             )
         whose = "" if origin.also else origin.method

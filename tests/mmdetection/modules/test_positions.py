@@ -202,3 +202,13 @@ def test_the_reference_grid_of_rotary_positions_can_be_left_out():
     without.load_state_dict(with_grid.state_dict())
     assert torch.equal(without(images(64, 96))[0], with_grid(images(64, 96))[0])
     assert not torch.equal(without(images(96, 64))[0], with_grid(images(96, 64))[0])
+
+
+def test_timms_way_and_vitdets_give_other_tables_than_dinos() -> None:
+    """At 256x352: so a receipt says where the network's own way is not taken, or not known."""
+    torch.manual_seed(0)
+    table = torch.nn.init.trunc_normal_(torch.empty(1, 197, 8), std=0.2)
+    ways = (positions.complete({"antialias": True}), positions.complete({}), positions.complete({"offset": 0.1}))
+    timms, vitdets, dinos = (positions.resampled(table, (14, 14), (16, 22), 1, how) for how in ways)
+    assert (timms - dinos).abs().max() > 1e-2
+    assert (vitdets - dinos).abs().max() > 1e-2
