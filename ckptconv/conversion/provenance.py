@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ckptconv._version import __version__
 from ckptconv.backbones import Backbone
@@ -22,6 +22,7 @@ from ckptconv.fields import is_name
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.formats.records import Blob
 from ckptconv.methods.interface import Licence, Pixels, Release
+from ckptconv.planning.heads import HeadsFrom
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.same_result import Match
 from ckptconv.sources.file import Transfer
@@ -133,7 +134,7 @@ class Origin:
     ``timm`` is how timm builds the network; None for another target. ``licence`` is that of the weights; None where
     the file does not say it. ``also`` are methods whose files have the same names: where there are any, the file may be
     of one of them. ``num_heads`` are the attention heads that `convert` took; None if none are known, and for a network
-    of stages whose tensors show them.
+    of stages whose tensors show them. ``heads_from`` is where that number is from; '' where the file does not say it.
     """
 
     method: str
@@ -145,6 +146,7 @@ class Origin:
     timm: TimmModel | None = None
     licence: Licence | None = None
     also: tuple[str, ...] = ()
+    heads_from: HeadsFrom | Literal[""] = ""
 
 
 def origin(checkpoint: Checkpoint) -> Origin | None:
@@ -154,14 +156,14 @@ def origin(checkpoint: Checkpoint) -> Origin | None:
         method, target = found["method"], found["target"]
         pixels = _pixels(found["pixels"])
         network = found.get("backbone", {})
-        stated, heads = _hyperparameters(network), _heads(network)
+        stated, heads, heads_from = _hyperparameters(network), _heads(network), _heads_from(network)
         model, also = _timm(found.get("timm")), tuple(found.get("also", ()))
         licence = _licence(found.get("licence"))
     except (KeyError, TypeError, ValueError, UsageError):
         return None
     if not all(map(is_name, (method, target, *also))):
         return None
-    return Origin(method, target, pixels, stated, heads, bool(found.get("channels")), model, licence, also)
+    return Origin(method, target, pixels, stated, heads, bool(found.get("channels")), model, licence, also, heads_from)
 
 
 def licence_of(checkpoint: Checkpoint) -> Licence | None:
@@ -191,6 +193,10 @@ def _heads(said: Mapping[str, Any]) -> int | None:
     if type(heads) is not int or not 0 < heads < 1000:
         raise ValueError("no number of heads")
     return heads
+
+
+def _heads_from(said: Mapping[str, Any]) -> HeadsFrom | Literal[""]:
+    return next((known for known in get_args(HeadsFrom) if known == said.get("heads_from")), "")
 
 
 def _hyperparameters(said: Any) -> Hyperparameters:

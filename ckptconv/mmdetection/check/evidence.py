@@ -89,6 +89,12 @@ class ModuleEvidence:
     """Where a ResNet's blocks have their strides: 'pytorch' or 'caffe'."""
     norm_eval: bool
     """Whether batch norm keeps its statistics."""
+    heads_built: int | None
+    """The attention heads of the module, None if nothing tells."""
+    heads_said: int | None
+    """Those that the file says, None if it says none."""
+    heads_from: str
+    """How the file knows them, or ''."""
 
     @property
     def trained_as(self) -> str:

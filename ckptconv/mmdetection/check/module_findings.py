@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptconv.arguments import call
-from ckptconv.mmdetection.check import input_findings
+from ckptconv.mmdetection.check import attention_heads, input_findings
 from ckptconv.mmdetection.check.evidence import Finding, ModuleEvidence, few, tensors
 from ckptconv.mmdetection.check.not_loaded import initialisation_failed, nothing_loaded, wrong_convert_weights
 from ckptconv.mmdetection.config.backbone_args import network
@@ -23,7 +23,8 @@ def problems(e: ModuleEvidence) -> list[Finding]:
     c = e.comparison
     if e.init_error and e.convert_weights is None and (c.wrong or not c.equal):
         return [initialisation_failed(e)]
-    return [*_of_weights(e), *input_findings.problems(e)]
+    wrong = _of_weights(e)
+    return [*wrong, *(() if wrong else attention_heads.problems(e)), *input_findings.problems(e)]
 
 
 def _of_weights(e: ModuleEvidence) -> list[Finding]:
@@ -54,6 +55,7 @@ def notes(e: ModuleEvidence) -> Iterator[Finding]:
         return
     if c.own_code:
         yield Finding(c.own_code)
+    yield from attention_heads.notes(e)
     if c.optional_missing:
         yield Finding(f"{tensors(c.optional_missing)} not in the file and not needed: {few(c.optional_missing)}")
     if c.module_only:

@@ -15,7 +15,14 @@ from ckptconv.formats import open_checkpoint
 from ckptconv.formats.interface import Checkpoint
 from ckptconv.methods.registry import methods
 from ckptconv.mmdetection import runtime
-from ckptconv.mmdetection.check import detector_findings, detector_parts, downloads, measured_input, module_findings
+from ckptconv.mmdetection.check import (
+    attention_heads,
+    detector_findings,
+    detector_parts,
+    downloads,
+    measured_input,
+    module_findings,
+)
 from ckptconv.mmdetection.check.detector_evidence import DetectorEvidence
 from ckptconv.mmdetection.check.downloads import LocalCheckpoint
 from ckptconv.mmdetection.check.evidence import ModuleEvidence
@@ -164,6 +171,9 @@ def _module_evidence(
         preprocessor_path=detector.preprocessor_path,
         style=next((str(part.style) for part in here.modules() if hasattr(part, "style")), ""),
         norm_eval=bool(getattr(here, "norm_eval", False)),
+        heads_built=attention_heads.built(here),
+        heads_said=attention_heads.said(converted),
+        heads_from=converted.origin.heads_from if converted.origin else "",
     )
 
 

@@ -98,6 +98,52 @@ def test_another_file_is_not():
     assert report.equal == report.total - 1
 
 
+def of_two_heads(**options: Any) -> None:
+    """A file of a ViT of 128 channels, converted, in a detector with two attention heads."""
+    model = timms("vit", embed_dim=128, num_heads=2)
+    randomise(model)
+    torch.save(model.state_dict(), "raw.pth")
+    ckptconv.convert("raw.pth", "vit.pth", "timm", force=True, **options)
+    arguments = {**NETWORKS["vit"][1], "embed_dim": 128, "num_heads": 2}
+    init_cfg = {"type": "Pretrained", "checkpoint": "vit.pth"}
+    config(retinanet("vit", arguments=arguments, init_cfg=init_cfg))
+
+
+def test_another_number_of_attention_heads_is_found_though_every_tensor_fits():
+    of_two_heads(num_heads=4)
+    found = check("detector.py")
+    (report,) = found.modules
+    assert (report.equal, found.good) == (report.total, False)
+    (problem,) = report.problems
+    assert problem.certain
+    assert problem.text == (
+        "TimmBackbone has 2 attention heads, and vit.pth says 4: its tensors fit, its features are others"
+    )
+    assert problem.fixes == ("model.backbone.arguments.num_heads=4",)
+    arguments = {**NETWORKS["vit"][1], "embed_dim": 128, "num_heads": 4}
+    init_cfg = {"type": "Pretrained", "checkpoint": "vit.pth"}
+    assert check(config(retinanet("vit", arguments=arguments, init_cfg=init_cfg))).good
+
+
+def test_an_assumed_number_of_attention_heads_is_a_note_and_another_is_not_proved():
+    of_two_heads()
+    found = check("detector.py")
+    assert found.good
+    (note,) = (note for note in found.modules[0].notes if "heads" in note.text)
+    assert note.text == (
+        "assumed: 2 attention heads, of about 64 channels. No tensor shows it; num_heads of convert gives another"
+    )
+    arguments = {**NETWORKS["vit"][1], "embed_dim": 128, "num_heads": 4}
+    init_cfg = {"type": "Pretrained", "checkpoint": "vit.pth"}
+    found = check(config(retinanet("vit", arguments=arguments, init_cfg=init_cfg)))
+    (problem,) = found.modules[0].problems
+    assert not problem.certain
+    assert problem.text == (
+        "not proved: TimmBackbone has 4 attention heads, and vit.pth says 2, which is an assumption: num_heads of "
+        "convert gives another"
+    )
+
+
 def test_without_timm_the_command_that_installs_it_is_named():
     converted()
     path = config(detector("vit", "vit.pth"))
