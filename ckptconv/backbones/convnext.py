@@ -100,6 +100,11 @@ class ConvNeXt:
     def partial(self) -> bool:
         return partial(self.depths, CONVNEXT.get(self.embed_dims[0], ()))
 
+    @property
+    def has_larger_eps(self) -> bool:
+        """Whether its norms have an epsilon of 1e-5, not 1e-6: OpenCLIP's, the one of its size, in timm, too."""
+        return (self.depths, self.embed_dims) == ((3, 4, 30, 3), (384, 768, 1536, 3072))
+
     def entries(self) -> Mapping[str, tuple[int, ...]]:
         entries: dict[str, tuple[int, ...]] = {}
 
@@ -155,7 +160,9 @@ class ConvNeXt:
             return None
         scaled_only = self.layer_scale and not self.grn
         name, arguments = f"convnext{'v2' * (not scaled_only)}", dict[str, Any]()
-        if self.arch is None or self.arch == ("huge" if scaled_only else "xlarge"):
+        if scaled_only and self.has_larger_eps:
+            name += "_xxlarge"
+        elif self.arch is None or self.arch == ("huge" if scaled_only else "xlarge"):
             name += "_tiny"
             arguments = {"depths": list(self.depths), "dims": list(self.embed_dims)}
         else:

@@ -89,6 +89,8 @@ _CONVNEXT: tuple[Rule, ...] = (
 
 def unlike_convnext(member: ConvNeXt) -> str:
     """Why neither of the two classes can hold a ConvNeXt; '' if one can."""
+    if member.has_larger_eps:
+        return "its norms have an epsilon of 1e-5, and those of transformers' ConvNextModel 1e-6"
     if member.grn and member.layer_scale:
         return "its blocks have both layer scale and global response normalisation, which no class of transformers has"
     return ""

@@ -60,6 +60,8 @@ def receipt(done: Receipt, as_json: bool) -> None:
         render.row("heads", heads)
     if positions := _positions(done):
         render.row("positions", positions)
+    if function := _function(done):
+        render.row("assumed", function)
     if plan.optional_missing:
         render.row("", f"not in the file and not needed: {_folded(plan.optional_missing)}")
     for i, (why, names) in enumerate(dropped_by_reason(plan).items()):
@@ -126,6 +128,19 @@ def _heads(plan: Plan, method: str) -> str:
     if plan.heads_from == "method":
         return f"{number}, as {method} states: no tensor shows it"
     return f"{number}, as asked: no tensor shows it" if plan.heads_from == "given" else ""
+
+
+def _function(done: Receipt) -> str:
+    """Whose activations and norms a detector will have, where the names are those of many networks; '' elsewhere."""
+    backbone = done.plan.backbone
+    built = None if backbone is None else network(backbone, target=done.plan.target)
+    scheme = (
+        registry.methods().get(done.method.name) == done.method and not done.method.paper
+    )  # no method of the user's
+    if built is None or not scheme or done.release:
+        return ""
+    whose = f"timm's {built.arguments['name']}" if built.of_timm else f"the class {built.arguments['type']}"
+    return f"activations, epsilons, anti-aliasing are those of {whose}: no tensor shows them; the proof is of tensors"
 
 
 def _positions(done: Receipt) -> str:

@@ -113,6 +113,8 @@ def _convnext(backbone: ConvNeXt) -> Network:
     arguments |= _in_channels(backbone)
     if backbone.grn:
         arguments["use_grn"] = True
+    if backbone.has_larger_eps:
+        arguments["norm_cfg"] = {"type": "LN2d", "eps": 1e-5}
     if backbone.patch_size != 4:
         arguments["stem_patch_size"] = backbone.patch_size
     paramwise = {"decay_rate": 0.95 if shallow else 0.7, "decay_type": "layer_wise", "num_layers": 6 if shallow else 12}
