@@ -11,7 +11,7 @@ from ckptconv.cli import render, render_inspection, render_sources
 from ckptconv.conversion.convert import Receipt
 from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, dropped_by_reason
-from ckptconv.methods import registry
+from ckptconv.methods import NAMING_SCHEMES, registry
 from ckptconv.methods.interface import MAE_RESAMPLING
 from ckptconv.mmdetection.config.backbone_args import network
 from ckptconv.planning.plan import Plan
@@ -134,10 +134,7 @@ def _function(done: Receipt) -> str:
     """Whose activations and norms a detector will have, where the names are those of many networks; '' elsewhere."""
     backbone = done.plan.backbone
     built = None if backbone is None else network(backbone, target=done.plan.target)
-    scheme = (
-        registry.methods().get(done.method.name) == done.method and not done.method.paper
-    )  # no method of the user's
-    if built is None or not scheme or done.release:
+    if built is None or done.method not in NAMING_SCHEMES or done.release:
         return ""
     whose = f"timm's {built.arguments['name']}" if built.of_timm else f"the class {built.arguments['type']}"
     return f"activations, epsilons, anti-aliasing are those of {whose}: no tensor shows them; the proof is of tensors"

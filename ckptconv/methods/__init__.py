@@ -55,6 +55,9 @@ FAMILIES: Mapping[str, tuple[Method, ...]] = {
 }
 """The methods by what they have in common, for people who look for one."""
 
+NAMING_SCHEMES: tuple[Method, ...] = FAMILIES["Names of libraries"]
+"""They are those of many networks, some of which have the same names and compute something else."""
+
 METHODS: tuple[Method, ...] = tuple(method for family in FAMILIES.values() for method in family)
 
 __all__ = [
@@ -63,6 +66,7 @@ __all__ = [
     "HALF",
     "IMAGENET",
     "METHODS",
+    "NAMING_SCHEMES",
     "UNIT",
     "Layout",
     "Licence",
