@@ -26,12 +26,16 @@ def said(converted: Converted) -> int | None:
     return number[0] if isinstance(number, tuple) else number
 
 
+def _heads(number: int) -> str:
+    return f"{number} attention head{'s' * (number != 1)}"
+
+
 def problems(e: ModuleEvidence) -> Iterator[Finding]:
     """Another number than the file's. It is not proved to be wrong where the file's number is an assumption."""
     if e.heads_built is None or e.heads_said is None or e.heads_built == e.heads_said:
         return
     stated = e.heads_from in ("given", "method", "shown")
-    text = f"{e.class_name} has {e.heads_built} attention heads, and {e.checkpoint} says {e.heads_said}"
+    text = f"{e.class_name} has {_heads(e.heads_built)}, and {e.checkpoint} says {e.heads_said}"
     yield Finding(
         f"{text}: its tensors fit, its features are others"
         if stated
@@ -46,7 +50,7 @@ def notes(e: ModuleEvidence) -> Iterator[Finding]:
     if e.heads_from in ("usual", "assumed") and e.heads_built is not None:
         why = "as published networks of its width have" if e.heads_from == "usual" else "of about 64 channels"
         yield Finding(
-            f"assumed: {e.heads_built} attention heads, {why}. No tensor shows it; num_heads of convert gives another"
+            f"assumed: {_heads(e.heads_built)}, {why}. No tensor shows it; num_heads of convert gives another"
         )
 
 
