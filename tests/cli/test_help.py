@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,8 @@ from tests.cli.test_cli import ckptconv
 from tests.support import forked, hollow
 
 COMMANDS = [*EXAMPLES]
+RESULTS = Path(__file__).parents[2] / "benchmarks/results/ap"
+"""Reports of verify-ap that are committed."""
 NEEDED = {"check": "mmdet", "verify-ap": "mmdet", "emit-config": "mmdet", "doctor": "mmdet"}
 ADDED = {"verify-ap": ["--dry-run"], "cache list": ["--cache-dir", "cache"], "cache clear": ["--cache-dir", "cache"]}
 """What a test adds to an example: nothing is trained, and nobody's cache is touched."""
@@ -28,10 +32,15 @@ def folder(tmp_path_factory):
     hollow.fill("moco_v2_r50", where / "moco_v2.pth")
     hollow.fill("swav_r50_released", where / "swav_800ep.pth")
     (where / "cache").mkdir()
+    for name, result in {"moco-lift": "lift", "swav-lift": "lift-of-random-weights"}.items():
+        (where / "work_dirs" / name).mkdir(parents=True)
+        shutil.copy(RESULTS / f"{result}.json", where / "work_dirs" / name / "report.json")
     return where
 
 
 def typed(folder, words):
+    """A command as a shell runs it in the folder, with its wildcards expanded."""
+    words = [found for word in words for found in (sorted(map(str, folder.glob(word))) if "/*" in word else [word])]
     command = [sys.executable, "-m", "ckptconv", *words]
     return forked.run(command, env={**os.environ}, server=forked.COMMANDS, cwd=folder)
 

@@ -316,7 +316,7 @@ def test_a_full_disk_behind_the_output():
 
 def test_an_output_that_cannot_show_every_letter():
     env = {**os.environ, "PYTHONIOENCODING": "iso-8859-1", "PYTHONUTF8": "0"}
-    words = [sys.executable, "-m", "ckptconv", "methods"]
+    words = [sys.executable, "-m", "ckptconv", "guide", "quickstart"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=env, errors="replace")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u" in done.stdout
