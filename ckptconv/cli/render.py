@@ -130,13 +130,14 @@ def progress(many: int = _MANY_BYTES) -> Iterator[Callable[[str, int, int], None
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
     bar = Bar(
         TextColumn("{task.description:<9}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[amount]}", markup=False),
+        TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
