@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ckptconv._version import __version__
 
 if TYPE_CHECKING:
-    from ckptconv.conversion.convert import Receipt, convert, plan
+    from ckptconv.conversion.convert import convert, plan
+    from ckptconv.conversion.receipt import Receipt
     from ckptconv.difference.compare import Diff, diff
     from ckptconv.errors import (
         CkptconvError,
@@ -97,7 +98,8 @@ _HOMES = {
     ),
     "Options": "planning.options",
     **dict.fromkeys(("Layout", "Licence", "Method", "Pixels", "Release"), "methods.interface"),
-    **dict.fromkeys(("Receipt", "convert", "plan"), "conversion.convert"),
+    **dict.fromkeys(("convert", "plan"), "conversion.convert"),
+    "Receipt": "conversion.receipt",
     **dict.fromkeys(("Diff", "diff"), "difference.compare"),
     **dict.fromkeys(("Explanation", "Inspection", "explain", "inspect"), "inspection"),
     "Plan": "planning.plan",

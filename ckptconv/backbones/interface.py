@@ -166,9 +166,9 @@ class PositionResampling:
 class Hyperparameters:
     """What a method states of a transformer and no tensor tells. None is the usual value.
 
-    ``eps`` is the epsilon of its layer norms. ``rope_periods`` are the
-    periods of rotary position embeddings, where they are not those that the target computes. ``norm`` is whether the
-    method's own detectors take the last map after the network's last norm.
+    ``eps`` is the epsilon of its layer norms. ``rope_periods`` are the periods of rotary position embeddings, where
+    they are not those that the target computes. ``norm`` is whether the method's own detectors take the last map after
+    the network's last norm.
     """
 
     eps: float | None = None

@@ -40,7 +40,7 @@ class VisionTransformer:
     """Widths of tokens and MLPs, depth, patches, and parts.
 
     ``positions`` counts the rows of `pos_embed` for patches, ``prefix_positions`` those before them. ``num_heads`` is
-    one for 64 channels, or what published networks of the width have, if none is given; None where that is no number.
+    what published networks of the width have, or one for 64 channels, if none is given; None where neither is possible.
     """
 
     embed_dim: int

@@ -1,6 +1,7 @@
 """The command line: which commands there are, in the order in which `--help` lists them.
 
-Options are read by `checkpoints` and `detection`, work is done in the library, and the `render` modules print.
+Options are read by `catalogue`, `checkpoints`, `detection` and `verification`. Work is done in the library, and the
+`render` modules print.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ckptconv._version import __version__
-from ckptconv.cli import checkpoints, detection
+from ckptconv.cli import catalogue, checkpoints, detection, verification
 from ckptconv.cli.examples import epilog
 from ckptconv.cli.guide import guide
 
@@ -42,20 +43,20 @@ for name, command in (
     ("convert", checkpoints.convert),
     ("inspect", checkpoints.inspect),
     ("diff", checkpoints.diff),
-    ("methods", checkpoints.methods),
+    ("methods", catalogue.methods),
     ("explain", checkpoints.explain),
-    ("releases", checkpoints.releases),
+    ("releases", catalogue.releases),
     ("emit-config", detection.emit_config),
     ("check", detection.check),
-    ("verify-ap", detection.verify_ap),
-    ("report", detection.report),
-    ("recipes", detection.recipes),
+    ("verify-ap", verification.verify_ap),
+    ("report", verification.report),
+    ("recipes", verification.recipes),
     ("doctor", detection.doctor),
     ("guide", guide),
 ):
     app.command(name, epilog=epilog(name))(command)
 
 cache = typer.Typer(help="The files that were fetched whole.", no_args_is_help=True)
-cache.command("list", epilog=epilog("cache list"))(checkpoints.cache_list)
-cache.command("clear", epilog=epilog("cache clear"))(checkpoints.cache_clear)
+cache.command("list", epilog=epilog("cache list"))(catalogue.cache_list)
+cache.command("clear", epilog=epilog("cache clear"))(catalogue.cache_clear)
 app.add_typer(cache, name="cache")

@@ -8,7 +8,7 @@ from typing import Any
 from ckptconv.backbones import FAMILIES
 from ckptconv.backbones.interface import described
 from ckptconv.cli import render, render_inspection, render_sources
-from ckptconv.conversion.convert import Receipt
+from ckptconv.conversion.receipt import Receipt
 from ckptconv.errors import shell_word
 from ckptconv.inspection import Explanation, dropped_by_reason
 from ckptconv.methods import NAMING_SCHEMES, registry

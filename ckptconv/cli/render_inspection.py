@@ -122,7 +122,7 @@ def copies(found: Iterable[Copy]) -> None:
 
 
 def _tensors(found: Inspection, path: str, full: bool) -> None:
-    """The tensors of a section as a tree, or each on a line; then what is no tensor or cannot be read."""
+    """The tensors of a section as a tree, or each on a line; then other values and what cannot be read."""
     specs = found.sections[path]
     if full:
         lines = [f"  {name}  {spec}" for name, spec in specs.items()]

@@ -9,128 +9,41 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ckptconv import fields
-from ckptconv.arguments import argument
 from ckptconv.backbones import TargetName
-from ckptconv.backbones.interface import CANONICAL
+from ckptconv.conversion.destination import require_fitting_name, require_section
 from ckptconv.conversion.fingerprint import BackgroundFingerprint
 from ckptconv.conversion.prove import prove
 from ckptconv.conversion.provenance import KEY, describe, licence_of
+from ckptconv.conversion.receipt import Receipt
 from ckptconv.conversion.statistics import TensorStatistics
 from ckptconv.conversion.transform import transform
-from ckptconv.errors import CkptconvError, UsageError
+from ckptconv.errors import CkptconvError
 from ckptconv.formats import Checkpoint, open_checkpoint
 from ckptconv.formats.interface import Piece
 from ckptconv.formats.writers import WRITERS, Writer, format_for
 from ckptconv.methods import registry
-from ckptconv.methods.interface import Licence, Method
+from ckptconv.methods.interface import Method
 from ckptconv.planning.adjust import adjust_plan
-from ckptconv.planning.copies import Copy, copies
+from ckptconv.planning.copies import copies
 from ckptconv.planning.identify import choose
 from ckptconv.planning.options import Options
 from ckptconv.planning.plan import Plan
 from ckptconv.planning.plan_search import Planner
 from ckptconv.rules import Rule
-from ckptconv.sources.file import Transfer
 from ckptconv.sources.interface import Fetching
 from ckptconv.sources.locate import Located, locate
 from ckptconv.sources.published import recognised
-
-_NOT_WRITTEN = {
-    ".onnx": "an ONNX model",
-    ".h5": "an HDF5 file",
-    ".hdf5": "an HDF5 file",
-    ".keras": "a Keras model",
-    ".npz": "a numpy archive",
-    ".npy": "a numpy array",
-    ".tflite": "a TensorFlow Lite model",
-    ".pb": "a TensorFlow graph",
-    ".msgpack": "a Flax checkpoint",
-    ".gguf": "a GGUF file",
-    ".engine": "a TensorRT engine",
-    ".trt": "a TensorRT engine",
-    ".mlmodel": "a Core ML model",
-    ".mlpackage": "a Core ML model",
-    ".py": "a Python file",
-    ".json": "a JSON file",
-    ".toml": "a TOML file",
-    ".yaml": "a YAML file",
-    ".yml": "a YAML file",
-    ".csv": "a table",
-    ".txt": "a text",
-    ".zip": "a zip archive",
-    ".gz": "a compressed file",
-}
-"""Suffixes of what is not written, and what has them."""
 
 PathLike = str | Path
 MethodLike = str | Method | Iterable[Rule]
 Phase = Literal["reading", "writing", "proving", "syncing"]
 Progress = Callable[[Phase, int, int], None]
 """Called with what is done, the bytes done and the bytes in all. How much is synced, nobody knows: that is 0 bytes."""
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a conversion did, or would do (``written`` False). Sizes in bytes, time in seconds.
-
-    ``fingerprint`` is the SHA-256 over one line a tensor, in order of name: name, type, shape, SHA-256 of its bytes.
-    It does not depend on the output's format. ``proved`` counts the tensors that were read back and found equal.
-    ``transfers`` are the files that were fetched, if the source lies elsewhere, ``checksums`` how many of the kept
-    storages have a checksum in the file that was verified. ``release`` is the name of the published file that the
-    source is: one asked for by its name or its address, or a file with its name and its published digest. ``licence``
-    is that of these weights, None where no one states it.
-    ``copies`` are the other places in the file that hold the same network.
-    ``dangerous`` are the names that the file would have had called where it is unpickled; none was.
-    ``report`` is the page that was written about it, '' for none; ``statistics`` are what it says of the numbers of
-    each tensor, by its name: they are measured only for a report.
-    """
-
-    source: str
-    source_format: str
-    source_size: int
-    plan: Plan
-    method: Method
-    method_named: bool
-    also: tuple[str, ...]
-    destination: str
-    destination_format: str
-    destination_size: int
-    dtype: str | None
-    fingerprint: str
-    proved: int
-    written: bool
-    seconds: float
-    release: str = ""
-    licence: Licence | None = None
-    transfers: tuple[Transfer, ...] = ()
-    checksums: int = 0
-    copies: tuple[Copy, ...] = ()
-    dangerous: tuple[str, ...] = ()
-    report: str = ""
-    statistics: Mapping[str, TensorStatistics] = field(default_factory=dict)
-
-    def to_html(self) -> str:
-        """The page about it, which loads nothing. Of the tensors' numbers it says what ``statistics`` has."""
-        from ckptconv.conversion.report.page import page
-
-        return page(self)
-
-    def _repr_html_(self) -> str:
-        from ckptconv.conversion.report.page import small
-
-        return small(self)
-
-    def __repr__(self) -> str:
-        return (
-            f"Receipt(source={self.source!r}, destination={self.destination!r}, format={self.destination_format!r}, "
-            f"method={self.method.name!r}, written={self.written}, proved={self.proved}, "
-            f"fingerprint='{self.fingerprint[:16]}…')"
-        )
 
 
 def options_of(options: Options | None, rules: PathLike | None = None, **given: Any) -> Options:
@@ -285,7 +198,7 @@ def convert(
         dtype=dtype,
     )
     if format is None:
-        _require_fitting_name(Path(destination))
+        require_fitting_name(Path(destination))
     written_format = format_for(Path(destination), format)
     writer = WRITERS[written_format]
     _require_known(method, options)
@@ -293,7 +206,7 @@ def convert(
     with naming_files(found, destination, rules), open_checkpoint(found.path) as checkpoint:
         match = choose(checkpoint.sections, wanted_method(method, options, found), options)
         adjusted = adjust_plan(match, options)
-        _require_section(writer, written_format, adjusted)
+        require_section(writer, written_format, adjusted)
         inputs = [s.path for s in checkpoint.sources if isinstance(s.path, Path)]
         path = check_destination(Path(destination), force or dry_run, inputs)
         page = None if report is None else check_report(Path(report), force, inputs, path)
@@ -346,28 +259,6 @@ def convert(
     if page is not None:
         write_report(page, force, receipt.to_html())
     return receipt
-
-
-def _require_fitting_name(destination: Path) -> None:
-    """Raises UsageError for a name by which other programs would take the file for what it is not."""
-    kind = _NOT_WRITTEN.get(destination.suffix.lower())
-    if kind is not None:
-        raise UsageError(
-            f"{destination} has the name of {kind}, and ckptconv writes torch and safetensors files",
-            f"Give a name that ends in .pth or .safetensors, such as {destination.with_suffix('.pth')}.",
-            "destination",
-        )
-
-
-def _require_section(writer: Writer, format: str, adjusted: Plan) -> None:
-    """Raises UsageError where the target's loader looks under a key that the format does not have."""
-    section = adjusted.dialect.section
-    if not writer.has_sections and section != CANONICAL.section:
-        raise UsageError(
-            f"{adjusted.target} reads its weights from '{section}' of a torch file, and {format} has no such thing",
-            f"Write a torch file: a name that ends in .pth, or {argument('format', 'torch')}.",
-            "format",
-        )
 
 
 def _write(

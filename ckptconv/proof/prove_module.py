@@ -74,10 +74,10 @@ class Proof:
     def __str__(self) -> str:
         lines = [f"{len(self.equal)}/{self.total} tensors of the file are in the module, equal"]
         for names, what in (
-            (self.differing, "have other numbers"),
-            (self.size_mismatch, "have another shape"),
-            (self.not_in_module, "are not in the module"),
-            (self.not_in_file, "are in the module only"),
+            (self.differing, "with other numbers"),
+            (self.size_mismatch, "with another shape"),
+            (self.not_in_module, "not in the module"),
+            (self.not_in_file, "in the module only"),
         ):
             if names:
                 lines.append(f"{len(names)} {what}: {some(names, 3)}")

@@ -338,6 +338,23 @@ def in_a_terminal(*args: object, **env: str) -> str:
     return seen.decode()
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_table_of_methods_fits_into_the_terminal_and_breaks_no_name(columns):
+    shown = in_a_terminal("methods", NO_COLOR="1", COLUMNS=str(columns)).replace("\r", "").splitlines()
+    assert max(map(len, shown)) <= columns
+    assert {line.split()[0].rstrip("*") for line in shown if line[:2] == "  " and line[2] != " "} == {
+        m.name for m in METHODS
+    }
+
+
+def test_sentences_are_folded_to_the_terminal_and_commands_are_not(lightly):
+    shown = in_a_terminal("inspect", lightly, NO_COLOR="1", COLUMNS="80").replace("\r", "").splitlines()
+    (at,) = (i for i, line in enumerate(shown) if line.startswith("sure "))
+    assert max(map(len, shown[at : at + 2])) <= 80
+    assert shown[at + 1].startswith(" " * 10)
+    assert f"convert   ckptconv convert {lightly} backbone.pth" in shown
+
+
 def test_colors_on_a_terminal_unless_told_not_to(lightly, tmp_path):
     assert "\x1b[1m" in in_a_terminal("convert", lightly, tmp_path / "a.pth")
     assert "\x1b" not in in_a_terminal("convert", lightly, tmp_path / "b.pth", NO_COLOR="1")

@@ -38,11 +38,11 @@ def folder(tmp_path_factory):
     return where
 
 
-def typed(folder, words):
+def typed(folder, words, server):
     """A command as a shell runs it in the folder, with its wildcards expanded."""
     words = [found for word in words for found in (sorted(map(str, folder.glob(word))) if "/*" in word else [word])]
     command = [sys.executable, "-m", "ckptconv", *words]
-    return forked.run(command, env={**os.environ}, server=forked.COMMANDS, cwd=folder)
+    return forked.run(command, env={**os.environ}, server=server, cwd=folder)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -77,7 +77,7 @@ def test_the_examples_work(folder):
             continue
         for example in examples:
             words = shlex.split(example)[1:] + ADDED.get(command, [])
-            done = typed(folder, words)
+            done = typed(folder, words, forked.MMDETECTION if command in NEEDED else forked.COMMANDS)
             expected = {EXIT.get(example, 0)} if "--tier full" not in example else {0, 2, 4}
             assert done.returncode in expected, (example, done.stdout[-500:], done.stderr[-500:])
             assert done.stdout or done.returncode > 1, example

@@ -73,7 +73,7 @@ def test_one_other_number_is_named(vit):
     proof = ckptconv.prove(model, vit)
     assert not proof.proved
     assert proof.differing == ("blocks.1.mlp.fc2.bias",)
-    with pytest.raises(ProofError, match=r"1 have other numbers: blocks\.1\.mlp\.fc2\.bias"):
+    with pytest.raises(ProofError, match=r"1 with other numbers: blocks\.1\.mlp\.fc2\.bias"):
         ckptconv.prove(model, vit, strict=True)
 
 
@@ -83,7 +83,7 @@ def test_a_head_that_the_file_does_not_have_is_listed_and_can_be_allowed(resnet)
     proof = ckptconv.prove(model, resnet)
     assert proof.proved
     assert proof.not_in_file == ("fc.weight", "fc.bias")
-    with pytest.raises(ProofError, match=r"2 are in the module only: fc\.weight, fc\.bias"):
+    with pytest.raises(ProofError, match=r"2 in the module only: fc\.weight, fc\.bias"):
         ckptconv.prove(model, resnet, strict=True)
     ckptconv.prove(model, resnet, strict=True, ignore=["fc.{x}"])
 

@@ -28,7 +28,7 @@ def test_a_proof():
     assert shown(Proof(("a",), (), (), (), ()))[:2] == ("good", "1/1 tensors of the file are in the module, equal")
     colour, headline, text = shown(Proof(("a",), (HOSTILE,), (), (), ("head",)))
     assert (colour, headline) == ("bad", "1/2 tensors of the file are in the module, equal")
-    assert f"1 have other numbers: {HOSTILE}" in text
+    assert f"1 with other numbers: {HOSTILE}" in text
     assert repr(Proof(("a",), (HOSTILE,), (), (), ("head",))).startswith("Proof(proved=False, equal=1, differing=1,")
 
 

@@ -19,7 +19,7 @@ from ckptconv.rules import Split
 from ckptconv.text import fold, quantity, section_label, size
 
 if TYPE_CHECKING:
-    from ckptconv.conversion.convert import Receipt
+    from ckptconv.conversion.receipt import Receipt
 
 _KEPT, _RENAMED, _JOINED, _CUT, _CHANGED = "kept", "renamed", "joined", "cut", "changed"
 _HEAD = ("tensor", "way", "shape", "mean", "std", "norm")

@@ -85,7 +85,7 @@ def _constant(layer: Layer, values: TensorStatistics) -> Unusual:
     matrix = len(layer.move.spec.shape) > 1
     if values.least == 0:
         return Unusual(layer.move.target, "all numbers are 0", matrix)
-    return Unusual(layer.move.target, f"all numbers are {values.least:g}: it has not been trained", False)
+    return Unusual(layer.move.target, f"all numbers are {values.least:g}: it was not trained", False)
 
 
 def _usual(gains: Sequence[float]) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ckptconv
-from ckptconv.conversion.convert import Receipt
+from ckptconv.conversion.receipt import Receipt
 from ckptconv.conversion.report.layers import END, STEM, Block, blocks
 from ckptconv.conversion.report.page import way
 from ckptconv.conversion.statistics import TensorStatistics
@@ -187,8 +187,8 @@ def test_a_page_has_the_numbers_of_the_file_that_was_written(tmp_path, state):
         ("layer3.0.conv2.weight", lambda v: v.zero_(), "all numbers are 0", "bad"),
         ("layer1.1.bn1.bias", lambda v: v[3:5].fill_(float("nan")), "2 NaN of 64 numbers", "bad"),
         ("conv1.weight", lambda v: v[0, 0, 0, 0].fill_(float("inf")), "1 infinite of 9408 numbers", "bad"),
-        ("layer2.1.bn2.weight", lambda v: v.fill_(1), "all numbers are 1: it has not been trained", "warn"),
-        ("layer4.1.conv1.weight", lambda v: v.fill_(0.02), "all numbers are 0.02: it has not been trained", "warn"),
+        ("layer2.1.bn2.weight", lambda v: v.fill_(1), "all numbers are 1: it was not trained", "warn"),
+        ("layer4.1.conv1.weight", lambda v: v.fill_(0.02), "all numbers are 0.02: it was not trained", "warn"),
         ("layer4.1.conv1.weight", lambda v: v.mul_(20), "its gain is 20 times the median of 8 such layers", "warn"),
         ("layer1.0.conv2.weight", lambda v: v.div_(50), "its gain is 1/50 of the median of 8 such layers", "warn"),
     ],

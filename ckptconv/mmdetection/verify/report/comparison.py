@@ -81,14 +81,13 @@ def _read(folder: Path) -> Compared:
 
 def _config(path: Path) -> Mapping[str, str]:
     """The assignments of a config as text, by dotted paths; nothing for a file that is missing or is not Python."""
+    pairs: dict[str, str] = {}
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                pairs.update(_flat(node.value, node.targets[0].id))
     except (OSError, ValueError, SyntaxError, RecursionError):
         return {}
-    pairs: dict[str, str] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            pairs.update(_flat(node.value, node.targets[0].id))
     return pairs
 
 
