@@ -13,6 +13,7 @@ import random
 import struct
 import zipfile
 from pathlib import Path
+from typing import IO
 
 LAYOUTS = Path(__file__).parents[1] / "layouts"
 _SIZES = {"FloatStorage": 4, "LongStorage": 8, "DoubleStorage": 8, "HalfStorage": 2, "ByteStorage": 1, "BoolStorage": 1}
@@ -36,12 +37,16 @@ def fill(name: str, path: Path, seed: int = 0, cpu: bool = True) -> Path:
             for small, content in record["small"].items():
                 archive.writestr(small, base64.b64decode(content))
             for key, kind, length in record["storages"]:
-                archive.writestr(f"{record['root']}data/{key}", numbers.take(kind, length))
+                info = zipfile.ZipInfo(f"{record['root']}data/{key}")
+                info.file_size = length * _SIZES[kind]
+                with archive.open(info, "w") as entry:
+                    numbers.write(entry, kind, length)
     else:
         with path.open("wb") as file:
             file.write(pickle)
             for _, kind, length in record["storages"]:
-                file.write(struct.pack("<q", length) + numbers.take(kind, length))
+                file.write(struct.pack("<q", length))
+                numbers.write(file, kind, length)
     return path
 
 
@@ -54,9 +59,11 @@ class _Numbers:
         self._longs = b"".join(struct.pack("<q", rng.randrange(1000)) for _ in range(1 << 10))
         self._turn = 0
 
-    def take(self, kind: str, length: int) -> bytes:
+    def write(self, file: IO[bytes], kind: str, length: int) -> None:
+        """In pieces: memory for a whole tensor costs more time than its numbers."""
         size, block = _SIZES[kind], self._longs if kind == "LongStorage" else self._floats
         self._turn = (self._turn + 8 * 37) % len(block)
-        wanted = length * size
-        turned = block[self._turn :] + block[: self._turn]
-        return (turned * (wanted // len(turned) + 1))[:wanted]
+        left, piece = length * size, memoryview(block)[self._turn :]
+        while left > 0:
+            left -= file.write(piece[:left])
+            piece = memoryview(block)
